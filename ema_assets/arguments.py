@@ -1,39 +1,61 @@
 """What the public functions of `read` and `backtest` are given: symbols, times, a database. Reads no series."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, time
 
+import numpy as np
+
 from ema_assets.config.settings import Settings
-from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.symbols import parse_symbol
+from ema_assets.model.errors import ConfigurationError, did_you_mean
+from ema_assets.model.symbols import parse_symbol, speller
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.runtime.locate import required_database
 from ema_assets.store import ledger, tables
 from ema_assets.store.database import Database, Transaction
 
-Time = datetime | date | str
+# Datetimes of pandas are among those of Python.
+Time = datetime | date | str | np.datetime64
 
 
 def symbols_of(symbols: Sequence[str] | None) -> list[str] | None:
-    """The symbols as they are stored; None, which means all of them, stays None.
+    """The symbols as a list; None, which means all of them, stays None.
 
     Raises:
         ConfigurationError: when it is no list.
         InvalidKeyError: for what cannot be a symbol.
     """
-    if isinstance(symbols, str):
-        raise ConfigurationError(f'`symbols` must be a list such as ["{symbols}"], received {symbols!r}')
-    return [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
+    if symbols is None:
+        return None
+    if isinstance(symbols, str) or not isinstance(symbols, Iterable):
+        example = symbols if isinstance(symbols, str) else "AAPL"
+        raise ConfigurationError(f'`symbols` must be a list such as ["{example}"], received {symbols!r}')
+    # What is no text, such as the NaN of a column of pandas, is named as what it is.
+    return [parse_symbol(symbol if isinstance(symbol, str) else repr(symbol)) for symbol in symbols]
 
 
-def check_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> None:
-    """Refuse symbols that never were on the watchlist: a frame without rows would say that nothing has traded."""
-    if symbols is not None and (unknown := ledger.unknown_symbols(transaction, symbols)):
+def spelt(transaction: Transaction, symbols: Sequence[str] | None) -> list[str] | None:
+    """`symbols` as the watchlist spells them, others as they are: by `aapl` AAPL is meant, unless there are both."""
+    if symbols is None or not ledger.unknown_symbols(transaction, symbols):
+        return None if symbols is None else list(symbols)
+    meant = speller(ledger.known_symbols(transaction))
+    return list(dict.fromkeys(meant(symbol) or symbol for symbol in symbols))
+
+
+def stored_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> list[str] | None:
+    """`symbols` as `spelt`.
+
+    Raises:
+        ConfigurationError: for those that never were on it: a frame without rows would say that nothing has traded.
+    """
+    found = spelt(transaction, symbols)
+    if found is not None and (unknown := ledger.unknown_symbols(transaction, found)):
+        hint = did_you_mean(unknown[0].upper(), ledger.known_symbols(transaction)) if len(unknown) == 1 else ""
         raise ConfigurationError(
             f"`symbols` must be among those that the watchlist has or had, received {', '.join(map(repr, unknown))}; "
-            "`ema-assets symbols add` adds one"
+            f"`ema-assets symbols add` adds one{hint}"
         )
+    return found
 
 
 def check_timeframe(transaction: Transaction, table: tables.Table, timeframe: Timeframe) -> None:
@@ -55,21 +77,34 @@ def database_of(url: str | None) -> Iterator[Database]:
 def utc(name: str, given: Time | None) -> datetime | None:
     """The moment that the argument `name` says: text is UTC unless it has a zone, a date is its midnight, UTC.
 
+    So is what numpy and pandas have without a zone, which mean UTC by it. A datetime of Python means the local time.
+
     Raises:
         ConfigurationError: for what is no time, and for a datetime without a zone.
     """
     if given is None:
         return None
     try:
-        moment = datetime.fromisoformat(given) if isinstance(given, str) else given
-    except ValueError:
+        moment = datetime.fromisoformat(given) if isinstance(given, str) else _of_python(given)
+    except (ValueError, OverflowError):
         moment = None
     if isinstance(moment, date) and not isinstance(moment, datetime):
         return datetime.combine(moment, time(), UTC)
     if not isinstance(moment, datetime):
         raise ConfigurationError(f"`{name}` must be a time such as '2026-11-20 15:05', UTC, received {given!r}")
     if moment.tzinfo is None:
-        if not isinstance(given, str):
+        if not (isinstance(given, str | np.datetime64) or hasattr(given, "to_pydatetime")):
             raise ConfigurationError(f"`{name}` must be a datetime with a zone, received {given!r}")
         return moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC)
+
+
+def _of_python(given: object) -> object:
+    """A time of numpy or pandas as Python has it, None where it is none (NaT); anything else as it is."""
+    if given != given:  # noqa: PLR0124 - NaT, of numpy and of pandas alike
+        return None
+    if isinstance(given, np.datetime64):
+        return given.astype("datetime64[us]").item()
+    # Of pandas, which need not be there.
+    turn = getattr(given, "to_pydatetime", None)
+    return turn(warn=False) if isinstance(given, datetime) and turn is not None else given

@@ -8,8 +8,9 @@
     read.screener("1h").sort("cross_distance_pct")
     read.chart("AAPL", "1h").savefig("aapl.png")
 
-Times are UTC: a datetime with a zone, or text such as `2026-11-20 15:05`. Every function opens its own connection to
-the database that the settings name (EMA_DATABASE_URL, or the embedded server that `ema-assets up` runs), or to `url`.
+Times are UTC: a datetime with a zone, a time of numpy or pandas, or text such as `2026-11-20 15:05`. Symbols may be
+written as `aapl`. Every function opens its own connection to the database that the settings name (EMA_DATABASE_URL, or
+the embedded server that `ema-assets up` runs), or to `url`.
 
 `as_of` gives what was known then: bars that came later are left out, later corrections are undone, and signals, trends
 and trades are those of the bars known at that moment. It always looks at whole series, since an EMA has no start.
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ema_assets.arguments import Time, check_symbols, check_timeframe, database_of, symbols_of, utc
+from ema_assets.arguments import Time, check_timeframe, database_of, spelt, stored_symbols, symbols_of, utc
 from ema_assets.config.settings import Settings
 from ema_assets.market import adjustment
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
@@ -84,7 +85,7 @@ def bars(  # noqa: PLR0913 - what a person may ask for, by name
     first, last = utc("start", start), utc("end", end)
     with database_of(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
-        check_symbols(transaction, chosen)
+        chosen = stored_symbols(transaction, chosen)
         rows = adjusted_bars(transaction, frame, chosen, first, last, adjust)
         rows = stored.with_ends(transaction, rows, frame) if ends else rows
         return stored.with_preliminary(transaction, rows, frame, chosen, "ts") if finality else rows
@@ -98,7 +99,8 @@ def actions(symbols: Sequence[str] | None = None, *, url: str | None = None) -> 
     """
     chosen = symbols_of(symbols)
     with database_of(url) as database, database.transaction() as transaction:
-        return action_facts.known(transaction, chosen)
+        # Facts may be of symbols that are on no watchlist yet.
+        return action_facts.known(transaction, spelt(transaction, chosen))
 
 
 def assets() -> pl.DataFrame:
@@ -144,7 +146,7 @@ def signals(  # noqa: PLR0913 - what a person may ask for, by name
     for name in names:
         is_first = found is None
         query = _Query(timeframe, symbols, start, end, as_of, url, finality and is_first, ends and is_first)
-        rows = _rows(_named(name, "signal"), query)
+        rows = _rows(_named(name, "signal", "names"), query)
         if found is None:
             found = rows
         else:
@@ -249,12 +251,12 @@ def chart(
         ConfigurationError: when there are no bars of the series, when nothing compares these averages, or when
             matplotlib, an extra, is not installed.
     """
-    (chosen,) = symbols_of([symbol]) or []
+    named = symbols_of([symbol])
     frame = parse_timeframe(timeframe)
     if bars < 1:
         raise ConfigurationError(f"`bars` must be at least 1, received {bars!r}")
     with database_of(url) as database, database.transaction() as transaction:
-        known = _configured()
+        known, (chosen,) = _configured(), spelt(transaction, named) or []
         return pictures.draw(pictures.picture_of(transaction, known, chosen, frame, bars, strategy, averages))
 
 
@@ -277,7 +279,7 @@ def pages(
     with database_of(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
         check_timeframe(transaction, node.table, frame)
-        check_symbols(transaction, chosen)
+        chosen = stored_symbols(transaction, chosen)
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 
@@ -291,12 +293,12 @@ def _configured() -> graph.Graph:
     return known
 
 
-def _named(name: str, kind: str | None) -> graph.Node:
-    """The asset `name`, a signal or a strategy when `kind` says so."""
+def _named(name: str, kind: str | None, argument: str | None = None) -> graph.Node:
+    """The asset `name`, a signal or a strategy when `kind` says so, as which the `argument` is called by itself."""
     known = _configured()
     of_kind = {each.name: each for each in known.nodes.values() if kind is None or _kind(each) == kind}
     if name not in of_kind:
-        raise not_one_of(kind or "asset", name, of_kind)
+        raise not_one_of(argument or kind or "asset", name, of_kind)
     return of_kind[name]
 
 
@@ -310,7 +312,7 @@ def _view(
     frame = parse_timeframe(timeframe).key if timeframe is not None else None
     chosen = symbols_of(symbols)
     with database_of(url) as database, database.transaction() as transaction:
-        check_symbols(transaction, chosen)
+        chosen = stored_symbols(transaction, chosen)
         return results.select(transaction, view, frame, chosen, strategy)
 
 
@@ -335,7 +337,7 @@ def _rows(node: graph.Node, query: _Query) -> pl.DataFrame:
     first, last, moment = utc("start", query.start), utc("end", query.end), utc("as_of", query.as_of)
     with database_of(query.url) as database, database.transaction() as transaction:
         check_timeframe(transaction, node.table, frame)
-        check_symbols(transaction, chosen)
+        chosen = stored_symbols(transaction, chosen)
         if moment is None:
             rows = stored.rows_of(transaction, node, frame, chosen, first, last)
         else:

@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -136,6 +138,39 @@ def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
     assert set(read.trends("4h", url=database.url)["symbol"]) == {"AAPL", "BTC-USD"}
 
 
+def test_symbols_may_be_written_in_small_letters_and_times_as_numpy_and_pandas_have_them(database: Database) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
+    start, end = "2026-11-24 15:30", "2026-11-24 17:30"
+    expected = read.bars("1h", ["AAPL"], start, end, url=database.url)
+    assert expected.height == 2
+    for turned in (
+        np.datetime64,
+        pd.Timestamp,
+        lambda text: pd.Timestamp(text, tz="UTC").tz_convert("Asia/Tokyo"),
+        lambda text: pd.DatetimeIndex([text])[0],
+        lambda text: pd.Series([text]).astype("datetime64[ns]").to_numpy()[0],
+    ):
+        assert read.bars("1h", ["aapl", "AAPL"], turned(start), turned(end), url=database.url).equals(expected)
+    assert read.bars(
+        "1h", pd.Series(["aapl"]), np.datetime64("2026-11-24"), np.datetime64("2026-11-25"), url=database.url
+    ).equals(read.bars("1h", ["AAPL"], "2026-11-24", "2026-11-25", url=database.url))
+    later = clock(database) + timedelta(seconds=1)
+    assert set(read.trades("1h", ["aapl"], as_of=pd.Timestamp(later), url=database.url)["symbol"]) <= {"AAPL"}
+    assert set(read.screener("1h", ["aapl"], url=database.url)["symbol"]) == {"AAPL"}
+    assert set(next(read.pages("ohlc", "1h", ["btc-usd"], url=database.url))["symbol"]) == {"BTC-USD"}
+    assert len(read.chart("aapl", "1h", url=database.url).axes) > 0
+    fact = pl.DataFrame(
+        [("AAPL", "split", utc("2026-11-24 14:30"), 7.0, None, None)], schema=ACTION_SCHEMA, orient="row"
+    )
+    with database.transaction() as transaction:
+        action_facts.record(transaction, fact, "mine")
+    assert read.actions(["aapl", "elsewhere"], url=database.url)["symbol"].to_list() == ["AAPL"]
+    with pytest.raises(
+        ConfigurationError, match=r"received 'appl'; `ema-assets symbols add` adds one; did you mean `AAPL`"
+    ):
+        read.bars("1h", ["aapl", "appl"], url=database.url)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -145,6 +180,11 @@ def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
         ({"start": "yesterday"}, ConfigurationError, "`start` must be a time such as .* received 'yesterday'"),
         ({"end": datetime(2026, 11, 1)}, ConfigurationError, "`end` must be a datetime with a zone"),
         ({"as_of": "15:05"}, ConfigurationError, "`as_of` must be a time"),
+        ({"end": pd.NaT}, ConfigurationError, "`end` must be a time such as .* received NaT"),
+        ({"end": np.datetime64("NaT")}, ConfigurationError, "`end` must be a time such as .*NaT"),
+        ({"end": 5}, ConfigurationError, "`end` must be a time such as .* received 5"),
+        ({"symbols": 5}, ConfigurationError, r"`symbols` must be a list such as \[\"AAPL\"\], received 5"),
+        ({"symbols": [None, "AAPL|"]}, InvalidKeyError, "`symbol` must be"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], error: type[Exception], message: str) -> None:

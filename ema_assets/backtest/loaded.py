@@ -6,7 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.arguments import check_symbols, check_timeframe, database_of
+from ema_assets.arguments import check_timeframe, database_of, stored_symbols
 from ema_assets.market.calendars import place
 from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.model.timeframes import Timeframe
@@ -84,7 +84,7 @@ class Market:
     def _from_store(self, timeframe: Timeframe) -> _Read:
         with database_of(self.url) as database, database.transaction() as transaction:
             transaction.read_one_moment()
-            check_symbols(transaction, self.symbols)
+            self.symbols = stored_symbols(transaction, self.symbols)
             check_timeframe(transaction, tables.BARS, timeframe)
             start = self.start if timeframe == self.timeframe else None
             bars = adjusted_bars(transaction, timeframe, self.symbols, start, self.end, self.adjust)

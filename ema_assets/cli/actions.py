@@ -61,10 +61,11 @@ def actions_remove(symbol: str, kind: str, date: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def actions_list(symbols: Sequence[str], as_json: bool) -> None:
     """Print the corporate actions that are known, by symbol and time."""
+    from ema_assets.arguments import spelt
     from ema_assets.store import action_facts
 
     with environment.open_existing(Settings.from_env()) as database, database.transaction() as transaction:
-        rows = action_facts.known(transaction, list(symbols) or None)
+        rows = action_facts.known(transaction, spelt(transaction, symbols or None))
     if as_json:
         rendering.print_json({"actions": rows.to_dicts()})
     elif rows.is_empty():

@@ -61,6 +61,7 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
     Raises:
         StoreError: naming a view of the user's that cannot be.
     """
+    ledger.forget_failures(transaction, {node.name: node.code_version for node in graph.on})
     own = own_views.noted(transaction, results.VIEWS)
     # Where every strategy is switched off, the views of trades stay: they are empty ones of this table.
     wanted = [table for node in graph.on for table in node.tables] + (

@@ -38,9 +38,12 @@ class Loading:
 
     @property
     def estimate(self) -> str:
-        """The time left in words, such as `about 12 minutes left`; empty when it is not known."""
+        """The time left in words, such as `about 12 minutes left`; empty when it is not known.
+
+        After a restore without what Dagster knows there is nothing to load, and that takes no time to speak of.
+        """
         if self.seconds_left is None:
-            return ""
+            return "computed; Dagster is being told" if self.is_computed and not self.is_complete else ""
         if self.seconds_left < 90:
             return "about a minute left"
         minutes = round(self.seconds_left / 60)

@@ -321,6 +321,27 @@ def test_nothing_is_estimated_before_anything_was_loaded(database: Database) -> 
     assert (found.seconds_left, found.estimate) == (None, "")
 
 
+def test_what_was_loaded_before_and_dagster_is_told_of_again_is_not_estimated_as_if_it_was_loaded(
+    database: Database,
+) -> None:
+    """As a restore leaves it that brings nothing of Dagster's own."""
+    sync_watchlist.sync(database, WATCHED, NOW)
+    with database.transaction() as transaction:
+        transaction.execute(
+            """UPDATE market.series_state SET added_at = now() - interval '9 days', loaded_at = now() - interval '8 days',
+                                              computed_at = now() - interval '1 day'"""
+        )
+        transaction.execute("UPDATE market.series_state SET recorded_at = now() WHERE symbol = 'MSFT'")
+        # One that is new meanwhile.
+        transaction.execute(
+            """UPDATE market.series_state SET recorded_at = now(), loaded_at = now()
+               WHERE symbol = 'MSFT' AND timeframe = '5m' AND asset = 'ohlc'"""
+        )
+        found = loading(transaction, _now_of(transaction))
+    assert (found.series[M5], found.seconds_left) == ((1, 3), None)
+    assert found.estimate == "computed; Dagster is being told"
+
+
 def _now_of(transaction: Transaction) -> datetime:
     moment: datetime = transaction.query("SELECT now() AS now").item()
     return moment

@@ -8,6 +8,7 @@ import pytest
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
@@ -166,6 +167,32 @@ def test_a_signal_is_added_by_one_file_and_computes_the_past_and_then_only_what_
     assert found.select("symbol", "ts", "below_high_pct").equals(expected)
     # It stands beside the others in the view of all signals.
     assert rows_of(database, "SELECT count(below_high_pct) FROM results.signals")[0][0] == found.height
+
+
+@pytest.mark.parametrize("was_removed", [True, False], ids=["a file that was removed before", "another version"])
+def test_a_signal_that_has_failed_is_tried_at_once_when_another_file_has_its_name(
+    database: Database, folder, *, was_removed: bool
+) -> None:
+    market, now = exchange(), utc("2026-11-18 15:00")
+    few = Watchlist(WATCHED.instruments, WATCHED.history_days)
+    path, version = folder / "below_high.py", 'version="1"'
+
+    def pausing() -> int:
+        sync(database, few, now, build(few, folder))
+        paused = "asset = 'below_high' AND failures = 1 AND next_attempt_at IS NOT NULL AND last_error IS NOT NULL"
+        return rows_of(database, f"SELECT count(*) FROM market.series_state WHERE {paused}")[0][0]
+
+    path.write_text(TOY.replace("closes = [", "closes = 1 / 0, ["))
+    refresh(database, few, market, now, timeframes=[M5], graph=build(few, folder))
+    path.write_text(TOY)
+    assert pausing() == len(CALENDARS), "the same one may fail again"
+    if was_removed:
+        path.unlink()
+        assert pausing() == len(CALENDARS)
+    else:
+        version = 'version="2"'
+    path.write_text(TOY.replace('version="1"', version))
+    assert pausing() == 0
 
 
 @pytest.mark.parametrize("name", ["f", "i", "o", "base", "row"])

@@ -224,7 +224,7 @@ def test_signals_are_read_side_by_side(home: Path) -> None:
     assert found.columns.count("bar_number") == 1
     assert {"rsi", "trend", "crossover"} <= set(found.columns)
     assert found.height == read.bars("1h", ["AAPL"]).height
-    with pytest.raises(ConfigurationError, match="`signal` must be one of ema_signals, ema_trend"):
+    with pytest.raises(ConfigurationError, match="`names` must be one of ema_signals, ema_trend"):
         read.signals("1h", names=["rsy"])
     with pytest.raises(ConfigurationError, match="`names` must be a list"):
         read.signals("1h", names="rsi")

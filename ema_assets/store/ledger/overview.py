@@ -171,7 +171,7 @@ _EACH_SERIES = """
            bool_and(s.recorded_at IS NOT NULL)
            OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done,
            bool_and(s.computed_at IS NOT NULL) AS is_computed,
-           count(*) FILTER (WHERE s.recorded_at IS NULL AND s.failures = 0) AS rows_left,
+           count(*) FILTER (WHERE s.recorded_at IS NULL AND s.loaded_at IS NULL AND s.failures = 0) AS rows_left,
            count(*) FILTER (WHERE s.recorded_at IS NOT NULL AND s.loaded_at > $2) AS rows_loaded
     FROM market.series_state s
     JOIN market.asset a ON a.asset = s.asset AND a.is_on
@@ -186,8 +186,8 @@ def progress(transaction: Transaction, since: datetime) -> pl.DataFrame:
     """How many series of each timeframe have been computed to the end and recorded.
 
     Columns: timeframe, done, series; unrecorded (those that were computed to the end and not recorded); rows_left (of
-    all assets of series that are not done, without failing ones), rows_loaded (that were recorded for the first time
-    after `since`).
+    all assets of series that are not done and were never recorded, without failing ones), rows_loaded (that were
+    recorded for the first time after `since`). To record what was recorded before, such as after a restore, is quick.
     """
     return transaction.query(
         f"""
@@ -211,7 +211,7 @@ def loading_since(transaction: Transaction) -> datetime | None:
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
-        WHERE s.is_on AND s.recorded_at IS NULL AND s.failures = 0
+        WHERE s.is_on AND s.recorded_at IS NULL AND s.loaded_at IS NULL AND s.failures = 0
         """
     ).item()
     return since
@@ -300,3 +300,8 @@ def unknown_symbols(transaction: Transaction, symbols: Sequence[str]) -> list[st
         list(symbols),
     )
     return found["symbol"].to_list()
+
+
+def known_symbols(transaction: Transaction) -> list[str]:
+    """All symbols that the watchlist has or had; sorted."""
+    return transaction.query("SELECT symbol FROM market.instrument ORDER BY 1")["symbol"].to_list()

@@ -36,9 +36,9 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
                AS next_attempt_at,
                CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at,
                CASE WHEN s.failures > 0 THEN s.last_error END AS last_error
-        FROM market.series_state s JOIN market.instrument i USING (symbol)
+        FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
         LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = s.timeframe
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on AND i.is_fetched
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on
         ORDER BY s.symbol
         """,
         OHLC,
@@ -109,6 +109,7 @@ def pending(
                    up.last_ts - greatest(CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END, up.first_ts)
                ) / 60 / $8), 0))::bigint AS rows
         FROM market.series_state s
+        JOIN market.instrument n ON n.symbol = s.symbol AND n.is_active
         LEFT JOIN market.asset_input i ON i.asset = s.asset AND i.timeframe = s.timeframe AND i.is_main
         JOIN market.series_state up
           ON up.asset = coalesce(i.reads, $4) AND up.timeframe = coalesce(i.reads_timeframe, $5)
@@ -148,7 +149,7 @@ def claim(
                s.last_ts, s.code_version, a.code_version AS adopted, base.checked_through AS complete_through,
                s.asked_from, h.last_end AS long_end
         FROM market.series_state s
-        JOIN market.instrument i ON i.symbol = s.symbol
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         LEFT JOIN market.asset a ON a.asset = s.asset
         JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
         LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = $7
@@ -368,4 +369,23 @@ def end_pauses(transaction: Transaction, symbols: Sequence[str], timeframes: Seq
         """,
         list(symbols),
         [timeframe.key for timeframe in timeframes],
+    )
+
+
+def forget_failures(transaction: Transaction, versions: Mapping[str, str]) -> None:
+    """Have assets tried at once that were switched off until now, or computed by another version than in `versions`.
+
+    `versions` are those of all assets that are on, by name. What has failed before was something else.
+    """
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET failures = 0, next_attempt_at = NULL, last_error = NULL, updated_at = clock_timestamp()
+        FROM market.asset a JOIN unnest($1::text[], $2::text[]) AS v(asset, version) ON v.asset = a.asset
+        WHERE s.asset = a.asset AND s.failures > 0 AND s.asset <> $3
+          AND (NOT a.is_on OR a.code_version <> v.version)
+        """,
+        list(versions),
+        list(versions.values()),
+        OHLC,
     )
