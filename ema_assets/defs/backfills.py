@@ -34,6 +34,7 @@ from ema_assets.defs.run_tags import (
     BACKGROUND_LANE,
     FAILED_TAG,
     LANE_TAG,
+    PARTITION_TAG,
     PRIORITY_TAG,
     PURPOSE_TAG,
     RANGE_END_TAG,
@@ -46,7 +47,6 @@ from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
 
 BACKFILL_TAG = "dagster/backfill"
-_PARTITION_TAG = "dagster/partition"
 # On the way from Dagster's daemon to the storage; a stored tag could not be so long.
 CHOSEN_TAG = "ema_assets/partitions"
 
@@ -148,7 +148,7 @@ def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
 def _is_of_series(run: DagsterRun) -> bool:
     """Whether `run` is for partitions such as `AAPL|5m`."""
     with suppress(InvalidKeyError):
-        return bool(Series.parse(run.tags.get(RANGE_START_TAG) or run.tags.get(_PARTITION_TAG, "")))
+        return bool(Series.parse(run.tags.get(RANGE_START_TAG) or run.tags.get(PARTITION_TAG, "")))
     return False
 
 

@@ -1,7 +1,8 @@
 """Planned runs to Dagster's run requests, and queued or running runs back to what they cover."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import polars as pl
@@ -18,6 +19,7 @@ from ema_assets.defs.run_tags import (
     HISTORY_TAG,
     LANE_TAG,
     LIVE_LANE,
+    PARTITION_TAG,
     PRIORITY_TAG,
     PURPOSE_TAG,
     RANGE_END_TAG,
@@ -161,6 +163,19 @@ def _covered(place: Rectangle, known: Sequence[Timeframe], *, is_history: bool, 
     """What a run for `place` covers, also on the timeframes that are rolled up from what it loads."""
     feeds = [each for each in known if is_history and not each.is_fetched and each.source is place.timeframe]
     return [Rectangle(each, place.first, place.last, takes_closes) for each in (place.timeframe, *feeds)]
+
+
+def held_by_runs(instance: DagsterInstance, symbols: Collection[str]) -> dict[str, str]:
+    """Those of `symbols` that are named by a run that is not over, whoever launched it, with the id of one such run.
+
+    Dagster fails a run whose range begins or ends with a partition that is gone, with all the others in its range.
+    """
+    found: dict[str, str] = {}
+    for run in instance.get_runs(RunsFilter(statuses=[*IN_FLIGHT, DagsterRunStatus.CANCELING])) if symbols else ():
+        for tag in (RANGE_START_TAG, RANGE_END_TAG, PARTITION_TAG):
+            with suppress(InvalidKeyError):
+                found[Series.parse(run.tags.get(tag, "")).symbol] = run.run_id
+    return {symbol: found[symbol] for symbol in symbols if symbol in found}
 
 
 def _corners(run: DagsterRun) -> tuple[Series, Series] | None:

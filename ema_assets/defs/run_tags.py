@@ -2,6 +2,8 @@
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
+# Of a run for one partition.
+PARTITION_TAG = "dagster/partition"
 PRIORITY_TAG = "dagster/priority"
 # Dagster logs no materializations for a run with this tag.
 DEFER_TAG = "dagster/defer_asset_events"

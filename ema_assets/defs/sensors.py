@@ -1,7 +1,7 @@
 """The sweep, which takes up whatever the schedules leave, and the sensor that follows the watchlist."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +26,7 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.one_sentence import in_one_sentence, sentence_of
-from ema_assets.defs.requests import run_request, runs_for
+from ema_assets.defs.requests import held_by_runs, run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import OHLC
 from ema_assets.operations.sync_watchlist import sync
@@ -223,13 +223,17 @@ def _forget_failure(store: StoreResource) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What a tick has read: the symbols that there are to be, and those of them that Dagster does not know yet."""
+    """What a tick has read: which symbols are partitions from now on, and what of that Dagster does not know yet.
+
+    `held` are removed symbols that a run still needs as partitions, with the id of that run. They go when it is over.
+    """
 
     mark: str
     is_new: bool
     symbols: list[str]
     added: list[str]
     gone: list[str]
+    held: dict[str, str]
 
     def requests(self, namespace: Namespace) -> list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest]:
         """Each kind in one batch: every change makes Dagster read the status of all partitions anew."""
@@ -256,30 +260,39 @@ def _follow(
     # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
     text = f"{settings.watchlist_path}\n{now.date()}\n{graph.fingerprint}\n{watched}"
     mark = hashlib.sha256(text.encode()).hexdigest()
-    is_new = mark != context.cursor or wanted.keys() != known.keys()
+    added = [symbol for symbol in wanted if symbol not in known]
+    missing = [symbol for symbol in known if symbol not in wanted]
+    held = held_by_runs(context.instance, missing)
+    gone = [symbol for symbol in missing if symbol not in held]
+    is_new = mark != context.cursor or bool(added or gone)
     if is_new:
         with store.open() as database:
             sync(database, watched, now, graph)
-    added = [symbol for symbol in wanted if symbol not in known]
-    return _Change(
-        mark,
-        is_new,
-        # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
-        symbols=[symbol for symbol in known if symbol in wanted] + added,
-        added=added,
-        gone=[symbol for symbol in known if symbol not in wanted],
-    )
+    # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
+    symbols = [symbol for symbol in known if symbol in wanted or symbol in held] + added
+    return _Change(mark, is_new, symbols, added, gone, held)
 
 
 def _told(name: str, change: _Change, before: str) -> str:
     """What a tick says of the file called `name`; `before` is what the one before has found."""
-    count = f"{len(change.symbols)} symbols"
+    count = f"{len(change.symbols) - len(change.held)} symbols"
     again = "the configuration is right again: " if before == _WRONG else ""
+    held = _told_of_held(change.held)
     if change.is_new:
-        return f"{again}{name} was read: {count}, {len(change.added)} of them new, {len(change.gone)} removed"
+        removed = len(change.gone) + len(change.held)
+        return f"{again}{name} was read: {count}, {len(change.added)} of them new, {removed} removed{held}"
     # The first tick of a process comes after a reload of the code location, such as the one after a mend.
     read = "" if before == _READ else "was read and "
-    return f"{again}{name} {read}has not changed: {count}"
+    return f"{again}{name} {read}has not changed: {count}{held}"
+
+
+def _told_of_held(held: Mapping[str, str]) -> str:
+    if not held:
+        return ""
+    (symbol, run), *others = held.items()
+    if others:
+        return f"; {symbol} and {len(others)} more stay partitions until the runs over them have ended"
+    return f"; {symbol} stays a partition until run {run} is over"
 
 
 def sensors(graph: Graph, namespace: Namespace = ALONE) -> list[SensorDefinition]:

@@ -339,6 +339,52 @@ def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(worl
     assert active.to_list() == ["AAPL", "AMD", "BTC-USD", "MSFT", "NVDA"]
 
 
+def test_a_removed_symbol_stays_a_partition_until_the_runs_that_name_it_are_over(world: World) -> None:
+    """Dagster fails a run with all its series when its range begins or ends with a partition that is gone."""
+    job = defs.resolve_job_def("refresh")
+    waiting, running = (
+        world.instance.create_run_for_job(job, tags=tags)
+        for tags in (
+            {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"},
+            {"dagster/partition": "XOM|1h"},
+        )
+    )
+    world.instance.add_run(DagsterRun("report", tags={"dagster/partition": "2026"}, status=DagsterRunStatus.STARTED))
+    world.watchlist_path.write_text(world.watchlist_path.read_text().replace('"AAPL", "MSFT", "JPM", "XOM"', '"MSFT"'))
+    cursor = None
+
+    def gone() -> list[str]:
+        nonlocal cursor
+        context = build_sensor_context(instance=world.instance, cursor=cursor)
+        result = sync_watchlist._raw_fn(context, **world.resources)
+        if isinstance(result, SkipReason):
+            told.append(str(result.skip_message).partition("; ")[2])
+            return []
+        cursor = result.cursor
+        (request,) = result.dynamic_partitions_requests or ()
+        for symbol in request.partition_keys:
+            world.instance.delete_dynamic_partition("symbol", symbol)
+        return list(request.partition_keys)
+
+    told: list[str] = []
+    assert gone() == ["JPM"]
+    with world.database.transaction() as transaction:
+        active = transaction.query("SELECT symbol FROM market.instrument WHERE is_active ORDER BY 1")["symbol"]
+    assert active.to_list() == ["BTC-USD", "MSFT"]
+    assert gone() == []
+    world.instance.report_run_failed(waiting)
+    assert gone() == ["AAPL"]
+    assert gone() == []
+    world.instance.report_run_failed(running)
+    assert gone() == ["XOM"]
+    assert gone() == []
+    assert told == [
+        "AAPL and 1 more stay partitions until the runs over them have ended",
+        f"XOM stays a partition until run {running.run_id} is over",
+        "",
+    ]
+
+
 def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_changed_code(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

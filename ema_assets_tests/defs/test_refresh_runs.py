@@ -5,6 +5,7 @@ import random
 import urllib.request
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from ema_assets.config import watchlist
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.refresh.runs import PlannedRun, Rectangle
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.plan import stale_for_sweep
+from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
@@ -130,6 +133,25 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
         assert world.materialized(run.run_id) == sorted(
             (asset, f"{symbol}|{frame}") for asset in CHAIN for symbol in behind
         )
+
+
+def test_a_run_whose_ends_are_no_longer_on_the_watchlist_computes_the_others(world: World) -> None:
+    """They stay partitions of Dagster until it is over."""
+    with world.database.transaction() as transaction:
+        (tags,) = [
+            run_request(run, world.now).tags
+            for run in plan_runs(stale_for_sweep(transaction, world.now, timedelta(0)), world.symbols, [], 1000)
+            if run.rectangle.timeframe is M5
+        ]
+    ends = world.symbols[0], world.symbols[-1]
+    watched = watchlist.load(world.watchlist_path)
+    left = tuple(each for each in watched.instruments if each.symbol not in ends)
+    sync(world.database, replace(watched, instruments=left), world.now)
+    run = world.run(tags)
+    assert run.success
+    assert {partition for asset, partition in world.materialized(run.run_id) if asset == "ohlc"} == {
+        f"{each.symbol}|5m" for each in left
+    }
 
 
 @pytest.mark.settled
