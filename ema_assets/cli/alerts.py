@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError, StoreError, first_of, not_one_of
 from ema_assets.model.variables import text_of
 from ema_assets.refresh.graph import build
+from ema_assets.refresh.readable import readable
 from ema_assets.runtime import locate
 from ema_assets.store import alert_delivery
 from ema_assets.store.database import Database
@@ -32,9 +34,20 @@ def alerts_group() -> None:
 
 
 def _in_the_watchlist(settings: Settings) -> Alerts | None:
-    """The alerts of the watchlist, checked; None when there are none."""
+    """The alerts of the watchlist, checked; None when there are none.
+
+    A mistake elsewhere, such as in a signal of one's own, is a warning: what waits is delivered all the same.
+    """
     watched = environment.read_watchlist(settings)
-    return build(watched, settings.signals_folder, settings.strategies_folder).alerts
+    folders = settings.signals_folder, settings.strategies_folder
+    try:
+        return build(watched, *folders).alerts
+    except ConfigurationError:
+        _, elsewhere = readable(replace(watched, alerts=None), *folders)
+        if elsewhere is None:
+            raise
+    environment.warn_of(elsewhere, "tells of what was computed before")
+    return watched.alerts
 
 
 def _configured(settings: Settings) -> Alerts:

@@ -56,9 +56,7 @@ def capacity_command(
 
 def _assets(settings: Settings, watched: Watchlist, *, is_everything: bool) -> int:
     """How many assets are computed: those that are switched on, or all, with your own."""
-    from ema_assets.refresh.graph import build
-
-    graph = build(watched, settings.signals_folder, settings.strategies_folder)
+    graph = environment.readable_graph(settings, watched, "estimates everything else")
     return max(len(graph.nodes), ASSETS_OF_EVERYTHING) if is_everything else len(graph.on)
 
 

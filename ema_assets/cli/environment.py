@@ -62,15 +62,23 @@ def configuration_error(settings: Settings) -> str | None:
     return None
 
 
-def readable_graph(settings: Settings, watched: Watchlist) -> "Graph":
-    """The graph for a command that shows what is stored: a mistake in the configuration is a warning there."""
+def readable_graph(settings: Settings, watched: Watchlist, shown: str = "shows what is stored") -> "Graph":
+    """The graph for a command that computes nothing: a mistake in the configuration is a warning there.
+
+    `shown` is what the command does all the same.
+    """
     from ema_assets.refresh.readable import readable
 
     graph, wrong = readable(watched, settings.signals_folder, settings.strategies_folder)
     if wrong is not None:
-        click.echo(f"Warning: {wrong}", err=True)
-        click.echo("Nothing is computed until that is corrected; this shows what is stored.", err=True)
+        warn_of(wrong, shown)
     return graph
+
+
+def warn_of(wrong: str, shown: str) -> None:
+    """Say what is `wrong` in the configuration, and what the command does all the same."""
+    click.echo(f"Warning: {wrong}", err=True)
+    click.echo(f"Nothing is computed until that is corrected; this {shown}.", err=True)
 
 
 def on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> list[str]:

@@ -18,12 +18,24 @@ def dagster_url(url: str) -> str:
 
     `options` that `url` has of its own, such as a role or a limit on statements, hold for Dagster, too.
     """
+    return _joined("postgresql+psycopg2", *_with_options(url, _OPTIONS_OF_DAGSTER))
+
+
+def without_quotes(url: str) -> str:
+    """`url` (libpq form) whose sessions name tables and functions without needless quotes, whatever the server does.
+
+    Where quote_all_identifiers is on, the driver of ADBC does not find the functions by which it knows types.
+    """
+    return _joined(urlsplit(url).scheme, *_with_options(url, "-cquote_all_identifiers=off"))
+
+
+def _with_options(url: str, options: str) -> tuple[str, str, str]:
+    """Host, path and query of `url` with these options of the server behind its own: of two values the last counts."""
     parts = urlsplit(url)
     said = _parameters(parts.query)
-    # Of two values of one setting the server takes the last one.
-    options = [*[value for key, value in said if key == "options"][-1:], _OPTIONS_OF_DAGSTER]
-    query = [(key, value) for key, value in said if key != "options"] + [("options", " ".join(options))]
-    return _joined("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote))
+    every = " ".join([*[value for key, value in said if key == "options"][-1:], options])
+    query = [*[(key, value) for key, value in said if key != "options"], ("options", every)]
+    return parts.netloc, parts.path, urlencode(query, quote_via=quote)
 
 
 def named_url(url: str, name: str | None) -> str:

@@ -15,7 +15,7 @@ import polars as pl
 
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.urls import masked_url, named_url, watched_url
+from ema_assets.model.urls import masked_url, named_url, watched_url, without_quotes
 from ema_assets.store.interrupts import completely, interruptibly
 from ema_assets.store.planner_settings import PLANNED_BY
 
@@ -208,12 +208,12 @@ class Database:
     def _open(self) -> Any:
         if self._connection is None:
             try:
-                connection = adbc.connect(
-                    watched_url(named_url(self.url, self.name)), conn_kwargs={"adbc.connection.autocommit": "false"}
-                )
-                with connection.cursor() as cursor:
-                    _rows(cursor, _SETTINGS)
-                connection.commit()
+                url = watched_url(named_url(self.url, self.name))
+                connection, knows_types = _connected(url)
+                if not knows_types:
+                    connection.close()
+                    # Not always: a pooler may refuse options.
+                    connection, _ = _connected(without_quotes(url))
                 self._connection = connection
             except adbc_driver_manager.Error as error:
                 raise StoreUnavailable(
@@ -221,6 +221,15 @@ class Database:
                     "is the server running and EMA_DATABASE_URL right?"
                 ) from error
         return self._connection
+
+
+def _connected(url: str) -> tuple[Any, bool]:
+    """A connection to the database at `url`, and whether its driver knows the types of columns."""
+    connection = adbc.connect(url, conn_kwargs={"adbc.connection.autocommit": "false"})
+    with connection.cursor() as cursor:
+        found = _rows(cursor, _SETTINGS)
+    connection.commit()
+    return connection, found.dtypes == [pl.String]
 
 
 def identifier(name: str) -> str:

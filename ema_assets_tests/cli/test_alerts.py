@@ -223,3 +223,23 @@ def test_the_doctor_names_channels_that_lack_a_variable_or_take_no_message(
     assert SECRET not in text
     (Path("home") / "watchlist.toml").write_text(WATCHLIST)
     assert told(**env) == []
+
+
+def test_a_broken_signal_of_ones_own_keeps_no_channel_from_being_tested_and_no_alert_from_being_sent(
+    run: Run, refused: Refused, hook: Webhook, home: Path, database: Database
+) -> None:
+    (home / "signals").mkdir()
+    (home / "signals" / "mine.py").write_text("SIGNAL = nothing\n")
+    (home / "watchlist.toml").write_text(AT_ONCE)
+    env = env_of(hook, EMA_DATABASE_URL=database.url)
+    raised(database)
+    for command in (("test", "--to", "phone"), ("list",), ("deliver", "--once")):
+        shown = run("alerts", *command, **env)
+        assert shown.exit_code == 0, shown.output
+        assert f"Warning: {home / 'signals' / 'mine.py'}" in shown.stderr
+        assert "Nothing is computed until that is corrected; this tells of what was computed before." in shown.stderr
+    assert hook.titles == ["ema-assets: test", "crossover: S000 1h"]
+    # A mistake in an alert is one, whatever else is broken.
+    (home / "signals" / "mine.py").unlink()
+    (home / "watchlist.toml").write_text(AT_ONCE.replace('timeframes = ["1h"]', 'strategies = ["mine"]'))
+    assert "`strategies` must name" in refused("alerts", "list", **env)

@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -309,3 +310,53 @@ def test_a_backup_goes_to_where_a_link_leads(filled: str, tmp_path: Path, run: R
     assert done.exit_code == 0, done.output
     assert link.is_symlink()
     assert target.read_bytes().startswith(b"PGDMP")
+
+
+def test_a_user_who_may_not_make_or_drop_schemas_is_told_what_that_takes(
+    archive: Path, refused: Refused, databases: Databases, empty_url: str
+) -> None:
+    name = empty_url.partition("?")[0].rpartition("/")[2]
+    with databases.member(empty_url, "pg_monitor") as url:
+        sentence = refused("restore", str(archive), EMA_DATABASE_URL=url)
+    assert sentence == (
+        f"{archive} was not restored, and nothing was changed: permission denied for database {name}; a restore makes "
+        "schemas, and this user may not: log in as the owner of the database, or let it: GRANT CREATE ON DATABASE "
+        f"{name} TO member"
+    )
+    owned = databases.make()
+    with databases.member(owned, "ema_reader") as url:
+        sentence = refused("restore", str(archive), "--replace", EMA_DATABASE_URL=url)
+    databases.drop(owned)
+    assert sentence.endswith(
+        "must be owner of schema results; a restore drops the schemas that are there, which only their owner may: log "
+        "in as that user"
+    )
+
+
+def test_a_server_that_quotes_all_identifiers_is_migrated_computed_on_backed_up_and_restored(
+    databases: Databases, tmp_path: Path, run: Run
+) -> None:
+    url = databases.make(migrated=False)
+    name = url.partition("?")[0].rpartition("/")[2]
+    ask(url, f"ALTER DATABASE {name} SET quote_all_identifiers = on")
+    assert migrations.migrate(url)
+    watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (3, 60), strict=True)), **CORE)
+    source = MemoryExchange(
+        *(
+            bars_on("24/7", "BTC-USD", timeframe, first, date(2026, 11, 20), 1)
+            for timeframe, first in zip(FETCHED, (date(2026, 11, 17), date(2026, 9, 14)), strict=True)
+        )
+    )
+    with Database(url) as database:
+        refresh(database, watched, source, utc("2026-11-20 21:30"))
+        ask(url, "CREATE VIEW results.mine AS SELECT symbol, ts, ema_9 FROM results.signals")
+        # Tables and views are adopted anew, over the view that reads them.
+        refresh(database, replace(watched, signals_off=()), source, utc("2026-11-20 21:35"))
+        refresh(database, watched, source, utc("2026-11-20 21:35"))
+    before = everything(url, *OURS)
+    assert before['"results"."mine"']
+    file = tmp_path / "quoted.dump"
+    assert run("backup", str(file), EMA_DATABASE_URL=url).exit_code == 0
+    assert run("restore", str(file), "--replace", EMA_DATABASE_URL=url).exit_code == 0
+    assert everything(url, *OURS) == before
+    databases.drop(url)

@@ -36,3 +36,12 @@ def test_of_the_watchlist_count_the_hours_of_its_markets_and_what_is_switched_on
     path.write_text(usual.replace('name = "Shares"', 'calendar = "XHKG"'))
     hong_kong = json.loads(run("capacity", "--timeframes", "5m", "--json").stdout)
     assert hong_kong["bars_per_day"] == 2 * 66 + 288
+
+
+def test_a_broken_signal_of_ones_own_is_a_warning_and_everything_else_is_estimated(run: Run, home: Path) -> None:
+    without = run("capacity").stdout
+    (home / "signals").mkdir()
+    (home / "signals" / "mine.py").write_text("SIGNAL = nothing\n")
+    shown = run("capacity")
+    assert (shown.exit_code, shown.stdout) == (0, without)
+    assert "Nothing is computed until that is corrected; this estimates everything else." in shown.stderr

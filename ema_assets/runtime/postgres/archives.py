@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 from ema_assets.model.errors import ConfigurationError, EmbeddedServerError, StoreError
 from ema_assets.model.urls import masked_url, without_password
@@ -201,7 +202,21 @@ def _load(url: str, path: Path, archive: Archive, folder: Path, version: int) ->
         if psql.returncode != 0 or pg_restore.returncode != 0:
             # An error of psql makes pg_restore fail, too.
             said = write_errors if psql.returncode != 0 else read_errors
-            raise StoreError(f"{path} was not restored, and nothing was changed: {_said(said)}")
+            reason = _said(said)
+            raise StoreError(f"{path} was not restored, and nothing was changed: {reason}{_advice(reason, url)}")
+
+
+def _advice(reason: str, url: str) -> str:
+    """What to do about what psql says of the rights of the user in `url`; nothing where it speaks of something else."""
+    if found := re.search(r"permission denied for database (\S+)", reason):
+        user = unquote(urlsplit(url).username or "…")
+        return (
+            "; a restore makes schemas, and this user may not: log in as the owner of the database, or let it: "
+            f"GRANT CREATE ON DATABASE {found[1]} TO {user}"
+        )
+    if re.search(r"must be owner of |permission denied for schema ", reason):
+        return "; a restore drops the schemas that are there, which only their owner may: log in as that user"
+    return ""
 
 
 def _copy(source: IO[bytes], target: IO[bytes], version: int) -> None:
@@ -302,4 +317,4 @@ def _said(errors: IO[bytes]) -> str:
     lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"error|fatal", line, re.IGNORECASE)]
     first = next(iter(telling or lines), "it did not say why")
-    return re.sub(r"^(psql|pg_dump|pg_restore)[^ ]*: (error: )?", "", first)
+    return re.sub(r"^(psql|pg_dump|pg_restore)[^ ]*: (error: )?|^(ERROR|FATAL): +", "", first)
