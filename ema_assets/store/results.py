@@ -338,15 +338,13 @@ def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
         f"FROM market.{identifier(name)}"
         for name, columns in strategies.items()
     ]
-    if not parts:
-        # The views stay there, empty, when every strategy is switched off.
-        parts = [f"SELECT ''::text AS strategy, t.* FROM market.{STRATEGY} t WHERE false"]
+    # The views stay there, empty, when every strategy is switched off.
+    parts = parts or [f"SELECT ''::text AS strategy, t.* FROM market.{STRATEGY} t WHERE false"]
     return f"CREATE VIEW market.trade AS {' UNION ALL '.join(parts)}"
 
 
 def _screener(configured: Configured, spans: tuple[int, int], strategy: str | None) -> str:
     """The screener of the EMAs of `spans`, with the open trades of `strategy`."""
-    on = configured.signals
     fast, slow = map(ema_name, spans)
     is_one = asset_of(fast) == asset_of(slow)
     frames = ", ".join(
@@ -370,30 +368,32 @@ def _screener(configured: Configured, spans: tuple[int, int], strategy: str | No
         slow=slow,
         fast_more=spans[0] + 1,
         slow_more=spans[1] + 1,
-        slow_asset=asset_of(slow),
         # Both may be columns of one table.
         fast_from="s" if is_one else "f",
-        join_fast=""
-        if is_one
-        else f"JOIN market.{asset_of(fast)} f ON f.symbol = l.symbol AND f.timeframe = l.timeframe AND f.ts = l.ts",
+        bar=_at_bar(OHLC, "close"),
+        slow_row=_at_bar(asset_of(slow), *([fast] if is_one else []), slow, "warming_up"),
+        join_fast="" if is_one else f"CROSS JOIN LATERAL {_at_bar(asset_of(fast), fast)} f",
         frame=_frame(configured.timeframes),
         is_preliminary=_preliminary("s.last_ts"),
         frames=frames,
-        rsi=_latest("rsi", "rsi", on),
-        atr=_latest("atr", "atr_pct", on),
+        rsi=_latest("rsi", "rsi", configured.signals),
+        atr=_latest("atr", "atr_pct", configured.signals),
         open_trade=open_trade,
         trends=", ".join(f"l.trend_{each.sql_name}" for each in configured.timeframes),
     )
 
 
+def _at_bar(asset: str, *columns: str) -> str:
+    """A query that looks up columns of `asset` at the bar of the row."""
+    return (
+        f"(SELECT {', '.join(map(identifier, columns))} FROM market.{identifier(asset)} x "
+        "WHERE x.symbol = l.symbol AND x.timeframe = l.timeframe AND x.ts = l.ts LIMIT 1)"
+    )
+
+
 def _latest(name: str, column: str, signals: Mapping[str, tuple[str, ...]]) -> str:
     """A column of another signal at the bar of the row, null when that signal is switched off."""
-    if column not in signals.get(name, ()):
-        return "NULL::float8"
-    return (
-        f"(SELECT x.{identifier(column)} FROM market.{identifier(name)} x "
-        "WHERE x.symbol = l.symbol AND x.timeframe = l.timeframe AND x.ts = l.ts)"
-    )
+    return _at_bar(name, column) if column in signals.get(name, ()) else "NULL::float8"
 
 
 def _template(name: str) -> str:

@@ -6,7 +6,11 @@ WITH latest AS (
     FROM market.series_state s
     JOIN {frame} ON f.timeframe = s.timeframe
     JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-    JOIN market.{trend} t ON t.symbol = s.symbol AND t.timeframe = s.timeframe AND t.ts = s.last_ts
+    -- One row is looked up for each series, here and below: a join reads all rows where the tables are not yet large.
+    CROSS JOIN LATERAL (
+        SELECT trend, bars_since_cross, spread_pct FROM market.{trend} x
+        WHERE x.symbol = s.symbol AND x.timeframe = s.timeframe AND x.ts = s.last_ts LIMIT 1
+    ) t
     LEFT JOIN market.series_state base
            ON base.asset = 'ohlc' AND base.symbol = s.symbol AND base.timeframe = f.source
     WHERE s.asset = '{trend}'
@@ -22,8 +26,8 @@ WITH latest AS (
            ((1 - 2.0::float8 / {slow_more}) * s.{slow} - (1 - 2.0::float8 / {fast_more}) * {fast_from}.{fast})
            / (2.0::float8 / {fast_more} - 2.0::float8 / {slow_more}) AS cross_at
     FROM beside l
-    JOIN market.ohlc b ON b.symbol = l.symbol AND b.timeframe = l.timeframe AND b.ts = l.ts
-    JOIN market.{slow_asset} s ON s.symbol = l.symbol AND s.timeframe = l.timeframe AND s.ts = l.ts
+    CROSS JOIN LATERAL {bar} b
+    CROSS JOIN LATERAL {slow_row} s
     {join_fast}
 )
 SELECT l.symbol, l.timeframe, l.ts, l.close, l.trend, l.bars_since_cross, l.spread_pct, l.{fast}, l.{slow},
