@@ -98,6 +98,11 @@ def tone(value: float | None) -> str:
     return "" if value is None or value == 0 else "gain" if value > 0 else "loss"
 
 
+def group(name: str) -> str:
+    """A group as it is called on pages: one without a name has a number, such as `group 1`."""
+    return f"group {name}" if name.isdecimal() else name
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "price": price,
     "percent": percent,
@@ -110,4 +115,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "iso": iso,
     "counted": counted,
     "tone": tone,
+    "group": group,
 }

@@ -27,14 +27,30 @@ _COLUMNS = (
     "remark",
 )
 
+# Gains divided by no loss at all have no bound. With too few trades there are no ratios.
+_HAS_NO_LOSS = (
+    pl.col("remark").is_null()
+    & pl.col("profit_factor").is_null()
+    & (pl.col("best_trade_pct") > 0)
+    & (pl.col("worst_trade_pct") >= 0)
+)
+
 
 def performance(
     transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None, sort: str = "return"
 ) -> pl.DataFrame:
-    """A row per series of `strategy` on `timeframe`, sorted by one of SORTS; columns as in `results.performance`."""
+    """A row per series of `strategy` on `timeframe`, sorted by one of SORTS; columns as in `results.performance`.
+
+    And `has_no_loss`: the profit factor has no bound, for no trade has lost. It is null then, and the greatest of all
+    where rows are sorted by it. What has no figure comes last.
+    """
     column, is_descending = SORTS[sort]
     rows = results.select(transaction, "performance", timeframe, symbols, strategy)
-    return rows.select(_COLUMNS).sort(column, "symbol", descending=[is_descending, False], nulls_last=True)
+    rows = rows.select(*_COLUMNS, has_no_loss=_HAS_NO_LOSS.fill_null(False))
+    by = pl.col(column)
+    if column == "profit_factor":
+        by = pl.when("has_no_loss").then(float("inf")).otherwise(by)
+    return rows.sort(by, "symbol", descending=[is_descending, False], nulls_last=True)
 
 
 def refreshed_at(transaction: Transaction) -> datetime | None:

@@ -16,6 +16,8 @@ from ema_assets.store.database import Transaction
 MOST_BARS = 5_000
 USUAL_BARS = 500
 
+PERCENT, PERCENT_SUFFIX = "percent", "_pct"
+
 _TRADE = (
     *("side", "entry_price", "entry_reason", "exit_ts", "exit_price", "exit_reason", "last_ts", "last_price"),
     *("return_pct", "net_return_pct", "bars_held", "stop_price", "stop_now", "target_price", "status"),
@@ -25,11 +27,16 @@ _OHLCV = ("open", "high", "low", "close", "volume", "fast", "slow")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A column of a signal as it is drawn: over the bars when `on_price`, else in a pane of its signal below them."""
+    """A column of a signal as it is drawn: over the bars when `on_price`, else in a pane of its signal below them.
+
+    `unit` is `percent` where the name of the column says so, else None: whatever its signal is measured in. Lines of
+    two units have no scale in common.
+    """
 
     signal: str
     column: str
     on_price: bool
+    unit: str | None
 
     @property
     def place(self) -> str:
@@ -66,7 +73,13 @@ def _lines(node: Node) -> tuple[Line, ...]:
     assert node.signal is not None
     kinds = {column.name: column.kind for column in node.columns}
     shown = node.signal.shown or node.signal.column_names[:1]
-    return tuple(Line(node.name, name, node.signal.on_price) for name in shown if kinds[name] == "float8")
+    return tuple(line_of(node.name, name, node.signal.on_price) for name in shown if kinds[name] == "float8")
+
+
+def line_of(signal: str, column: str, on_price: bool) -> Line:
+    """How a column of a signal is drawn whose shown columns are prices, or are not; a percentage never is a price."""
+    is_share = column.endswith(PERCENT_SUFFIX)
+    return Line(signal, column, on_price and not is_share, PERCENT if is_share else None)
 
 
 def series_chart(

@@ -11,6 +11,8 @@ import pytest
 
 from ema_assets.board import formats, overviews, resources
 from ema_assets.board.resources import ALL
+from ema_assets.operations import refresh_performance
+from ema_assets.reports import series_chart
 from ema_assets.sandbox.faults import parse_fault
 from ema_assets.store.database import Database
 from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
@@ -165,6 +167,18 @@ def test_columns_of_two_trends_have_one_name(board: ServedBoard) -> None:
     assert values["ema_trend"] != values["ema_trend_5_13"]
 
 
+def test_a_line_whose_name_says_percent_has_that_unit_and_is_not_drawn_over_prices(board: ServedBoard) -> None:
+    assert series_chart.line_of("band", "upper", on_price=True) == series_chart.Line("band", "upper", True, None)
+    assert series_chart.line_of("band", "width_pct", on_price=True) == series_chart.Line(
+        "band", "width_pct", False, "percent"
+    )
+    found = board.get("/api/chart", symbol="AAPL", timeframe="5m", bars=3, signals="ema_trend,rsi,bollinger").json
+    units = {line["column"]: (line["on_price"], line["unit"]) for line in found["lines"]}
+    assert units["spread_pct"] == (False, "percent")
+    assert units["rsi"] == (False, None)
+    assert units["bb_upper"] == (True, None)
+
+
 def test_a_series_with_one_bar_has_a_chart_and_no_trend_yet(board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol=HOSTILE, timeframe="5m", signals="rsi", strategy="strategy_9_30_ema").json
     assert (len(found["time"]), found["slow"], found["trades"]) == (1, [None], [])
@@ -284,6 +298,41 @@ def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> N
     assert both["weighting"].startswith("Equal weights")
     assert both["time"] == sorted(set(both["time"]))
     assert board.get("/api/equity", timeframe="1h", group="Crypto").json["series"] == 1
+
+
+def test_a_profit_factor_without_a_bound_is_the_greatest_one_and_no_figure_comes_last(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    url = databases.make(like=untouched)
+    with Database(url) as database:
+        with database.transaction() as transaction:
+            transaction.execute("DELETE FROM market.strategy_9_30_ema WHERE timeframe = '1h'")
+            for symbol, last, count in (("AAPL", 1.0, 12), ("BTC-USD", -4.0, 12), (HOSTILE, 1.0, 2)):
+                transaction.execute(
+                    """
+                    INSERT INTO market.strategy_9_30_ema (symbol, timeframe, entry_ts, side, entry_price, last_ts,
+                        last_price, return_pct, net_return_pct, bars_held, status, bar_returns_sum)
+                    SELECT $1, '1h', $2::timestamptz + n * interval '1 hour', 'long', 100,
+                           $2::timestamptz + n * interval '1 hour', 100, pct, pct, 1, 'closed', 0
+                    FROM (SELECT n, CASE WHEN n = 1 THEN $3::text::float8 ELSE 1 END AS pct
+                          FROM generate_series(1, $4::bigint) n) t
+                    """,
+                    symbol,
+                    utc("2026-11-16 15:00"),
+                    str(last),
+                    count,
+                )
+        refresh_performance.refresh(database)
+    with board_on(url, tmp_path) as board:
+        asked: dict[str, Any] = {"timeframe": "1h", "sort": "profit_factor", "strategy": "strategy_9_30_ema"}
+        rows = board.get("/api/performance", **asked).json["rows"]
+        found = [(row["symbol"], row["profit_factor"], row["has_no_loss"]) for row in rows if row["symbol"] != HOSTILE]
+        assert found == [("AAPL", None, True), ("BTC-USD", pytest.approx(11 / 4), False)]
+        assert [row["has_no_loss"] for row in rows if row["symbol"] == HOSTILE] in ([], [False])
+        shown = board.get("/performance", **asked).text
+        assert shown.count('<td class="num"><span title="no trade has lost">∞</span></td>') == 1
+        assert shown.index("no trade has lost") < shown.index('<td class="num">2.75</td>')
+    databases.drop(url)
 
 
 def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(

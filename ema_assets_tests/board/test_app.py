@@ -201,6 +201,15 @@ def test_the_table_of_assets_counts_rolled_up_bars_whose_source_fails(databases,
     databases.drop(url)
 
 
+def test_a_group_without_a_name_is_called_a_group(filled: str, tmp_path: Path) -> None:
+    with board_on(filled, tmp_path, WATCHLIST.replace('name = "Shares"\n', "")) as board:
+        for path in ("/", "/trades", "/crossovers", "/performance", "/freshness"):
+            shown = board.get(path, group="1").text
+            assert '<option value="1" selected>group 1</option><option value="Crypto">Crypto</option>' in shown, path
+        assert "Portfolio of group 1 <small>" in board.get("/performance", group="1").text
+        assert [row["symbol"] for row in board.get("/api/heatmap", group="1").json["rows"]] == ["AAPL"]
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_nothing_but_reading_is_allowed(board: ServedBoard, method: str) -> None:
     answer = board.get("/api/heatmap", method=method)

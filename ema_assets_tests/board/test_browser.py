@@ -141,6 +141,59 @@ def test_changes_and_returns_that_round_to_zero_have_no_sign_and_small_volumes_a
     assert said[1:] == ["equity0.00 %", "drawdown0.00 %"]
 
 
+# What is drawn, by pane and scale, and how its axis writes a value.
+NOTED = """
+let library;
+window.noted = [];
+Object.defineProperty(window, "LightweightCharts", { get: () => library, set: (given) => {
+  library = { ...given, createChart: (...all) => {
+    const chart = given.createChart(...all);
+    const add = chart.addSeries.bind(chart);
+    chart.addSeries = (kind, options, pane) => {
+      const series = add(kind, options, pane);
+      window.noted.push({ series, pane: pane || 0, scale: series.options().priceScaleId });
+      return series;
+    };
+    window.chart = chart;
+    return chart;
+  } };
+} });
+"""
+
+
+def test_signals_of_two_units_have_two_scales_and_small_ones_are_not_zero(page: "Page", board: ServedBoard) -> None:
+    values = {"atr": 0.0000123, "atr_pct": 1.5, "macd": -0.0000456}
+
+    def answer(route: "Route") -> None:
+        found = route.fetch().json()
+        lines = [
+            {
+                "signal": column.partition("_")[0],
+                "column": column,
+                "on_price": False,
+                "unit": "percent" if column == "atr_pct" else None,
+                "values": [value] * len(found["time"]),
+            }
+            for column, value in values.items()
+        ]
+        route.fulfill(json={**found, "lines": lines})
+
+    page.add_init_script(NOTED)
+    page.route("**/api/chart?**", answer)
+    page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+    page.wait_for_selector("#chart[data-drawn]")
+    drawn = page.evaluate("noted.filter(({ pane }) => pane).map(({ pane, scale }) => [pane, scale])")
+    assert drawn == [[1, "right"], [1, "left"], [2, "right"]]
+    page.wait_for_function("chart.priceScale('left', 1).width() > 30")
+    axes = page.evaluate(
+        "(values) => noted.slice(-3).map(({ series }, n) => series.priceFormatter().format(values[n]))",
+        list(values.values()),
+    )
+    assert axes == ["0.0000123", "1.50 %", "−0.0000456"]
+    said = [span.inner_text() for span in page.locator("#values > span").all()][-3:]
+    assert said == ["atr0.0000123", "atr pct1.50 %", "macd−0.0000456"]
+
+
 def test_the_open_trades_of_a_series_say_whose_they_are(page: "Page", board: ServedBoard) -> None:
     trades = board.get("/api/trades/open").json["rows"]
     symbol, timeframe = trades[0]["symbol"], trades[0]["timeframe"]

@@ -10,21 +10,12 @@
   const isPhone = matchMedia("(max-width: 640px)").matches;
 
   // --- numbers --------------------------------------------------------------------------------------------------------
-  const number = (value, least, most = least) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { minimumFractionDigits: least, maximumFractionDigits: most }).replace("-", "−"));
-  // As `price_text` of the server: six digits that count, two decimals at least.
-  const decimalsFor = (price) => (price ? Math.min(Math.max(5 - Number(price.toExponential(5).split("e")[1]), 2), 20) : 2);
-  // `toFixed` rounds as the server does; `toLocaleString` rounds up 1.011395e-8, which is a little less.
-  const priced = (price) => (price === null || price === undefined ? "–" : number(Number(price.toFixed(decimalsFor(price))), 2, decimalsFor(price)));
+  const { NOTHING, number, percent, decimalsFor, priced, fineness, measured, moment } = window.numbers;
   // How many decimals one of these prices has at most, so that those of an axis have equally many.
   const decimalsOf = (prices) => Math.max(2, ...prices.map((price) => price.toFixed(decimalsFor(price)).replace(/0+$/, "").split(".")[1].length));
   // A coin is traded in fractions: a bar of 0.0123 is not one of nothing.
-  const compact = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { notation: "compact", ...(Math.abs(value) < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 1 }) }));
-  // What rounds to zero has no sign.
-  const percent = (value) => {
-    const text = Math.abs(value).toFixed(2);
-    return `${Number(text) ? (value > 0 ? "+" : "−") : ""}${text} %`;
-  };
-  const moment = (time) => new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ");
+  const compact = (value) => (value === null || value === undefined ? NOTHING : value.toLocaleString("en-US", { notation: "compact", ...(Math.abs(value) < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 1 }) }));
+  const change = (value) => percent(value, 2, "+");
 
   // --- the chart ------------------------------------------------------------------------------------------------------
   const chart = createChart(box, {
@@ -115,7 +106,7 @@
     for (const each of found.trades) {
       const isLong = each.side === "long";
       if (each.entry_ts >= found.time[0]) signs.push({ time: nearest(each.entry_ts), position: isLong ? "belowBar" : "aboveBar", shape: isLong ? "arrowUp" : "arrowDown", color: isLong ? gain : loss, size: 1.3 });
-      if (each.exit_ts !== null) signs.push({ time: nearest(each.exit_ts), position: isLong ? "aboveBar" : "belowBar", shape: "circle", color: (each.return_pct ?? 0) >= 0 ? gain : loss, size: 0.8, text: isPhone || each.return_pct === null ? "" : percent(each.return_pct) });
+      if (each.exit_ts !== null) signs.push({ time: nearest(each.exit_ts), position: isLong ? "aboveBar" : "belowBar", shape: "circle", color: (each.return_pct ?? 0) >= 0 ? gain : loss, size: 0.8, text: isPhone || each.return_pct === null ? "" : change(each.return_pct) });
     }
     signs.sort((a, b) => a.time - b.time);
     markTrades();
@@ -126,6 +117,11 @@
 
   // --- signals --------------------------------------------------------------------------------------------------------
   const points = (list) => found.time.map((time, n) => (list[n] === null ? { time } : { time, value: list[n] }));
+  const told = (line, value) => (line.on_price ? priced(value) : line.unit === "percent" ? percent(value) : measured(value));
+  const formatOf = (line) => {
+    const decimals = fineness(Math.max(...line.values.map(Math.abs)));
+    return { type: "custom", minMove: 10 ** -decimals, formatter: line.unit === "percent" ? (value) => percent(value, decimals) : (value) => number(value, 2, decimals) };
+  };
   const drawSignals = () => {
     const panes = new Map();
     found.lines.forEach((line, n) => {
@@ -134,10 +130,15 @@
       if (!more.has(key)) {
         const isBars = line.column.endsWith("_hist");
         const kind = isBars ? HistogramSeries : LineSeries;
-        const series = chart.addSeries(kind, { ...plain, lineWidth: 1.5, color: isBars ? `${COLORS[n % COLORS.length]}88` : COLORS[n % COLORS.length], lastValueVisible: !line.on_price, crosshairMarkerVisible: false }, line.on_price ? 0 : panes.get(line.signal));
+        // A share in percent has another scale than the price beside it.
+        const priceScaleId = line.unit === found.lines.find((each) => each.signal === line.signal).unit ? "right" : "left";
+        const series = chart.addSeries(kind, { ...plain, lineWidth: 1.5, color: isBars ? `${COLORS[n % COLORS.length]}88` : COLORS[n % COLORS.length], lastValueVisible: !line.on_price, crosshairMarkerVisible: false, ...(line.on_price ? {} : { priceScaleId }) }, line.on_price ? 0 : panes.get(line.signal));
+        // An axis is there on all panes or on none.
+        if (priceScaleId === "left" && !line.on_price) chart.applyOptions({ leftPriceScale: { visible: true } });
         if (line.column === "rsi") for (const price of [30, 70]) series.createPriceLine({ price, color: COLORS[n % COLORS.length], lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: false });
         more.set(key, series);
       }
+      if (!line.on_price) more.get(key).applyOptions({ priceFormat: formatOf(line) });
       more.get(key).setData(points(line.values));
     });
     chart.panes().forEach((pane, n) => pane.setStretchFactor(n ? 1 : 4));
@@ -150,7 +151,7 @@
     chart.applyOptions({
       layout: { background: { color: panel }, textColor: soft, fontFamily: getComputedStyle(document.body).fontFamily, panes: { separatorColor: line, separatorHoverColor: line } },
       grid: { vertLines: { color: line }, horzLines: { color: line } },
-      rightPriceScale: { borderColor: line }, timeScale: { borderColor: line },
+      leftPriceScale: { borderColor: line }, rightPriceScale: { borderColor: line }, timeScale: { borderColor: line },
     });
     candles.applyOptions({ upColor: gain, downColor: loss, wickUpColor: gain, wickDownColor: loss, borderUpColor: gain, borderDownColor: loss });
     fast.applyOptions({ color: color("--fast") });
@@ -168,15 +169,16 @@
     span.append(name, bold);
     return span;
   };
+  const tone = (value) => (value > 0 ? "gain" : value < 0 ? "loss" : "");
   const say = (n) => {
     const before = n ? found.close[n - 1] : null;
-    const parts = [part("", `${moment(found.time[n])} UTC`)];
+    const parts = [part("", moment(found.time[n]))];
     for (const [name, list] of [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]]) parts.push(part(name, priced(found[list][n])));
-    if (before > 0) parts.push(part("", percent((found.close[n] / before - 1) * 100), found.close[n] >= before ? "gain" : "loss"));
+    if (before > 0) parts.push(part("", change((found.close[n] / before - 1) * 100), tone(found.close[n] - before)));
     parts.push(part("Vol", compact(found.volume[n])), part(found.averages[0], priced(found.fast[n]), "key c0"), part(found.averages[1], priced(found.slow[n]), "key c1"));
-    found.lines.forEach((line, k) => parts.push(part(line.column.replaceAll("_", " "), line.on_price ? priced(line.values[n]) : number(line.values[n], 2), `key c${2 + (k % 6)}`)));
+    found.lines.forEach((line, k) => parts.push(part(line.column.replaceAll("_", " "), told(line, line.values[n]), `key c${2 + (k % 6)}`)));
     const trade = found.trades.find((each) => each.entry_ts <= found.time[n] && found.time[n] <= each.last_ts);
-    if (trade) parts.push(part(trade.side, `${priced(trade.entry_price)}${trade.stop_now === null ? "" : `, stop ${priced(trade.stop_now)}`}${trade.return_pct === null ? "" : `, ${percent(trade.return_pct)}`}`, (trade.return_pct ?? 0) >= 0 ? "gain" : "loss"));
+    if (trade) parts.push(part(trade.side, `${priced(trade.entry_price)}${trade.stop_now === null ? "" : `, stop ${priced(trade.stop_now)}`}${trade.return_pct === null ? "" : `, ${change(trade.return_pct)}`}`, (trade.return_pct ?? 0) >= 0 ? "gain" : "loss"));
     values.replaceChildren(...parts);
   };
   chart.subscribeCrosshairMove((at) => {

@@ -6,11 +6,7 @@
   const { createChart, AreaSeries, HistogramSeries } = window.LightweightCharts;
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const values = document.getElementById("values");
-  // What rounds to zero has no sign.
-  const percent = (value, decimals, plus = "") => {
-    const text = Math.abs(value).toFixed(decimals);
-    return `${Number(text) ? (value > 0 ? plus : "−") : ""}${text} %`;
-  };
+  const { percent, moment } = window.numbers;
   const priceFormat = { type: "custom", formatter: (value) => percent(value, 1) };
   const chart = createChart(box, { autoSize: true, layout: { attributionLogo: false }, timeScale: { timeVisible: true, secondsVisible: false } });
   const curve = chart.addSeries(AreaSeries, { lineWidth: 2, priceLineVisible: false, priceFormat });
@@ -36,7 +32,7 @@
     return span;
   };
   const say = (time, gain, drawdown) => values.replaceChildren(
-    part("", `${new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`), part("equity", percent(gain, 2, "+")), part("drawdown", percent(drawdown, 2)),
+    part("", moment(time)), part("equity", percent(gain, 2, "+")), part("drawdown", percent(drawdown, 2)),
   );
   let tag = null;
   let last = null;
