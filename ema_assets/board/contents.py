@@ -1,16 +1,18 @@
 """What the board knows, as plain values: for the pages and for the JSON API alike. No HTTP, no markup, no SQL."""
 
-from dataclasses import asdict
-from typing import Any
+from typing import cast
 
 import polars as pl
 
+from ema_assets.board import shapes
 from ema_assets.board.overviews import Overview
 from ema_assets.board.parameters import BadRequest, Values, unknown
 from ema_assets.board.site import (
     Site,
+    as_shape,
     chosen_symbols,
-    paged,
+    on_page,
+    paging,
     series_of,
     strategies_of,
     strategy_of,
@@ -23,14 +25,13 @@ from ema_assets.reports import heat_map, performance_table, series_chart, trade_
 from ema_assets.reports.charted_bars import label_of
 from ema_assets.store import series_overview
 
-_OF_ASSETS = ("asset", "last_ts", "revision", "computed_at", "failures", "last_error")
 _UTC = pl.Datetime("us", "UTC")
 
 
 # --- all series -------------------------------------------------------------------------------------------------------
 
 
-def symbols(site: Site, values: Values) -> dict[str, Any]:
+def symbols(site: Site, values: Values) -> shapes.Symbols:
     """The symbols in the order of the watchlist, with their groups and timeframes."""
     overview, configured = site.overview, site.configured
     groups = {symbol: name for name, members in configured.groups.items() for symbol in members}
@@ -41,19 +42,18 @@ def symbols(site: Site, values: Values) -> dict[str, Any]:
         .with_columns(place=pl.col("symbol").replace_strict(place, default=len(place), return_dtype=pl.Int64))
         .sort("place", "symbol")
     )
-    page = paged(rows, values)
-    page["rows"] = [
+    shown: list[shapes.WatchedSymbol] = [
         {
             "symbol": row["symbol"],
             "group": groups.get(row["symbol"]),
             "timeframes": [each.key for each in sorted(map(by_key, row["timeframe"]))],
         }
-        for row in page["rows"]
+        for row in on_page(rows, values).iter_rows(named=True)
     ]
-    return page
+    return {**paging(rows.height, values), "rows": shown}
 
 
-def heat_map_page(site: Site, values: Values) -> dict[str, Any]:
+def heat_map_page(site: Site, values: Values) -> shapes.HeatMapPage:
     """One page of the heat map: a row per symbol, a cell per timeframe, and the breadth of all symbols chosen."""
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
@@ -62,37 +62,39 @@ def heat_map_page(site: Site, values: Values) -> dict[str, Any]:
     if part:
         found = found.only([symbol for symbol in found.symbols if part in symbol.lower()])
     ordered = found.ordered(values["sort"], site.configured.watched.symbols, values["timeframe"])
-    page = paged(pl.DataFrame({"symbol": ordered}, schema={"symbol": pl.String()}), values)
-    shown = [row["symbol"] for row in page["rows"]]
-    cells: dict[str, dict[str, dict[str, Any]]] = {symbol: {} for symbol in shown}
-    mine = found.series.filter(pl.col("symbol").is_in(shown)).select(
-        *("symbol", "timeframe", "condition", "ts", "close", "trend", "spread_pct", "bars_since_cross"),
-        *("cross_price", "cross_distance_pct", "alignment", "is_warming_up"),
-    )
-    for row in mine.iter_rows(named=True):
-        cells[row.pop("symbol")][row["timeframe"]] = row
-    page["rows"] = [
+    shown = on_page(pl.DataFrame({"symbol": ordered}, schema={"symbol": pl.String()}), values)["symbol"].to_list()
+    cells: dict[str, dict[str, shapes.Cell]] = {symbol: {} for symbol in shown}
+    mine = found.series.filter(pl.col("symbol").is_in(shown))
+    for symbol, cell in zip(mine["symbol"], as_shape(mine, shapes.Cell), strict=True):
+        cells[symbol][cell["timeframe"]] = cell
+    rows: list[shapes.MapRow] = [
         {
             "symbol": symbol,
             "alignment": next(
-                (row["alignment"] for row in cells[symbol].values() if row["alignment"] is not None), None
+                (cell["alignment"] for cell in cells[symbol].values() if cell["alignment"] is not None), None
             ),
             "cells": [cells[symbol].get(each.key) for each in found.timeframes],
         }
         for symbol in shown
     ]
-    return {"timeframes": [each.key for each in found.timeframes], "breadth": found.breadth(), **page}
+    return {
+        "timeframes": [each.key for each in found.timeframes],
+        "breadth": cast(dict[str, shapes.Breadth], found.breadth()),
+        **paging(len(ordered), values),
+        "rows": rows,
+    }
 
 
-def about_to_cross(site: Site, values: Values) -> dict[str, Any]:
+def about_to_cross(site: Site, values: Values) -> shapes.NearCrosses:
     """Fresh series by how small a move of the price would flip them, the smallest first."""
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
     found = site.overviews.map_of(trend_of(site, values["averages"])).only(chosen_symbols(site, values))
-    return paged(heat_map.about_to_cross(found, values["timeframe"]), values)
+    rows = heat_map.about_to_cross(found, values["timeframe"])
+    return {**paging(rows.height, values), "rows": as_shape(on_page(rows, values), shapes.NearCross)}
 
 
-def crossovers(site: Site, values: Values) -> dict[str, Any]:
+def crossovers(site: Site, values: Values) -> shapes.Crossings:
     """The latest crossovers, newest first. `has_more` says whether there is another page."""
     page, per_page = values["page"], values["per_page"]
     timeframes, chosen, trend = _crossed_on(site, values)
@@ -102,7 +104,7 @@ def crossovers(site: Site, values: Values) -> dict[str, Any]:
         "page": page,
         "per_page": per_page,
         "has_more": rows.height > per_page,
-        "rows": rows.head(per_page).to_dicts(),
+        "rows": as_shape(rows.head(per_page), shapes.Crossing),
     }
 
 
@@ -125,7 +127,7 @@ def _crossed_on(site: Site, values: Values) -> tuple[list[str], list[str] | None
 # --- trades -----------------------------------------------------------------------------------------------------------
 
 
-def open_trades(site: Site, values: Values) -> dict[str, Any]:
+def open_trades(site: Site, values: Values) -> shapes.OpenTrades:
     """Open trades with their stops, in the order of `sort`."""
     overview = site.overview
     timeframe = timeframe_of(overview, values["timeframe"])
@@ -138,21 +140,28 @@ def open_trades(site: Site, values: Values) -> dict[str, Any]:
         "winning": int((gains > 0).sum()),
         "losing": int((gains < 0).sum()),
         "without_stop": rows["stop_now"].null_count(),
-        **paged(rows, values),
+        **paging(rows.height, values),
+        "rows": as_shape(on_page(rows, values), shapes.OpenTrade),
     }
 
 
-def performance(site: Site, values: Values) -> dict[str, Any]:
+def performance(site: Site, values: Values) -> shapes.Performances:
     """How a strategy has done on each series of a timeframe, as of the last refresh of the figures."""
     overview = site.overview
     timeframe = timeframe_of(overview, values["timeframe"]) or _usual(overview)
     strategy, chosen = strategy_of(site, values["strategy"]), chosen_symbols(site, values)
     if timeframe is None:
-        return {"strategy": strategy, "timeframe": None, "refreshed_at": None, **paged(pl.DataFrame(), values)}
+        return {"strategy": strategy, "timeframe": None, "refreshed_at": None, **paging(0, values), "rows": []}
     with site.overviews.readers.transaction() as transaction:
         rows = performance_table.performance(transaction, strategy, timeframe.key, chosen, values["sort"])
         refreshed_at = performance_table.refreshed_at(transaction)
-    return {"strategy": strategy, "timeframe": timeframe.key, "refreshed_at": refreshed_at, **paged(rows, values)}
+    return {
+        "strategy": strategy,
+        "timeframe": timeframe.key,
+        "refreshed_at": refreshed_at,
+        **paging(rows.height, values),
+        "rows": as_shape(on_page(rows, values), shapes.Performance),
+    }
 
 
 def _usual(overview: Overview) -> Timeframe | None:
@@ -161,7 +170,7 @@ def _usual(overview: Overview) -> Timeframe | None:
     return next((each for each in known if each.minutes >= 60), known[-1] if known else None)
 
 
-def equity(site: Site, values: Values) -> dict[str, Any]:
+def equity(site: Site, values: Values) -> shapes.EquityCurve:
     """The equity curve of a strategy on one series, or on several as a portfolio."""
     overview = site.overview
     timeframe = timeframe_of(overview, values["timeframe"]) or _usual(overview)
@@ -190,7 +199,7 @@ def equity(site: Site, values: Values) -> dict[str, Any]:
 # --- one series -------------------------------------------------------------------------------------------------------
 
 
-def chart(site: Site, values: Values) -> dict[str, Any]:
+def chart(site: Site, values: Values) -> shapes.DrawnSeries:
     """Bars, averages, signals and trades of one series, column by column; times in seconds since 1970, UTC.
 
     `averages` says what `fast` and `slow` are: those asked for, those that `strategy` compares, or EMA 9 and EMA 30.
@@ -217,22 +226,36 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
     lines = [line.place for line in found.lines]
     rounded = found.bars.with_columns(pl.col("fast", "slow", *lines).cast(pl.Float64).round_sig_figs(9))
     trades = found.trades.with_columns(pl.col("entry_ts", "exit_ts", "last_ts").cast(_UTC).dt.epoch("s"))
+    drawn: list[shapes.DrawnLine] = [
+        {
+            "signal": line.signal,
+            "column": line.column,
+            "on_price": line.on_price,
+            "unit": line.unit,
+            "values": rounded[line.place].to_list(),
+        }
+        for line in found.lines
+    ]
     return {
         "symbol": series.symbol,
         "timeframe": series.timeframe.key,
         "is_whole": found.is_whole,
         "time": rounded["ts"].cast(_UTC).dt.epoch("s").to_list(),
-        **{name: rounded[name].to_list() for name in ("open", "high", "low", "close", "volume")},
+        "open": rounded["open"].to_list(),
+        "high": rounded["high"].to_list(),
+        "low": rounded["low"].to_list(),
+        "close": rounded["close"].to_list(),
+        "volume": rounded["volume"].to_list(),
         "averages": [label_of(each) for each in found.averages],
         "fast": rounded["fast"].to_list(),
         "slow": rounded["slow"].to_list(),
-        "lines": [{**asdict(line), "values": rounded[line.place].to_list()} for line in found.lines],
+        "lines": drawn,
         "strategy": strategy,
-        "trades": trades.drop("symbol", strict=False).to_dicts(),
+        "trades": as_shape(trades, shapes.DrawnTrade),
     }
 
 
-def why_not(site: Site, values: Values) -> dict[str, Any]:
+def why_not(site: Site, values: Values) -> shapes.WhyNot:
     """Why a series is fresh or not, in plain sentences, and what to do."""
     overview = site.overview
     series = series_of(overview, values)
@@ -259,10 +282,12 @@ def why_not(site: Site, values: Values) -> dict[str, Any]:
         "base": None if found.base is None else found.base.timeframe.key,
         "chain": [
             {
-                **{
-                    name: row[name]
-                    for name in ("asset", "last_ts", "revision", "computed_at", "failures", "last_error")
-                },
+                "asset": row["asset"],
+                "last_ts": row["last_ts"],
+                "revision": row["revision"],
+                "computed_at": row["computed_at"],
+                "failures": row["failures"],
+                "last_error": row["last_error"],
                 "is_dirty": row["dirty_from"] is not None,
                 "dagster": site.links.partition(row["asset"], series.symbol, series.timeframe.key),
             }

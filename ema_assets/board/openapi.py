@@ -1,7 +1,9 @@
 """The JSON API described by OpenAPI 3.1, made from the declarations of its resources. Answers nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from ema_assets.board.resources import Resource
 
@@ -15,23 +17,13 @@ _ERROR = {
         "allowed": {"type": "array", "items": {"type": "string"}},
     },
 }
-_PAGED = {
-    "type": "object",
-    "required": ["rows"],
-    "properties": {
-        "rows": {"type": "array", "items": {}},
-        "page": {"type": "integer"},
-        "per_page": {"type": "integer"},
-        "pages": {"type": "integer"},
-        "total": {"type": "integer", "description": "Rows on all pages"},
-        "has_more": {"type": "boolean", "description": "Of crossovers, which are not counted: there is another page"},
-    },
-}
+_AT = "#/components/schemas/{name}"
 _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "From the revisions of what the answer shows"}}
 
 
-def description(resources: Iterable[Resource], version: str) -> dict[str, Any]:
+def description(resources: Sequence[Resource], version: str) -> dict[str, Any]:
     """The whole document."""
+    references, shapes = msgspec.json.schema_components([each.shape for each in resources], ref_template=_AT)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -44,13 +36,19 @@ def description(resources: Iterable[Resource], version: str) -> dict[str, Any]:
             ),
         },
         "servers": [{"url": "/api"}],
-        "paths": {each.path: {"get": _operation(each)} for each in resources},
-        "components": {"schemas": {"Error": _ERROR, "Page": _PAGED}},
+        "paths": {
+            each.path: {"get": _operation(each, schema)} for each, schema in zip(resources, references, strict=True)
+        },
+        "components": {"schemas": {"Error": _ERROR, **{name: _exact(shape) for name, shape in shapes.items()}}},
     }
 
 
-def _operation(resource: Resource) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Page"} if resource.lists else {"type": "object"}
+def _exact(shape: dict[str, Any]) -> dict[str, Any]:
+    """A schema that lets in no other fields."""
+    return {**shape, "additionalProperties": False}
+
+
+def _operation(resource: Resource, schema: dict[str, Any]) -> dict[str, Any]:
     answers: dict[str, Any] = {
         "200": {
             "description": resource.summary,

@@ -1,11 +1,11 @@
 """What single pages show beside the answer of one resource of the API. Plain values for templates; no markup."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
-from ema_assets.board import contents, trust_contents
+from ema_assets.board import contents, shapes, trust_contents
 from ema_assets.board.parameters import Values
 from ema_assets.board.site import Site, chosen_symbols, series_of, strategy_of, trend_of
 from ema_assets.model.asset_names import EMA_TREND
@@ -17,6 +17,8 @@ from ema_assets.reports import heat_map as maps
 from ema_assets.reports import performance_table, series_chart, trade_table
 from ema_assets.reports.charted_bars import label_of
 
+Paged = TypeVar("Paged", bound=shapes.Paging)
+
 _BESIDE = 8
 _LAST_BARS = 10
 
@@ -27,7 +29,7 @@ def _few(values: Values | None = None, **more: Any) -> dict[str, Any]:
     return {**chosen, **(values or {}), "page": 1, "per_page": _BESIDE, **more}
 
 
-def _within(make: Callable[[Site, Values], dict[str, Any]], site: Site, values: Values) -> dict[str, Any]:
+def _within(make: Callable[[Site, Values], Paged], site: Site, values: Values) -> Paged:
     """What `make` gives of the page asked for, or of the last one: while a page is open, its list may get shorter."""
     found = make(site, values)
     return found if found["page"] <= found["pages"] else make(site, {**values, "page": found["pages"]})
@@ -107,7 +109,7 @@ def _trend_beside(site: Site, values: Values) -> str:
     return variant.trend if variant is not None and graph.has(variant.trend) else EMA_TREND
 
 
-def _last_bars(drawn: dict[str, Any]) -> list[dict[str, Any]]:
+def _last_bars(drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The newest bars, newest first, each with its change against the one before."""
     names = ("time", "open", "high", "low", "close", "volume", "fast", "slow")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(drawn[name] for name in names), strict=True)]
@@ -182,9 +184,9 @@ def freshness(site: Site, values: Values) -> dict[str, Any]:
     }
 
 
-def _by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+def _by_name(rows: Iterable[shapes.AssetState]) -> dict[str, dict[str, shapes.AssetState]]:
     """Rows of assets and timeframes by both."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, shapes.AssetState]] = {}
     for row in rows:
         found.setdefault(row["asset"], {})[row["timeframe"]] = row
     return found

@@ -1,8 +1,8 @@
 """Every resource of the JSON API: its path, parameters, what it answers, and when that is another answer. No HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import get_type_hints
 
 from ema_assets.board import contents, trust_contents
 from ema_assets.board.parameters import (
@@ -52,17 +52,21 @@ class Resource:
         path: below /api.
         summary: what it answers, in one sentence.
         parameters: of the query.
-        answer: the body; its docstring is the description.
+        answer: the body; its docstring is the description, and what it returns, one of `shapes`, is the schema.
         revision: a text that differs as soon as the answer may.
-        lists: True when the answer has `rows`.
     """
 
     path: str
     summary: str
     parameters: tuple[Parameter, ...]
-    answer: Callable[[Site, Values], dict[str, Any]]
+    answer: Callable[[Site, Values], Mapping[str, object]]
     revision: Callable[[Site, Values], str] = by_overview
-    lists: bool = True
+
+    @property
+    def shape(self) -> type:
+        """What `answer` returns."""
+        found: type = get_type_hints(self.answer)["return"]
+        return found
 
 
 _CHOSEN = (ANY_TIMEFRAME, SYMBOLS, GROUP)
@@ -97,7 +101,6 @@ CHART = Resource(
     (SYMBOL, TIMEFRAME, BARS, SIGNALS, TRADES_OF, DRAWN_AVERAGES),
     contents.chart,
     by_series,
-    lists=False,
 )
 WHY = Resource(
     "/why",
@@ -105,7 +108,6 @@ WHY = Resource(
     (SYMBOL, TIMEFRAME),
     contents.why_not,
     by_minute,
-    lists=False,
 )
 ABOUT_TO_CROSS = Resource(
     "/about-to-cross",
@@ -128,7 +130,6 @@ EQUITY = Resource(
     "The equity curve of a strategy, of one series or of a portfolio with equal weights",
     (STRATEGY, PERFORMANCE_TIMEFRAME, SYMBOLS, GROUP),
     contents.equity,
-    lists=False,
 )
 NOT_FRESH = Resource(
     "/not-fresh",
@@ -157,8 +158,7 @@ ALL = (
         "/trust",
         "Whether the numbers can be trusted now",
         (),
-        lambda site, _: trust_contents.trust_of(site),
-        lists=False,
+        trust_contents.trusted,
     ),
     NOT_FRESH,
     CORRECTIONS,

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar, cast, get_type_hints
 
 import polars as pl
 
 from ema_assets.board.links import DagsterLinks
 from ema_assets.board.overviews import Configured, Overview, Overviews
 from ema_assets.board.parameters import BadRequest, Values, unknown
+from ema_assets.board.shapes import Paging
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe, by_key
+
+Row = TypeVar("Row")
 
 SYMBOLS_AT = ": GET /api/symbols lists all of them"
 
@@ -132,13 +135,17 @@ def strategy_of(site: Site, name: str | None) -> str:
     return found[0]
 
 
-def paged(rows: pl.DataFrame, values: Values) -> dict[str, Any]:
-    """One page of `rows`: page, per_page, pages, total, rows."""
+def paging(total: int, values: Values) -> Paging:
+    """Which page of `total` rows is asked for."""
     page, per_page = values["page"], values["per_page"]
-    return {
-        "page": page,
-        "per_page": per_page,
-        "pages": max(-(-rows.height // per_page), 1),
-        "total": rows.height,
-        "rows": rows.slice((page - 1) * per_page, per_page).to_dicts(),
-    }
+    return {"page": page, "per_page": per_page, "pages": max(-(-total // per_page), 1), "total": total}
+
+
+def on_page(rows: pl.DataFrame, values: Values) -> pl.DataFrame:
+    """Those of `rows` that are on the page asked for."""
+    return rows.slice((values["page"] - 1) * values["per_page"], values["per_page"])
+
+
+def as_shape(rows: pl.DataFrame, shape: type[Row]) -> list[Row]:
+    """`rows` with the fields of `shape`, a declaration of `shapes`, and no others."""
+    return [] if rows.is_empty() else cast(list[Row], rows.select(list(get_type_hints(shape))).to_dicts())

@@ -1,17 +1,20 @@
 """Whether the numbers can be trusted, as plain values: conditions, corrections, gaps, latency. No HTTP, no markup."""
 
-from dataclasses import asdict
-from typing import Any
-
 import polars as pl
 
+from ema_assets.board import shapes
 from ema_assets.board.parameters import Values
-from ema_assets.board.site import Site, chosen_symbols, paged, timeframe_of
+from ema_assets.board.site import Site, as_shape, chosen_symbols, on_page, paging, timeframe_of
 from ema_assets.model.asset_names import OHLC
 from ema_assets.reports import freshness, health, status
 
 
-def trust_of(site: Site) -> dict[str, Any]:
+def trusted(site: Site, _values: Values) -> shapes.Trusted:
+    """Whether the numbers can be trusted now, in numbers and sentences."""
+    return trust_of(site)
+
+
+def trust_of(site: Site) -> shapes.Trusted:
     """Whether the numbers can be trusted now, in numbers and sentences."""
     overview, configured = site.overview, site.configured
     found = overview.trust
@@ -39,7 +42,7 @@ def trust_of(site: Site) -> dict[str, Any]:
     }
 
 
-def not_fresh(site: Site, values: Values) -> dict[str, Any]:
+def not_fresh(site: Site, values: Values) -> shapes.NotFreshPage:
     """The series that somebody should look at, the worst first, and why."""
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
@@ -51,38 +54,34 @@ def not_fresh(site: Site, values: Values) -> dict[str, Any]:
     else:
         found = found.filter(~pl.col("condition").is_in(freshness.FINE))
     rank = {name: number for number, name in enumerate(freshness.CONDITIONS)}
-    rows = (
-        found.with_columns(rank=pl.col("condition").replace_strict(rank, return_dtype=pl.Int64))
-        .sort("rank", "symbol", "timeframe")
-        .select(
-            *("symbol", "timeframe", "condition", "since", "last_ts", "checked_through", "failures"),
-            *("next_attempt_at", "last_error", "missing_bars", "missing_from"),
-        )
-    )
-    page = paged(rows, values)
-    for row in page["rows"]:
-        row["meaning"] = freshness.CONDITIONS[row["condition"]]
-    return page
+    rows = found.with_columns(
+        rank=pl.col("condition").replace_strict(rank, return_dtype=pl.Int64),
+        meaning=pl.col("condition").replace_strict(freshness.CONDITIONS, return_dtype=pl.String),
+    ).sort("rank", "symbol", "timeframe")
+    return {**paging(rows.height, values), "rows": as_shape(on_page(rows, values), shapes.NotFresh)}
 
 
-def corrections(site: Site, values: Values) -> dict[str, Any]:
+def corrections(site: Site, values: Values) -> shapes.Corrections:
     """Corrections and splits of the last 24 hours, newest first, and how far each reached."""
-    return paged(site.overview.trust.corrections, values)
+    rows = site.overview.trust.corrections
+    return {**paging(rows.height, values), "rows": as_shape(on_page(rows, values), shapes.Correction)}
 
 
-def gaps(site: Site, values: Values) -> dict[str, Any]:
+def gaps(site: Site, values: Values) -> shapes.Gaps:
     """Bars that should exist and do not, and that are asked for again; newest first."""
     with site.overviews.readers.transaction() as transaction:
-        return paged(health.open_gaps(transaction), values)
+        rows = health.open_gaps(transaction)
+    return {**paging(rows.height, values), "rows": as_shape(on_page(rows, values), shapes.Gap)}
 
 
-def latency(site: Site, _values: Values) -> dict[str, Any]:
+def latency(site: Site, _values: Values) -> shapes.Latencies:
     """From a bar's close to its strategy row, over the last seven days, per timeframe."""
     with site.overviews.readers.transaction() as transaction:
-        return {"rows": status.latency(transaction, site.overviews.times.machine())}
+        rows = status.latency(transaction, site.overviews.times.machine())
+    return {"rows": as_shape(pl.DataFrame(rows), shapes.Latency)}
 
 
-def by_asset(site: Site, _values: Values) -> dict[str, Any]:
+def by_asset(site: Site, _values: Values) -> shapes.AssetStates:
     """How many series of every asset and timeframe are stale, missing, failing.
 
     Rolled-up bars fail also where the bars fail that they come from.
@@ -91,10 +90,18 @@ def by_asset(site: Site, _values: Values) -> dict[str, Any]:
     with site.overviews.readers.transaction() as transaction:
         found = status.by_asset(transaction, overview.now, site.configured.settings.publications)
         failing = _failing_bars(overview.heat_map.series, health.failing(transaction, OHLC))
-    rows = [asdict(each) for each in found]
-    for row in rows:
-        if row["asset"] == OHLC:
-            row["failing"] = max(row["failing"], failing.get(row["timeframe"], 0))
+    rows: list[shapes.AssetState] = [
+        {
+            "asset": each.asset,
+            "timeframe": each.timeframe,
+            "series": each.series,
+            "stale": each.stale,
+            "missing": each.missing,
+            "failing": max(each.failing, failing.get(each.timeframe, 0)) if each.asset == OHLC else each.failing,
+            "newest_ts": each.newest_ts,
+        }
+        for each in found
+    ]
     return {"rows": rows}
 
 
