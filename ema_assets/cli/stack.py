@@ -5,6 +5,7 @@ import pwd
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,8 +13,8 @@ import click
 from ema_assets.cli.commands import Command
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
-from ema_assets.model import clock
-from ema_assets.model.errors import EmaAssetsError
+from ema_assets.model import clock, same_origin
+from ema_assets.model.errors import ConfigurationError, EmaAssetsError
 from ema_assets.runtime import log_lines, stack, state
 
 METRICS_PORT = 9464
@@ -55,19 +56,34 @@ def up_command(
 
 @click.command("metrics", cls=Command)
 @click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 127.0.0.1 is for this machine."
+)
+@click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Port on 127.0.0.1; 0 takes a free one.  [default: EMA_METRICS_PORT, else 9464]",
+    help="Port; 0 takes a free one.  [default: EMA_METRICS_PORT, else 9464]",
 )
-def metrics_command(port: int | None) -> None:
-    """Serve metrics for Prometheus at /metrics on 127.0.0.1. Reads the database and never writes.
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name under which Prometheus may ask, beside this machine's own; may be given several times.",
+)
+def metrics_command(host: str, port: int | None, allowed_hosts: Sequence[str]) -> None:
+    """Serve metrics for Prometheus at /metrics. Reads the database and never writes.
 
     It needs no `up`, and outlives it: while the database does not run, the metrics say so.
     """
+    if not host.strip():
+        # A server takes it for every address of the machine.
+        raise ConfigurationError("`--host` must be an address to listen on such as 127.0.0.1, received none")
+    names = same_origin.HERE | same_origin.host_names(allowed_hosts, "--allow-host") | {host.lower()}
     settings = Settings.from_env()
     taken = port if port is not None else settings.metrics_port or METRICS_PORT
     # Another process, for it knows Dagster, which the command line does not.
-    os.execv(sys.executable, [sys.executable, "-m", "ema_assets.metrics", str(taken)])  # noqa: S606
+    served = [sys.executable, "-m", "ema_assets.metrics", host, str(taken), *sorted(names)]
+    os.execv(sys.executable, served)  # noqa: S606
 
 
 @click.command("down", cls=Command)

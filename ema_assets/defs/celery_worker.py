@@ -26,6 +26,8 @@ app.conf.broker_connection_retry_on_startup = True
 app.conf.broker_connection_max_retries = None
 # RabbitMQ takes a host for gone that was silent for two of them.
 app.conf.broker_heartbeat = 20
+# What a run prints is the line that it printed, with EMA_LOG_FORMAT=json too, and no warning of Celery.
+app.conf.worker_redirect_stdouts = False
 if is_redis(_BROKER):
     # A broker that went away without a word is noticed, and not waited for.
     app.conf.broker_transport_options = {"socket_keepalive": True, "health_check_interval": 20}

@@ -1,4 +1,4 @@
-"""The process that serves metrics: `python -m ema_assets.metrics PORT`. `ema-assets metrics` becomes it."""
+"""The process that serves metrics: `python -m ema_assets.metrics HOST PORT NAME…`. `ema-assets metrics` becomes it."""
 
 import errno
 import os
@@ -9,12 +9,12 @@ from typing import Never
 
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.metrics.exposition import Exporter
-from ema_assets.metrics.serving import HOST, serve
+from ema_assets.metrics.serving import Place, serve
 from ema_assets.runtime import locate, log_lines
 
 
-def main(port: int) -> None:
-    """Serve on `port` of 127.0.0.1 until Ctrl-C or SIGTERM."""
+def main(place: Place) -> None:
+    """Serve at `place` until Ctrl-C or SIGTERM."""
     # The first process of a container is not ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, _end)
     settings = Settings.from_env()
@@ -26,7 +26,7 @@ def main(port: int) -> None:
     locate.take_no_leases()
     log_lines.configure(settings.log_format)
     say = log_lines.speaker(settings.log_format, partial(print, flush=True), "ema_assets.metrics")
-    serve(port, Exporter(settings, RunQueue()), lambda taken: say(f"Metrics on http://{HOST}:{taken}/metrics."))
+    serve(place, Exporter(settings, RunQueue()), lambda url: say(f"Metrics on {url}."))
 
 
 def _end(*_: object) -> Never:
@@ -35,15 +35,21 @@ def _end(*_: object) -> Never:
     sys.exit(0)  # a process that the signal has not ended
 
 
+def _why_not(place: Place, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {place.port} on {place.host} is in use; choose another with `ema-assets metrics --port`, or set "
+            "EMA_METRICS_PORT"
+        )
+    return f"metrics cannot be served on {place.host}, port {place.port}: {error.strerror or error}"
+
+
 if __name__ == "__main__":
+    host, port, *names = sys.argv[1:]
+    place = Place(host, int(port), frozenset(names))
     try:
-        main(int(sys.argv[1]))
+        main(place)
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        sys.exit(
-            f"Error: port {sys.argv[1]} on {HOST} is in use; choose another with `ema-assets metrics --port`, or set "
-            "EMA_METRICS_PORT"
-        )
+        sys.exit(f"Error: {_why_not(place, error)}")

@@ -1,6 +1,8 @@
-"""The server of /metrics on 127.0.0.1. It answers to names of this machine only, so that no web page can read it."""
+"""The server of /metrics. It answers to names that it was told only, so that no web page can read it."""
 
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -10,14 +12,31 @@ from prometheus_client.registry import Collector
 
 from ema_assets.model.same_origin import HERE, host_of
 
-HOST = "127.0.0.1"
 _TYPE = ("Content-Type", "text/plain; charset=utf-8")
 
 Respond = Callable[[str, list[tuple[str, str]]], object]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to listen: an address, a port (0 for a free one), and the names of hosts under which it answers."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    names: Collection[str] = HERE
+
+    def url(self, port: int) -> str:
+        """The address of the metrics on the `port` that was taken."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{port}/metrics"
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
@@ -25,16 +44,20 @@ class _Quiet(WSGIRequestHandler):
         """Nothing: a line per scrape says nothing."""
 
 
-def server(port: int, collector: Collector) -> WSGIServer:
-    """A server of what `collector` gives, bound to `port`; 0 takes a free one. It serves in `serve_forever`."""
+def server(place: Place, collector: Collector) -> WSGIServer:
+    """A server of what `collector` gives, bound to `place`. It serves in `serve_forever`.
+
+    Raises:
+        OSError: when it cannot listen there.
+    """
     registry = CollectorRegistry()
     registry.register(collector)
     metrics: Callable[[dict[str, Any], Respond], Iterable[bytes]] = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], respond: Respond) -> Iterable[bytes]:
-        if host_of(environ.get("HTTP_HOST", "")) not in HERE:
+        if host_of(environ.get("HTTP_HOST", "")) not in place.names:
             respond("403 Forbidden", [_TYPE])
-            return [b"ask by 127.0.0.1 or localhost\n"]
+            return [f"ask by one of {', '.join(sorted(place.names))}; `--allow-host` allows more\n".encode()]
         match environ["PATH_INFO"]:
             case "/metrics":
                 return metrics(environ, respond)
@@ -44,11 +67,16 @@ def server(port: int, collector: Collector) -> WSGIServer:
         respond("404 Not Found", [_TYPE])
         return [b"metrics of ema-assets are at /metrics\n"]
 
-    return make_server(HOST, port, app, server_class=_Server, handler_class=_Quiet)
+    kind = _Server6 if ":" in place.host else _Server
+    return make_server(place.host, place.port, app, server_class=kind, handler_class=_Quiet)
 
 
-def serve(port: int, collector: Collector, started: Callable[[int], object]) -> None:
-    """Serve to the end of the process. `started` is told the port."""
-    with server(port, collector) as serving:
-        started(serving.server_port)
+def serve(place: Place, collector: Collector, started: Callable[[str], object]) -> None:
+    """Serve to the end of the process. `started` is told the address.
+
+    Raises:
+        OSError: as `server`.
+    """
+    with server(place, collector) as serving:
+        started(place.url(serving.server_port))
         serving.serve_forever()

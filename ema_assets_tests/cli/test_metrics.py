@@ -98,5 +98,24 @@ def test_a_taken_port_is_named(home: Path, taken_port: int) -> None:
     assert f"`ema-assets up --metrics-port {taken_port + 1}`" in sentence_of(done.stderr)
 
 
+def test_another_address_and_further_names_are_taken_and_wrong_ones_named(home: Path) -> None:
+    with start("metrics", "--host", "::1", "--port", "0", "--allow-host", "metrics.example") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1].removesuffix(".")
+        assert url.startswith("http://[::1]:")
+        request = urllib.request.Request(url.replace("/metrics", "/"), headers={"Host": "metrics.example:80"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.read() == b"metrics of ema-assets are at /metrics\n"
+        process.kill()
+    for options, said in (
+        (("--host", " "), "`--host` must be an address to listen on such as 127.0.0.1, received none"),
+        (("--host", "203.0.113.7", "--port", "9464"), "metrics cannot be served on 203.0.113.7, port 9464: "),
+        (("--allow-host", "http://x"), "`--allow-host` must be names of hosts without ports, received 'http://x'"),
+    ):
+        done = in_a_process("metrics", *options)
+        assert done.returncode == 1
+        assert sentence_of(done.stderr).startswith(said)
+
+
 def test_the_variables_that_hold_keys_are_known() -> None:
     assert registry.secrets() == {"APCA_API_KEY_ID", "APCA_API_SECRET_KEY"}

@@ -139,6 +139,8 @@ def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, m
     monkeypatch.setenv("EMA_WATCHLIST", str(tmp_path / "watchlist.toml"))
     monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
     app = importlib.import_module("ema_assets.defs.celery_worker").app
+    # A line of a run stays what it is, such as JSON.
+    assert not app.conf.worker_redirect_stdouts
     (tmp_path / "location.py").write_text(LOCATION)
     pointer = FileCodePointer(str(tmp_path / "location.py"), "defs")
     origin = JobPythonOrigin("some_job", RepositoryPythonOrigin(sys.executable, pointer))

@@ -70,7 +70,8 @@ def test_the_ui_is_behind_the_checks_of_host_and_origin_and_seen_by_this_machine
     assert OURS["webserver"]["command"][:3] == ["python", "-m", "ema_assets.defs.webserver"]
     services = [*COMPOSE["services"].items(), *CELERY["services"].items()]
     published = {name: service["ports"] for name, service in services if "ports" in service}
-    assert published == {"webserver": ["127.0.0.1:3000:3000"], "board": ["127.0.0.1:3001:3001"]}
+    ports = {"webserver": 3000, "board": 3001, "metrics": 9464}
+    assert published == {name: [f"127.0.0.1:{port}:{port}"] for name, port in ports.items()}
     assert not any("network_mode" in service or "privileged" in service for _, service in services)
 
 
@@ -123,7 +124,7 @@ def test_services_can_little_and_come_back() -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert service["read_only"] is True, name
         assert "user" not in service, name
-        assert service["restart"] == ("on-failure" if name == "migrate" else "unless-stopped"), name
+        assert service["restart"] == ("on-failure:3" if name == "migrate" else "unless-stopped"), name
         mounted = {volume.split(":", 1)[1].rsplit("}:")[-1] for volume in service["volumes"]}
         assert mounted == {"/etc/ema-assets:ro", "/var/lib/ema-assets", f"{HOME}/storage"}, name
         assert "healthcheck" in service, name

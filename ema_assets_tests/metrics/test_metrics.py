@@ -28,8 +28,9 @@ from ema_assets.metrics import exposition
 from ema_assets.metrics.exposition import Exporter
 from ema_assets.metrics.gauges import GAUGES, PREFIX
 from ema_assets.metrics.latency_counts import BUCKETS, LatencyCounts
-from ema_assets.metrics.serving import server
+from ema_assets.metrics.serving import Place, server
 from ema_assets.model import clock
+from ema_assets.model.same_origin import HERE
 from ema_assets.model.symbols import Instrument
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
@@ -38,6 +39,7 @@ from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, 
 from ema_assets_tests.timeframes import FETCHED
 
 REPOSITORY = Path(__file__).parents[2]
+HERE_ALONE = Place()
 # Friday, 13:40 in New York; bars were last brought up to date at 12:20 there.
 NOW, LAST = utc("2026-11-20 18:40"), "2026-11-20 17:20"
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
@@ -371,8 +373,8 @@ def test_a_role_that_may_only_read_is_enough(databases: Databases, filled: str, 
 
 
 @contextmanager
-def served(exporter: Exporter) -> Iterator[int]:
-    with server(0, exporter) as serving:
+def served(exporter: Exporter, place: Place = HERE_ALONE) -> Iterator[int]:
+    with server(place, exporter) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
         try:
@@ -401,6 +403,10 @@ def test_prometheus_reads_what_is_served_and_a_web_page_cannot(filled: str, tmp_
             assert get(port, "/", Host=host)[0] == 200
         for host in ("evil.example", f"127.0.0.1.evil.example:{port}", "[", ""):
             assert get(port, "/metrics", Host=host)[0] == 403
+    with served(exporter, Place("127.0.0.1", 0, HERE | {"metrics"})) as port:
+        assert get(port, "/", Host=f"metrics:{port}")[0] == get(port, "/", Host="localhost")[0] == 200
+        status, text = get(port, "/", Host="evil.example")
+        assert (status, text) == (403, "ask by one of 127.0.0.1, ::1, localhost, metrics; `--allow-host` allows more\n")
     types = {family.name.removeprefix(PREFIX): family.type for family in families}
     assert all(family.documentation for family in families)
     assert types == {
