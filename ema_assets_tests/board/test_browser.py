@@ -257,6 +257,49 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board
     assert 0 < ends[0] <= 390
 
 
+# Long names and wide prices in the lists of symbols.
+LIKE_LONG_NAMES = """
+() => document.querySelectorAll(".tight tbody tr").forEach((row) => {
+  row.cells[0].querySelector("a").textContent = "AVERYLONGCOINNAME-USD";
+  row.cells[1].textContent = row.cells[1].className ? row.cells[1].textContent : "15m";
+  row.querySelectorAll("time").forEach((time) => { time.innerText = "20 Nov 14:50"; });
+  row.querySelectorAll(".num").forEach((cell) => { if (/^[\\d,.]{5,}$/.test(cell.innerText)) cell.innerText = "98,364.58"; });
+})
+"""
+
+
+def test_what_a_list_is_for_is_seen_on_a_phone_beside_a_long_name(page: "Page", board: ServedBoard) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    columns = {
+        "/": ("Move", "Bar", "To stop"),
+        "/trades": ("To stop",),
+        "/crossovers": ("Bar", "Move"),
+        "/performance?timeframe=1h": ("Return",),
+    }
+    for path, names in columns.items():
+        page.goto(f"{board.url}{path}")
+        page.evaluate(LIKE_LONG_NAMES)
+        for name in names:
+            ends = page.evaluate(
+                """(name) => [...document.querySelectorAll('.tight thead th')].filter(e => e.textContent === name)
+                .map(e => e.getBoundingClientRect().right)""",
+                name,
+            )
+            assert len(ends) == 1, (path, name)
+            assert ends[0] <= 390, (path, name)
+        # What is cut is said in full.
+        assert page.locator(".tight tbody th a").first.get_attribute("title")
+
+
+def test_a_phone_tells_the_series_of_a_symbol_with_a_long_name_apart(page: "Page", board: ServedBoard) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{board.url}/freshness")
+    link = page.locator("#found tbody th a").first
+    link.evaluate("(link) => { link.textContent = 'AVERYLONGCOINNAME-USD|15m'; }")
+    needed, there = link.evaluate("(link) => [link.scrollWidth, link.clientWidth]")
+    assert needed <= there
+
+
 def test_the_lists_beside_the_map_are_whole_on_a_laptop(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(board.url)
