@@ -201,6 +201,17 @@ def test_the_table_of_assets_counts_rolled_up_bars_whose_source_fails(databases,
     databases.drop(url)
 
 
+def test_symbols_may_be_typed_in_any_case(board: ServedBoard) -> None:
+    shown = board.get("/performance", symbols="aapl, Btc-Usd,AAPL", timeframe="1h", sort="profit_factor").text
+    assert "Portfolio of 2 symbols" in shown
+    assert 'name="symbols" value="aapl,Btc-Usd,AAPL"' in shown
+    assert "symbols=AAPL%2CBTC-USD" in shown
+    assert '<option value="profit_factor" selected>profit factor</option>' in shown
+    unknown = board.get("/performance", symbols="aapl,nope")
+    assert unknown.status == 404
+    assert "received &#39;nope&#39;" in unknown.text
+
+
 def test_a_group_without_a_name_is_called_a_group(filled: str, tmp_path: Path) -> None:
     with board_on(filled, tmp_path, WATCHLIST.replace('name = "Shares"\n', "")) as board:
         for path in ("/", "/trades", "/crossovers", "/performance", "/freshness"):

@@ -194,6 +194,19 @@ def test_signals_of_two_units_have_two_scales_and_small_ones_are_not_zero(page: 
     assert said == ["atr0.0000123", "atr pct1.50 %", "macd−0.0000456"]
 
 
+def test_the_axis_of_equity_has_no_finer_steps_than_its_labels(page: "Page", board: ServedBoard) -> None:
+    page.add_init_script(NOTED)
+    page.goto(f"{board.url}/performance?timeframe=1h")
+    page.wait_for_selector("#equity[data-drawn]")
+    axes = page.evaluate(
+        """noted.map(({ series }) => {
+          const step = series.options().priceFormat.minMove;
+          return [0, 1, 2].map((n) => series.priceFormatter().format(n * step));
+        })"""
+    )
+    assert axes == [["0.0 %", "0.1 %", "0.2 %"]] * 2
+
+
 def test_the_open_trades_of_a_series_say_whose_they_are(page: "Page", board: ServedBoard) -> None:
     trades = board.get("/api/trades/open").json["rows"]
     symbol, timeframe = trades[0]["symbol"], trades[0]["timeframe"]
@@ -298,6 +311,8 @@ def test_a_phone_tells_the_series_of_a_symbol_with_a_long_name_apart(page: "Page
     link.evaluate("(link) => { link.textContent = 'AVERYLONGCOINNAME-USD|15m'; }")
     needed, there = link.evaluate("(link) => [link.scrollWidth, link.clientWidth]")
     assert needed <= there
+    # In two lines, and not letter by letter.
+    assert there >= 110
 
 
 def test_the_lists_beside_the_map_are_whole_on_a_laptop(page: "Page", board: ServedBoard) -> None:

@@ -7,7 +7,8 @@
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const values = document.getElementById("values");
   const { percent, moment } = window.numbers;
-  const priceFormat = { type: "custom", formatter: (value) => percent(value, 1) };
+  // With finer steps, two labels of the axis would read the same.
+  const priceFormat = { type: "custom", minMove: 0.1, formatter: (value) => percent(value, 1) };
   const chart = createChart(box, { autoSize: true, layout: { attributionLogo: false }, timeScale: { timeVisible: true, secondsVisible: false } });
   const curve = chart.addSeries(AreaSeries, { lineWidth: 2, priceLineVisible: false, priceFormat });
   const fall = chart.addSeries(HistogramSeries, { priceLineVisible: false, lastValueVisible: false, priceFormat }, 1);
