@@ -49,6 +49,8 @@ def restore_command(file: Path, *, replace: bool) -> None:
         raise ConfigurationError(
             f"`ema-assets up` runs on {settings.home} and would write into a restore; stop it with `ema-assets down`"
         )
+    # Where there is no database yet, looking for it makes one.
+    archives.check_is_there(file)
     with environment.open_database(settings, migrated=False) as database:
         done = archives.restore(database.url, file, replace=replace)
     click.echo(f"Restored {file}, {'with' if done.archive.has_dagster else 'without'} Dagster's runs and events.")

@@ -8,6 +8,9 @@ import click
 
 from ema_assets.cli import environment, failures
 
+# Longer than any sentence.
+_WHOLE = 1_000
+
 
 class Command(click.Command):
     """A command that looks at its environment only when it runs: its help works in every environment."""
@@ -32,6 +35,11 @@ class Commands(click.Group):
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """The names of all commands, in the order in which a newcomer needs them."""
         return list(self.commands)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, each with its first sentence. Click would cut off those that are longer than a line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(_WHOLE)) for name, each in self.commands.items()])
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
         """Run the command line. What the terminal has no character for, such as an arrow, is a question mark."""

@@ -11,7 +11,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError, StoreUnavailable, not_one_of
+from ema_assets.model.errors import ConfigurationError, StoreUnavailable, did_you_mean, not_one_of
 from ema_assets.model.symbols import DEFAULT_CALENDAR, parse_timeframe, speller
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.model.urls import without_libpq_settings
@@ -89,7 +89,10 @@ def on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> list[str]:
     """
     spelt = speller(watched.symbols)
     if unknown := sorted({symbol for symbol in symbols if spelt(symbol) is None}):
-        raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
+        hint = did_you_mean(unknown[0].upper(), watched.symbols) if len(unknown) == 1 else ""
+        raise ConfigurationError(
+            f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is{hint}"
+        )
     return [found for symbol in symbols if (found := spelt(symbol)) is not None]
 
 

@@ -14,6 +14,7 @@ from ema_assets.cli.options import group_option, json_option, symbols_option, ti
 from ema_assets.cli.rendering import minute, timeframe_key
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import EmaAssetsError, first_of
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
@@ -156,8 +157,8 @@ def refresh_command(
 
     watched = environment.load_watchlist(Settings.from_env())
     symbols = environment.chosen_symbols(watched, symbols, groups)
-    settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     chosen = [environment.timeframe_of(watched, text) for text in timeframes] or list(watched.with_bars)
+    settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
     failed, has_traded = set[tuple[str, str, str]](), False
     # Before the work: a pause that ends meanwhile has kept its series from being tried all the same.
@@ -181,7 +182,7 @@ def refresh_command(
             failed |= {(asset, symbol, timeframe.key) for symbol in outcome.errors}
             has_traded |= asset in graph.strategies and outcome.rows > 0
         if has_traded:
-            click.echo(f"{'performance':18} all  {refresh_performance.refresh(database).rows} rows")
+            click.echo(f"{'performance':18} all  {counted(refresh_performance.refresh(database).rows, 'row')}")
         with database.transaction() as transaction:
             waiting = left_alone.series(transaction, now, settings.publications, timeframes=chosen)
     is_chosen = pl.col("symbol").is_in(list(symbols or watched.symbols))
@@ -201,9 +202,8 @@ def refresh_command(
 def _print_outcome(asset: str, timeframe: Timeframe, outcome: Outcome) -> None:
     if outcome.done or outcome.errors:
         failed = f", {len(outcome.errors)} failed" if outcome.errors else ""
-        click.echo(
-            f"{asset:18} {timeframe_key(timeframe):>3}  {len(outcome.done)} series, {outcome.rows} rows written{failed}"
-        )
+        written = counted(outcome.rows, "row")
+        click.echo(f"{asset:18} {timeframe_key(timeframe):>3}  {len(outcome.done)} series, {written} written{failed}")
     for reason, symbols in _by_reason(outcome.errors).items():
         shown = first_of([str(Series(symbol, timeframe)) for symbol in symbols], _SHOWN_SERIES)
         click.echo(f"  {shown}: {reason}", err=True)

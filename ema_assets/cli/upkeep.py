@@ -25,7 +25,7 @@ def maintain_command() -> None:
     settings = Settings.from_env()
     rules = Retention.of(settings)
     dagster_home = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home)
-    with environment.open_database(settings) as database:
+    with environment.open_existing(settings) as database:
         done = maintain(database, rules, datetime.now(UTC), log_folder_remover(dagster_home / "storage"))
     for sentence in done.sentences(rules):
         click.echo(f"{sentence}.")

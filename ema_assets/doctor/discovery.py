@@ -14,7 +14,7 @@ from ema_assets.doctor import checks
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, StoreError, StoreUnavailable
-from ema_assets.model.urls import with_settings
+from ema_assets.model.urls import masked_url, with_settings
 from ema_assets.runtime import locate, state
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
@@ -101,13 +101,15 @@ def _database(settings: Settings) -> Iterator[tuple[Database | None, str | None]
     except StoreUnavailable:
         yield None, None
         return
-    with Database(with_settings(url, connect_timeout=str(CONNECT_SECONDS))) as database:
+    asked = with_settings(url, connect_timeout=str(CONNECT_SECONDS))
+    with Database(asked) as database:
         try:
             with database.transaction() as transaction:
                 transaction.read_one_moment()
                 diagnosis.server(transaction)
         except StoreError as refused:
-            yield None, str(refused)
+            # The limit is not the user's.
+            yield None, str(refused).replace(masked_url(asked), masked_url(url))
             return
         yield database, None
 

@@ -297,7 +297,7 @@ def _is_lost(error: adbc_driver_manager.Error | pl.exceptions.ComputeError) -> b
 
 def first_line(error: Exception) -> str:
     """What a driver's error says, without its prefixes and without the statement that follows."""
-    text = str(error).strip()
+    text = str(error).strip().removeprefix("IO: [libpq] Failed to connect: ")
     for mark in ("FATAL:", "ERROR:", "error:"):
         if mark in text:
             text = text.split(mark, 1)[1]

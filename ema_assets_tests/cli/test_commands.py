@@ -144,3 +144,11 @@ def test_a_character_that_the_terminal_does_not_have_is_a_question_mark(home: Pa
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"KEY=VALUE[,VALUE?]" in done.stdout
+
+
+@pytest.mark.parametrize("group", [[], ["symbols"], ["alerts"], ["actions"]], ids=str)
+def test_the_list_of_commands_has_whole_sentences(run: Run, group: list[str]) -> None:
+    listed = run(*group, "--help").stdout.partition("Commands:\n")[2]
+    assert "..." not in listed
+    sentences = re.split(r"\n  (?=\S)", listed)
+    assert all(each.strip().endswith(".") for each in sentences), sentences

@@ -27,6 +27,7 @@ from ema_assets.doctor import discovery
 from ema_assets.doctor.checks import clock_skew, data_folder, database_server, installed_versions
 from ema_assets.doctor.declaration import Check
 from ema_assets.model import own_modules
+from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
@@ -251,6 +252,14 @@ def test_a_database_that_can_only_be_read_is_called_what_it_is(
     ]
     elsewhere = "its primary" if is_standby else "one where that is off"
     assert f"for `up` and whatever else writes, set EMA_DATABASE_URL to {elsewhere}" in remedy
+
+
+def test_a_database_that_does_not_answer_is_named_as_the_user_has_written_it(run: Run) -> None:
+    ((level, text),) = examined(run, EMA_DATABASE_URL=DEAD)["database"]
+    assert (level, text.partition(" failed: ")[0]) == (
+        "error",
+        f'cannot connect to {masked_url(DEAD)}: connection to server at "127.0.0.1", port {urlsplit(DEAD).port}',
+    )
 
 
 def test_a_user_who_may_not_even_read_is_told_what_is_missing(

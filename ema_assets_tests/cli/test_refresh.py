@@ -22,9 +22,12 @@ def test_refresh_refuses_what_is_not_on_the_watchlist_or_no_timeframe(refused: R
     assert refused("refresh", "--symbol", "NVDA", **env) == (
         "not on the watchlist: NVDA; `ema-assets symbols list` shows what is"
     )
-    assert refused("refresh", "--timeframe", "7m", **env) == (
-        "7m is not on, the watchlist has 5m, 15m, 30m, 1h, 4h, 1d; add it there to `timeframes`"
-    )
+    assert refused("refresh", "--symbol", "appl", **env).endswith("shows what is; did you mean `AAPL`?")
+    # Whatever else is not there.
+    for given in (env, {"EMA_DATABASE_URL": DEAD}):
+        assert refused("refresh", "--timeframe", "7m", **given) == (
+            "7m is not on, the watchlist has 5m, 15m, 30m, 1h, 4h, 1d; add it there to `timeframes`"
+        )
 
 
 def test_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_do(

@@ -71,8 +71,9 @@ def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) ->
 
 
 def test_what_only_reads_makes_no_database_where_there_is_none(refused: Refused, home: Path) -> None:
-    for words in (("board", "--port", "0"), ("backup", str(home / "all.backup")), ("alerts", "log")):
+    for words in (("board", "--port", "0"), ("backup", str(home / "all.backup")), ("alerts", "log"), ("maintain",)):
         assert "there is nothing in" in refused(*words)
+    assert refused("restore", str(home / "none.dump")) == f"{home / 'none.dump'}: there is no such file"
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
 
 

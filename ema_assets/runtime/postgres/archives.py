@@ -95,14 +95,23 @@ def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool
     return path.stat().st_size
 
 
+def check_is_there(path: Path) -> None:
+    """Refuse an archive that is no file.
+
+    Raises:
+        ConfigurationError: then.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such file")
+
+
 def look_into(path: Path, folder: Path | None = None) -> Archive:
     """What the archive `path` holds.
 
     Raises:
         ConfigurationError: when it is not an archive of `back_up`, or one of a newer version of ema-assets.
     """
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: there is no such file")
+    check_is_there(path)
     program = (folder or _folder(0)) / "pg_restore"
     try:
         listed = _output(program, ["--list", path])
