@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
+from ema_assets.model.counts import noun
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.variables import text_of
 
@@ -59,8 +60,8 @@ class Channel:
         if missing:
             names = ", ".join(f"`{name}`" for name in missing)
             raise ConfigurationError(
-                f"the channel {self.name} needs the environment variable{'s' if len(missing) > 1 else ''} {names}, "
-                f"{'which are' if len(missing) > 1 else 'which is'} not set"
+                f"the channel {self.name} needs the environment {noun(len(missing), 'variable')} {names}, "
+                f"which {noun(len(missing), 'is', 'are')} not set"
             )
         if _VARIABLE.fullmatch(self.template):
             return text_of(env, self.variables[0])

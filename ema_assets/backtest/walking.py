@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.backtest.outcomes import WalkForward
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.store.results import FEWEST_TRADES
@@ -88,7 +89,7 @@ def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelt
 
 
 def _said(length: timedelta) -> str:
-    return f"{length.days} days" if length % timedelta(days=1) == timedelta(0) else str(length)
+    return counted(length.days, "day") if length % timedelta(days=1) == timedelta(0) else str(length)
 
 
 @dataclass(slots=True)

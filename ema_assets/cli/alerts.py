@@ -18,6 +18,7 @@ from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command, Commands
 from ema_assets.config.settings import Settings
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError, StoreError, first_of, not_one_of
 from ema_assets.model.variables import text_of
 from ema_assets.refresh.graph import build
@@ -189,7 +190,7 @@ def check_command(names: tuple[str, ...]) -> None:
             failed += 1
     _end_pauses(settings, took)
     if failed:
-        raise EmaAssetsError(f"{failed} channel{'' if failed == 1 else 's'} did not take the message")
+        raise EmaAssetsError(f"{counted(failed, 'channel')} did not take the message")
 
 
 def _end_pauses(settings: Settings, channels: list[str]) -> None:
@@ -268,7 +269,7 @@ def _deliver_once(url: str, configuration: Any) -> None:
     if not done.is_ours:
         click.echo("Another process delivers.")
         return
-    click.echo(f"{done.sent} alert{'' if done.sent == 1 else 's'} sent.")
+    click.echo(f"{counted(done.sent, 'alert')} sent.")
     for problem in done.failed:
         click.echo(problem, err=True)
 

@@ -12,6 +12,7 @@ from ema_assets.cli.options import complete_rule, complete_timeframe, group_opti
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
 from ema_assets.market.corporate_actions import LIKE_A_SPLIT
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.runtime import state
 from ema_assets.strategies.figures import MORE_IS_BETTER
@@ -164,7 +165,7 @@ def _show_sweep(found: pl.DataFrame, by: str, limit: int, *, as_json: bool) -> N
     _show_choices(found, by, limit, as_json=as_json)
     if not as_json:
         tried = found.select(found.columns[: found.columns.index("symbol")]).n_unique()
-        of = "1 choice was" if tried == 1 else f"{tried} choices were"
+        of = counted(tried, "choice was", "choices were")
         click.echo(f"{of} tried, best first: the best of many is partly luck")
 
 
@@ -222,7 +223,7 @@ def _print_figures(rows: pl.DataFrame, limit: int) -> None:
     )
     rendering.print_table(head, [_row(row, options) for row in rows.head(limit).iter_rows(named=True)])
     if (more := rows.height - limit) > 0:
-        click.echo(f"{more} more {'row' if more == 1 else 'rows'}; --limit shows more of them")
+        click.echo(f"{counted(more, 'more row')}; --limit shows more of them")
 
 
 def _row(found: Mapping[str, Any], options: Sequence[str]) -> tuple[str, ...]:

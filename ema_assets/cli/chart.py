@@ -9,6 +9,7 @@ from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.cli.options import complete_averages, complete_symbol, complete_timeframe, strategy_option
 from ema_assets.config.settings import Settings, is_synthetic
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.reports import chart, terminal_chart
 from ema_assets.runtime import state
@@ -78,4 +79,4 @@ def chart_command(
         figure.savefig(output, dpi=110)
     except OSError as error:
         raise ConfigurationError(f"{output} cannot be written: {error.strerror or error}") from error
-    click.echo(f"Wrote {output}: {picture.bars.height} bars of {symbol} on {chosen.key}")
+    click.echo(f"Wrote {output}: {counted(picture.bars.height, 'bar')} of {symbol} on {chosen.key}")

@@ -9,6 +9,7 @@ from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.cli.options import complete_asset, group_option, symbols_option, timeframes_option
 from ema_assets.config.settings import Settings
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import not_one_of
 from ema_assets.operations.export import FORMATS, export
 
@@ -70,4 +71,4 @@ def export_command(
             written += done.rows is not None
             rows += done.rows or 0
             unchanged += done.rows is None
-    click.echo(f"{folder}: {rows} rows of {written} series written, {unchanged} series unchanged.")
+    click.echo(f"{folder}: {counted(rows, 'row')} of {written} series written, {unchanged} series unchanged.")

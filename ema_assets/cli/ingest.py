@@ -16,6 +16,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.files.options import ReadOptions
 from ema_assets.market.listings import listing_of
 from ema_assets.model import clock
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, UnclearSymbol
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe
 from ema_assets.runtime import state
@@ -225,7 +226,7 @@ def _store(work: _Work) -> None:
         for file in work.understood:
             advance(file.source.path.name)
             summaries = store_file(database, file.bars, file.source.path.name, clock.now())
-            click.echo(f"{file.source.path}: {file.bars.height} bars read")
+            click.echo(f"{file.source.path}: {counted(file.bars.height, 'bar')} read")
             _print_summaries(summaries)
             if any(each.refused for each in summaries):
                 work.refused.append(file.source.path)

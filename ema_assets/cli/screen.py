@@ -13,6 +13,7 @@ from ema_assets.cli.rendering import cell, percent, price
 from ema_assets.config.settings import Settings
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of, spans_text
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.reports.screen import SORTS, computed, screen, trends
@@ -145,8 +146,8 @@ def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
         click.echo(f"{prefix}{symbol} has had no bar since {since:%Y-%m-%d}", err=True)
     if silent.height > _NAMED:
         more = silent.height - _NAMED
-        noun = "symbol has" if more == 1 else "symbols have"
-        click.echo(f"{prefix}{more} more {noun} no bars; `ema-assets symbols check` names all", err=True)
+        those = counted(more, "more symbol has", "more symbols have")
+        click.echo(f"{prefix}{those} no bars; `ema-assets symbols check` names all", err=True)
 
 
 def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple[str, ...]:
@@ -155,7 +156,7 @@ def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple
         cell(found["ts"]) + ("*" if found["is_preliminary"] else ""),
         price(found["close"]),
         (found["trend"] or "") + ("~" if found["is_warming_up"] else ""),
-        "" if found["bars_since_cross"] is None else f"{found['bars_since_cross']} bars",
+        "" if found["bars_since_cross"] is None else counted(found["bars_since_cross"], "bar"),
         percent(found["spread_pct"]),
         price(found["cross_price"]),
         percent(found["cross_distance_pct"]),

@@ -12,6 +12,7 @@ from ema_assets.cli.options import group_option
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import WatchlistError, first_of
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import alert_states, status
@@ -215,10 +216,7 @@ def _provider_lines(providers: _Providers) -> list[str]:
         return ["none: all bars come from files"]
     if len(providers.symbols) == 1:
         return [_marked(*providers.symbols)]
-    return [
-        _marked(provider, f", {symbols} symbol{'' if symbols == 1 else 's'}")
-        for provider, symbols in providers.symbols.items()
-    ]
+    return [_marked(provider, f", {counted(symbols, 'symbol')}") for provider, symbols in providers.symbols.items()]
 
 
 def _marked(provider: str, details: str = "") -> str:
@@ -251,14 +249,14 @@ def _print_failing(reasons: Sequence[str]) -> None:
     for reason in reasons[:_NAMED]:
         click.echo(f"failing: {reason}")
     if (more := len(reasons) - _NAMED) > 0:
-        click.echo(f"failing: {more} more reason{'' if more == 1 else 's'}; `ema-assets status --json` has all")
+        click.echo(f"failing: {counted(more, 'more reason')}; `ema-assets status --json` has all")
 
 
 def _print_symbols(sentences: Sequence[str], what: str) -> None:
     for sentence in sentences[:_NAMED]:
         click.echo(sentence)
     if (more := len(sentences) - _NAMED) > 0:
-        click.echo(f"and {more} more symbol{'' if more == 1 else 's'} {what}; `ema-assets symbols check` names all")
+        click.echo(f"and {counted(more, 'more symbol')} {what}; `ema-assets symbols check` names all")
 
 
 def _print_assets(assets: list[status.AssetStatus]) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 from ema_assets.cli.rendering import minute, print_table
 from ema_assets.files.declaration import BY_NAME
 from ema_assets.files.options import ReadOptions
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import AmbiguousBarFile, FileReading, first_of
 from ema_assets.model.schemas import PRICES
 
@@ -57,7 +58,7 @@ def _count(bars: pl.DataFrame) -> str:
     name = "|".join(series.row(0)) if series.height == 1 else f"{series.height} series"
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     span = f", {minute(low)} to {minute(high)} UTC" if low is not None else ""
-    return f"{bars.height} bar{'s' if bars.height > 1 else ''} of {name}{span}"
+    return f"{counted(bars.height, 'bar')} of {name}{span}"
 
 
 def _lines(file: "UnderstoodFile", origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from ema_assets.cli.options import complete_symbol, group_option, json_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, StoreError, first_of, not_one_of
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, speller
 from ema_assets.runtime import state
@@ -149,7 +150,7 @@ def symbols_check(*, as_json: bool) -> None:
     if as_json:
         return
     count = len(watched.symbols)
-    click.echo(f"Checked {count} symbol{'' if count == 1 else 's'}: nothing is known against any of them.")
+    click.echo(f"Checked {counted(count, 'symbol')}: nothing is known against any of them.")
 
 
 def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> None:
@@ -211,7 +212,7 @@ def _print_added(choices: "Sequence[Choice]") -> None:
             click.echo(f"Added {choice}.")
     else:
         for calendar, count in Counter(choice.instrument.calendar for choice in choices).most_common():
-            click.echo(f"Added {count} symbol{'' if count == 1 else 's'} of {calendar}.")
+            click.echo(f"Added {counted(count, 'symbol')} of {calendar}.")
     for choice in choices:
         if (renamed := renames.current(choice.instrument.symbol)) is not None:
             click.echo(f"{choice.instrument.symbol} has been called {renamed.to} since {renamed.since}.", err=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dagster import DefaultSensorStatus, SensorEvaluationContext, SkipReason, sensor
 
 from ema_assets.defs.namespace import known
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store.migrations import migrate_once
@@ -51,7 +52,7 @@ def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
         return SkipReason("another process delivers alerts")
     for problem in done.failed:
         context.log.warning(problem)
-    return SkipReason(f"{done.sent} alert{'' if done.sent == 1 else 's'} sent" if done.sent else "no alert was due")
+    return SkipReason(f"{counted(done.sent, 'alert')} sent" if done.sent else "no alert was due")
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ema_assets.files.declaration import Layout
 from ema_assets.files.options import IGNORED
+from ema_assets.model.counts import noun
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _PRICES = ("open", "high", "low", "close")
@@ -130,7 +131,7 @@ def check_prices(found: Mapping[str, int], names: Sequence[str]) -> None:
     if missing:
         shown = ", ".join(name or "(unnamed)" for name in names)
         raise BarFileError(
-            f"lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; needed are ts (or date and "
+            f"lacks the {noun(len(missing), 'column')} {', '.join(missing)}; needed are ts (or date and "
             f"time), open, high, low, close, found are {shown}; `--columns` says what each column is"
         )
 

@@ -20,6 +20,7 @@ from ema_assets.files.numbers import is_missing, read_numbers
 from ema_assets.files.options import IGNORED, ReadOptions
 from ema_assets.files.times import joined, read_times
 from ema_assets.files.wide import unpivoted
+from ema_assets.model.counts import counted, noun
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, PRICES
 
@@ -147,15 +148,15 @@ def _rows_of_bars(table: Table, layout: Layout, column: Mapping[str, str]) -> tu
         head = table.heads[-1][int(column["close"])]
         kept = cells.filter((pl.col(column["close"]) != head).fill_null(True))
         if kept.height < cells.height:
-            notes.append(f"{cells.height - kept.height} repeated heads left out")
+            notes.append(f"{counted(cells.height - kept.height, 'repeated head')} left out")
             cells = kept
     for name, values in layout.only.items():
         if name in table.names:
             kept = cells.filter(pl.col(str(table.names.index(name))).is_in(values))
             if kept.height < cells.height:
-                notes.append(
-                    f"{cells.height - kept.height} rows left out that are not {name} {' or '.join(sorted(values))}"
-                )
+                others = cells.height - kept.height
+                are = noun(others, "is", "are")
+                notes.append(f"{counted(others, 'row')} left out that {are} not {name} {' or '.join(sorted(values))}")
             cells = kept
     prices = {column[role] for role in PRICES if role in column}
     if prices <= text and cells.height:
@@ -164,7 +165,7 @@ def _rows_of_bars(table: Table, layout: Layout, column: Mapping[str, str]) -> tu
         )
         if kept.height < cells.height:
             count = cells.height - kept.height
-            notes.append(f"{count} row{'s' if count > 1 else ''} {_NO_BAR} left out")
+            notes.append(f"{counted(count, 'row')} {_NO_BAR} left out")
             cells = kept
     return cells, notes
 
@@ -199,10 +200,10 @@ def _without_footers(cells: pl.DataFrame, column: Mapping[str, str]) -> tuple[pl
     bad = kept.filter(pl.col("wall").is_null() & (pl.col("written").is_not_null() | pl.col("is_priced")))
     if not bad.is_empty():
         line, text = bad.select(LINE, "written").row(0)
-        many = f" ({bad.height} such line{'s' if bad.height > 1 else ''})"
+        many = f" ({counted(bad.height, 'such line')})"
         raise BarFileError(f"line {line}: `ts` must be a time such as 2024-02-14T14:30:00Z, received {text!r}{many}")
     count = cells.height - kept.height
-    return kept, [f"{count} line{'s' if count > 1 else ''} below the table left out"] if count else []
+    return kept, [f"{counted(count, 'line')} below the table left out"] if count else []
 
 
 def _first_traded(volume: pl.Series, cells: pl.DataFrame, names: Sequence[str], layout: Layout, sign: str) -> pl.Series:
@@ -238,9 +239,9 @@ def _notes(
         wrong = int((volume.is_null() & ~cells.select(is_said).to_series()).sum())
         absent = int(volume.null_count()) - wrong
         if wrong:
-            notes.append(f"{wrong} volume{'s' if wrong > 1 else ''} that are no numbers are missing")
+            notes.append(f"{counted(wrong, 'volume')} that are no numbers are missing")
         if absent:
-            notes.append(f"{absent} row{'s' if absent > 1 else ''} without a volume")
+            notes.append(f"{counted(absent, 'row')} without a volume")
     read = {int(place) for place in column.values()}
     for place, name in enumerate(names):
         if name in ADJUSTED and place in read:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ema_assets.files.words import timeframe_of
+from ema_assets.model.counts import counted
 from ema_assets.model.timeframes import USUAL, Timeframe
 
 _DAY = 86_400
@@ -32,8 +33,8 @@ class Spacing:
         for length, name in ((_DAY, "day"), (3600, "hour"), (60, "minute")):
             if self.seconds >= length and self.seconds % length == 0:
                 count = self.seconds // length
-                return f"{count} {name}{'s' if count > 1 else ''}"
-        return f"{self.seconds} second{'s' if self.seconds > 1 else ''}"
+                return counted(count, name)
+        return counted(self.seconds, "second")
 
 
 def spacing(bars: pl.DataFrame, time: str) -> Spacing | None:

@@ -9,6 +9,7 @@ from io import BytesIO
 import polars as pl
 
 from ema_assets.files.cells import BY_COMMAS, LINE, SAMPLED_ROWS, Table, find_head, heads_of, numbers_of
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import BarFileError
 
 # In the order in which they win when several fit: a decimal or thousands comma is no delimiter where a semicolon is.
@@ -40,7 +41,7 @@ def read_text(data: bytes) -> Table:
     notes = [f"{name} separated"] if name != "comma" else []
     notes += [encoding] if encoding else []
     if banners := sum(bool(line.strip()) for line in lines[:head]):
-        notes.append(f"{banners} line{'s' if banners > 1 else ''} above the table left out")
+        notes.append(f"{counted(banners, 'line')} above the table left out")
     return Table(
         cells=_read(text, delimiter, first, width),
         heads=heads_of(rows[head:first], width),

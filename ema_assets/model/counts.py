@@ -11,6 +11,11 @@ def times_in_a_row(count: int) -> str:
     return times(count) if count == 1 else f"{times(count)} in a row"
 
 
+def noun(number: int, what: str, many: str | None = None) -> str:
+    """`gap` for one, `gaps` for any other number; of words with another plural, `many` is it."""
+    return what if number == 1 else many or f"{what}s"
+
+
 def counted(number: int, what: str, many: str | None = None) -> str:
     """`1 gap`, `2 gaps`; of words with another plural, `many` is it."""
-    return f"{number:,} {what if number == 1 else many or what + 's'}"
+    return f"{number:,} {noun(number, what, many)}"

@@ -13,6 +13,7 @@ import polars as pl
 from ema_assets.files.declaration import Layout
 from ema_assets.files.options import ReadOptions
 from ema_assets.files.times import in_zone
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 from ema_assets.model.symbols import FX_CALENDAR, without_hours
 from ema_assets.operations.file_sessions import (
@@ -298,7 +299,7 @@ def _check_all_exist(bars: pl.DataFrame, chosen: _Reading, options: ReadOptions)
         line, wall = missing.select("line", "wall").row(0)
         raise BarFileError(
             f"line {line}: {wall} does not exist in {chosen.zone}, whose clocks are put forward then "
-            f"({missing.height} such line{'s' if missing.height > 1 else ''}); "
+            f"({counted(missing.height, 'such line')}); "
             + ("another `--tz` is needed" if options.tz else "give `--tz`")
         )
 

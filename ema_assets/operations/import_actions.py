@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.model.counts import noun
 from ema_assets.model.errors import ActionFileError, ConfigurationError, InvalidKeyError, not_one_of
 from ema_assets.model.schemas import ACTION_KINDS, ACTION_SCHEMA
 from ema_assets.model.symbols import parse_symbol
@@ -59,7 +60,7 @@ def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
     missing = [name for name in _COLUMNS if name not in frame.columns]
     if missing:
         raise ActionFileError(
-            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; needed are "
+            f"{path}: lacks the {noun(len(missing), 'column')} {', '.join(missing)}; needed are "
             f"{', '.join(_COLUMNS)} and `ratio`, `amount` or `value`"
         )
     rows: dict[Sequence[object], tuple[int, Sequence[object]]] = {}

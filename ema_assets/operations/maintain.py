@@ -13,6 +13,7 @@ from shutil import rmtree
 import polars as pl
 
 from ema_assets.config.settings import Settings
+from ema_assets.model.counts import counted
 from ema_assets.refresh.outcome import batches
 from ema_assets.store import alert_delivery, latency, retention
 from ema_assets.store.database import Database, Transaction
@@ -75,23 +76,27 @@ class Tidied:
     def sentences(self, rules: Retention) -> list[str]:
         """The same for a person."""
         corrections = (
-            f"{self.corrections} old values of corrected bars after {rules.correction_days} days"
+            f"{counted(self.corrections, 'old value')} of corrected bars after {counted(rules.correction_days, 'day')}"
             if rules.correction_days
             else "old values of corrected bars are kept for ever"
         )
-        events = f"{self.events} events and {self.check_records} check records"
+        events = f"{counted(self.events, 'event')} and {counted(self.check_records, 'check record')}"
+        runs = f"{counted(self.runs, 'run')} with {events}, {counted(self.backfills, 'backfill')}"
+        rejected = counted(self.rejected_bars, "rejected bar")
         found = [
-            f"Deleted {self.runs} runs with {events}, {self.backfills} backfills, after {rules.run_days} days",
-            f"Kept {self.runs_kept} older runs, for each holds the latest event of a partition or check",
-            f"Deleted {self.rejected_bars} rejected bars after {rules.rejected_days} days; {corrections}",
-            f"Refreshed the statistics of {self.tables_analyzed} tables",
+            f"Deleted {runs}, after {counted(rules.run_days, 'day')}",
+            f"Kept {counted(self.runs_kept, 'older run')}, for each holds the latest event of a partition or check",
+            f"Deleted {rejected} after {counted(rules.rejected_days, 'day')}; {corrections}",
+            f"Refreshed the statistics of {counted(self.tables_analyzed, 'table')}",
         ]
         if self.alerts:
-            found.append(f"Deleted {self.alerts} alerts after {ALERT_DAYS} days")
+            found.append(f"Deleted {counted(self.alerts, 'alert')} after {ALERT_DAYS} days")
         if self.runs_left:
-            found.append(f"Left {self.runs_left} old runs to the next maintenance")
+            found.append(f"Left {counted(self.runs_left, 'old run')} to the next maintenance")
         if self.logs_left:
-            found.append(f"The log files of {self.logs_left} deleted runs could not be removed: {self.log_error}")
+            found.append(
+                f"The log files of {counted(self.logs_left, 'deleted run')} could not be removed: {self.log_error}"
+            )
         return found
 
 

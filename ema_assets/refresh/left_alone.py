@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.counts import counted
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.refresh.outages import root_of, time_of
@@ -120,7 +121,7 @@ def sentences(alone: pl.DataFrame, now: datetime) -> list[str]:
         times = [time_of(mine["next_attempt_at"].sort()[place], now) for place in (0, -1)]
         until = f"{times[0]} UTC" if times[0] == times[1] else f"{times[0]} UTC, the last of them until {times[1]}"
         errors = _errors(mine)
-        others = "" if len(errors) == 1 else f" (and {len(errors) - 1} other reason{'s' if len(errors) > 2 else ''})"
+        others = "" if len(errors) == 1 else f" (and {counted(len(errors) - 1, 'other reason')})"
         are = "is" if count == 1 else "are"
         lines.append(
             f"{count} series of {timeframe.key} {are} behind and left alone until {until}: {errors[0]}{others}"

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from ema_assets.model.counts import times
+from ema_assets.model.counts import counted, noun, times
 from ema_assets.store import alert_delivery
 from ema_assets.store.database import Transaction
 
@@ -28,8 +28,9 @@ def alert_problems(transaction: Transaction, now: datetime, used: Collection[str
             elif row["oldest_due_at"] is not None and row["oldest_due_at"] < now - _PATIENCE:
                 overdue += row["waiting"]
         if row["given_up"]:
+            count = row["given_up"]
             found.append(
-                f"alerts: {row['given_up']} for {row['channel']} were given up in the last 24 hours; "
+                f"alerts: {count} for {row['channel']} {noun(count, 'was', 'were')} given up in the last 24 hours; "
                 '`ema-assets alerts log --state "given up"` names them'
             )
     oldest = None if used is not None and not used else alert_delivery.unrouted_since(transaction)
@@ -45,5 +46,5 @@ def _attempts(row: dict[str, Any]) -> str:
     tried = f"tried {times(row['failures'])}"
     if not row["waiting"]:
         return f"{tried}, and again with the next alert"
-    waiting = "1 alert waits" if row["waiting"] == 1 else f"{row['waiting']} alerts wait"
+    waiting = counted(row["waiting"], "alert waits", "alerts wait")
     return f"{tried}, again at {row['next_attempt_at']:%H:%M:%S} UTC; {waiting}"

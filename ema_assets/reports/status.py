@@ -8,7 +8,7 @@ import polars as pl
 
 from ema_assets.model.asset_names import EMA_SIGNALS
 from ema_assets.model.averages import EMA, SLOW_SPAN, averaged, converged_after
-from ema_assets.model.counts import times
+from ema_assets.model.counts import counted, times
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh import left_alone
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
@@ -114,7 +114,7 @@ def warming_up(transaction: Transaction) -> list[str]:
     Beside `ema_signals` these are the EMAs that strategies read, by the spans that they name.
     """
     return [
-        f"{timeframe.key} of {row['symbols']} symbol{'' if row['symbols'] == 1 else 's'}: {row['most_bars']} bars at "
+        f"{timeframe.key} of {counted(row['symbols'], 'symbol')}: {row['most_bars']} bars at "
         f"most, {'the averages need' if span == SLOW_SPAN else f'EMA {span} needs'} {converged_after(span)}"
         for timeframe, span, row in sorted(
             (

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from ema_assets.model.counts import counted, times
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.plan import next_closes
 from ema_assets.reports import freshness, status, story
@@ -147,12 +148,12 @@ def _ago(known: _Known) -> str:
     late = known.now - known.row["since"]
     minutes = int(late.total_seconds() // 60)
     if minutes < 120:
-        return f"{minutes} minute{'' if minutes == 1 else 's'}"
+        return counted(minutes, "minute")
     return f"{minutes // 60} hours" if minutes < 48 * 60 else f"{minutes // 1440} days"
 
 
 def _attempts(failures: int) -> str:
-    return "the last attempt" if failures == 1 else f"the last {failures} attempts"
+    return f"the last {'attempt' if failures == 1 else counted(failures, 'attempt')}"
 
 
 def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
@@ -191,10 +192,10 @@ def _of_rollup(series: Series, *, is_asked_for: bool) -> str:
 def _of_gap(row: Mapping[str, Any]) -> Iterator[str]:
     """What is missing behind the newest bar."""
     bars, asked = row["missing_bars"], row["asked_again"]
-    missing = f"{bars} bar{' is' if bars == 1 else 's are'} missing from {_at(row['missing_from'])} UTC on"
+    missing = f"{counted(bars, 'bar is', 'bars are')} missing from {_at(row['missing_from'])} UTC on"
     yield f"By the calendar, {missing}: the provider answered, and left {'it' if bars == 1 else 'them'} out."
     if asked:
-        yield f"They were asked for again {asked} time{'' if asked == 1 else 's'}."
+        yield f"They were asked for again {times(asked)}."
     yield f"The next time that they are asked for is {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
 
 

@@ -21,6 +21,7 @@ from ema_assets.alerts.subscriptions import Alerts
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, StoreError
 from ema_assets.operations.deliver_alerts import SOON, Parcel, pack, route, settle
 from ema_assets.operations.watch_trouble import looks, watch_trouble
@@ -289,7 +290,7 @@ class _Worker:
         return True
 
     def _say_of(self, parcel: Parcel, problem: NotSent | None) -> None:
-        count = f"{len(parcel.ids)} alert{'' if len(parcel.ids) == 1 else 's'}"
+        count = counted(len(parcel.ids), "alert")
         self._say(
             f"{parcel.channel.name}: {count} sent" if problem is None else f"{parcel.channel.name}: {problem.reason}"
         )

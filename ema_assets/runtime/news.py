@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
@@ -38,7 +39,7 @@ def greet(settings: Settings, addresses: Mapping[str, str], database: str, watch
         say(f"  Provider     {prices}")
     if settings.clock is not None:
         say(f"  Clock        {settings.clock}: virtual, now {clock.now():%Y-%m-%d %H:%M} UTC")
-    say(f"  Watchlist    {settings.watchlist_path} ({len(watched.symbols)} symbols)")
+    say(f"  Watchlist    {settings.watchlist_path} ({counted(len(watched.symbols), 'symbol')})")
     say(f"  Logs         {settings.logs_folder}")
     say("")
     say("Ctrl-C stops everything; the data stays.")
@@ -95,7 +96,7 @@ class News:
         symbols = ledger.symbols_active(transaction)
         more, self._symbols = symbols - self._symbols, symbols
         if self.is_complete and more > 0:
-            self._say(f"  {more} more symbol{'' if more == 1 else 's'} on the watchlist: loading")
+            self._say(f"  {counted(more, 'more symbol')} on the watchlist: loading")
         if more > 0:
             self.is_complete, self._looks = False, 0
         self._looks += 1
@@ -107,8 +108,8 @@ class News:
             return
         if found.is_complete:
             self.is_complete = True
-            count = len(found.series)
-            self._say(f"  every series on {count} timeframes is up to date; new bars follow at their closes")
+            frames = counted(len(found.series), "timeframe")
+            self._say(f"  every series on {frames} is up to date; new bars follow at their closes")
         elif found.series != self._last or (symbols > _MANY_SYMBOLS and self._looks % _TOLD_AGAIN == 1):
             self._last = found.series
             self._say(f"  series up to date: {found}")

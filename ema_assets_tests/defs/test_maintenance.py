@@ -371,9 +371,9 @@ def test_the_command_does_the_same_without_dagster_and_prints_what_it_deleted(
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert re.fullmatch(
-        rf"Deleted 1 runs with \d+ events and {CHECKS} check records, 0 backfills, after 14 days\.", lines[0]
+        rf"Deleted 1 run with \d+ events and {CHECKS} check records, 0 backfills, after 14 days\.", lines[0]
     )
-    assert lines[1] == "Kept 1 older runs, for each holds the latest event of a partition or check."
+    assert lines[1] == "Kept 1 older run, for each holds the latest event of a partition or check."
     assert lines[2] == "Deleted 0 rejected bars after 90 days; old values of corrected bars are kept for ever."
     assert re.fullmatch(r"Refreshed the statistics of \d+ tables\.", lines[3])
     assert len(lines) == 4
@@ -410,7 +410,7 @@ def test_the_job_says_what_it_deleted_removes_the_logs_and_does_not_pile_up(worl
     counted = {name: value.value for name, value in output.dagster_event.step_output_data.metadata.items()}
     assert (counted["runs"], counted["runs_kept"], counted["runs_left"]) == (1, 1, 0)
     said = [log.user_message for log in world.instance.all_logs(run_id)]
-    assert any(line.startswith("Deleted 1 runs with ") for line in said)
+    assert any(line.startswith("Deleted 1 run with ") for line in said)
     age(world, [run_id])
     assert run_ids(world) == {second, run_id}
     last = maintenance(world)

@@ -133,7 +133,7 @@ def test_a_head_that_is_repeated_within_the_file_is_no_bar(tmp_path: Path) -> No
     text = "\n".join([HEAD, ",".join(FIRST), HEAD, ",".join(SECOND)])
     found = understood(written(tmp_path, text, "KO.csv"))
     assert rows_of(found.bars) == BARS
-    assert found.source.notes == ("1 repeated heads left out",)
+    assert found.source.notes == ("1 repeated head left out",)
 
 
 def test_empty_lines_and_a_delimiter_at_the_end_of_each_line_do_not_matter(tmp_path: Path) -> None:

@@ -418,7 +418,7 @@ def test_the_volume_of_metatrader_5_is_the_real_one_where_there_is_one(tmp_path:
 
 def test_notes_tell_what_was_left_out_of_a_file(tmp_path: Path) -> None:
     _, text, _ = VENDORS["NSE's bhavcopy"]
-    assert "1 rows left out that are not series BE or EQ" in read_text(tmp_path, text).notes
+    assert "1 row left out that is not series BE or EQ" in read_text(tmp_path, text).notes
     _, text, _ = VENDORS["Yahoo's web download"]
     assert "Adj Close is left out: stored prices are not adjusted for dividends" in read_text(tmp_path, text).notes
     _, text, _ = VENDORS["FRED"]

@@ -346,7 +346,7 @@ def test_alerts_whose_row_or_channel_is_gone_are_given_up_and_each_says_why(data
     ]
     with database.transaction() as transaction:
         first, _ = alert_problems(transaction, later)
-    assert first.startswith("alerts: 1 for hook were given up in the last 24 hours")
+    assert first.startswith("alerts: 1 for hook was given up in the last 24 hours")
 
 
 def test_when_the_last_row_is_removed_nothing_waits_for_one_of_its_name_that_comes_later(
@@ -384,7 +384,7 @@ def test_a_channel_that_took_no_message_is_forgotten_when_no_alert_names_it_any_
         assert delivered(database, alerts, later) == []
     with database.transaction() as transaction:
         (problem,) = alert_problems(transaction, later)
-        assert problem.startswith("alerts: 1 for hook were given up in the last 24 hours")
+        assert problem.startswith("alerts: 1 for hook was given up in the last 24 hours")
         assert alert_problems(transaction, later + timedelta(days=2)) == []
 
 

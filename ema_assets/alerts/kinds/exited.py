@@ -3,6 +3,7 @@
 import polars as pl
 
 from ema_assets.alerts.declaration import STRATEGIES, Batch, Row, SeriesKind, price
+from ema_assets.model.counts import counted
 from ema_assets.model.declarations import Params
 from ema_assets.model.prices import percent_text
 
@@ -18,8 +19,8 @@ def _find(batch: Batch, _: Params) -> pl.DataFrame:
 def _say(row: Row) -> str:
     made = "" if row["return_pct"] is None else f", {percent_text(row['return_pct'])}"
     return (
-        f"{row['side']} exit at {price(row['exit_price'])} ({row['exit_reason']}){made} in {row['bars_held']} bars, "
-        f"entered at {price(row['entry_price'])}"
+        f"{row['side']} exit at {price(row['exit_price'])} ({row['exit_reason']}){made} in "
+        f"{counted(row['bars_held'], 'bar')}, entered at {price(row['entry_price'])}"
     )
 
 

@@ -14,6 +14,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, load
 from ema_assets.defs.assets.catalog import OWNER
 from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.model.counts import counted
 from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.timeframes import FETCHED
 from ema_assets.providers import registry
@@ -62,7 +63,7 @@ def _spec(name: str, namespace: Namespace) -> AssetSpec:
         prices = "Its prices are synthetic. " if provider.is_synthetic else ""
         said = (
             f"{title} has {provider.covers}. {prices}It is asked for {_listed(served)}, "
-            f"{provider.symbols_per_call} symbol{'' if provider.symbols_per_call == 1 else 's'} per call; longer "
+            f"{counted(provider.symbols_per_call, 'symbol')} per call; longer "
             "timeframes are rolled up. `ema-assets status` says which symbols it serves here."
         )
         kinds = {"api"}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.model.counts import noun
 from ema_assets.store import diagnosis
 from ema_assets.store.migrations import all_migrations
 
@@ -26,7 +27,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         yield error(f"{', '.join(edited)} was edited after it had been applied", "put the file back as it was")
     elif missing:
         yield warning(
-            f"{len(missing)} of {len(known)} migrations are to be applied",
+            f"{len(missing)} of {len(known)} migrations {noun(len(missing), 'is', 'are')} to be applied",
             "`ema-assets up` and `ema-assets migrate` do it; make a backup first if there is data",
         )
     else:

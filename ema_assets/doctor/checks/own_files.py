@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
 
 
@@ -19,8 +20,8 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         yield error(str(refused), "correct the file, or move it out of the folder; every process loads it")
     else:
         own = sum(1 for folder in folders for path in folder.glob("*.py") if not path.name.startswith("_"))
-        files = f", from {own} file{'s' if own > 1 else ''} of your own" if own else ""
-        yield ok(f"{len(graph.nodes)} assets{files}")
+        files = f", from {counted(own, 'file')} of your own" if own else ""
+        yield ok(f"{counted(len(graph.nodes), 'asset')}{files}")
 
 
 CHECK = Check("signals and strategies", 70, _look)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ema_assets.config.settings import known_variables
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, ok, warning
+from ema_assets.model.counts import noun
 from ema_assets.model.errors import did_you_mean
 
 # Read by parts that are not always installed, by our own processes, and by our tests.
@@ -23,7 +24,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
                 f"`{name}` is no variable of ema-assets{did_you_mean(name, known)}", "unset it, or correct its name"
             )
     if ours := [name for name in mine if name in known]:
-        yield ok(f"{', '.join(ours)} {'is' if len(ours) == 1 else 'are'} set")
+        yield ok(f"{', '.join(ours)} {noun(len(ours), 'is', 'are')} set")
 
 
 CHECK = Check("variables", 5, _look)

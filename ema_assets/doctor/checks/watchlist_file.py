@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.model.counts import counted
 from ema_assets.store import sync_failures
 
 
@@ -16,7 +17,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         yield warning(f"{path} names no symbol", "add some with `ema-assets symbols add`")
     else:
         timeframes = ", ".join(each.key for each in seen.watched.timeframes)
-        yield ok(f"{path}: {len(seen.watched.instruments)} symbols on {timeframes}")
+        yield ok(f"{path}: {counted(len(seen.watched.instruments), 'symbol')} on {timeframes}")
     yield from _not_synced(seen)
 
 
