@@ -288,7 +288,7 @@ def why_not(site: Site, values: Values) -> shapes.WhyNot:
                 "computed_at": row["computed_at"],
                 "failures": row["failures"],
                 "last_error": row["last_error"],
-                "is_dirty": row["dirty_from"] is not None,
+                "is_dirty": row["asset"] in found.waiting,
                 "dagster": site.links.partition(row["asset"], series.symbol, series.timeframe.key),
             }
             for row in found.chain.iter_rows(named=True)

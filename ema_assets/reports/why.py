@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.counts import counted, times
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.plan import next_closes
 from ema_assets.reports import freshness, status, story
@@ -29,6 +31,7 @@ class Why:
         advice: what to do, one sentence each; empty when nothing is to be done.
         story: what is known of the bars of the series: who brought them, gaps, corrections.
         chain: the assets of the series in the order of their lineage, as `series_overview.chain` has them.
+        waiting: those of them of which an input has changed, and which wait to be computed.
         base: the series whose bars it is rolled up from; None when its bars are fetched.
     """
 
@@ -39,6 +42,7 @@ class Why:
     advice: tuple[str, ...]
     story: tuple[str, ...]
     chain: pl.DataFrame
+    waiting: tuple[str, ...]
     base: Series | None
 
     @property
@@ -59,6 +63,16 @@ class _Known:
     not_answering: tuple[str, ...]
     is_idle: bool
     last_work: datetime | None
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The assets of which an input has changed.
+
+        What a rolled-up bar will be made from comes while it forms: that is no change of those that have closed.
+        """
+        is_forming = (pl.col("asset") == OHLC) & (pl.col("dirty_from") >= pl.lit(self.row["ts_end"], UTC_TIME))
+        changed = self.chain.filter(pl.col("dirty_from").is_not_null(), ~is_forming.fill_null(False))
+        return tuple(changed["asset"])
 
 
 def why(
@@ -108,6 +122,7 @@ def why(
             if line.startswith(prefix) or not line.startswith(f"{series.symbol}|")
         ),
         chain=known.chain,
+        waiting=known.waiting,
         base=None if timeframe.is_fetched else Series(series.symbol, timeframe.source),
     )
 
@@ -177,7 +192,7 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
             yield f"The next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC."
     if row["condition"] == freshness.INCOMPLETE:
         yield from _of_gap(row)
-    dirty = known.chain.filter(pl.col("dirty_from").is_not_null())["asset"].to_list()
+    dirty = known.waiting
     if dirty and row["condition"] not in (freshness.LOADING, freshness.FAILING):
         yield f"An input has changed of {', '.join(dirty)}: {'they wait' if len(dirty) > 1 else 'it waits'} for a run."
 

@@ -300,6 +300,25 @@ def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> N
     assert board.get("/api/equity", timeframe="1h", group="Crypto").json["series"] == 1
 
 
+def test_an_hour_that_forms_is_no_input_that_has_changed(databases, untouched: str, tmp_path: Path) -> None:
+    url = databases.make(like=untouched)
+    asked: dict[str, Any] = {"symbol": "BTC-USD", "timeframe": "1h"}
+    for dirty_from, is_dirty in (("2026-11-20 21:00", False), ("2026-11-20 20:00", True)):
+        with Database(url) as database, database.transaction() as transaction:
+            transaction.execute(
+                """
+                UPDATE market.series_state SET dirty_from = $1, updated_at = clock_timestamp()
+                WHERE asset = 'ohlc' AND symbol = 'BTC-USD' AND timeframe = '1h'
+                """,
+                utc(dirty_from),
+            )
+        with board_on(url, tmp_path) as board:
+            chain = board.get("/api/why", **asked).json["chain"]
+            assert [(row["asset"], row["is_dirty"]) for row in chain if row["asset"] == "ohlc"] == [("ohlc", is_dirty)]
+            assert ("input changed" in board.get("/why", **asked).text) == is_dirty
+    databases.drop(url)
+
+
 def test_a_profit_factor_without_a_bound_is_the_greatest_one_and_no_figure_comes_last(
     databases, untouched: str, tmp_path: Path
 ) -> None:

@@ -151,6 +151,21 @@ def test_a_series_says_how_it_stands_and_what_to_do(transaction: Transaction, na
     assert found.base == (None if timeframe is M5 else SERIES)
 
 
+def test_bars_of_the_hour_that_forms_are_no_change_of_those_that_have_closed(transaction: Transaction) -> None:
+    def told(dirty_from: datetime) -> Why:
+        transaction.execute(
+            "UPDATE market.series_state SET dirty_from = $1 WHERE asset = 'ohlc' AND timeframe = '1h'", dirty_from
+        )
+        return asked(transaction, Series("AAPL", H1), NOW)
+
+    forming = told(utc("2026-11-20 14:30"))
+    assert (forming.condition, forming.waiting) == ("fresh", ())
+    assert "waits for a run" not in " ".join(forming.reasons)
+    corrected = told(utc("2026-11-19 20:30"))
+    assert corrected.waiting == ("ohlc",)
+    assert "An input has changed of ohlc: it waits for a run." in corrected.reasons
+
+
 def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction) -> None:
     transaction.execute(
         "UPDATE market.series_state SET dirty_from = $1 WHERE asset = 'ema_signals' AND timeframe = '5m'", NOW
