@@ -45,7 +45,8 @@ def listen(host: str, port: int) -> socket.socket:
                 f"port {port} on {host} is in use; stop what listens there, or choose another for the board with "
                 f"`--port {port + 1}` (of `ema-assets up`: `--board-port {port + 1}`)"
             ) from None
-        raise ConfigurationError(f"the board cannot listen on {host}, port {port}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigurationError(f"the board cannot listen on {host}, port {port}: {reason}") from None
     return listener
 
 

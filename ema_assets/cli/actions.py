@@ -69,6 +69,6 @@ def actions_list(symbols: Sequence[str], as_json: bool) -> None:
     if as_json:
         rendering.print_json({"actions": rows.to_dicts()})
     elif rows.is_empty():
-        click.echo("No corporate actions are known.")
+        click.echo(f"No corporate actions are known{' of ' + ', '.join(symbols) if symbols else ''}.")
     else:
         rendering.print_table(rows.columns, [tuple(map(rendering.cell, row)) for row in rows.iter_rows()])

@@ -16,7 +16,7 @@ from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.counts import counted
-from ema_assets.model.errors import ConfigurationError, StoreError, first_of, not_one_of
+from ema_assets.model.errors import ConfigurationError, StoreError, did_you_mean, first_of, not_one_of
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, speller
 from ema_assets.runtime import state
 
@@ -244,4 +244,5 @@ def symbols_remove(symbols: Sequence[str]) -> None:
     gone = set(removed)
     missing = [symbol for symbol in dict.fromkeys(wanted) if symbol not in gone]
     if missing:
-        raise ConfigurationError(f"not on the watchlist: {first_of(missing, _SHOWN_SYMBOLS)}")
+        hint = did_you_mean(missing[0].upper(), listed(settings.watchlist_path)) if len(missing) == 1 else ""
+        raise ConfigurationError(f"not on the watchlist: {first_of(missing, _SHOWN_SYMBOLS)}{hint}")

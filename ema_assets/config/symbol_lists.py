@@ -22,8 +22,11 @@ def read_symbols(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read as a list of symbols: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigurationError(f"{path} cannot be read as a list of symbols: {reason}") from None
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     delimiter = max(_DELIMITERS, key=text.count)
     column, found = 0, dict[str, None]()

@@ -17,6 +17,8 @@ def test_actions_of_a_file_are_listed(run: Run, home: Path, database_url: str) -
     assert result.stdout == f"{path}: 2 corporate actions read, 2 of them new or changed.\n"
     rows = [line.split() for line in run("actions", "list", EMA_DATABASE_URL=database_url).stdout.splitlines()]
     assert [row[0] for row in rows if row[0] in ("AAPL", "GE")] == ["AAPL", "GE"]
+    none = run("actions", "list", "--symbol", "MSFT", EMA_DATABASE_URL=database_url)
+    assert none.stdout == "No corporate actions are known of MSFT.\n"
     (row,) = json.loads(run("actions", "list", "--symbol", "GE", "--json", EMA_DATABASE_URL=database_url).stdout)[
         "actions"
     ]

@@ -65,6 +65,9 @@ def test_the_ports_of_the_settings_and_the_last_port_are_compared_as_well(refuse
 
 def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) -> None:
     assert "`--dagster-url` must be an http or https URL" in refused("board", "--dagster-url", "dagster")
+    unknown = refused("board", "--host", "nowhere.invalid", "--port", "0", EMA_DATABASE_URL=DEAD)
+    assert unknown.startswith("the board cannot listen on nowhere.invalid, port 0: ")
+    assert "Errno" not in unknown
     assert "`--allow-host` must be names of hosts without ports, received 'x:80'" in refused(
         "board", "--allow-host", "x:80"
     )

@@ -256,6 +256,8 @@ def test_symbols_may_be_typed_in_small_letters_and_are_found_as_they_are_spelt(
 def test_a_symbol_that_cannot_be_one_or_is_not_there_is_refused(refused: Refused, home: Path) -> None:
     assert refused("symbols", "add", "A|B").startswith("`symbol` must be 1 to 32 letters")
     assert refused("symbols", "remove", "NVDA") == "not on the watchlist: NVDA"
+    assert refused("symbols", "remove", "appl") == "not on the watchlist: appl; did you mean `AAPL`?"
+    assert refused("symbols", "import", "none.csv") == "none.csv: no such file"
     assert "the last symbol cannot be removed" in refused("symbols", "remove", "AAPL", "MSFT", "BTC-USD")
     assert (home / "watchlist.toml").read_text() == WATCHLIST
 

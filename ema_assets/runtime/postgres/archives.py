@@ -70,6 +70,8 @@ def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool
         raise ConfigurationError(f"{path} is no file that could be written over; choose another one")
     if path.exists() and not overwrite:
         raise ConfigurationError(f"{path} exists; choose another file, or say `--overwrite`")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"{path} cannot be written: there is no folder {path.parent}")
     schemas = (*archived.SCHEMAS, *([archived.DAGSTER] if with_dagster else []))
     with Database(url) as database, database.transaction() as transaction:
         version = archived.server_version(transaction)
