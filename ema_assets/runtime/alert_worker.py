@@ -42,6 +42,7 @@ _WHILE_SENDING_SECONDS = 0.5
 _ASLEEP_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
+_SAID_AGAIN_SECONDS = 600.0
 # How soon a signal is heard.
 _GLANCE_SECONDS = 0.5
 # With the pause between two of them a minute: a restart of the database takes less.
@@ -196,8 +197,9 @@ def _mark_all(database: Database, senders: Senders) -> Iterator[Sent]:
 def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configuration, say: Say) -> None:
     """Deliver alerts until `is_over`, or until nobody is to be told any more.
 
-    What goes wrong is said, and tried again.
+    What goes wrong is said, and tried again. The same is said every ten minutes, and not at each attempt.
     """
+    said, said_at = "", 0.0
     with Senders(os.environ) as senders:
         while not is_over():
             try:
@@ -205,7 +207,9 @@ def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configur
                     _Worker(listener, database, senders, configuration, say).work(is_over)
                     return
             except StoreError as error:
-                say(f"{error}; trying again")
+                if str(error) != said or time.monotonic() - said_at > _SAID_AGAIN_SECONDS:
+                    said, said_at = str(error), time.monotonic()
+                    say(f"{error}; trying again")
                 time.sleep(_AGAIN_SECONDS)
 
 

@@ -21,7 +21,7 @@ from ema_assets.defs import namespace
 from ema_assets.operations.deliver_alerts import Parcel
 from ema_assets.runtime import alert_process, alert_worker
 from ema_assets.runtime.alert_process import AlertProcess
-from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once
+from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once, deliver_until
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store import provider_state
 from ema_assets.store.advisory_locks import AdvisoryLock
@@ -56,6 +56,20 @@ def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended
     assert hook.titles == ["2 crossovers", "crossover: S002 1h"]
     # The server notices within moments that a session was closed.
     wait_until(lambda: not others_are_kept_out(database.url), "the lock is free")
+
+
+def test_that_the_database_does_not_answer_is_said_once_while_it_is_tried_again_and_again(
+    env: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_worker, "_AGAIN_SECONDS", 0.0)
+    said: list[str] = []
+    looks = iter([False] * 5)
+    deliver_until(lambda: next(looks, True), "postgresql://nobody@127.0.0.1:9/none", Configuration(), said.append)
+    assert [each.partition(" was lost: ")[0] for each in said] == [
+        "the session of alerts at postgresql://nobody@127.0.0.1:9/none"
+    ]
+    assert said[0].endswith("; trying again")
+    assert next(looks, None) is None, "it was tried five times"
 
 
 def test_it_follows_the_watchlist_and_ends_when_nobody_is_to_be_told(
