@@ -6,8 +6,13 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.symbols import FROM_FILES
+from ema_assets.operations.ingest import store_file
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh.compute import refresh_computed
 from ema_assets.refresh.fetch import refresh_fetched
@@ -44,6 +49,27 @@ def test_extended_hours_switched_on_and_off_again_end_as_if_they_had_always_been
     daily = bars.filter(pl.col("timeframe") == "1d")["ts"].to_list()
     assert daily[-2:] == [utc("2026-11-25 14:30"), utc("2026-11-27 14:30")]
     assert bars.filter(pl.col("timeframe") == "5m").height == 3 * 192 + 156
+
+
+@pytest.mark.parametrize("hours", ["XNYS", "XNYS extended"])
+def test_a_symbol_that_comes_from_files_no_longer_ends_as_if_it_had_always_come_from_the_provider(
+    database: Database, hours: str
+) -> None:
+    """Nobody was asked meanwhile: not for what the files lack, and not for the sessions of other hours."""
+    week = (date(2026, 11, 23), date(2026, 11, 27))
+    now = utc("2026-11-28 12:00")
+    exchange = MemoryExchange(bars_on("XNYS extended", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
+    refresh(database, watch({"AAPL": "XNYS"}), exchange, utc("2026-11-24 21:00"))
+    sync(database, watch({"AAPL": hours}, provider=FROM_FILES), now)
+    of_friday = pl.col("timeframe") == "5m", pl.col("ts") > utc("2026-11-27 09:00")
+    store_file(database, exchange.bars.filter(*of_friday), "friday.csv", now)
+    for _ in range(2):
+        refresh(database, watch({"AAPL": hours}), exchange, now)
+    found = tables_of(database)
+    empty(database)
+    refresh(database, watch({"AAPL": hours}), exchange, now)
+    for asset, rows in tables_of(database).items():
+        assert_frame_equal(found[asset], rows, check_exact=True)
 
 
 def test_an_ema_that_starts_otherwise_is_computed_again_with_all_that_reads_it(database: Database) -> None:

@@ -3,6 +3,7 @@
 Every function takes a Transaction, so that the ledger is written together with the data it speaks of. SQL only.
 """
 
+from ema_assets.store.ledger.begin_again import go_back
 from ema_assets.store.ledger.overview import (
     adopted_code_version,
     assets,
@@ -47,13 +48,11 @@ from ema_assets.store.ledger.staleness import dirty_since, expected_rollups, pau
 from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
-    go_back,
-    known_timeframes,
     start_again,
     sync_assets,
     sync_instruments,
-    sync_timeframes,
 )
+from ema_assets.store.ledger.timeframe_rows import known_timeframes, sync_timeframes
 from ema_assets.store.ledger.work import (
     claim,
     complete,

@@ -1,17 +1,15 @@
 """The ledger follows the configuration: instruments, assets and their inputs, rows, code versions. SQL only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import GRAPH_ASSETS_SCHEMA, GRAPH_INPUTS_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
-from ema_assets.store import file_spans
+from ema_assets.model.timeframes import FETCHED
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.off_grid import delete_off_grid, move_to_opens
+from ema_assets.store.ledger.begin_again import ask_for_all, start_on_calendar
 from ema_assets.store.ledger.row import BEGINNING
 
 # More new symbols than this in one sync change what Postgres must know of the ledger to plan its queries.
@@ -23,18 +21,23 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
 
     A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active; so does a
     timeframe that is switched off. One that is switched on again is computed anew. A symbol that moves to another
-    calendar loses the bars that do not exist there, and starts again; sessions must be stored before.
+    calendar loses the bars that do not exist there, and starts again; sessions must be stored before. One that comes
+    from files no longer has its whole history asked for.
     """
     symbols = [each.symbol for each in instruments]
     before = transaction.query("SELECT symbol FROM market.instrument WHERE is_active")["symbol"].to_list()
-    moved = transaction.query(
+    changes = transaction.query(
         """
-        SELECT i.symbol FROM unnest($1::text[], $2::text[]) AS n(symbol, calendar)
-        JOIN market.instrument i USING (symbol) WHERE i.calendar <> n.calendar ORDER BY 1
+        SELECT i.symbol, i.calendar <> n.calendar AS is_moved, n.is_fetched AND NOT i.is_fetched AS is_handed_over
+        FROM unnest($1::text[], $2::text[], $3::boolean[]) AS n(symbol, calendar, is_fetched)
+        JOIN market.instrument i USING (symbol) ORDER BY 1
         """,
         symbols,
         [each.calendar for each in instruments],
-    )["symbol"].to_list()
+        [each.is_fetched for each in instruments],
+    )
+    moved = changes.filter("is_moved")["symbol"].to_list()
+    handed_over = changes.filter("is_handed_over")["symbol"].to_list()
     switched = _write_instruments(transaction, instruments)
     transaction.execute(
         "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
@@ -43,7 +46,9 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
     if switched:
         _switch(transaction, switched)
     if moved:
-        _start_again(transaction, moved)
+        start_on_calendar(transaction, moved)
+    if handed_over:
+        ask_for_all(transaction, handed_over)
     added = sorted(set(symbols) - set(before))
     if len(added) > _MANY_SYMBOLS:
         # Autovacuum comes within a minute or two; until then every plan would be one for the few series of before.
@@ -124,132 +129,6 @@ def _switch(transaction: Transaction, symbols: Sequence[str]) -> None:
         OHLC,
         BEGINNING,
         list(symbols),
-    )
-
-
-def sync_timeframes(transaction: Transaction, timeframes: Iterable[Timeframe]) -> None:
-    """Have `timeframes` known to the database, beside those that were on before."""
-    wanted = list(timeframes)
-    transaction.execute(
-        """
-        INSERT INTO market.timeframe AS t (timeframe, source)
-        SELECT timeframe, nullif(source, '') FROM unnest($1::text[], $2::text[]) AS n(timeframe, source)
-        ON CONFLICT (timeframe) DO UPDATE SET source = excluded.source
-        WHERE t.source IS DISTINCT FROM excluded.source
-        """,
-        [each.key for each in wanted],
-        ["" if each.is_fetched else each.source.key for each in wanted],
-    )
-
-
-def known_timeframes(transaction: Transaction) -> tuple[Timeframe, ...]:
-    """All timeframes that have ever been on, shortest first."""
-    found = transaction.query("SELECT timeframe FROM market.timeframe")
-    return tuple(sorted(by_key(key) for key in found["timeframe"]))
-
-
-def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
-    """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again.
-
-    All rolled-up bars are dropped, for they are made again. Those of files cannot be: they stay in the new sessions.
-    """
-    known = known_timeframes(transaction)
-    for timeframe in known:
-        if timeframe.is_fetched:
-            # What is older than any stored session stays: nothing is known against it.
-            is_on = "s.regular_open = o.ts"
-            if not timeframe.is_session:
-                is_on = """o.ts >= s.open AND o.ts < s.close
-                           AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
-            transaction.execute(
-                f"""
-                DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
-                WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
-                  AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
-                  AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
-                """,
-                list(symbols),
-            )
-        else:
-            transaction.execute(
-                f"""
-                DELETE FROM market.ohlc_{timeframe.sql_name}
-                WHERE symbol = ANY ($1::text[]) AND missing_bars IS NOT NULL
-                """,
-                list(symbols),
-            )
-            if timeframe.is_intraday:
-                file_spans.keep_within_sessions(transaction, timeframe, symbols)
-    transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
-    transaction.execute(
-        """
-        UPDATE market.series_state s
-        SET checked_through = CASE WHEN i.is_fetched AND s.timeframe = ANY ($3::text[]) THEN NULL
-                                   ELSE s.checked_through END,
-            dirty_from = CASE WHEN s.asset = $2 AND s.timeframe = ANY ($3::text[]) THEN NULL ELSE $4::timestamptz END,
-            dirty_end = CASE WHEN s.asset = $2 AND s.timeframe <> ALL ($3::text[]) THEN $4::timestamptz END,
-            first_ts = CASE WHEN s.asset = $2 THEN b.first_ts ELSE s.first_ts END,
-            last_ts = CASE WHEN s.asset = $2 THEN b.last_ts ELSE s.last_ts END,
-            failures = 0, next_attempt_at = NULL, last_error = NULL, updated_at = clock_timestamp()
-        FROM market.instrument i
-        CROSS JOIN unnest($5::text[]) AS t(timeframe)
-        LEFT JOIN LATERAL (
-            SELECT min(o.ts) AS first_ts, max(o.ts) AS last_ts FROM market.ohlc o
-            WHERE o.symbol = i.symbol AND o.timeframe = t.timeframe
-        ) b ON true
-        WHERE i.symbol = s.symbol AND s.timeframe = t.timeframe AND s.symbol = ANY ($1::text[])
-        """,
-        list(symbols),
-        OHLC,
-        [timeframe.key for timeframe in FETCHED],
-        BEGINNING,
-        [timeframe.key for timeframe in known],
-    )
-
-
-def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
-    """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed.
-
-    `since` is the open of a session, so that every bar that is rolled up again is made as a whole. Rolled-up bars that
-    the sessions have no place for are deleted, bars of whole sessions begin where these open; sessions must be stored
-    before. Bars of whole weeks and longer may now begin on another day: these series begin again.
-    """
-    longer: list[str] = []
-    for timeframe in known_timeframes(transaction):
-        if timeframe.period is not None:
-            longer.append(timeframe.key)
-            transaction.execute(
-                f"""
-                DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
-                WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.missing_bars IS NOT NULL
-                      AND o.ts >= $2 - make_interval(mins => {timeframe.minutes})
-                """,
-                calendar,
-                since,
-            )
-        elif timeframe.is_session:
-            move_to_opens(transaction, timeframe, calendar, since)
-        elif not timeframe.is_fetched:
-            delete_off_grid(transaction, timeframe, calendar, since)
-    transaction.execute(
-        """
-        UPDATE market.series_state s
-        SET checked_through = CASE WHEN i.is_fetched THEN least(s.checked_through, $2) ELSE s.checked_through END,
-            dirty_from = CASE WHEN s.asset = $3 AND s.timeframe = ANY ($4::text[]) THEN s.dirty_from
-                              WHEN s.timeframe = ANY ($5::text[]) THEN $6::timestamptz
-                              ELSE least(s.dirty_from, $2) END,
-            dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[])
-                             THEN CASE WHEN s.dirty_from < $2 THEN s.dirty_end ELSE $2 END END,
-            updated_at = clock_timestamp()
-        FROM market.instrument i
-        WHERE i.symbol = s.symbol AND i.calendar = $1 AND s.first_ts IS NOT NULL
-        """,
-        calendar,
-        since,
-        OHLC,
-        [timeframe.key for timeframe in FETCHED],
-        longer,
-        BEGINNING,
     )
 
 

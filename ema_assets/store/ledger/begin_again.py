@@ -1,0 +1,133 @@
+"""Series that begin again: on another calendar, in changed sessions, or no longer from files. SQL only."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import FETCHED
+from ema_assets.store import file_spans
+from ema_assets.store.database import Transaction
+from ema_assets.store.ledger.off_grid import delete_off_grid, move_to_opens
+from ema_assets.store.ledger.row import BEGINNING
+from ema_assets.store.ledger.timeframe_rows import known_timeframes
+
+
+def start_on_calendar(transaction: Transaction, symbols: Sequence[str]) -> None:
+    """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again.
+
+    All rolled-up bars are dropped, for they are made again. Those of files cannot be: they stay in the new sessions.
+    """
+    known = known_timeframes(transaction)
+    for timeframe in known:
+        if timeframe.is_fetched:
+            # What is older than any stored session stays: nothing is known against it.
+            is_on = "s.regular_open = o.ts"
+            if not timeframe.is_session:
+                is_on = """o.ts >= s.open AND o.ts < s.close
+                           AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
+            transaction.execute(
+                f"""
+                DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
+                WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
+                  AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
+                  AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
+                """,
+                list(symbols),
+            )
+        else:
+            transaction.execute(
+                f"""
+                DELETE FROM market.ohlc_{timeframe.sql_name}
+                WHERE symbol = ANY ($1::text[]) AND missing_bars IS NOT NULL
+                """,
+                list(symbols),
+            )
+            if timeframe.is_intraday:
+                file_spans.keep_within_sessions(transaction, timeframe, symbols)
+    transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET checked_through = CASE WHEN i.is_fetched AND s.timeframe = ANY ($3::text[]) THEN NULL
+                                   ELSE s.checked_through END,
+            dirty_from = CASE WHEN s.asset = $2 AND s.timeframe = ANY ($3::text[]) THEN NULL ELSE $4::timestamptz END,
+            dirty_end = CASE WHEN s.asset = $2 AND s.timeframe <> ALL ($3::text[]) THEN $4::timestamptz END,
+            first_ts = CASE WHEN s.asset = $2 THEN b.first_ts ELSE s.first_ts END,
+            last_ts = CASE WHEN s.asset = $2 THEN b.last_ts ELSE s.last_ts END,
+            failures = 0, next_attempt_at = NULL, last_error = NULL, updated_at = clock_timestamp()
+        FROM market.instrument i
+        CROSS JOIN unnest($5::text[]) AS t(timeframe)
+        LEFT JOIN LATERAL (
+            SELECT min(o.ts) AS first_ts, max(o.ts) AS last_ts FROM market.ohlc o
+            WHERE o.symbol = i.symbol AND o.timeframe = t.timeframe
+        ) b ON true
+        WHERE i.symbol = s.symbol AND s.timeframe = t.timeframe AND s.symbol = ANY ($1::text[])
+        """,
+        list(symbols),
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+        BEGINNING,
+        [timeframe.key for timeframe in known],
+    )
+
+
+def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
+    """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed.
+
+    `since` is the open of a session, so that every bar that is rolled up again is made as a whole. Rolled-up bars that
+    the sessions have no place for are deleted, bars of whole sessions begin where these open; sessions must be stored
+    before. Bars of whole weeks and longer may now begin on another day: these series begin again.
+    """
+    longer: list[str] = []
+    for timeframe in known_timeframes(transaction):
+        if timeframe.period is not None:
+            longer.append(timeframe.key)
+            transaction.execute(
+                f"""
+                DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
+                WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.missing_bars IS NOT NULL
+                      AND o.ts >= $2 - make_interval(mins => {timeframe.minutes})
+                """,
+                calendar,
+                since,
+            )
+        elif timeframe.is_session:
+            move_to_opens(transaction, timeframe, calendar, since)
+        elif not timeframe.is_fetched:
+            delete_off_grid(transaction, timeframe, calendar, since)
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET checked_through = CASE WHEN i.is_fetched THEN least(s.checked_through, $2) ELSE s.checked_through END,
+            dirty_from = CASE WHEN s.asset = $3 AND s.timeframe = ANY ($4::text[]) THEN s.dirty_from
+                              WHEN s.timeframe = ANY ($5::text[]) THEN $6::timestamptz
+                              ELSE least(s.dirty_from, $2) END,
+            dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[])
+                             THEN CASE WHEN s.dirty_from < $2 THEN s.dirty_end ELSE $2 END END,
+            updated_at = clock_timestamp()
+        FROM market.instrument i
+        WHERE i.symbol = s.symbol AND i.calendar = $1 AND s.first_ts IS NOT NULL
+        """,
+        calendar,
+        since,
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+        longer,
+        BEGINNING,
+    )
+
+
+def ask_for_all(transaction: Transaction, symbols: Sequence[str]) -> None:
+    """Have the whole history of `symbols` asked for, whose bars came from files until now.
+
+    Nobody was asked for what the files lack, nor for the sessions of a calendar that they got meanwhile.
+    """
+    transaction.execute(
+        """
+        UPDATE market.series_state SET checked_through = NULL, updated_at = clock_timestamp()
+        WHERE asset = $1 AND symbol = ANY ($2::text[]) AND timeframe = ANY ($3::text[])
+        """,
+        OHLC,
+        list(symbols),
+        [timeframe.key for timeframe in FETCHED],
+    )
