@@ -15,7 +15,7 @@ from ema_assets.market.corporate_actions import LIKE_A_SPLIT
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.runtime import state
-from ema_assets.strategies.figures import MORE_IS_BETTER
+from ema_assets.strategies.figures import MORE_IS_BETTER, ranked_by
 
 if TYPE_CHECKING:
     from ema_assets.backtest import Backtest, WalkForward
@@ -202,7 +202,7 @@ def _print_together(found: "Backtest | WalkForward") -> None:
 
 
 def _best_first(rows: pl.DataFrame, by: str) -> pl.DataFrame:
-    return rows.sort(by, descending=True, nulls_last=True, maintain_order=True)
+    return rows.sort(ranked_by(by), descending=True, nulls_last=True, maintain_order=True)
 
 
 def _print_figures(rows: pl.DataFrame, limit: int) -> None:

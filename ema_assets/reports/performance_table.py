@@ -7,6 +7,7 @@ import polars as pl
 
 from ema_assets.store import results
 from ema_assets.store.database import Transaction
+from ema_assets.strategies import figures
 
 # What the table may be sorted by: the column, and whether its largest values come first.
 SORTS: Mapping[str, tuple[str, bool]] = {
@@ -27,14 +28,6 @@ _COLUMNS = (
     "remark",
 )
 
-# Gains divided by no loss at all have no bound. With too few trades there are no ratios.
-_HAS_NO_LOSS = (
-    pl.col("remark").is_null()
-    & pl.col("profit_factor").is_null()
-    & (pl.col("best_trade_pct") > 0)
-    & (pl.col("worst_trade_pct") >= 0)
-)
-
 
 def performance(
     transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None, sort: str = "return"
@@ -46,11 +39,8 @@ def performance(
     """
     column, is_descending = SORTS[sort]
     rows = results.select(transaction, "performance", timeframe, symbols, strategy)
-    rows = rows.select(*_COLUMNS, has_no_loss=_HAS_NO_LOSS.fill_null(False))
-    by = pl.col(column)
-    if column == "profit_factor":
-        by = pl.when("has_no_loss").then(float("inf")).otherwise(by)
-    return rows.sort(by, "symbol", descending=[is_descending, False], nulls_last=True)
+    rows = rows.select(*_COLUMNS, has_no_loss=figures.has_no_bound("profit_factor"))
+    return rows.sort(figures.ranked_by(column), "symbol", descending=[is_descending, False], nulls_last=True)
 
 
 def refreshed_at(transaction: Transaction) -> datetime | None:

@@ -29,6 +29,12 @@ MORE_IS_BETTER = (
     "calmar",
 )
 
+# Ratios without a bound: when there are gains and nothing to divide them by.
+NO_BASE = {
+    "profit_factor": (pl.col("best_trade_pct") > 0) & (pl.col("worst_trade_pct") >= 0),
+    "calmar": (pl.col("annualized_return_pct") > 0) & (pl.col("max_drawdown_pct") == 0),
+}
+
 _SECONDS_PER_YEAR = 365.25 * 86_400
 # Differences in the last digits are none.
 _ROUNDING = 1e-12
@@ -143,6 +149,19 @@ def _columns(judged: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("too few trades")),
         undefined_returns="undefined_returns",
     )
+
+
+def has_no_bound(ratio: str) -> pl.Expr:
+    """Whether `ratio`, one of NO_BASE, is null because there is nothing to divide by: nothing was lost.
+
+    With too few trades there are no ratios at all.
+    """
+    return (pl.col("remark").is_null() & pl.col(ratio).is_null() & NO_BASE[ratio]).fill_null(value=False)
+
+
+def ranked_by(column: str) -> pl.Expr:
+    """What rows are sorted by to rank them by `column`: itself, or infinity where it has no bound."""
+    return pl.when(has_no_bound(column)).then(float("inf")).otherwise(column) if column in NO_BASE else pl.col(column)
 
 
 def level_before(*by: str) -> pl.Expr:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 
+from ema_assets.strategies import figures
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.strategies.market import CROSSOVER, NOTHING, RULES, Bar, bars_from, frame_of, series, variants
@@ -153,3 +155,21 @@ def test_a_short_trade_loses_all_equity_at_most() -> None:
     assert (trade["equity_trough"], trade["equity_trough_ts"], trade["drawdown"]) == (0.0, bars[1]["ts"], 1.0)
     assert trade["bar_returns_sum"] == -1.0
     assert trade["return_pct"] == -200.0
+
+
+@pytest.mark.parametrize("ratio", ["profit_factor", "calmar"])
+def test_a_ratio_without_a_bound_ranks_first_and_one_that_is_not_known_last(ratio: str) -> None:
+    usual = {"best_trade_pct": 2.0, "worst_trade_pct": -1.0, "annualized_return_pct": 5.0, "max_drawdown_pct": -3.0}
+    lossless = {"best_trade_pct": 2.0, "worst_trade_pct": 0.0, "annualized_return_pct": 5.0, "max_drawdown_pct": 0.0}
+    nothing_won = {**lossless, "best_trade_pct": 0.0, "annualized_return_pct": 0.0}
+    rows = pl.DataFrame(
+        [
+            {"name": "low", ratio: 0.5, **usual, "remark": None},
+            {"name": "too few trades", ratio: None, **lossless, "remark": "too few trades"},
+            {"name": "nothing won", ratio: None, **nothing_won, "remark": None},
+            {"name": "nothing lost", ratio: None, **lossless, "remark": None},
+            {"name": "high", ratio: 9.0, **usual, "remark": None},
+        ]
+    )
+    ranked = rows.sort(figures.ranked_by(ratio), descending=True, nulls_last=True, maintain_order=True)
+    assert ranked["name"].to_list() == ["nothing lost", "high", "low", "too few trades", "nothing won"]
