@@ -8,7 +8,7 @@ import numpy as np
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError, did_you_mean
-from ema_assets.model.symbols import parse_symbol, speller
+from ema_assets.model.symbols import as_spelt, parse_symbol
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.runtime.locate import required_database
 from ema_assets.store import ledger, tables
@@ -36,10 +36,10 @@ def symbols_of(symbols: Sequence[str] | None) -> list[str] | None:
 
 def spelt(transaction: Transaction, symbols: Sequence[str] | None) -> list[str] | None:
     """`symbols` as the watchlist spells them, others as they are: by `aapl` AAPL is meant, unless there are both."""
-    if symbols is None or not ledger.unknown_symbols(transaction, symbols):
-        return None if symbols is None else list(symbols)
-    meant = speller(ledger.known_symbols(transaction))
-    return list(dict.fromkeys(meant(symbol) or symbol for symbol in symbols))
+    if symbols is None:
+        return None
+    unknown = ledger.unknown_symbols(transaction, symbols)
+    return as_spelt(symbols, ledger.known_symbols(transaction)) if unknown else list(symbols)
 
 
 def stored_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> list[str] | None:
@@ -48,9 +48,12 @@ def stored_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> l
     Raises:
         ConfigurationError: for those that never were on it: a frame without rows would say that nothing has traded.
     """
-    found = spelt(transaction, symbols)
-    if found is not None and (unknown := ledger.unknown_symbols(transaction, found)):
-        hint = did_you_mean(unknown[0].upper(), ledger.known_symbols(transaction)) if len(unknown) == 1 else ""
+    if symbols is None or not ledger.unknown_symbols(transaction, symbols):
+        return None if symbols is None else list(symbols)
+    known = ledger.known_symbols(transaction)
+    found = as_spelt(symbols, known)
+    if unknown := [symbol for symbol in found if symbol not in known]:
+        hint = did_you_mean(unknown[0].upper(), known) if len(unknown) == 1 else ""
         raise ConfigurationError(
             f"`symbols` must be among those that the watchlist has or had, received {', '.join(map(repr, unknown))}; "
             f"`ema-assets symbols add` adds one{hint}"

@@ -1,6 +1,6 @@
 """What single pages show beside the answer of one resource of the API. Plain values for templates; no markup."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from ema_assets.board.parameters import Values
 from ema_assets.board.site import Site, chosen_symbols, series_of, strategy_of, trend_of
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, converged_after, ema_name, spans_text, trend_spans
-from ema_assets.model.symbols import Series
+from ema_assets.model.symbols import Series, as_spelt
 from ema_assets.model.timeframes import by_key
 from ema_assets.reports import freshness as conditions
 from ema_assets.reports import heat_map as maps
@@ -151,7 +151,7 @@ def crossovers(site: Site, values: Values) -> dict[str, Any]:
 
 def performance(site: Site, values: Values) -> dict[str, Any]:
     """The figures of each series, and the curve of all that are chosen as a portfolio."""
-    values = {**values, "symbols": _as_watched(site, values["symbols"])}
+    values = {**values, "symbols": tuple(as_spelt(values["symbols"], site.overview.timeframes))}
     found = _within(contents.performance, site, values)
     chosen = {**values, "strategy": found["strategy"], "timeframe": found["timeframe"]}
     curve = None if found["timeframe"] is None else contents.equity(site, chosen)
@@ -166,13 +166,6 @@ def performance(site: Site, values: Values) -> dict[str, Any]:
         # A group may have timeframes of its own: on others nothing is ever computed.
         "has_timeframe": any(found["timeframe"] in each for each in own),
     }
-
-
-def _as_watched(site: Site, typed: Sequence[str]) -> tuple[str, ...]:
-    """Symbols that a person has typed, as the watchlist spells them; what it does not have stays as it is."""
-    known = {symbol.lower(): symbol for symbol in site.overview.timeframes}
-    watched = site.overview.timeframes
-    return tuple(dict.fromkeys(each if each in watched else known.get(each.lower(), each) for each in typed))
 
 
 def freshness(site: Site, values: Values) -> dict[str, Any]:

@@ -65,6 +65,12 @@ def speller(known: Iterable[str]) -> Callable[[str], str | None]:
     return lambda symbol: symbol if symbol in exact else capitals.get(symbol.upper())
 
 
+def as_spelt(symbols: Iterable[str], known: Iterable[str]) -> list[str]:
+    """`symbols` by the spelling of the `known` ones that they mean (`speller`), each once; others as they are."""
+    meant = speller(known)
+    return list(dict.fromkeys(meant(symbol) or symbol for symbol in symbols))
+
+
 def parse_timeframe(text: str) -> Timeframe:
     """Return `text` as a timeframe.
 
