@@ -9,6 +9,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.same_origin import in_url
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 3001
@@ -21,8 +22,7 @@ def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) 
         ConfigurationError: when the port is taken, or the address cannot be had.
     """
     with listen(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        started(f"http://{shown}:{listener.getsockname()[1]}")
+        started(f"http://{in_url(host)}:{listener.getsockname()[1]}")
         server(app).run(sockets=[listener])
 
 

@@ -9,16 +9,14 @@ import click
 
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
+from ema_assets.cli.options import host_option
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock, same_origin
-from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import locate, state
 
 
 @click.command("board", cls=Command)
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 127.0.0.1 is for this machine."
-)
+@host_option
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=3001, show_default=True, help="Port; 0 takes a free one."
 )
@@ -49,9 +47,6 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
     from ema_assets.board.overviews import Times
     from ema_assets.model.variables import HttpUrl
 
-    if not host.strip():
-        # A server takes it for every address of the machine.
-        raise ConfigurationError("`--host` must be an address to listen on such as 127.0.0.1, received none")
     settings = Settings.from_env()
     running = state.read_state(settings)
     if dagster_url is not None:

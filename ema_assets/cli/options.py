@@ -6,7 +6,7 @@ import click
 
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.model.errors import EmaAssetsError
+from ema_assets.model.errors import ConfigurationError, EmaAssetsError
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -59,6 +59,21 @@ complete_averages = _completing(_averages)
 complete_asset = _completing(_assets)
 complete_rule = _completing(_rules)
 
+
+def _address(_ctx: click.Context, _param: click.Parameter, host: str) -> str:
+    if not host.strip():
+        # A server takes it for every address of the machine.
+        raise ConfigurationError("`--host` must be an address to listen on such as 127.0.0.1, received none")
+    return host
+
+
+host_option = click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_address,
+    help="Address to listen on; 127.0.0.1 is for this machine.",
+)
 symbols_option = click.option(
     "--symbol",
     "symbols",

@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 
 from ema_assets.cli.commands import Command
+from ema_assets.cli.options import host_option
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock, same_origin
-from ema_assets.model.errors import ConfigurationError, EmaAssetsError
+from ema_assets.model.errors import EmaAssetsError
 from ema_assets.runtime import log_lines, stack, state
 
 METRICS_PORT = 9464
@@ -55,9 +56,7 @@ def up_command(
 
 
 @click.command("metrics", cls=Command)
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 127.0.0.1 is for this machine."
-)
+@host_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -75,9 +74,6 @@ def metrics_command(host: str, port: int | None, allowed_hosts: Sequence[str]) -
 
     It needs no `up`, and outlives it: while the database does not run, the metrics say so.
     """
-    if not host.strip():
-        # A server takes it for every address of the machine.
-        raise ConfigurationError("`--host` must be an address to listen on such as 127.0.0.1, received none")
     names = same_origin.HERE | same_origin.host_names(allowed_hosts, "--allow-host") | {host.lower()}
     settings = Settings.from_env()
     taken = port if port is not None else settings.metrics_port or METRICS_PORT

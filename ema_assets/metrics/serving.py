@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.registry import Collector
 
-from ema_assets.model.same_origin import HERE, host_of
+from ema_assets.model.same_origin import HERE, host_of, in_url
 
 _TYPE = ("Content-Type", "text/plain; charset=utf-8")
 
@@ -27,8 +27,7 @@ class Place:
 
     def url(self, port: int) -> str:
         """The address of the metrics on the `port` that was taken."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{port}/metrics"
+        return f"http://{in_url(self.host)}:{port}/metrics"
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -51,6 +51,11 @@ def host_names(names: Iterable[str], source: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def in_url(host: str) -> str:
+    """A name or address of a host as it stands in a URL: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 class SameOriginOnly:
     """Passes requests and websockets on to `app` that were sent to one of `hosts` and by no page of another origin.
 

@@ -18,6 +18,7 @@ from urllib.request import getproxies, getproxies_environment, proxy_bypass
 import httpx
 
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.same_origin import in_url
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -117,8 +118,7 @@ def _proxy(text: str, origin: str) -> Proxy:
         raise ConfigurationError(
             f"{origin} names a SOCKS proxy, which needs a package: pip install 'httpx[socks]', or name an HTTP proxy"
         )
-    shown = f"[{host}]" if ":" in host else host
-    return Proxy(url, f"{shown}:{_PORTS[scheme] if port is None else port}", origin)
+    return Proxy(url, f"{in_url(host)}:{_PORTS[scheme] if port is None else port}", origin)
 
 
 def _goes_without(target: SplitResult, exceptions: str) -> bool:
