@@ -15,7 +15,7 @@ from ema_assets.operations import refresh_performance
 from ema_assets.reports import series_chart
 from ema_assets.sandbox.faults import parse_fault
 from ema_assets.store.database import Database
-from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
+from ema_assets_tests.board.world import HOSTILE, ServedBoard, a_correction_and_a_gap, board_on
 from ema_assets_tests.refresh.exchange import rows_of, utc
 
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -363,22 +363,7 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
         chart = board.get("/api/chart", symbol="AAPL", timeframe="5m").headers["ETag"]
         other = board.get("/api/chart", symbol="BTC-USD", timeframe="5m").headers["ETag"]
         with database.transaction() as transaction:
-            transaction.execute(
-                """
-                INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected,
-                    bars_late, source, rows_recomputed, crossovers_flipped, trades_flipped)
-                VALUES ('AAPL', '5m', 'correction', 'one bar', $1, 1, 0, 'sandbox', 312, 2, 1)
-                """,
-                utc("2026-11-20 15:00"),
-            )
-            transaction.execute(
-                """
-                INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, status, next_attempt_at, found_at)
-                VALUES ('AAPL', '5m', $1, $1, 1, 'open', $2, $2)
-                """,
-                utc("2026-11-20 16:00"),
-                utc("2026-11-20 21:30"),
-            )
+            a_correction_and_a_gap(transaction, utc("2026-11-20 16:00"))
             transaction.execute(
                 """
                 UPDATE market.series_state SET failures = 3, last_error = 'sandbox said 503', next_attempt_at = $1,

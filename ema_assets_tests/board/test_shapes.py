@@ -11,7 +11,7 @@ from ema_assets.board.resources import ALL
 from ema_assets.config import watchlist
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
-from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
+from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, a_correction_and_a_gap, board_on
 from ema_assets_tests.refresh.exchange import utc
 
 TYPES: dict[str, tuple[type, ...]] = {
@@ -112,22 +112,7 @@ def test_every_resource_has_rows_or_fields_that_are_described(board: ServedBoard
 def test_answers_about_trouble_and_about_nothing_are_as_described(databases, untouched: str, tmp_path: Path) -> None:
     url, fresh = databases.make(like=untouched), databases.make()
     with Database(url) as database, database.transaction() as transaction:
-        transaction.execute(
-            """
-            INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected, bars_late,
-                source, rows_recomputed, crossovers_flipped, trades_flipped)
-            VALUES ('AAPL', '5m', 'correction', 'one bar', $1, 1, 0, 'sandbox', 312, 2, 1)
-            """,
-            utc("2026-11-20 15:00"),
-        )
-        transaction.execute(
-            """
-            INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, status, next_attempt_at, found_at)
-            VALUES ('AAPL', '5m', $1, $1, 1, 'open', $2, $2)
-            """,
-            utc("2026-11-20 20:55"),
-            utc("2026-11-20 21:30"),
-        )
+        a_correction_and_a_gap(transaction, utc("2026-11-20 20:55"))
         transaction.execute(
             """
             INSERT INTO market.close_latency (timeframe, closed_at, committed_at, series, seconds)

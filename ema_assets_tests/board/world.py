@@ -20,7 +20,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model.symbols import Instrument
 from ema_assets.operations import refresh_performance, sync_watchlist
 from ema_assets.refresh.graph import build
-from ema_assets.store.database import Database
+from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.core import OFF
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.timeframes import D1, FEW, M5
@@ -200,3 +200,23 @@ def fill_widely(database: Database, symbols: int) -> None:
             utc("2026-11-20 20:55"),
             utc("2026-11-20 21:00"),
         )
+
+
+def a_correction_and_a_gap(transaction: Transaction, missing: datetime) -> None:
+    """A corrected 5m bar of AAPL, and one that is missing and will be asked for."""
+    transaction.execute(
+        """
+        INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected, bars_late,
+            source, rows_recomputed, crossovers_flipped, trades_flipped)
+        VALUES ('AAPL', '5m', 'correction', 'one bar', $1, 1, 0, 'sandbox', 312, 2, 1)
+        """,
+        utc("2026-11-20 15:00"),
+    )
+    transaction.execute(
+        """
+        INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, status, next_attempt_at, found_at)
+        VALUES ('AAPL', '5m', $1, $1, 1, 'open', $2, $2)
+        """,
+        missing,
+        utc("2026-11-20 21:30"),
+    )

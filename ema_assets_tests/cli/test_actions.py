@@ -9,6 +9,15 @@ from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 
 
+def import_without_aapl(run: Run, home: Path, path: Path, env: dict[str, str]) -> None:
+    """Import the file while AAPL is not on the watchlist."""
+    watched = home / "watchlist.toml"
+    listed = watched.read_text()
+    watched.write_text(listed.replace("AAPL", "NVDA"))
+    run("actions", "import", str(path), **env)
+    watched.write_text(listed)
+
+
 def test_actions_of_a_file_are_listed(run: Run, home: Path, database_url: str) -> None:
     path = home / "mine.csv"
     path.write_text("symbol,kind,date,ratio\nAAPL,split,2020-08-31,4:1\nGE,spin-off,2024-04-02,1253:1000\n")
@@ -43,11 +52,7 @@ def test_an_action_that_was_recorded_by_mistake_is_taken_back(
     run("actions", "import", str(path), **env)
     # Recorded again before its symbol was on the list.
     path.write_text("symbol,kind,date,ratio\nAAPL,split,2026-10-09,4:1\n")
-    watched = home / "watchlist.toml"
-    listed = watched.read_text()
-    watched.write_text(listed.replace("AAPL", "NVDA"))
-    run("actions", "import", str(path), **env)
-    watched.write_text(listed)
+    import_without_aapl(run, home, path, env)
     with Database(database_url) as database, database.transaction() as transaction:
         told = action_facts.known(transaction, ["AAPL"]).select(list(ACTION_SCHEMA)).head(1)
         action_facts.record(transaction, told, "yahoo")
@@ -69,11 +74,7 @@ def test_an_action_that_was_imported_before_its_symbol_was_watched_is_listed_onc
     env = {"EMA_DATABASE_URL": database_url}
     path = home / "mine.csv"
     path.write_text("symbol,kind,date,ratio\nAAPL,split,2020-08-31,4:1\n")
-    watched = home / "watchlist.toml"
-    listed = watched.read_text()
-    watched.write_text(listed.replace("AAPL", "NVDA"))
-    run("actions", "import", str(path), **env)
-    watched.write_text(listed)
+    import_without_aapl(run, home, path, env)
     done = run("actions", "import", str(path), **env)
     assert done.stdout == f"{path}: 1 corporate action read, 0 of them new or changed.\n"
     (row,) = json.loads(run("actions", "list", "--json", **env).stdout)["actions"]
