@@ -59,11 +59,11 @@ def ingest_command(files: Sequence[Path], dry_run: bool, **given: str | bool | N
     ema-assets ingest downloads/
     ema-assets ingest AAPL.csv --tz America/New_York --dry-run
 
-    FILES are files, folders and patterns. Layout, zone, timeframe and symbol are found out and printed with the first
-    bars. Where two readings fit, nothing is stored, and the command lines that choose between them are printed. The
-    bars go through the same checks as a provider's, and a symbol that is not on the watchlist is added to it as one
-    whose bars come only from files. A file that is refused does not keep the others from being stored; the exit code
-    is 1 then. docs/DATA.md lists what is read.
+    FILES are files, folders, zip and tar archives, and patterns. Layout, zone, timeframe and symbol are found out and
+    printed with the first bars. Where two readings fit, nothing is stored, and the command lines that choose between
+    them are printed. The bars go through the same checks as a provider's, and a symbol that is not on the watchlist is
+    added to it as one whose bars come only from files. A file that is refused does not keep the others from being
+    stored; the exit code is 1 then. docs/DATA.md lists what is read.
     """
     settings = Settings.from_env()
     options = _options(given)
@@ -99,7 +99,9 @@ def _options(given: Mapping[str, str | bool | None]) -> ReadOptions:
 
 
 def _expanded(files: Iterable[Path]) -> list[Path]:
-    """The files that the arguments name: those of a folder, those that match a pattern, each once."""
+    """The files that the arguments name: those of a folder or an archive, those that match a pattern, each once."""
+    from ema_assets.files.members import members_of
+
     found: list[Path] = []
     for path in files:
         if path.is_dir():
@@ -114,7 +116,7 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
             found += matching
         else:
             found.append(path)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(each for path in found for each in members_of(path) or (path,)))
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import polars as pl
 
 from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of
 from ema_assets.files.json_rows import read_json
+from ema_assets.files.members import bar_files, is_workbook, read_member
 from ema_assets.files.text import read_text
 from ema_assets.model.errors import BarFileError, first_of
 
@@ -23,9 +25,8 @@ _UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
     b"BZh": ("bzip2", bz2.decompress),
     b"\xfd7zXZ": ("xz", lzma.decompress),
 }
-# The first bytes of Excel's two kinds of file; the newer one is a zip archive with these folders.
+# The first bytes of Excel's older kind of file; the newer one is a zip archive.
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
-_NEW_EXCEL = ("xl/", "content.xml")
 _MOST_PACKINGS = 3
 # So many sheets are named.
 _NAMED = 5
@@ -43,18 +44,21 @@ _NOT_UNPACKED = {
 def load(path: Path) -> Table:
     """The table in the file at `path`: delimited text, JSON, Excel, Parquet or Feather, packed as one file or not.
 
+    A path may go on behind that of an archive, with the name of a file in there.
+
     Raises:
         BarFileError: when there is no such file or no table in it; the message begins with the path.
     """
     try:
-        return _table(path.read_bytes(), ())
-    except FileNotFoundError:
+        member = read_member(path)
+        return _table(path.read_bytes() if member is None else member, ())
+    except (FileNotFoundError, NotADirectoryError):
         raise BarFileError(f"{path}: no such file") from None
     except BarFileError as error:
         raise BarFileError(f"{path}: {error}") from None
     except pl.exceptions.PolarsError as error:
         raise BarFileError(f"{path}: cannot be read: {_line(error)}") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
         raise BarFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or _line(error)}") from None
 
 
@@ -70,7 +74,7 @@ def _table(data: bytes, packings: tuple[str, ...]) -> Table:
             return _table(unpack(data), (*packings, name))
     if data.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            if not any(name.startswith(_NEW_EXCEL) for name in archive.namelist()):
+            if not is_workbook(archive):
                 return _table(archive.read(_only_member(archive)), (*packings, "zip"))
     table = _plain(data)
     if not packings:
@@ -114,14 +118,7 @@ def _json_text(data: bytes) -> str | None:
 
 
 def _only_member(archive: zipfile.ZipFile) -> str:
-    names = [
-        each.filename
-        for each in archive.infolist()
-        if not each.is_dir() and not each.filename.startswith("__MACOSX") and "/." not in f"/{each.filename}"
-    ]
-    if len(names) > 1:
-        # Vendors put a note beside the data.
-        names = [name for name in names if name.lower().endswith((".csv", ".tsv", ".json", ".parquet", ".xlsx"))]
+    names = bar_files(each.filename for each in archive.infolist() if not each.is_dir())
     if len(names) != 1:
         raise BarFileError(f"is an archive of {len(names) or 'no'} files of bars; unpack it and give the files")
     return names[0]

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import zipfile
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -112,6 +113,24 @@ def test_what_was_understood_is_printed_with_the_first_bars_as_they_are_stored(
         "    VOD.L|1d  2024-02-16 08:00  16    18    15   17.5   1600",
     ]
     assert "Added VOD.L (XLON) to the watchlist, its bars from files." in result.stdout
+
+
+def test_the_files_of_an_archive_are_stored_each_and_one_that_is_asked_about_can_be_given_alone(
+    run: Run, home: Path, database_url: str
+) -> None:
+    path = home / "prices.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("us/KO.csv", f"{BARE}\n2024-02-14,10,12,9,11,100\n")
+        archive.writestr("us/PG.csv", f"{BARE}\n2024-02-14,20,22,19,21,100\n2024-02-15,21,23,20,22,100\n")
+        archive.writestr("us/odd ones/IBM.csv", f"{BARE}\n02/03/2024,10,12,9,11,100\n")
+    result = run("ingest", str(path), EMA_DATABASE_URL=database_url)
+    assert result.exit_code == 1
+    assert {series: row[0] for series, row in table_of(result).items()} == {"KO|1d": "1", "PG|1d": "2"}
+    command = next(each for each in commands_of(result) if each[-2:] == ["--dates", "dmy"])
+    assert command[:2] == ["ingest", f"{path}/us/odd ones/IBM.csv"]
+    answered = run(*command, EMA_DATABASE_URL=database_url)
+    assert answered.exit_code == 0, answered.output
+    assert {series: row[0] for series, row in table_of(answered).items()} == {"IBM|1d": "1"}
 
 
 def test_a_dry_run_stores_nothing_and_adds_nothing(run: Run, home: Path) -> None:
