@@ -21,6 +21,7 @@ from ema_assets.defs.performance import (
     screener_spec,
 )
 from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.defs.same_data import works_with
 from ema_assets.defs.schedules import schedules
 from ema_assets.defs.sensors import sensors
 from ema_assets.refresh.graph import Graph
@@ -61,4 +62,5 @@ def assembled(
             # Also for runs that a person launches, of assets and of no job. Within a project, that is its own business.
             executor=None if namespace.prefix or namespace.source is not None else in_process_executor,
             loggers={"console": json_console_logger} if log_format == "json" and not namespace.prefix else None,
+            metadata=works_with(namespace),
         )

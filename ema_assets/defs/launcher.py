@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, DefaultRunLauncher
@@ -18,6 +19,7 @@ from dagster._core.origin import RepositoryPythonOrigin
 from dagster._serdes import ConfigurableClass, ConfigurableClassData, serialize_value
 from dagster._utils.error import serializable_error_info_from_exc_info
 
+from ema_assets.defs.same_data import of_location
 from ema_assets.defs.standby.options import SCHEMA, Options
 from ema_assets.defs.standby.pool import Callbacks, Pool, Unavailable
 from ema_assets.defs.standby.process import Location
@@ -68,7 +70,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         run_id = context.dagster_run.run_id
         self._contexts[run_id] = context
         try:
-            self._taking().take(run_id, self._location_of(context.dagster_run))
+            self._taking().take(run_id, self._location_of(context))
         except Unavailable as error:
             self._launch_otherwise(run_id, str(error))
         except BaseException:
@@ -152,11 +154,13 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             self._pool = Pool(serialize_value(self._instance.get_ref()), self._options, most, callbacks)
         return self._pool
 
-    def _location_of(self, run: DagsterRun) -> Location:
+    def _location_of(self, context: LaunchRunContext) -> Location:
+        run = context.dagster_run
         if run.job_code_origin is None:
             raise Unavailable("it has no code location")
         name = run.remote_job_origin.location_name if run.remote_job_origin is not None else None
-        return self._location(run.job_code_origin.repository_origin, name)
+        found = self._location(run.job_code_origin.repository_origin, name)
+        return replace(found, works_with=tuple(of_location(run, context.workspace).items()))
 
     def _location(self, origin: RepositoryPythonOrigin, name: str | None) -> Location:
         """Where the definitions are.

@@ -21,6 +21,7 @@ from dagster import AssetKey, DynamicPartitionsDefinition
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.urls import masked_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -66,6 +67,11 @@ class Namespace:
     def settings(self) -> Settings:
         """The settings as they are now."""
         return Settings.from_env(self.environment)
+
+    @property
+    def place(self) -> str:
+        """Where the data are: the server and its database, or the folder of the embedded one."""
+        return _place(self.settings())
 
     def key(self, asset: str) -> AssetKey:
         """The key of the asset that is called `asset` here."""
@@ -131,7 +137,7 @@ def register(namespace: Namespace) -> None:
     Raises:
         ConfigurationError: when another namespace keeps its data in the same place.
     """
-    mine = _place(namespace.settings())
+    mine = namespace.place
     if _others_in(mine, namespace):
         gc.collect()
     for other in _others_in(mine, namespace):
@@ -159,9 +165,7 @@ def refuse_second(prefix: tuple[str, ...], source: tuple[Path, str]) -> None:
 
 
 def _others_in(place: str, namespace: Namespace) -> list[Namespace]:
-    return [
-        each for each in list(_known.values()) if each.prefix != namespace.prefix and _place(each.settings()) == place
-    ]
+    return [each for each in list(_known.values()) if each.prefix != namespace.prefix and each.place == place]
 
 
 def _place(settings: Settings) -> str:
@@ -173,4 +177,4 @@ def _place(settings: Settings) -> str:
     with suppress(ValueError):
         if parts.hostname:
             return f"{parts.hostname}:{parts.port or 5432}{parts.path}"
-    return settings.database_url
+    return masked_url(settings.database_url)

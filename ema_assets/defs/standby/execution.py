@@ -29,6 +29,7 @@ from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repository_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
+from ema_assets.defs.same_data import difference, stated
 from ema_assets.defs.standby.protocol import Load
 from ema_assets.defs.standby.tag import CANCEL
 from ema_assets.defs.standby.warm_up import make_kernels, stand_by, warm_up
@@ -40,6 +41,10 @@ _MEGABYTE = 1024**2
 # An interrupt can get lost, such as in the finalizer of an object.
 _AGAIN_SECONDS = 1.0
 T = TypeVar("T")
+
+
+class OtherData(Exception):
+    """The code location works on other data than this process would; the message says which."""
 
 
 class Executor:
@@ -60,6 +65,8 @@ class Executor:
             instance.inject_env_vars(load.location)
             watch.note_configuration()
             repository = recon_repository_from_origin(origin).get_definition()
+            if (reason := difference(load.works_with, stated(repository.metadata))) is not None:
+                raise OtherData(reason)
             for name in repository.job_names:
                 repository.get_job(name)
             # Both are made on first use.

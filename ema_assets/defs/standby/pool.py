@@ -156,6 +156,7 @@ class Pool:
             working_directory=location.working_directory,
             max_runs=self._options.max_runs_per_process,
             max_megabytes=self._options.max_memory_megabytes,
+            works_with=dict(location.works_with),
         )
         process = StandbyProcess(location, load, self._heard, self._ended)
         self._processes.append(process)

@@ -17,13 +17,17 @@ from ema_assets.defs.standby.tag import CANCEL
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A code location: interpreter, name, module and folder, and Dagster's own description of it, serialized."""
+    """A code location: interpreter, name, module and folder, and Dagster's own description of it, serialized.
+
+    `works_with` is what it has stated of its data, in pairs.
+    """
 
     executable: str
     name: str | None
     module: str
     working_directory: str | None
     origin: str
+    works_with: tuple[tuple[str, str], ...] = ()
 
 
 class StandbyProcess:
@@ -109,6 +113,12 @@ class StandbyProcess:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 return f"it ended by {signal.Signals(-code).name}"
+        if not self.is_ready:
+            # It says itself what it cannot load, once it can say anything.
+            return (
+                f"{self.location.executable} ended with exit code {code} and gave no reason: ema-assets has to be "
+                "installed there; the log of Dagster's daemon has what it printed"
+            )
         return f"it ended with exit code {code}"
 
     def _hang_up(self) -> None:

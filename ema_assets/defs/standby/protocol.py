@@ -9,7 +9,10 @@ import msgspec
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """To the process, first of all: load this code location. `instance` and `origin` are in Dagster's serialization."""
+    """To the process, first of all: load this code location. `instance` and `origin` are in Dagster's serialization.
+
+    `works_with` is what the location has stated, as in `defs.same_data`.
+    """
 
     instance: str
     origin: str
@@ -18,6 +21,7 @@ class Load(msgspec.Struct, tag=True, frozen=True):
     working_directory: str | None
     max_runs: int
     max_megabytes: int
+    works_with: dict[str, str] = {}
 
 
 class Execute(msgspec.Struct, tag=True, frozen=True):

@@ -3,11 +3,11 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ema_assets.config.configuration_files import configuration_files
-from ema_assets.config.settings import Settings
+from ema_assets.config.settings import Settings, known_variables
 from ema_assets.model.file_stamps import Stamp, stamp
 
 # What Dagster reads variables from when it loads a code location.
@@ -27,14 +27,19 @@ class Watch:
         self._module = module
         self._code = _by_path(_code_files(module))
         self._configuration: dict[str, Stamp] | None = None
+        self._environment = _environment()
         self._imported: dict[str, Stamp] = {}
 
     def note_configuration(self) -> None:
         """Watch the configuration, as the environment gives it now. To be called before it is read."""
+        self._environment = _environment()
         self._configuration = _by_path(_own_files())
 
     def note_imports(self) -> None:
         """Watch the files of all modules that are imported by now."""
+        # A module may go to another folder, or set variables, when it is imported: the files are others then.
+        if self._configuration is not None and self._environment != _environment():
+            self.note_configuration()
         self._imported = _by_path(path for path in _imported_files() if path not in self._code)
 
     def change(self) -> str | None:
@@ -51,6 +56,11 @@ class Watch:
 
 def _by_path(paths: Iterable[str | Path]) -> dict[str, Stamp]:
     return {str(path): stamp(path) for path in paths}
+
+
+def _environment() -> tuple[str, Mapping[str, str]]:
+    """What decides which files the configuration is read from."""
+    return str(Path.cwd()), {name: os.environ[name] for name in known_variables() if name in os.environ}
 
 
 def _own_files() -> list[Path]:

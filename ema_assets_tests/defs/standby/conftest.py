@@ -95,7 +95,9 @@ def act(context):
 def small():
     act()
 
-defs = Definitions(jobs=[small])
+# As `same_data.works_with` makes it.
+data = {"ema_assets/works_with//database": os.environ.get("SMALL_DATABASE", "one")}
+defs = Definitions(jobs=[small], metadata=data)
 """
 
 _LAUNCH = """

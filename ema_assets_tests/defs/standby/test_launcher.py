@@ -209,6 +209,12 @@ def test_a_location_in_a_container_is_not_taken(small: Small) -> None:
         small.launcher.prepare(origin, "there")
 
 
+def test_an_interpreter_without_the_package_is_named(small: Small) -> None:
+    origin = RepositoryPythonOrigin("/bin/false", ModuleCodePointer(small.module, "defs", str(small.folder)))
+    with pytest.raises(Unavailable, match="/bin/false ended with exit code 1 and gave no reason: ema-assets has to be"):
+        small.launcher.prepare(origin, "there")
+
+
 def test_changed_code_and_a_changed_watchlist_reach_the_next_run(small: Small) -> None:
     pid, _ = small.succeed()
     small.write("version 1", "version 2")
@@ -249,6 +255,29 @@ def test_processes_that_cannot_start_leave_runs_to_the_old_way_and_wait_longer_e
     assert small.run(run_id).tags[TAG] == ""
     monkeypatch.setattr(pool, "_paused_until", 0.0)
     monkeypatch.delenv("SMALL_IS_BROKEN")
+    assert small.succeed()[1] == 1
+
+
+def test_a_process_that_would_work_on_other_data_than_the_code_location_takes_no_run(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where code server and daemon were started with different variables."""
+    small.succeed()
+    monkeypatch.setenv("SMALL_DATABASE", "another")
+    for pid in small.pids:
+        os.kill(pid, signal.SIGKILL)
+    pool = small.launcher._pool
+    assert pool is not None
+    wait_until(lambda: small.pids == [])
+    run_id = small.launch()
+    assert small.done(run_id).status is DagsterRunStatus.SUCCESS, small.said(run_id)
+    (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
+    assert why.endswith(
+        "the code location has the database one, and with the variables of Dagster's daemon it is another; "
+        "give both the same."
+    )
+    monkeypatch.setattr(pool, "_paused_until", 0.0)
+    monkeypatch.delenv("SMALL_DATABASE")
     assert small.succeed()[1] == 1
 
 

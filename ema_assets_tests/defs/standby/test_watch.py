@@ -72,3 +72,17 @@ def test_a_location_that_is_one_module_is_that_file(package: Path) -> None:
     assert watch.change() is None
     (package.parent / "watched_alone.py").write_text("# another one")
     assert watch.change() == f"{package.parent / 'watched_alone.py'} has changed"
+
+
+def test_a_location_that_goes_to_another_folder_or_sets_variables_when_it_is_loaded_has_not_changed(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (package.parent / ".env").write_text("")
+    watch = Watch("watched_package.inner", str(package.parent))
+    watch.note_configuration()
+    monkeypatch.chdir(package)
+    monkeypatch.setenv("EMA_WATCHLIST", str(package / "another.toml"))
+    watch.note_imports()
+    assert watch.change() is None
+    (package / "another.toml").write_text("")
+    assert watch.change() == f"{package / 'another.toml'} has changed"
