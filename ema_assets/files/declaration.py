@@ -27,6 +27,8 @@ class Layout:
         dates: the order of numbers in dates, `dmy` or `mdy`.
         timeframe: key of the timeframe that all its files have.
         calendar: trading calendar of its symbols, where all have one.
+        price_decimals: prices that are written without a decimal point have so many decimals: 9 for billionths.
+        volume_unit: units of the instrument per unit of the volume: 100 where volumes are in lots of 100 shares.
         symbol: from the vendor's spelling of a symbol to the usual one.
         words: words in the names of its files, in small letters, that are no symbols.
         remark: what a reader of the documentation must know.
@@ -49,6 +51,8 @@ class Layout:
     dates: str | None = None
     timeframe: str | None = None
     calendar: str | None = None
+    price_decimals: int = 0
+    volume_unit: int = 1
     symbol: Callable[[str], str] | None = None
     words: frozenset[str] = frozenset()
     remark: str = ""

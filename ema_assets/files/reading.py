@@ -91,7 +91,12 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
     )
     volume = numbers.pop("volume", None)
     if volume is not None and table.heads and options.columns is None:
-        volume = _first_traded(volume, cells, table.names, layout, sign)
+        volume = _first_traded(volume, cells, table.names, layout, sign) * layout.volume_unit
+    if layout.price_decimals and all(_is_whole(cells[name]) for name in prices.values()):
+        # By a column: a division by one number is a multiplication by its inverse in Polars, which rounds twice.
+        unit = pl.repeat(10.0**layout.price_decimals, cells.height, eager=True)
+        numbers = {role: series / unit for role, series in numbers.items()}
+        notes.append(f"prices in units of 1e-{layout.price_decimals}")
     bars = cells.select("wall", "ts", LINE).with_columns(
         *(series.alias(role) for role, series in numbers.items()),
         volume=pl.lit(None, pl.Float64) if volume is None else volume,
@@ -129,8 +134,8 @@ def _columns(table: Table, options: ReadOptions) -> tuple[Layout, dict[str, int]
     layout = discovery.by_head(table.names)
     found = roles(table.names, layout)
     check_prices(found, table.names)
-    if "symbol" in found and may_be_symbols(table.names[found["symbol"]]):
-        place = found["symbol"]
+    place = found.get("symbol")
+    if place is not None and "symbol" not in layout.columns and may_be_symbols(table.names[place]):
         found = found if are_symbols(table.cells[str(place)]) else {k: v for k, v in found.items() if v != place}
     check_one_instrument(table, found, layout)
     return layout, found
@@ -204,6 +209,11 @@ def _without_footers(cells: pl.DataFrame, column: Mapping[str, str]) -> tuple[pl
         raise BarFileError(f"line {line}: `ts` must be a time such as 2024-02-14T14:30:00Z, received {text!r}{many}")
     count = cells.height - kept.height
     return kept, [f"{counted(count, 'line')} below the table left out"] if count else []
+
+
+def _is_whole(column: pl.Series) -> bool:
+    """Whether every number of a column is written without a decimal point."""
+    return column.dtype.is_integer() or (column.dtype == pl.String and not column.str.contains(".", literal=True).any())
 
 
 def _first_traded(volume: pl.Series, cells: pl.DataFrame, names: Sequence[str], layout: Layout, sign: str) -> pl.Series:

@@ -19,7 +19,9 @@ from ema_assets.model.schemas import UTC_TIME
 
 WALL = pl.Datetime("us")
 _EPOCH = r"^-?\d{9,19}(\.\d+)?$"
-_COMPACT = r"^(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?$"
+_COMPACT = (
+    r"^(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?|24(?:00){1,2})$"
+)
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = (
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{8}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2}"
@@ -37,6 +39,12 @@ _ZONES = {
     "HKT": 8,
 }  # fmt: skip
 _OFFSET_PARTS = re.compile(r"([+-])(\d{1,2}):?(\d{2})?")
+# A day and a time of it in one piece, to the millisecond: 20240102093500000.
+_WHOLE_MILLISECONDS = r"^(?:19|20)\d{12}\d{3}$"
+# The end of a day as ISO 8601 writes it: midnight of the next one.
+_END_OF_DAY = r"^24(?::?00){1,2}(?:[.,]0+)?$"
+# Dates of East Asia, `2024年01月18日` and `2024- 01- 18`, as a year, a month and a day with hyphens between.
+_EASTERN_DAY = r"^(\d{4})(?:年|년|[-.]) ?(\d{1,2})(?:月|월|[-.]) ?(\d{1,2})(?:日|일|\.$|\.( ))?"
 # Days since 1899-12-30, as Excel keeps them: 1927 to 2119.
 _EXCEL_DAY = r"^[1-7]\d{4}(\.\d+)?$"
 # The day that stands before a time of day which has none: in spreadsheets, where 24 hours are on a later one, and as
@@ -211,10 +219,13 @@ def _unit_of_steps(epochs: pl.Series, unit: str) -> str:
 def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times:
     # `20240102153000` in one piece, and Java's name of the zone behind its offset.
     spaced = text.str.replace(r"^(\d{8})(\d{4}|\d{6})$", "$1 $2").str.replace(r"\[[\w/]+$", "")
-    parts = spaced.str.replace(_WEEKDAY, "").str.extract_groups(_TIME).struct.unnest()
+    plain = spaced.str.replace(_WEEKDAY, "").str.replace(_EASTERN_DAY, "$1-$2-$3$4")
+    parts = plain.str.extract_groups(_TIME).struct.unnest()
     found_order, note = date_order(parts["day"], order, usual_order)
     days = _mapped(parts["day"], lambda values: _days(values, found_order), pl.Date())
-    clocks = _mapped(parts["clock"], _clock_times, pl.Time())
+    ends = parts["clock"].str.contains(_END_OF_DAY).fill_null(False)
+    clocks = _mapped(parts["clock"].set(ends, "00:00"), _clock_times, pl.Time())
+    days = days.dt.offset_by("1d").zip_with(ends, days)
     has_clock = parts["clock"].is_not_null()
     frame = pl.DataFrame({"day": days, "clock": clocks, "has": has_clock, "zone": parts["zone"]})
     wall = frame.select(
@@ -349,6 +360,8 @@ def joined(texts: Sequence[pl.Series]) -> pl.Series:
     day, clock = texts[0].cast(pl.String).str.strip_chars(), _clock_text(texts[1])
     if clock.drop_nulls().head(20).str.contains(r"^\d{4}-\d{2}-\d{2}[T ]").any():
         return clock
+    if clock.drop_nulls().str.contains(_WHOLE_MILLISECONDS).all():
+        return clock.str.slice(0, len("20240102093500"))
     day = day.str.replace(r"[T ]00:00(:00(\.0+)?)?$", "")
     return (
         pl.DataFrame({"d": day, "c": clock})

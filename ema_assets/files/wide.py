@@ -1,5 +1,6 @@
-"""Tables with two rows of names and a column per price and ticker, as one row per bar. Reads no file."""
+"""Tables with a column per price and ticker, named in two rows or in one, as one row per bar. Reads no file."""
 
+import re
 from collections.abc import Sequence
 
 import polars as pl
@@ -10,6 +11,15 @@ from ema_assets.files.columns import plain
 _PRICE, _TICKER = "price", "ticker"
 # What the columns are called in the table that comes of it, so that its layout is known.
 DATE, SYMBOL = "wide date", "wide ticker"
+JOINED_DATE, JOINED_SYMBOL = "joined date", "joined ticker"
+# `AAPL.Open`, as R's quantmod names columns, and `Open_AAPL`, as a table of pandas is often flattened.
+_FIELD = r"(?P<field>(?i:open|high|low|close|volume|adj(?:usted)?\.?(?:[ ._]?close)?|dividends|stock[ _]splits))"
+_NAME = r"(?P<ticker>\^?(?=[0-9.]*[A-Z])[A-Z0-9][A-Z0-9.=^-]*)"
+_JOINED = (re.compile(rf"{_NAME}[._ |:]{_FIELD}"), re.compile(rf"{_FIELD}[._ |:]{_NAME}"))
+# A time and four prices.
+_FEWEST_NAMES = 5
+# What stands before a price and is no ticker.
+_KINDS = frozenset({"BID", "ASK", "MID", "ADJ", "AVG", "RAW", "DAY", "PRE", "PREV", "PX", "LAST", "PRICE"})
 
 
 def unpivoted(table: Table) -> Table:
@@ -19,7 +29,7 @@ def unpivoted(table: Table) -> Table:
     """
     rows = {plain(row[0]): row for row in table.heads}
     if _PRICE not in rows:
-        return _of_tuples(table)
+        return _of_joined(_of_tuples(table))
     prices = rows[_PRICE]
     tickers = rows.get(_TICKER)
     if tickers is None:
@@ -55,7 +65,24 @@ def _of_tuples(table: Table) -> Table:
     return _stacked(table, prices, tickers)
 
 
-def _stacked(table: Table, prices: Sequence[str], tickers: Sequence[str]) -> Table:
+def _of_joined(table: Table) -> Table:
+    """The same from names of tickers and prices in one piece."""
+    if not table.heads or len(table.heads[-1]) < _FEWEST_NAMES:
+        return table
+    names = table.heads[-1][1:]
+    for form in _JOINED:
+        found = [match for name in names if (match := form.fullmatch(name.strip()))]
+        tickers = [match["ticker"] for match in found]
+        fields = ["Adj Close" if plain(match["field"]).startswith("adj") else match["field"] for match in found]
+        is_whole = len(found) == len(names) and {"open", "high", "low", "close"} <= {plain(each) for each in fields}
+        if is_whole and not _KINDS & set(tickers):
+            return _stacked(table, fields, tickers, (JOINED_DATE, JOINED_SYMBOL))
+    return table
+
+
+def _stacked(
+    table: Table, prices: Sequence[str], tickers: Sequence[str], keys: tuple[str, str] = (DATE, SYMBOL)
+) -> Table:
     fields = list(dict.fromkeys(prices))
     parts = []
     for ticker in dict.fromkeys(name for name in tickers if name):
@@ -78,4 +105,4 @@ def _stacked(table: Table, prices: Sequence[str], tickers: Sequence[str]) -> Tab
         )
     # Volumes of one ticker may be whole numbers, of another fractions.
     stacked = pl.concat(parts, how="vertical_relaxed")
-    return Table(stacked, ((DATE, SYMBOL, *fields),), table.form, table.notes, table.facts)
+    return Table(stacked, ((*keys, *fields),), table.form, table.notes, table.facts)

@@ -77,6 +77,15 @@ def test_a_time_that_says_its_zone_is_an_instant(text: str, expected: str) -> No
         ("11/25/2026 04:00:00PM", "2026-11-25 16:00"),
         ("11/25/2026 12:05 a.m.", "2026-11-25 00:05"),
         ("2026-11-25 15:00:00,250", "2026-11-25 15:00:00.250000"),
+        ("2026-11-30 24:00", "2026-12-01"),
+        ("2026-12-31T24:00:00", "2027-01-01"),
+        ("20261125 240000", "2026-11-26"),
+        ("20261125240000", "2026-11-26"),
+        ("2026年11月25日", "2026-11-25"),
+        ("2026年1月5日 9:30", "2026-01-05 09:30"),
+        ("2026년 11월 25일 15:00", "2026-11-25 15:00"),
+        ("2026- 11- 25", "2026-11-25"),
+        ("2026. 1. 5. 09:30", "2026-01-05 09:30"),
     ],
 )
 def test_a_time_without_a_zone_is_kept_as_it_is_written(text: str, expected: str) -> None:
@@ -94,6 +103,7 @@ def test_a_time_without_a_zone_is_kept_as_it_is_written(text: str, expected: str
         "15:00",
         "2026-11-25T15:00:00X",
         "2026-11-25 25:00",
+        "2026-11-25 24:01",
         "2026-11-25 15:00 IST",
     ],
 )
@@ -188,11 +198,11 @@ def test_days_and_clocks_in_two_columns_are_one_time() -> None:
         datetime(2024, 3, 11, 9, 30),
         datetime(2024, 3, 12, 16),
     ]
-    whole = pl.Series(["2024-03-11 09:30", "2024-03-12 16:00"])
-    assert read_times(joined([days, whole]), None).wall.to_list() == [
-        datetime(2024, 3, 11, 9, 30),
-        datetime(2024, 3, 12, 16),
-    ]
+    for whole in (["2024-03-11 09:30", "2024-03-12 16:00"], ["20240311093000000", "20240312160000000"]):
+        assert read_times(joined([days, pl.Series(whole)]), None).wall.to_list() == [
+            datetime(2024, 3, 11, 9, 30),
+            datetime(2024, 3, 12, 16),
+        ]
 
 
 @pytest.mark.parametrize(
