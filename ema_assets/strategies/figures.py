@@ -1,6 +1,6 @@
-"""The figures of trades, as docs/STRATEGIES.md defines them, of any trades at once. No I/O.
+"""Performance figures of any trades, as docs/STRATEGIES.md defines them. No I/O.
 
-The view `market.strategy_performance` computes the same of what is stored, in SQL.
+The materialized view `market.strategy_performance` computes the same figures in SQL, from the stored trades.
 """
 
 import polars as pl
@@ -8,7 +8,7 @@ import polars as pl
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.strategies.trade_columns import CLOSED
 
-# What bars and years there were to trade on, one row per symbol.
+# The bars and the time that there were to trade on, one row per symbol.
 SPAN_SCHEMA = {
     "first_ts": UTC_TIME,
     "last_ts": UTC_TIME,
@@ -17,7 +17,7 @@ SPAN_SCHEMA = {
     "bars_per_year": pl.Float64(),
 }
 
-# Figures to rank strategies by.
+# Figures that strategies can be ranked by, best first.
 MORE_IS_BETTER = (
     "total_return_pct",
     "annualized_return_pct",
@@ -29,25 +29,27 @@ MORE_IS_BETTER = (
     "calmar",
 )
 
-# Ratios without a bound: when there are gains and nothing to divide them by.
+# Ratios that can be unbounded, and the condition: there are gains and nothing to divide them by.
 NO_BASE = {
     "profit_factor": (pl.col("best_trade_pct") > 0) & (pl.col("worst_trade_pct") >= 0),
     "calmar": (pl.col("annualized_return_pct") > 0) & (pl.col("max_drawdown_pct") == 0),
 }
 
 _SECONDS_PER_YEAR = 365.25 * 86_400
-# Differences in the last digits are none.
+# Tolerance below which two figures count as equal.
 _ROUNDING = 1e-12
-# Below e^-300 equity is as good as nothing, and above e^50 a figure says nothing.
+# Equity below e^-300 counts as nothing. A figure above e^50 is meaningless.
 _LEAST_LOG, _MOST_LOG = -300.0, 50.0
-# What adds up over all trades is not known when one of them is not.
+# Figures that accumulate over all trades. They are null when one trade has no defined return.
 _ADDED_UP = ("growth", "fall", "most_won", "most_lost", "costs_pct", "mean")
 
 
 def spans(bars: pl.DataFrame, bars_per_year: pl.DataFrame) -> pl.DataFrame:
-    """What there was to trade on: symbol, SPAN_SCHEMA, one row per symbol of `bars` (symbol, ts, close, sorted).
+    """Return the bars and the time that there were to trade on: symbol and SPAN_SCHEMA, one row per symbol of `bars`.
 
-    `bars_per_year` has symbol and bars_per_year.
+    Args:
+        bars: symbol, ts and close, sorted.
+        bars_per_year: symbol and bars_per_year.
     """
     gained = (pl.col("close").last() / pl.col("close").first() - 1) * 100
     return (
@@ -64,18 +66,18 @@ def spans(bars: pl.DataFrame, bars_per_year: pl.DataFrame) -> pl.DataFrame:
 
 
 def figures(trades: pl.DataFrame, spans: pl.DataFrame, fewest_trades: int) -> pl.DataFrame:
-    """One row per row of `spans`, in its order: symbol, and the columns of `results.performance` from first_ts on.
+    """Return one row per row of `spans`, in its order: symbol and the columns of `results.performance` from first_ts.
 
     Args:
         trades: symbol and TRADE_COLUMNS, sorted by symbol and entry_ts.
         spans: symbol and SPAN_SCHEMA.
-        fewest_trades: with fewer closed trades, a row has no ratios.
+        fewest_trades: The number of closed trades below which a row has no ratios.
     """
     return _columns(_judged(trades, spans, fewest_trades))
 
 
 def _judged(trades: pl.DataFrame, spans: pl.DataFrame, fewest_trades: int) -> pl.DataFrame:
-    """`spans` with what the trades add up to, per bar and per year."""
+    """Return `spans` with the sums of the trades, per bar and per year."""
     known = _summed(_fallen(trades))
     measured = spans.join(known, on="symbol", how="left", maintain_order="left").with_columns(
         pl.col("trades", "open_trades", "won", "undefined_returns", "undefined_closed", "bars_in_trades").fill_null(0),
@@ -91,7 +93,7 @@ def _judged(trades: pl.DataFrame, spans: pl.DataFrame, fewest_trades: int) -> pl
             mean=pl.col("returns") / bars,
             deviation=((pl.col("squares") - pl.col("returns") ** 2 / bars) / (bars - 1)).clip(lower_bound=0).sqrt(),
             downside=(pl.col("negative_squares").clip(lower_bound=0) / bars).sqrt(),
-            # By bars as a rule. A history with holes has taken longer than its bars.
+            # Usually the number of bars decides. A history with holes took longer than its bars suggest.
             years=pl.max_horizontal(bars / pl.col("bars_per_year"), elapsed),
             is_enough=pl.col("trades") - pl.col("undefined_closed") >= fewest_trades,
         )
@@ -99,14 +101,14 @@ def _judged(trades: pl.DataFrame, spans: pl.DataFrame, fewest_trades: int) -> pl
         .with_columns(
             annualized=_annualized(pl.col("growth"), pl.col("years")),
             bought_annualized=_annualized(1 + pl.col("buy_and_hold_pct") / 100, pl.col("years")),
-            # Of the bars that a year really had: the return of one behind a hole is that of the whole time.
+            # From the number of bars that a year really had: the return of a bar after a hole covers the whole hole.
             root=(bars / pl.col("years")).sqrt(),
         )
     )
 
 
 def _columns(judged: pl.DataFrame) -> pl.DataFrame:
-    """The figures, in the order and under the names of the view."""
+    """Return the figures in the order and under the names of the view."""
     bars, is_defined = pl.col("bars"), pl.col("undefined_returns") == 0
 
     def ratio(value: pl.Expr, base: pl.Expr) -> pl.Expr:
@@ -152,22 +154,22 @@ def _columns(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def has_no_bound(ratio: str) -> pl.Expr:
-    """Whether `ratio`, one of NO_BASE, is null because there is nothing to divide by: nothing was lost.
+    """Return whether `ratio`, one of NO_BASE, is null because nothing was lost, so that there is nothing to divide by.
 
-    With too few trades there are no ratios at all.
+    It is false for rows with too few trades, which have no ratios at all.
     """
     return (pl.col("remark").is_null() & pl.col(ratio).is_null() & NO_BASE[ratio]).fill_null(value=False)
 
 
 def ranked_by(column: str) -> pl.Expr:
-    """What rows are sorted by to rank them by `column`: itself, or infinity where it has no bound."""
+    """Return the sort key for ranking rows by `column`: its value, or infinity where it is unbounded."""
     return pl.when(has_no_bound(column)).then(float("inf")).otherwise(column) if column in NO_BASE else pl.col(column)
 
 
 def level_before(*by: str) -> pl.Expr:
-    """What equity was when each trade began, as a multiple of what it was at first; 0 once everything was lost.
+    """Return the equity at the beginning of each trade, as a multiple of the initial one; 0 once everything was lost.
 
-    Of trades in their order, each curve of equity by itself, which `by` tells apart.
+    The trades must be in order. The columns `by` identify the equity curve that a trade belongs to.
     """
     net = pl.col("net_return_pct")
     logs = _growth_log().fill_null(0.0)
@@ -177,9 +179,9 @@ def level_before(*by: str) -> pl.Expr:
 
 
 def together(curves: pl.DataFrame, parts: int) -> pl.DataFrame:
-    """Equity of a capital that was divided into `parts` equal ones: ts, equity, drawdown_pct; sorted.
+    """Return the equity of a capital that was divided into `parts` equal parts: ts, equity and drawdown_pct, by ts.
 
-    `curves` has symbol, ts and equity, which is 1 at first, sorted by time per symbol. Parts without a row are cash.
+    `curves` has symbol, ts and equity, sorted by ts per symbol. Equity begins at 1. Parts without a row are cash.
     """
     gained = pl.col("equity") - pl.col("equity").shift(1, fill_value=1.0).over("symbol")
     return (
@@ -193,26 +195,32 @@ def together(curves: pl.DataFrame, parts: int) -> pl.DataFrame:
 
 
 def drawdown_pct(highest: pl.Expr) -> pl.Expr:
-    """How far the column `equity` is below its `highest` before, or below the start, which is 1; at most 0."""
+    """Return how far `equity` is below its previous `highest`, or below its start, 1, in percent; at most 0."""
     return (pl.col("equity") / highest.clip(lower_bound=1.0) - 1) * 100
 
 
 def _growth_log() -> pl.Expr:
-    """The logarithm of what a trade makes of equity, to be added up as the view does; null when all is lost."""
+    """Return the logarithm of a trade's growth factor of equity, to be summed as in the view; null when all is lost."""
     net = pl.col("net_return_pct")
     return pl.when(net > -100).then((1 + net / 100).log())
 
 
 def _fallen(trades: pl.DataFrame) -> pl.DataFrame:
-    """`trades` with the deepest fall that each ended: fall (null for none), fall_from (null: the start), fall_to.
+    """Return `trades` with the deepest fall of equity that reached its low in each trade.
 
-    And with level (equity at entry), place (1, 2, … per symbol), last_won and last_lost (the last such place before).
+    Columns:
+        fall: The depth as a fraction; null for none.
+        fall_from: The bar of the peak; null for the start.
+        fall_to: The bar of the low.
+        level: Equity at entry.
+        place: 1, 2, … per symbol.
+        last_won, last_lost: The place of the last trade before that won or lost; 0 for none.
     """
     net, place = pl.col("net_return_pct"), pl.col("place")
     levelled = trades.with_columns(
         level=level_before("symbol"), place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol")
     ).with_columns(
-        # A trade that never rose above its start has no peak of its own.
+        # A trade whose equity never rose above its start has no peak of its own.
         top=pl.when(pl.col("equity_peak") > 1 + _ROUNDING).then(pl.col("level") * pl.col("equity_peak")),
         won_at=pl.when(net > 0).then(place),
         lost_at=pl.when(net <= 0).then(place),
@@ -223,23 +231,24 @@ def _fallen(trades: pl.DataFrame) -> pl.DataFrame:
         last_won=pl.col("won_at").forward_fill().shift(1).over("symbol").fill_null(0),
         last_lost=pl.col("lost_at").forward_fill().shift(1).over("symbol").fill_null(0),
     ).with_columns(
-        # Of equal peaks the first is the peak.
+        # Among equal peaks, the first one counts.
         highest_ts=pl.when(pl.col("top") > pl.col("highest"))
         .then(pl.col("equity_peak_ts"))
         .forward_fill()
         .shift(1)
         .over("symbol"),
-        # A peak that is not above the start is none: the start came first.
+        # A peak that is not above the start does not count, because the start came first.
         peak=pl.max_horizontal(pl.lit(1.0), "highest"),
     )
     level, trough, peak = pl.col("level"), pl.col("equity_trough"), pl.col("peak")
     compared = peaked.with_columns(
-        # A trade that never fell below its own start falls no deeper than what came before.
+        # A trade whose equity never fell below its start makes no earlier fall deeper.
         from_before=pl.when((level > 0) & (trough < 1 - _ROUNDING)).then(1 - level * trough / peak).otherwise(0.0),
         within=pl.when(level > 0).then(pl.col("drawdown")).otherwise(0.0),
     )
     from_before, within = pl.col("from_before"), pl.col("within")
-    # Both are the same when they begin at equal peaks, and when everything is lost: then it began at the higher peak.
+    # Both falls are equally deep when they begin at equal peaks, and when everything is lost. Then the fall began at
+    # the higher peak.
     is_before = (from_before > within + _ROUNDING) | (
         (from_before > within - _ROUNDING) & (level * pl.col("equity_peak") <= peak * (1 + _ROUNDING))
     )
@@ -255,7 +264,7 @@ def _fallen(trades: pl.DataFrame) -> pl.DataFrame:
 
 
 def _summed(fallen: pl.DataFrame) -> pl.DataFrame:
-    """What the trades of each symbol add up to."""
+    """Return the sums, means and extremes of the trades, one row per symbol."""
     net = pl.col("net_return_pct")
     is_closed = pl.col("status") == CLOSED
     of_closed, gains, losses = net.filter(is_closed), is_closed & (net > 0), is_closed & (net <= 0)
@@ -280,7 +289,7 @@ def _summed(fallen: pl.DataFrame) -> pl.DataFrame:
         costs_pct=(pl.col("return_pct") - net).sum(),
         growth=pl.when((net <= -100).any()).then(0.0).otherwise(log.exp()),
         bars_in_trades=pl.col("bars_held").sum(),
-        # Once all is lost, no bar has a return.
+        # Once everything is lost, bars have no return.
         returns=pl.col("bar_returns_sum").filter(has_level).sum(),
         squares=pl.col("bar_returns_square_sum").filter(has_level).sum(),
         negative_squares=pl.col("bar_returns_negative_square_sum").filter(has_level).sum(),
@@ -293,7 +302,7 @@ def _summed(fallen: pl.DataFrame) -> pl.DataFrame:
 
 
 def _annualized(growth: pl.Expr, years: pl.Expr) -> pl.Expr:
-    """In percent per year; null for what is too large to say anything."""
+    """Return the growth in percent per year; null when it is too large to be meaningful."""
     log = growth.log() / years
     return (
         pl.when(growth == 0).then(-100.0).when(log < _MOST_LOG).then((log.clip(lower_bound=-_MOST_LOG).exp() - 1) * 100)

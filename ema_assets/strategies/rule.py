@@ -1,4 +1,4 @@
-"""What a strategy rule declares. From it come its variants, what they read, and how they trade. No I/O."""
+"""The declaration of a strategy rule, which determines its variants, what they read and how they trade. No I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.averages import asset_of
 from ema_assets.model.declarations import Param, Params, with_params
 
-# Everything that the module of a rule needs to declare it.
+# Everything that a rule's module needs for its declaration.
 __all__ = ["BySide", "Param", "Params", "Rule"]
 
 _FIRST_VERSION = "1"
 
-# The columns that `evaluate` may return. Null is false, and no price.
+# The columns that `evaluate` may return. In a flag, null means false; in a price, null means that there is none.
 FLAGS = ("enter_long", "enter_short", "leave_long", "leave_short", "cancel_long", "cancel_short")
 PRICES = ("order_long", "order_short", "stop_long", "stop_short", "trail_long", "trail_short")
 
@@ -29,41 +29,43 @@ class BySide(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When to enter and when to exit. Costs, filters, ATR stops, targets and sessions belong to the variant.
+    """Rules for entries and exits. Costs, filters, ATR stops, targets and sessions belong to the variant.
 
     Attributes:
-        name: What `rule` is in the watchlist: a lower-case identifier.
-        title: What the UI calls the strategy: "Trades of the <title> strategy".
+        name: The value of `rule` in the watchlist: a lower-case identifier.
+        title: The strategy's title in the UI: "Trades of the <title> strategy".
         description: One sentence for the UI: when the rule enters and exits. Here and in the title, `{span}` stands for
             the value of the parameter `span`.
         version: Raised when the rule would make other trades; all its variants are then computed again.
         reads: Which columns of which assets `evaluate` needs, apart from prices: `{"ema_trend": ("crossover",)}`. Names
-            may hold parameters that are whole numbers: `{"ema_{span}": ("ema_{span}",)}` reads the EMA of any span,
-            and `ema_trend_{fast}_{slow}` compares two; such assets are made where they are missing.
-        evaluate: Bars and parameters to what each bar says; see below.
+            may contain whole-number parameters in braces: `{"ema_{span}": ("ema_{span}",)}` reads the EMA of any span,
+            and `ema_trend_{fast}_{slow}` compares two. Such assets are created where they are missing.
+        evaluate: A function of bars and parameters that returns what each bar requests; see below.
         entry_reasons: The `entry_reason` of its long and its short trades.
         exit_reasons: The `exit_reason` of trades that the rule itself closes, long and short.
-        params: What a `[[strategy]]` row may change beside the keys of every variant. They must not share a name.
-        check: What is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
-        trend: The trend that the filters of a variant look at: `ema_trend`, or one of its own EMAs, as in `reads`.
-        table: The asset and table of a variant that exists without any configuration and is called like the rule in
-            the watchlist; None when the rule trades only where the watchlist names it.
+        params: The keys that a `[[strategy]]` row may have in addition to the keys of every variant. They must not
+            share a name.
+        check: A function of the parameters, each of which is within its limits. It returns one sentence that says why
+            they do not fit together, or None when they do.
+        trend: The trend that the filters of a variant use: `ema_trend`, or a comparison of other EMAs, as in `reads`.
+        table: The asset and table of a variant that exists without any configuration and has the rule's name in the
+            watchlist; None when the rule trades only where the watchlist names it.
 
     `evaluate(bars, params)` is pure and uses no clock. It gets one row per bar, sorted by symbol and ts, with `symbol`,
     `ts`, `open`, `high`, `low`, `close` and the columns of `reads`. It returns one row per bar in the same order, with
-    any of these columns; one that is left out says nothing:
+    any of these columns, all of which are optional:
 
-    enter_long, enter_short: The bar asks for an entry. It is made at the close or at the next open, by the `fill` of
-        the variant. A bar that asks for both sides enters neither.
+    enter_long, enter_short: The bar requests an entry. It is made at the close or at the next open, depending on the
+        `fill` of the variant. A bar that requests both sides enters neither.
     leave_long, leave_short: An open trade ends, at the close or at the next open.
     order_long, order_short: With one of these columns, entries are made by stop orders instead: at this price, good for
-        the next bars, while there is no open trade. A later bar that asks for an entry replaces the order.
+        the next bars, while there is no open trade. A later bar that requests an entry replaces the order.
     cancel_long, cancel_short: A pending order to buy, or to sell, is cancelled.
-    stop_long, stop_short: The stop of the trade that this bar asks for. `atr_stop` of a variant replaces it.
+    stop_long, stop_short: The stop of the trade that this bar requests. `atr_stop` of a variant replaces it.
     trail_long, trail_short: The stop of an open trade moves to this price, but never away from the market.
 
-    Each row must follow from its own bar: the simulator starts in the middle of a history. What needs earlier bars
-    belongs into a signal.
+    Each row must follow from its own bar, because the simulator starts in the middle of a history. A computation that
+    needs earlier bars belongs in a signal.
     """
 
     name: str
@@ -81,11 +83,11 @@ class Rule:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The parameters as declared."""
+        """The default value of each parameter."""
         return {name: param.default for name, param in self.params.items()}
 
     def reads_with(self, params: Params) -> Mapping[str, tuple[str, ...]]:
-        """`reads` with the values of `params`, by the assets that have these columns."""
+        """Return `reads` with the values of `params` filled in, keyed by the assets that have these columns."""
         found: dict[str, tuple[str, ...]] = {}
         for name, columns in self.reads.items():
             asset = asset_of(with_params(name, params))
@@ -95,5 +97,5 @@ class Rule:
 
     @property
     def versioned_name(self) -> str:
-        """The name, with the version once it is not the first."""
+        """The name, followed by `@` and the version unless it is the first version."""
         return self.name if self.version == _FIRST_VERSION else f"{self.name}@{self.version}"

@@ -1,4 +1,4 @@
-"""Which rules there are: the modules of `strategies.rules`, and a user's folder. What is wrong with a declaration."""
+"""Discovers and validates the rules: the modules of `strategies.rules` and the files in a user's folder."""
 
 import pkgutil
 import re
@@ -23,30 +23,30 @@ from ema_assets.strategies.rule import BySide, Rule
 from ema_assets.strategies.trade_columns import SESSION_END, SESSION_MISSED, STOP, TARGET, TRAILING_STOP, WINDOW_END
 from ema_assets.strategies.variant import ROW_KEYS
 
-# The tables of all variants are called by it and a name.
+# The tables of all variants are named with this prefix and a name.
 TABLE_PREFIX = "strategy_9_30_"
-# With the prefix, a timeframe and a suffix a name must fit into the 63 characters of an identifier.
+# With the prefix, a timeframe and a suffix, a name must fit into the 63 characters of a PostgreSQL identifier.
 VARIANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
-# Why trades of every rule are closed.
+# Exit reasons that trades of any rule can have.
 _REASONS_OF_ALL = (STOP, TRAILING_STOP, TARGET, SESSION_END, SESSION_MISSED, WINDOW_END)
 
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 
-# Columns that the engine adds to what is read, or joins by.
+# Columns that the engine adds to the columns read, or joins on.
 _ADDED_COLUMNS = ("symbol", "timeframe", "ts", "calendar", "ts_end", "session", "is_session_last", "higher_trend")
 
 
 def discover(folder: Path | None = None, without: Collection[Path] = ()) -> dict[str, Rule]:
-    """Every rule by name, sorted by name.
+    """Return every rule, keyed and sorted by name.
 
     Args:
-        folder: of a user's own rules, one in each *.py file. A file whose name starts with `_` is left alone.
-        without: files of it that are left alone, too.
+        folder: The folder of a user's own rules, one per *.py file. Files whose name starts with `_` are ignored.
+        without: Files in the folder that are also ignored.
 
     Raises:
-        ConfigurationError: when a file cannot be imported, a module declares no rule, or a declaration cannot be right.
-            It names the module or file and what is wrong.
+        ConfigurationError: when a file cannot be imported, a module declares no rule, or a declaration is invalid. The
+            message names the module or file and what is wrong.
     """
     found: dict[str, Rule] = {}
     origins: dict[str, str] = {}
@@ -87,7 +87,7 @@ def _clash(rule: Rule, found: Mapping[str, Rule], origins: Mapping[str, str]) ->
 
 
 def _problems(rule: Rule) -> Iterator[str]:
-    """What is wrong with a declaration by itself, worst first."""
+    """Yield what is wrong with a declaration on its own, worst first."""
     if not isinstance(rule.name, str) or not VARIANT_NAME.fullmatch(rule.name):
         yield (
             f"`name` must be 1 to 24 lower-case letters, digits or _ and start with a letter, received {rule.name!r}"
@@ -99,7 +99,7 @@ def _problems(rule: Rule) -> Iterator[str]:
         *problems_with_params(rule.params),
         *_problems_with_names(rule),
     )
-    # The functions are called with the defaults, so these are checked first.
+    # The functions are called with the default parameters, so the parameters are checked first.
     for each in problems or (*_problems_with_braces(rule), *_problems_with_functions(rule)):
         yield f"rule `{rule.name}`: {each}"
 
@@ -120,7 +120,7 @@ def _problems_with_reads(rule: Rule) -> Iterator[str]:
 
 
 def _problems_with_braces(rule: Rule) -> Iterator[str]:
-    """Which names have something else in braces than a parameter that is a whole number; and the trend."""
+    """Yield names with anything but a whole-number parameter in braces, and what is wrong with the trend."""
     whole = {
         name: param.default
         for name, param in rule.params.items()
@@ -163,7 +163,7 @@ def _problems_with_functions(rule: Rule) -> Iterator[str]:
             return
     try:
         conflict = rule.check(rule.defaults)
-    except Exception as error:  # noqa: BLE001 - whatever a user's function raises is told, not a traceback
+    except Exception as error:  # noqa: BLE001 - whatever a user's function raises is reported, without a traceback
         yield f"`check` must take the defaults: {told(error)}"
         return
     if conflict:

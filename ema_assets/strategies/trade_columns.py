@@ -1,4 +1,4 @@
-"""The columns of trades and of the state between two bars, and the words in them. Nothing is computed here."""
+"""The columns of trades and of the state between two bars, and the words they contain. Nothing is computed here."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,18 +10,18 @@ from ema_assets.model.schemas import KINDS
 LONG, SHORT = "long", "short"
 OPEN, CLOSED = "open", "closed"
 
-# Why a trade was closed, where it was not by its rule: those are in the rule's declaration.
+# Reasons for an exit that did not come from the rule. The rule's own reasons are in its declaration.
 STOP, TRAILING_STOP, TARGET = "stop", "trailing_stop", "target"
 SESSION_END = "session_end"
 SESSION_MISSED = "session_missed"
-# In a walk-forward only.
+# Only in a walk-forward.
 WINDOW_END = "window_end"
 
 # The time column in the key of a table of trades.
 ENTRY_TIME = "entry_ts"
 
-# What is added up over the bars of a trade: in the trade's row, and in the state while the trade is open. Null from the
-# first bar on at whose price equity is not defined: one that is not above zero.
+# Figures that accumulate over the bars of a trade. They are stored in the trade's row, and in the state while the trade
+# is open. They are null from the first bar whose price is not above zero, because equity is not defined there.
 PATH_COLUMNS = (
     Column("bar_returns_sum", "float8", "Sum of the returns of equity over the bars of the trade, costs included"),
     Column("bar_returns_square_sum", "float8", "Sum of the squares of these returns"),
@@ -71,8 +71,8 @@ TRADE_COLUMNS = (
     *PATH_COLUMNS,
 )
 
-# The state just after a bar, to go on from. Without an open trade the columns of the trade are null, but for `side`,
-# which is 0; without an order those of the order are, but for `order_side`.
+# The state just after a bar, from which the simulator continues. Without an open trade, `side` is 0 and the other
+# columns of the trade are null. Without an order, `order_side` is 0 and the other columns of the order are null.
 STATE_COLUMNS = (
     Column("side", "int8", "1 for an open long trade, -1 for a short one, 0 without one"),
     Column(ENTRY_TIME, "timestamptz", "Opening time of the bar of the entry, UTC"),
@@ -95,7 +95,7 @@ STATE_COLUMNS = (
     Column("session", "timestamptz", "Opening time of the bar's session, UTC; null unless trades end with it"),
 )
 
-# Stored with each state: it decides which states are kept.
+# Stored with each state, because it decides which states are kept.
 BAR_NUMBER = Column("bar_number", "int8", "1 for the first bar of the series")
 
 

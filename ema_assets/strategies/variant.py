@@ -1,4 +1,4 @@
-"""A variant: one rule with its parameters and the options that every variant has; its version and what it reads."""
+"""A variant: one rule with its parameters and the options of every variant, its code version and what it reads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,13 +29,13 @@ OPTIONS: Mapping[str, Param] = {
     "atr_target": Param(0.0, "Distance of the target from the entry, in ATRs", least=0.01, most=100),
     "exit_at_session_end": Param(False, "No trade stays open overnight"),
 }
-# All keys of such a row, but for the parameters of its rule.
+# All keys of such a row, except the parameters of its rule.
 ROW_KEYS = ("name", "rule", "enabled", *OPTIONS)
 
 # Raised when the simulator would make other trades; every series of every variant is then computed again.
 CODE_VERSION = "3"
 
-# What a code version leaves out. A change here changes the versions of all variants that have such a value.
+# Values that a code version omits. A change here changes the versions of all variants that have such a value.
 _NOT_NAMED: Mapping[str, Any] = {
     "rule": "crossover",
     "side": LONG,
@@ -49,7 +49,7 @@ _NOT_NAMED: Mapping[str, Any] = {
     "exit_at_session_end": False,
 }
 
-# What the simulator itself reads of a trend, whatever the rule.
+# The columns of a trend that the simulator itself reads for every rule.
 _READ_BY_ALL = ("spread_pct", "bar_number")
 _PRICES = ("open", "high", "low", "close")
 
@@ -59,20 +59,20 @@ class Variant:
     """One way to trade a rule. docs/STRATEGIES.md says what each option does.
 
     Attributes:
-        name: of the asset and of its table.
-        rule: decides when to enter and to exit.
-        allow_long: a trade may be long.
-        allow_short: a trade may be short.
-        fill: where a signal is executed: at the `close` of its bar, or at the `next_open`.
-        cost_bps: of the traded value, per side of a trade, in hundredths of a percent.
-        min_spread_pct: entries only while the EMAs of `trend` are at least this far apart, in percent of the slow one.
-        higher_timeframe: entries only in the direction of that `trend` on this timeframe.
-        atr_stop: distance of the stop from the entry price, in ATRs of the signal bar.
-        atr_target: the same for the target.
-        exit_at_session_end: no trade stays open overnight.
-        params: of the rule. Those that are not given have the rule's defaults.
-        entries: after which bars a trade may begin: once the averages have `converged`, or `all`.
-        converged_after: with `converged`, the number of the bar of a series from which on that is so; 0 for all.
+        name: The name of the asset and of its table.
+        rule: The rule that decides when to enter and to exit.
+        allow_long: Whether a trade may be long.
+        allow_short: Whether a trade may be short.
+        fill: Where a signal is executed: at the `close` of its bar, or at the `next_open`.
+        cost_bps: Costs per side of a trade, in hundredths of a percent of the traded value.
+        min_spread_pct: Entries only while the EMAs of `trend` are at least this far apart, in percent of the slow one.
+        higher_timeframe: Entries only in the direction of `trend` on this timeframe.
+        atr_stop: Distance of the stop from the entry price, in ATRs of the signal bar.
+        atr_target: Distance of the target from the entry price, in ATRs of the signal bar.
+        exit_at_session_end: Whether no trade stays open overnight.
+        params: Parameters of the rule. Missing ones take the rule's defaults.
+        entries: After which bars a trade may begin: `converged` for bars whose averages have converged, or `all`.
+        converged_after: With `converged`, the number of the first bar of a series with converged averages; 0 for all.
     """
 
     name: str
@@ -102,43 +102,44 @@ class Variant:
 
     @property
     def cost(self) -> float:
-        """Of the traded value, per side of a trade, as a fraction."""
+        """The costs per side of a trade, as a fraction of the traded value."""
         return self.cost_bps / 10_000
 
     @property
     def rule_reads(self) -> Mapping[str, tuple[str, ...]]:
-        """Which columns of which assets the rule reads, with these parameters."""
+        """The columns that the rule reads with these parameters, by asset."""
         return self.rule.reads_with(self.params)
 
     @property
     def trend(self) -> str:
-        """The asset with the trend that the filters look at."""
+        """The asset with the trend that the filters use."""
         return asset_of(with_params(self.rule.trend, self.params))
 
     @property
     def is_filtered_by_trend(self) -> bool:
-        """True when entries depend on the spread of the trend, or on the trend of a higher timeframe."""
+        """Whether entries depend on the spread of the trend, or on the trend of a higher timeframe."""
         return self.min_spread_pct > 0 or self.higher_timeframe is not None
 
     @property
     def fills_at_open(self) -> bool:
-        """True when a signal is executed at the open of the next bar."""
+        """Whether a signal is executed at the open of the next bar."""
         return self.fill == NEXT_OPEN
 
     @property
     def uses_atr(self) -> bool:
-        """True when a stop or a target is a multiple of the ATR."""
+        """Whether a stop or a target is a multiple of the ATR."""
         return self.atr_stop is not None or self.atr_target is not None
 
     @property
     def reads_sessions(self) -> bool:
-        """True when it matters to which session a bar belongs, or when it closes."""
+        """Whether the variant needs to know to which session a bar belongs, or when it closes."""
         return self.exit_at_session_end or self.higher_timeframe is not None
 
     def on(self, timeframe: Timeframe) -> "Variant":
-        """The variant as it trades on `timeframe`: without a higher timeframe that is not higher.
+        """Return the variant as it trades on `timeframe`.
 
-        Where a bar is a whole session or more, trades do not end with the session: such a trade could not begin.
+        A `higher_timeframe` that is not higher than `timeframe` is dropped. Where a bar is a whole session or longer,
+        `exit_at_session_end` is dropped, because no trade could begin with it.
         """
         higher = self.higher_timeframe
         return replace(
@@ -149,7 +150,7 @@ class Variant:
 
 
 def code_version(variant: Variant) -> str:
-    """The version of the simulator, then whatever of the rule and of the options is not the default."""
+    """Return the simulator's version, followed by every parameter and option that is not the default."""
     named = {
         "rule": variant.rule.versioned_name,
         "side": variant.side,
@@ -167,9 +168,9 @@ def code_version(variant: Variant) -> str:
 
 
 def reads(variant: Variant) -> Mapping[str, tuple[str, ...]]:
-    """Which columns of which assets `simulate` needs, of the same series: first prices, then what the rule reads."""
+    """Return the columns that `simulate` needs of the same series, by asset: first prices, then what the rule reads."""
     atr = {"atr": ("atr",)} if variant.uses_atr else {}
-    # Without a filter the number of the bar is all that is needed, and the trend that is always there has it.
+    # Without a filter, only the bar number is needed, and `ema_trend`, which always exists, has it.
     trend = variant.trend if variant.is_filtered_by_trend or variant.trend in variant.rule_reads else EMA_TREND
     wanted: dict[str, tuple[str, ...]] = {OHLC: _PRICES}
     for source in (variant.rule_reads, {trend: _READ_BY_ALL}, atr):

@@ -1,4 +1,4 @@
-"""The `[[strategy]]` rows of a watchlist, read into variants. No I/O."""
+"""Parsing of a watchlist's `[[strategy]]` rows into variants. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,23 +16,29 @@ _ENABLED = Param(True, "False switches the variant off")
 
 
 def parse_variants(tables: Sequence[Mapping[str, Any]], where: str, folder: Path | None = None) -> tuple[Variant, ...]:
-    """Read the `[[strategy]]` rows of a configuration; `where` names it in errors, `folder` has the user's own rules.
+    """Parse the `[[strategy]]` rows of a configuration.
 
-    Some rules have a variant without any row: those that declare a table. A row with the name of such a rule changes
-    the options of that variant. Another name adds a variant. `enabled = false` switches one off.
+    A rule that declares a table has a variant without any row. A row with the name of such a rule changes the options
+    of that variant. A row with another name adds a variant. `enabled = false` switches a variant off.
+
+    Args:
+        tables: The rows.
+        where: The name of the configuration in errors.
+        folder: The folder with the user's own rules.
 
     Returns:
-        The variants that need no row in the order of `discover`, then the others in the order of the rows; without
-        those that are switched off.
+        The variants that need no row, in the order of `discover`, then the others in the order of the rows. Variants
+        that are switched off are left out.
 
     Raises:
-        ConfigurationError: naming the row, the key, what was received and what is allowed; or the file of a rule.
+        ConfigurationError: when a row or a rule is invalid. The message names the row, the key, what was received and
+            what is allowed, or the file of the rule.
     """
     return variants_of(tables, where, discover(folder))
 
 
 def variants_of(tables: Sequence[Mapping[str, Any]], where: str, rules: Mapping[str, Rule]) -> tuple[Variant, ...]:
-    """As `parse_variants`, of rules that have been discovered."""
+    """Return the variants as `parse_variants` does, for rules that are already discovered."""
     found: dict[str, Variant | None] = dict(built_in(rules))
     seen: set[str] = set()
     for number, table in enumerate(tables, start=1):
@@ -50,7 +56,7 @@ def variants_of(tables: Sequence[Mapping[str, Any]], where: str, rules: Mapping[
 
 
 def built_in(rules: Mapping[str, Rule]) -> dict[str, Variant]:
-    """The variants that exist without any configuration, by their name in the watchlist."""
+    """Return the variants that exist without any configuration, by their name in the watchlist."""
     return {name: Variant(rule.table, rule) for name, rule in rules.items() if rule.table is not None}
 
 
@@ -77,11 +83,11 @@ def _name(table: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> st
 
 
 def variant_of(table: Mapping[str, Any], name: str, rules: Mapping[str, Rule], where: str) -> Variant:
-    """The variant `name` that the keys of one row make; `where` begins each error.
+    """Return the variant `name` that one row describes. Every error message begins with `where`.
 
     Raises:
-        UnfitParameters: when parameters of the rule, each of them within its limits, do not fit together.
-        ConfigurationError: for anything else that is wrong.
+        UnfitParameters: when the parameters of the rule are each within their limits, but do not fit together.
+        ConfigurationError: when anything else is wrong.
     """
     existing = built_in(rules).get(name)
     rule = _rule(table, None if existing is None else existing.rule, rules, where)
@@ -129,14 +135,14 @@ def _value(table: Mapping[str, Any], key: str, param: Param, where: str) -> Any:
         return param.default
     if problem := _problem(key, table[key], param):
         raise ConfigurationError(f"{where}: `{key}` {problem}")
-    # `2` where a number is wanted means 2.0: both are the same version.
+    # An integer for a float option is converted, so that `2` and `2.0` give the same code version.
     return type(param.default)(table[key])
 
 
 def _problem(key: str, value: Any, param: Param) -> str | None:
     problem = param.problem_with(value)
     if problem is not None and key == "higher_timeframe" and isinstance(value, str):
-        # Messages name the usual ones, but any other will do.
+        # Messages name only the usual timeframes, but every known timeframe is allowed.
         try:
             by_key(value)
         except KeyError:

@@ -1,1 +1,1 @@
-"""The rules: one module per rule, each of which declares `RULE`. They are found by strategies/rule_discovery.py."""
+"""The rules: one module per rule, each of which declares `RULE`. strategies/rule_discovery.py finds them."""

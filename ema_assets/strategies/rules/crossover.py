@@ -12,7 +12,7 @@ def evaluate(bars: pl.DataFrame, _: Params) -> pl.DataFrame:
     """Enter on the side of the crossover, leave the other one."""
     crossover = pl.col("crossover")
     entered = bars.select(enter_long=crossover == BULLISH, enter_short=crossover == BEARISH)
-    # Columns that are there cost nothing, texts that are compared once more would.
+    # Reusing the columns costs nothing. Comparing the texts a second time would.
     return entered.select("enter_long", "enter_short", leave_long="enter_short", leave_short="enter_long")
 
 

@@ -18,7 +18,7 @@ def evaluate(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
         order_short=low,
         stop_long=low,
         stop_short=high,
-        # An unknown average ends no trade, but it cancels an order.
+        # An unknown average does not end a trade, but it cancels an order.
         leave_long=fast <= slow,
         leave_short=fast >= slow,
         cancel_long=(fast > slow).not_().fill_null(value=True),

@@ -1,4 +1,4 @@
-"""Columns of frames to arrays. What is null in a column is NaN or NEVER in an array."""
+"""Conversion of frame columns to arrays. A null of a column becomes NaN or NEVER in the array."""
 
 from dataclasses import fields
 
@@ -14,16 +14,16 @@ Sides = npt.NDArray[np.int8]
 Flags = npt.NDArray[np.bool_]
 Records = npt.NDArray[np.void]
 
-# No time: what null is in a column of times as whole microseconds.
+# Stands for null in an array of times, which are integer microseconds.
 NEVER = -(2**63)
 
 
 def times(column: pl.Series) -> Ints:
-    """The times of `column`, microseconds since 1970; NEVER for null."""
+    """Return the times of `column` in microseconds since 1970, UTC; NEVER for null."""
     whole = column.cast(UTC_TIME).cast(pl.Int64)
     return (whole.fill_null(NEVER) if whole.null_count() else whole).to_numpy()
 
 
 def record_type(dataclass: type) -> np.dtype[np.void]:
-    """The type of an array of records with the fields of `dataclass`: whole numbers and floats, eight bytes each."""
+    """Return the dtype of records with the fields of `dataclass`: integers and floats of eight bytes each."""
     return np.dtype([(each.name, np.int64 if each.type is int else np.float64) for each in fields(dataclass)])

@@ -1,6 +1,6 @@
-"""Bars as the event loop sees them: arrays, with what the rule and the variant's filters say about each bar.
+"""Bars as arrays for the event loop, with the signals of the rule and of the variant's filters for each bar.
 
-What a rule says about a bar depends on that bar alone, so it is computed for all bars at once. What follows from it
+The signals of a rule depend on their own bar alone, so they are computed for all bars at once. What follows from them
 depends on the open trade and the pending order, and is decided in events.py.
 """
 
@@ -20,7 +20,7 @@ from ema_assets.strategies.simulator import own_rows
 from ema_assets.strategies.simulator.arrays import NEVER, Flags, Floats, Ints, Sides, times
 from ema_assets.strategies.variant import Variant
 
-# States are kept of every bar whose number this, a power of two, divides, and of the newest bars of a series.
+# States are kept of every bar whose number is divisible by this power of two, and of the newest bars of a series.
 STATE_EVERY = 256
 NEWEST_STATES = 8
 
@@ -28,21 +28,22 @@ _NAN = float("nan")
 
 
 class Bars(NamedTuple):
-    """Columns with one entry per bar, sorted by series and time. A list does as well as an array.
+    """Columns with one entry per bar, sorted by series and time. They are arrays, or lists.
 
     Attributes:
-        ts: the opening time, microseconds; `session`, that of its session, is empty unless trades end with it.
-        open: price; `high`, `low`, `close` likewise.
+        ts: Opening time of the bar, microseconds.
+        open: Price; likewise `high`, `low` and `close`.
+        session: Opening time of the bar's session, microseconds; empty unless trades end with the session.
         atr: NaN when unknown; empty unless the variant uses it.
-        is_end: the bar is the last of its session; empty unless trades end with it.
-        is_kept: the state after this bar is wanted.
-        entry: the side for which the bar asks for an entry, all filters passed: 1 for long, -1 for short, else 0.
-        leave_long: an open long trade ends at this close; `leave_short` likewise.
-        keep_long: a pending order to buy stays; `keep_short` likewise. Empty unless entries are made by orders.
-        order_price: where an order of this bar is placed; empty unless entries are made by orders.
-        entry_stop: the stop of a trade that this bar asks for, NaN for none; empty when the rule sets no stops.
-        trail_long: where the stop of a long trade moves to, NaN to stay; empty when the rule trails no such stops.
-        trail_short: the same for a short trade.
+        is_end: Whether the bar is the last of its session; empty unless trades end with the session.
+        is_kept: Whether the state after this bar is kept.
+        entry: The side for which the bar requests an entry that passes all filters: 1 for long, -1 for short, else 0.
+        leave_long: Whether an open long trade ends at this close; `leave_short` likewise.
+        keep_long: Whether a pending order to buy stays; `keep_short` likewise. Empty unless entries are made by orders.
+        order_price: Price of the order that the bar places; empty unless entries are made by orders.
+        entry_stop: Stop of the trade that the bar requests, NaN for none; empty when the rule sets no stops.
+        trail_long: New stop of a long trade, NaN for no change; empty when the rule does not trail such stops.
+        trail_short: The same for a short trade.
     """
 
     ts: Ints
@@ -66,14 +67,14 @@ class Bars(NamedTuple):
 
 
 def no_bars() -> Bars:
-    """Columns of the right types without a bar."""
+    """Return empty columns of the right types."""
     kinds = {Ints: np.int64, Floats: np.float64, Flags: np.bool_, Sides: np.int8}
     return Bars(*(np.empty(0, kinds[kind]) for kind in Bars.__annotations__.values()))
 
 
 @dataclass(slots=True)
 class Bar:
-    """One bar of `Bars`, at `row`. What its column does not say is what stands here. A flag is 1 or 0."""
+    """One bar of `Bars`, at `row`. Fields whose column is empty keep these defaults. A flag is 1 or 0."""
 
     row: int = -1
     ts: int = NEVER
@@ -97,14 +98,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a variant trades. A flag is 1 or 0.
+    """The options of a variant for the event loop. A flag is 1 or 0.
 
     Attributes:
-        cost: per side of a trade, as a fraction of the traded value.
-        atr_stop: a multiple of the ATR; `atr_target` likewise. NaN for none.
-        by_order: entries are made by stop orders, else at the close or the next open.
-        fills_at_open: what is decided at a close is executed at the next open.
-        ends_with_session: no trade and no order stays overnight.
+        cost: Costs per side of a trade, as a fraction of the traded value.
+        atr_stop: A multiple of the ATR, NaN for none; `atr_target` likewise.
+        by_order: Whether entries are made by stop orders. Otherwise they are made at the close or the next open.
+        fills_at_open: Whether decisions at a close are executed at the next open.
+        ends_with_session: Whether no trade and no order stays overnight.
     """
 
     cost: float
@@ -116,7 +117,7 @@ class Options:
 
 
 def read_options(bars: Bars, variant: Variant) -> Options:
-    """The options of `variant`, whose rule enters as its `bars` say."""
+    """Return the options of `variant`. `bars` tell whether its rule enters by orders."""
     return Options(
         cost=variant.cost,
         atr_stop=_NAN if variant.atr_stop is None else variant.atr_stop,
@@ -128,10 +129,15 @@ def read_options(bars: Bars, variant: Variant) -> Options:
 
 
 def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
-    """Bars from a frame with the columns that `simulate` names. `begins` are the first rows of its series, and the end.
+    """Return the bars of `frame` as arrays, with the signals of the rule.
+
+    Args:
+        frame: The columns that `simulate` names.
+        begins: The first row of each series, and the number of rows.
+        variant: As it trades on the bars' timeframe.
 
     Raises:
-        RuleError: when the rule's `evaluate` fails, returns something else than it may, or looks at other bars.
+        RuleError: when the rule's `evaluate` fails, returns anything that it must not, or looks at other bars.
     """
     said = _Said(frame, variant)
     ends = (
@@ -146,7 +152,7 @@ def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
         atr = floats(frame["atr"])
         is_known = ~np.isnan(atr)
         enters_long, enters_short = enters_long & is_known, enters_short & is_known
-    # A bar that asks for both sides enters neither.
+    # A bar that requests both sides enters neither.
     entry = enters_long.astype(np.int8) - enters_short.astype(np.int8)
     by_order = said.has("order_long", "order_short")
     nothing = np.empty(0, np.bool_)
@@ -173,16 +179,16 @@ def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
 
 
 def known_trend(variant: Variant) -> pl.Expr:
-    """The `trend` of a higher timeframe's bars, null where the variant waits for it to converge (by `bar_number`)."""
+    """Return the `trend` of a higher timeframe's bars, null while `bar_number` says that it has not converged yet."""
     return pl.when(pl.col("bar_number") >= variant.converged_after).then("trend").alias("trend")
 
 
 class _Said:
-    """What the rule of `variant` says about the bars of `frame`, checked."""
+    """The checked result of the rule's `evaluate` for the bars of `frame`."""
 
     def __init__(self, frame: pl.DataFrame, variant: Variant) -> None:
         said = _evaluated(variant, frame)
-        # Rules of the package have tests for it.
+        # Rules of the package are not checked here, because tests check them.
         unlike = (
             own_rows.difference(frame, said, partial(_evaluated, variant)) if is_own(variant.rule.evaluate) else None
         )
@@ -201,21 +207,21 @@ class _Said:
         return any(name in self._frame.columns for name in names)
 
     def flag(self, name: str, where: Flags | np.bool_ = np.True_) -> Flags:
-        """A column of flags; False but `where` it may be true, and all False when it is left out."""
+        """Return a column of flags. It is False outside `where`, and everywhere when the rule left it out."""
         flags = np.zeros(self._size, np.bool_)
         if self.has(name) and where.any():
-            # Most bars ask for nothing, and to turn all of their bits into bytes takes twice as long.
+            # Few flags are true. Converting the bits of all bars into bytes takes twice as long.
             flags[self._frame[name].cast(pl.Boolean).arg_true().to_numpy()] = True
             if where.ndim:
                 flags &= where
         return flags
 
     def price(self, name: str) -> Floats:
-        """A column of prices, NaN for none; empty when it is left out."""
+        """Return a column of prices, NaN for none; empty when the rule left it out."""
         return floats(self._frame[name]) if self.has(name) else np.empty(0)
 
     def by_side(self, name: str, side: Sides) -> Floats:
-        """Prices `<name>_long` where `side` is long, else `<name>_short`; empty when both are left out."""
+        """Return `<name>_long` where `side` is long, else `<name>_short`; empty when the rule left out both."""
         if not self.has(f"{name}_long", f"{name}_short"):
             return np.empty(0)
         long, short = (
@@ -226,7 +232,7 @@ class _Said:
 
 
 def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
-    """What the rule of `variant` says about the bars of `frame`: one row per bar, with columns that it may return."""
+    """Return the result of the rule's `evaluate` for `frame`: one row per bar, with allowed columns only."""
     rule = variant.rule
     try:
         if is_own(rule.evaluate):
@@ -246,20 +252,20 @@ def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _file(rule: Rule) -> str:
-    """The file and line of its `evaluate`, where they are known."""
+    """Return the file and line of the rule's `evaluate` as text; empty when unknown."""
     code = getattr(rule.evaluate, "__code__", None)
     return "" if code is None else f" in {code.co_filename}, line {code.co_firstlineno}"
 
 
 def _where(rule: Rule, error: BaseException) -> str:
-    """The file and line of the rule that failed, where it can be told."""
+    """Return the file and line in which the rule failed as text; a colon when unknown."""
     code = getattr(rule.evaluate, "__code__", None)
     line = "" if code is None else line_of(error, code.co_filename)
     return f" in {code.co_filename},{line}" if code is not None and line else ":"
 
 
 def _problem(said: Any, size: int) -> str | None:
-    """What `evaluate` must return, and did not; None when it did."""
+    """Return what `evaluate` must return but did not; None when the result is valid."""
     if not isinstance(said, pl.DataFrame):
         return f"a polars frame, received a {type(said).__name__}"
     if said.height != size:
@@ -273,15 +279,15 @@ def _problem(said: Any, size: int) -> str | None:
 
 
 def _open_to(frame: pl.DataFrame, variant: Variant, ends: Flags) -> tuple[Flags | np.bool_, Flags | np.bool_]:
-    """After which bars the variant's sides and filters let a long trade begin, and after which a short one.
+    """Return after which bars the variant's sides and filters allow a long trade to begin, and a short one.
 
-    Where nothing depends on the bar it is one answer for all.
+    Each result is a single flag for all bars when it does not depend on the bar.
     """
     passes: Flags | np.bool_ = ~ends if variant.exit_at_session_end else np.True_
     if variant.converged_after:
         passes = passes & (frame["bar_number"].fill_null(0).to_numpy() >= variant.converged_after)
     if variant.min_spread_pct > 0:
-        # Unknown compares as False.
+        # NaN, an unknown spread, compares as False.
         passes = passes & (np.abs(floats(frame["spread_pct"])) >= variant.min_spread_pct)
     if variant.higher_timeframe is None:
         return passes & variant.allow_long, passes & variant.allow_short
@@ -290,14 +296,14 @@ def _open_to(frame: pl.DataFrame, variant: Variant, ends: Flags) -> tuple[Flags 
 
 
 def _where_priced(entry: Sides, prices: Floats) -> Sides:
-    """`entry` where the order has a price, else 0."""
+    """Return `entry` where the order has a price, else 0."""
     return np.where(np.isnan(prices), np.int8(0), entry)
 
 
 def _is_kept(bar_numbers: pl.Series, begins: Ints) -> Flags:
     numbers = bar_numbers.cast(pl.Int64)
     whole = (numbers.fill_null(1) if numbers.null_count() else numbers).to_numpy()
-    # Of a power of two these bits are the remainder; to divide takes ten times as long.
+    # For a power of two, these bits are the remainder. A division takes ten times as long.
     is_kept: Flags = np.bitwise_and(whole, STATE_EVERY - 1, dtype=np.int16, casting="unsafe") == 0
     ends = begins[1:]
     for back in range(1, NEWEST_STATES + 1):

@@ -1,7 +1,7 @@
-"""The book of a series: its open trade, its order and its session at one moment. Read from states, made into columns.
+"""The book of a series: its open trade, its order and its session at one moment. It is read from stored states.
 
-One record serves as the book while the simulator runs, as a trade that is done, and as a state to go on from. In Python
-it is a `Book`; machine code has the same fields in one element of an array of RECORD.
+The same record is the book while the simulator runs, a finished trade, and a state to continue from. In Python it is a
+`Book`. In machine code it is one element of an array of RECORD, with the same fields.
 """
 
 from dataclasses import dataclass, fields
@@ -19,19 +19,20 @@ _NAN = float("nan")
 
 @dataclass(slots=True)
 class Book:
-    """What is known of one series at one moment. Times are microseconds, NEVER for none; NaN is no price.
+    """The state of one series at one moment. Times are microseconds, NEVER for none. NaN means that there is no price.
 
-    The columns of STATE_SCHEMA have its names there. What belongs to a trade means nothing while `side` is 0.
+    The fields that are not listed here are the columns of STATE_SCHEMA. The fields of a trade have no meaning while
+    `side` is 0.
 
     Attributes:
-        series: its place among the series of the call.
-        ts: opening time of the bar that is looked at.
-        number: the place that its next finished trade gets among all trades of the call.
-        reason: why the trade was closed, one of the reasons of events.py; 0 while it is open.
-        entered_row: the row of the bar of the entry; -1 when that was before the first bar here.
-        is_entered_at_close: the open trade was entered at the close of this bar.
-        equity: of the open trade, as of its last bar.
-        bar_growth: the factor by which an earlier trade of this bar has changed equity within it; 1 without one.
+        series: Index of the series among the series of the call.
+        ts: Opening time of the current bar.
+        number: Index that the next finished trade gets among all trades of the call.
+        reason: Why the trade was closed, one of the reasons of events.py; 0 while it is open.
+        entered_row: Row of the bar of the entry; -1 when it was before the first bar of the call.
+        is_entered_at_close: Whether the open trade was entered at the close of this bar.
+        equity: Equity of the open trade, as of its last bar.
+        bar_growth: The factor by which earlier trades of this bar have changed equity within it; 1 without any.
     """
 
     series: int = 0
@@ -75,19 +76,19 @@ RECORD = record_type(Book)
 _BLANK = np.array(tuple(field.default for field in fields(Book)), RECORD)
 _VALUES = attrgetter(*(field.name for field in fields(Book)))
 
-# Of the fields that are stored, and of the time of a state.
+# The column kinds of the stored fields, and of the time of a state.
 _KINDS = {"ts": "timestamptz", **{column.name: column.kind for column in STATE_COLUMNS}}
-# The words of a reason are the rule's.
+# Fields read from states. `entry_reason` follows from the rule and the side.
 _STORED = tuple(name for name in _KINDS if name not in ("ts", "entry_reason"))
 
 
 def read_books(states: pl.DataFrame) -> Records:
-    """One book per row of `states`: the columns of STATE_SCHEMA, all of them null where there is no state."""
+    """Return one book per row of `states`, which has STATE_SCHEMA. A row of nulls gives a blank book."""
     books = blank_books(states.height)
     for name in _STORED:
         column = states[name]
         if _KINDS[name] == "float8":
-            # Also where all are null: a sum of a trade is null when it is not defined, not when it has not begun.
+            # Not skipped when all are null: a null sum of a trade means that it is undefined, not that it is 0.
             books[name] = floats(column)
         elif column.null_count() == states.height:
             continue
@@ -99,19 +100,19 @@ def read_books(states: pl.DataFrame) -> Records:
 
 
 def blank_books(count: int) -> Records:
-    """Books of so many series of which nothing is known."""
+    """Return `count` blank books, numbered from series 0."""
     books = np.full(count, _BLANK)
     books["series"] = np.arange(count)
     return books
 
 
 def as_books(records: Records) -> list[Book]:
-    """The same as objects, for Python."""
+    """Return the records as objects, for the event loop in Python."""
     return [Book(*record) for record in records.tolist()]
 
 
 class Copies:
-    """Takes books as an array of records does, in Python: what is put here is kept as it is now."""
+    """A list that books can be assigned to, like an array of records. It copies the values of each book."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
@@ -121,5 +122,5 @@ class Copies:
         self._rows.append(_VALUES(book))
 
     def records(self) -> Records:
-        """What was put here, in its order."""
+        """Return the copies in the order in which they were added."""
         return np.array(self._rows, dtype=RECORD)

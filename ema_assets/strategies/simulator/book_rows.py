@@ -1,7 +1,7 @@
-"""Books as rows: the columns of trades and of states. Their figures are computed here, the events are not.
+"""Conversion of books to rows: the columns of trades and of states, with their figures. Events belong in events.py.
 
-Made of arrays and not by expressions: there are thirty columns, and for few rows an expression for each took most of
-the time of a simulation.
+The columns are made from arrays and not by polars expressions. With thirty columns and few rows, one expression per
+column took most of the time of a simulation.
 """
 
 from functools import cache
@@ -30,7 +30,7 @@ from ema_assets.strategies.trade_columns import (
 )
 from ema_assets.strategies.variant import Variant
 
-# By the reasons of events.py, in their order; those of the rule depend on the side.
+# Exit reasons by their number in events.py, in that order. The rule's own reasons depend on the side.
 _REASONS = {
     events.BY_STOP: STOP,
     events.BY_TRAILING_STOP: TRAILING_STOP,
@@ -42,12 +42,12 @@ _STATUS = pl.Series([OPEN, CLOSED])
 _BY_RULE = (events.BY_RULE_AT_OPEN, events.BY_RULE_AT_CLOSE)
 
 _KINDS = {column.name: column.kind for column in STATE_COLUMNS}
-# Those of a state that stand without a trade.
+# The columns of a state that are set without an open trade, too.
 _WITHOUT_TRADE = ("side", "exit_pending", "order_side", "order_price", "order_stop", "order_atr", "session")
 
 
 def trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.DataFrame:
-    """The columns of TRADE_SCHEMA, after the symbol, of books with a trade; `symbols` are those of the series."""
+    """Return symbol and TRADE_SCHEMA, one row per book with a trade. `symbols` has one symbol per series."""
     side, entry, last = (np.ascontiguousarray(trades[name]) for name in ("side", "entry_price", "last_price"))
     stop, reason = np.ascontiguousarray(trades["stop_price"]), np.ascontiguousarray(trades["reason"])
     is_long, is_closed = side > 0, reason > 0
@@ -75,7 +75,7 @@ def trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.Data
 
 
 def state_rows(states: Records, symbols: pl.Series, variant: Variant) -> pl.DataFrame:
-    """Columns symbol, ts and those of STATE_SCHEMA, of any books; `symbols` are those of the series."""
+    """Return symbol, ts and STATE_SCHEMA, one row per book. `symbols` has one symbol per series."""
     is_flat = states["side"] == 0
     if not is_flat.any():
         is_flat = None
@@ -96,13 +96,13 @@ def _frame(records: Records, symbols: pl.Series, names: tuple[str, ...], columns
 
 @cache
 def _by_side(words: BySide) -> pl.Series:
-    """The word for a short trade, then that for a long one."""
+    """Return the word for a short trade, then the word for a long trade."""
     return pl.Series([words.short, words.long], dtype=pl.String)
 
 
 @cache
 def _exit_reasons(by_rule: BySide) -> pl.Series:
-    """The words for each reason of events.py: of a short trade, then of a long one."""
+    """Return two words per reason of events.py, from 0 on: for a short trade, then for a long trade."""
     words: list[str | None] = [None, None]
     for reason in range(1, events.BY_SESSION_MISSED + 1):
         word = _REASONS.get(reason)
@@ -114,7 +114,10 @@ def _exit_reasons(by_rule: BySide) -> pl.Series:
 
 
 def _ratio(one: Floats, other: Floats, is_defined: Flags | None = None) -> Floats:
-    """One as a multiple of the other; NaN where it is not defined: by itself, where one of them is not above zero."""
+    """Return `one` as a multiple of `other`; NaN where undefined.
+
+    By default, it is undefined where one of them is not above zero.
+    """
     if is_defined is None:
         is_defined = (one > 0) & (other > 0)
     ratio: Floats = np.divide(one, other, out=np.full(len(one), np.nan), where=is_defined)
@@ -122,8 +125,8 @@ def _ratio(one: Floats, other: Floats, is_defined: Flags | None = None) -> Float
 
 
 def _gain(side: Ints, growth: Floats) -> Floats:
-    """What a growth of the price is for a trade, as a fraction of the entry price."""
-    # Adding 0 makes the -0 of a short trade that has not moved a plain 0.
+    """Return the gain of a trade as a fraction of the entry price. `growth` is the price as a multiple of it."""
+    # Adding 0 turns the -0 of a short trade whose price has not moved into 0.
     gain: Floats = side * (growth - 1) + 0.0
     return gain
 
@@ -132,7 +135,7 @@ def _gain(side: Ints, growth: Floats) -> Floats:
 
 
 def _column(records: Records, name: str, is_null: Flags | None = None) -> pl.Series:
-    """The field `name` as a column of the type that rows have; null for NaN, for NEVER and where `is_null` says so."""
+    """Return the field `name` as a column of the type that rows have; null for NaN, for NEVER and where `is_null`."""
     values, kind = np.ascontiguousarray(records[name]), _KINDS[name]
     if kind == "float8":
         return _floats(values if is_null is None else np.where(is_null, np.nan, values))

@@ -1,7 +1,7 @@
-"""The event loop: the bars of one series become trades, one bar after the other, as docs/STRATEGIES.md says.
+"""The event loop turns the bars of each series into trades, one bar after the other, as docs/STRATEGIES.md describes.
 
-Plain Python over whatever has rows: it runs over lists as it stands and over arrays as machine code, see
-model/kernels.py. numba compiles this module and nothing else, so nothing is called here that lies elsewhere.
+It is plain Python over sequences: over lists it runs as Python, over arrays as machine code (see model/kernels.py).
+numba compiles this module and nothing else, so it must not call functions of other modules.
 """
 
 from math import isnan
@@ -11,8 +11,8 @@ from ema_assets.strategies.simulator.arrays import NEVER
 from ema_assets.strategies.simulator.bars import Bar, Bars, Options
 from ema_assets.strategies.simulator.book import Book
 
-# Why a trade was closed, which also tells at which moment of its bar. Reasons are written into the book and are no
-# arguments: numba would compile a function anew for each constant that it is called with.
+# Why a trade was closed, which also determines the moment within its bar. Reasons are written into the book and not
+# passed as arguments: numba would compile a function again for each constant that it is called with.
 BY_RULE_AT_OPEN, BY_RULE_AT_CLOSE, BY_STOP, BY_TRAILING_STOP, BY_TARGET, BY_SESSION_END, BY_SESSION_MISSED = range(1, 8)
 
 _NAN, _INFINITY = float("nan"), float("inf")
@@ -22,13 +22,13 @@ def trade(bars: Bars, begins: Any, books: Any, bar: Bar, options: Options, trade
     """Trade all series, one after the other; return the number of trades.
 
     Args:
-        bars: of all series, sorted by series and time.
-        begins: the row of the first bar of each series, and one more for the end.
-        books: of the series, as they are before their first bar here.
-        bar: where each bar is put while it is looked at.
-        options: of the variant.
-        trades: gets one record per trade, by series and entry; those that are still open are among them.
-        states: gets the book after each bar that `bars.is_kept` marks.
+        bars: The bars of all series, sorted by series and time.
+        begins: The row of the first bar of each series, and the number of rows.
+        books: The books of the series, as they were before their first bar here.
+        bar: A buffer for the current bar.
+        options: The options of the variant.
+        trades: Filled with one record per trade, by series and entry, including trades that are still open.
+        states: Filled with the book after each bar that `bars.is_kept` marks.
     """
     count, kept = 0, 0
     for series in range(len(begins) - 1):
@@ -37,7 +37,7 @@ def trade(bars: Bars, begins: Any, books: Any, bar: Bar, options: Options, trade
         if book.side != 0:
             book.equity = _equity(book, book.last_price, options.cost)
         for row in range(begins[series], begins[series + 1]):
-            # Without a trade and an order nothing happens until a bar asks for one.
+            # Without a trade and an order, nothing happens until a bar requests an entry.
             if book.side == 0 and book.order_side == 0 and bars.entry[row] == 0 and not bars.is_kept[row]:
                 continue
             _look_at(bar, bars, row)
@@ -54,7 +54,7 @@ def trade(bars: Bars, begins: Any, books: Any, bar: Bar, options: Options, trade
 
 
 def _look_at(bar: Bar, bars: Bars, row: int) -> None:
-    """Take one bar out of the columns. A column that the variant does not need is empty."""
+    """Copy one bar from the columns into `bar`. Columns that the variant does not need are empty."""
     bar.row, bar.ts = row, bars.ts[row]
     bar.open, bar.high, bar.low, bar.close = bars.open[row], bars.high[row], bars.low[row], bars.close[row]
     bar.entry, bar.leave_long, bar.leave_short = bars.entry[row], bars.leave_long[row], bars.leave_short[row]
@@ -77,7 +77,7 @@ def _look_at(bar: Bar, bars: Bars, row: int) -> None:
 
 
 def _see(book: Book, bar: Bar, options: Options, trades: Any) -> None:
-    """Take one bar, in the order of its events."""
+    """Process one bar, in the order of its events."""
     if options.ends_with_session:
         _begin_session(book, bar, options, trades)
     if book.exit_pending:
@@ -143,7 +143,7 @@ def _check_stop_and_target(book: Book, bar: Bar, options: Options, trades: Any) 
     is_long = book.side > 0
     high, low, stop, target = bar.high, bar.low, book.stop_now, book.target_price
     first = book.entry_price if book.entered_row == bar.row else bar.open
-    # No stop and no target is NaN, and compares as False.
+    # A missing stop or target is NaN, which compares as False.
     if (low <= stop) if is_long else (high >= stop):
         book.reason = BY_STOP if stop == book.stop_price else BY_TRAILING_STOP
         _exit(book, bar, options, trades, _lower(first, stop) if is_long else _higher(first, stop))
@@ -156,7 +156,7 @@ def _check_stop_and_target(book: Book, bar: Bar, options: Options, trades: Any) 
 
 
 def _decide(book: Book, bar: Bar, options: Options, trades: Any) -> None:
-    """What the rule and the filters say at the close: leave or trail the stop, then cancel, order or enter."""
+    """Apply the decisions of the rule and the filters at the close: leave or trail the stop, cancel, order or enter."""
     if book.side != 0:
         if bar.leave_long if book.side > 0 else bar.leave_short:
             if options.fills_at_open:
@@ -165,7 +165,7 @@ def _decide(book: Book, bar: Bar, options: Options, trades: Any) -> None:
                 book.reason = BY_RULE_AT_CLOSE
                 _exit(book, bar, options, trades, bar.close)
         else:
-            # A stop that moved with the close that ends its trade would never be in force.
+            # The close that ends a trade moves no stop, because that stop would never be active.
             _trail(book, bar)
     if options.by_order and book.order_side != 0 and not (bar.keep_long if book.order_side > 0 else bar.keep_short):
         _cancel(book)
@@ -201,7 +201,7 @@ def _trail(book: Book, bar: Bar) -> None:
 
 
 def _enter(book: Book, bar: Bar, options: Options, side: int, price: float, stop: float, atr: float) -> None:
-    """Begin a trade. A stop of the variant in ATRs replaces `stop`; no multiple is NaN."""
+    """Begin a trade. An ATR stop of the variant replaces `stop`; NaN means none."""
     if not isnan(options.atr_stop):
         stop = price - side * (options.atr_stop * atr)
     book.side, book.entry_ts, book.entry_price = side, book.ts, price
@@ -237,7 +237,7 @@ def _cancel(book: Book) -> None:
 
 
 def _mark(book: Book, bar: Bar, options: Options, price: float) -> None:
-    """Take the trade through this bar to `price`: its close, or the exit, which has a reason."""
+    """Update the trade for this bar up to `price`: the close, or the exit price when the book has a reason."""
     book.last_price, book.last_ts = price, book.ts
     book.bars_held += 1
     _add_excursions(book, bar, price)
@@ -251,7 +251,7 @@ def _add_excursions(book: Book, bar: Bar, price: float) -> None:
     high, low = bar.high, bar.low
     against, along = (low, high) if is_long else (high, low)
     if book.is_entered_at_close:
-        # Of a bar that a trade is entered at the close of, nothing lies within the trade.
+        # No price of a bar lies within a trade that is entered at its close.
         against, along = book.entry_price, book.entry_price
     # In a bar with an exit before its close, a favourable price counts only when it must have come before the exit. An
     # adverse price counts when it may have.
@@ -270,33 +270,33 @@ def _add_return(book: Book, cost: float, price: float) -> None:
     if book.reason != 0:
         costs = cost + cost * _ratio(price, book.entry_price)
     equity = _equity(book, price, costs)
-    # From nothing, and from what is not defined, nothing grows.
+    # Equity that is zero or undefined does not grow.
     growth = equity / book.equity if book.equity > 0.0 else 1.0
     before = book.bar_growth - 1.0
     after = book.bar_growth * growth - 1.0
-    if isnan(equity):  # once equity was not defined, no sum over the bars is
+    if isnan(equity):  # once equity is undefined, the sums over the bars are undefined, too
         after = _NAN
     book.bar_returns_sum += after - before
     book.bar_returns_square_sum += after * after - before * before
     lost_before, lost_after = _lower(before, 0.0), _lower(after, 0.0)
     book.bar_returns_negative_square_sum += lost_after * lost_after - lost_before * lost_before
-    if not isnan(growth):  # what is not defined is no matter of a trade that follows in this bar
+    if not isnan(growth):  # an undefined growth must not affect a later trade in this bar
         book.bar_growth *= growth
     book.equity = equity
 
 
 def _add_extremes(book: Book) -> None:
     equity = book.equity
-    if isnan(equity):  # without equity on the way there is no peak, no trough and no drawdown
+    if isnan(equity):  # with undefined equity, peak, trough and drawdown are undefined, too
         book.equity_peak, book.equity_trough, book.drawdown = _NAN, _NAN, _NAN
         book.equity_peak_ts, book.equity_trough_ts = NEVER, NEVER
         book.drawdown_peak_ts, book.drawdown_trough_ts = NEVER, NEVER
-    # NaN compares as False, so what was forgotten stays so.
+    # NaN compares as False, so undefined figures stay undefined.
     if equity > book.equity_peak:
         book.equity_peak, book.equity_peak_ts = equity, book.ts
     if equity < book.equity_trough:
         book.equity_trough, book.equity_trough_ts = equity, book.ts
-    # Without equity there is nothing to lose.
+    # Without positive equity, there is nothing to lose.
     if book.equity_peak > 0.0:
         fall = 1.0 - equity / book.equity_peak
         if fall > book.drawdown:
@@ -304,20 +304,20 @@ def _add_extremes(book: Book) -> None:
 
 
 def _equity(book: Book, price: float, costs: float) -> float:
-    """Equity at `price`, as a multiple of the equity at entry before costs; never below 0, NaN where it is not defined.
+    """Return equity at `price`, as a multiple of the equity at entry before costs; at least 0, NaN where undefined.
 
-    `costs` are multiples of the same equity.
+    `costs` are a multiple of the same equity.
     """
     equity = 1.0 + book.side * (_ratio(price, book.entry_price) - 1.0) - costs
     return _higher(equity, 0.0)
 
 
 def _ratio(price: float, entry: float) -> float:
-    """`price` as a multiple of `entry`; NaN where one of them is not above zero: it is no multiple of anything then."""
+    """Return `price` as a multiple of `entry`; NaN, because undefined, when one of them is not above zero."""
     return price / entry if price > 0.0 and entry > 0.0 else _NAN
 
 
-# `min` and `max` of Python and of numba do not treat NaN alike. Here `one` stays when it is NaN.
+# Python's and numba's `min` and `max` treat NaN differently. These functions return `one` when it is NaN.
 
 
 def _lower(one: float, other: float) -> float:

@@ -1,13 +1,13 @@
-"""Whether a rule of one's own uses only the row of each bar: it must say the same when other bars are left out.
+"""Checks that a user's rule uses only the row of each bar: its result must not change when other bars are left out.
 
-The simulator goes on in the middle of a history, and nothing stands before the first bar there. A rule that looks back
-would trade over a history and in a backtest, and then by another logic with each new bar.
+The simulator may start in the middle of a history, without the bars before. A rule that looks back would trade one way
+over a whole history or in a backtest, and another way with each new bar.
 
-This is seen on the bars that are traded, each time. Bars that are made up when the file of a rule is loaded would have
-to be plausible for every signal that it may read: behind a condition that never comes true on them, such as an RSI
-below 10, what looks back stays hidden, and a rule that knows its symbols by name would fail. A strategy that is refused
-costs only itself; a file that is refused stops everything. Of 100 series of 5,000 bars it takes 3 to 7 ms, beside 34 to
-56 ms of the whole simulation, and of their 8 newest bars 1 ms.
+The check runs on the bars that are traded, each time. Synthetic bars, checked when a rule's file is loaded, would have
+to be plausible for every signal that a rule may read. A look-back behind a condition that is never true on them, such
+as an RSI below 10, would stay hidden, and a rule that knows its symbols by name would fail. A refused strategy affects
+only itself, but a refused file stops everything. For 100 series of 5,000 bars, the check takes 3 to 7 ms in addition to
+34 to 56 ms for the whole simulation. For their 8 newest bars it takes 1 ms.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,27 +19,28 @@ import polars as pl
 from ema_assets.strategies.rule import FLAGS, PRICES
 from ema_assets.strategies.simulator.arrays import Ints
 
-# Fewer bars are not parted: polars computes with a single row in another way, which may differ in the last bit.
+# Fewer bars are not checked: polars computes a single row in another way, which may differ in the last bit.
 _FEWEST = 4
-# How many rows are chosen of all, and of those in which a column says something.
+# How many rows are chosen among all rows, and among the rows in which a column requests something.
 _SPREAD, _OF_A_COLUMN = 256, 32
-# In so many bars every second one is left out, then every other one; of more bars some are chosen.
+# Up to this many bars, all are evaluated twice: the even rows, then the odd rows. Of more bars, some are chosen.
 _FEW = 512
-# A price that so many bars lack is looked for; of others there are enough among the rows that are chosen of all.
+# Rows with a price are chosen only when more than this share of bars lack it. Other prices occur often enough among the
+# rows that are chosen anyway.
 _RARE = 0.9
-# Prices may differ in their last bits, where a library computes them in lanes.
+# Relative tolerance: prices may differ in their last bits where a library computes them with SIMD.
 _PRECISION = 1e-9
 
 
 def difference(
     frame: pl.DataFrame, said: pl.DataFrame, evaluate: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> tuple[str, int] | None:
-    """A column and a row of `said` that come out otherwise when bars around the row are left out; None when none does.
+    """Return a column and a row of `said` that change when bars around the row are left out; None when none does.
 
     Args:
-        frame: the bars, sorted by symbol and ts.
-        said: what `evaluate` returns of `frame`: one row per bar.
-        evaluate: the rule with its parameters.
+        frame: The bars, sorted by symbol and ts.
+        said: The result of `evaluate` for `frame`: one row per bar.
+        evaluate: The rule with its parameters.
     """
     for rows in _parts(said):
         again, expected = evaluate(frame[rows]), said[rows]
@@ -55,7 +56,7 @@ def difference(
 
 
 def _alike(name: str, one: pl.Series, other: pl.Series) -> pl.Series:
-    """Where two columns mean the same: null is false, and no price."""
+    """Return where two columns mean the same. In a flag, null means false; in a price, null means none."""
     if name in FLAGS:
         one, other = (each.cast(pl.Boolean).fill_null(value=False) for each in (one, other))
         return one == other
@@ -64,7 +65,7 @@ def _alike(name: str, one: pl.Series, other: pl.Series) -> pl.Series:
 
 
 def _parts(said: pl.DataFrame) -> Iterator[Ints]:
-    """Rows to evaluate by themselves: most have another row before and behind them than in the whole."""
+    """Yield sets of rows to evaluate alone. Most of their rows have other neighbours than in the whole frame."""
     height = said.height
     if height < _FEWEST:
         return
@@ -74,12 +75,12 @@ def _parts(said: pl.DataFrame) -> Iterator[Ints]:
         return
     telling = (_spread(_telling(name, said[name]), _OF_A_COLUMN) for name in said.columns)
     yield np.unique(np.concatenate([_spread(np.arange(height), _SPREAD), *telling]))
-    # Such as "close to the highest of all": of the rows above, some may be the highest ones.
+    # For rules such as "close to the highest of all": the rows chosen above may include the highest ones.
     yield np.arange(height // 3, height // 3 + _SPREAD)
 
 
 def _telling(name: str, column: pl.Series) -> Any:
-    """The rows in which a column says something, where those are few."""
+    """Return the rows in which a flag is true or a rare price is set; none for other columns."""
     if column.dtype == pl.Null or name not in (*FLAGS, *PRICES):
         return np.empty(0, np.int64)
     if name in FLAGS:
@@ -89,5 +90,5 @@ def _telling(name: str, column: pl.Series) -> Any:
 
 
 def _spread(rows: Any, most: int) -> Any:
-    """At most so many of `rows`, from the first to the last."""
+    """Return at most `most` of `rows`, evenly spread from the first to the last."""
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)] if len(rows) else rows

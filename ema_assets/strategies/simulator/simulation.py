@@ -1,4 +1,4 @@
-"""`simulate`: bars to the trades of one variant, and to the states from which they go on. Frames in, frames out."""
+"""`simulate` turns bars into the trades of one variant and the states to continue from. Frames in, frames out."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +20,11 @@ TRADE = Kernel(events.trade)
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What `simulate` returns.
+    """The result of `simulate`.
 
-    `trades` has symbol and TRADE_SCHEMA, sorted by symbol and entry_ts; `states` symbol, ts and STATE_SCHEMA, sorted by
-    symbol and ts.
+    Attributes:
+        trades: symbol and TRADE_SCHEMA, sorted by symbol and entry_ts.
+        states: symbol, ts and STATE_SCHEMA, sorted by symbol and ts.
     """
 
     trades: pl.DataFrame
@@ -31,7 +32,7 @@ class Simulated:
 
 
 def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Simulated:
-    """The trades of `variant`, for all symbols at once.
+    """Simulate the trades of `variant`, for all symbols at once.
 
     However a history is cut into calls, the trades are the same, bit for bit.
 
@@ -40,20 +41,20 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
             bar's session, UTC) and is_session_last (whether the session has no further bar on this timeframe); with
             `higher_timeframe` also higher_trend (`up`, `down` or null, as it was known when the bar closed). Sorted by
             symbol and ts.
-        carried: symbol, STATE_SCHEMA: the state just after the bar before a symbol's first bar here. Absent symbols
-            start from nothing.
-        variant: as it trades on the bars' timeframe: `variant.on(timeframe)`.
+        carried: symbol, STATE_SCHEMA: the state just after the bar that precedes a symbol's first bar in `bars`. Absent
+            symbols start from nothing.
+        variant: As it trades on the bars' timeframe: `variant.on(timeframe)`.
 
     Returns:
-        The trades that were open before `bars` or are entered in it. The states after every bar whose bar_number is
+        The trades that were open before `bars` or are entered in it, and the states after every bar whose bar_number is
         divisible by STATE_EVERY, and after the NEWEST_STATES last bars of each symbol.
 
     Raises:
-        RuleError: when the rule's `evaluate` fails, returns something else than it may, or looks at other bars.
+        RuleError: when the rule's `evaluate` fails, returns anything that it must not, or looks at other bars.
     """
     symbols, begins = stretches(bars["symbol"])
     idle = carried.filter(pl.col("side") != 0, ~pl.col("symbol").is_in(symbols.implode())) if len(carried) else carried
-    # The open trades of series that have no further bar.
+    # The open trades of series without a bar in this call.
     unmoved = [] if idle.is_empty() else [trade_rows(read_books(idle), idle["symbol"], variant)]
     if bars.is_empty():
         trades, kept = np.empty(0, RECORD), np.empty(0, RECORD)
@@ -69,20 +70,21 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
 
 
 def _run(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
-    """The trades and the states that come of it, in Python or by machine code."""
+    """Return the trades and the states, computed in Python or by machine code."""
     if not TRADE.is_worth_it(len(bars.ts)):
         return _run_python(bars, begins, books, options)
     return _run_machine_code(bars, begins, books, options)
 
 
 def warm_up() -> None:
-    """Make the machine code ready: it is read from the cache in half a second, or compiled in three."""
+    """Load the machine code from the cache, which takes half a second, or compile it, which takes three seconds."""
     nothing = Options(cost=0.0, atr_stop=0.0, atr_target=0.0, by_order=0, fills_at_open=0, ends_with_session=0)
     _run_machine_code(no_bars(), np.zeros(1, np.int64), np.empty(0, RECORD), nothing)
 
 
 def _run_machine_code(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
-    # Each trade comes from a bar that asks for it, or from the state before the first bar: a trade, and an order.
+    # Each trade comes from a bar that requests an entry, or from the state before the first bar, which may have an open
+    # trade and an order.
     most = np.count_nonzero(bars.entry) + 2 * len(books)
     trades, states = np.empty(most, RECORD), np.empty(np.count_nonzero(bars.is_kept), RECORD)
     columns: Any = Bars(*map(read_only, bars))
