@@ -1,1 +1,1 @@
-"""Signals: one module each, found by itself. A module declares SIGNAL and holds the pure function that computes it."""
+"""Signals: one module each, found by discovery. It declares SIGNAL and has the pure function that computes it."""

@@ -7,14 +7,14 @@ from ema_assets.signals.recurrence import averaged, before, wilder
 
 
 def atr(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
-    """Wilder's average of the true range, max(high, close before) - min(low, close before).
+    """Compute Wilder's average of the true range, max(high, previous close) - min(low, previous close).
 
-    The first bar has no close before it and so no true range. The average begins with the mean of the first `span` true
-    ranges, at bar span + 1; before it both columns are null. Wilder, New Concepts in Technical Trading Systems, 1978;
-    TA-Lib, `ATR`. Of a close of zero or less there is no percentage: atr_pct is null.
+    The first bar has no previous close and therefore no true range. The average begins with the mean of the first
+    `span` true ranges, at bar span + 1; before it, both columns are null. atr_pct is null when the close is zero or
+    less. Sources: Wilder, New Concepts in Technical Trading Systems, 1978; TA-Lib, `ATR`.
     """
     known = bars.with_columns(_before=before("close"))
-    # max_horizontal leaves nulls out; the first bar must have none.
+    # max_horizontal ignores nulls, but the first bar must have no true range.
     true_range = pl.max_horizontal("high", "_before") - pl.min_horizontal("low", "_before")
     ranges = known.select(
         "symbol", "ts", "close", _range=pl.when(pl.col("is_new") & pl.col("_before").is_not_null()).then(true_range)

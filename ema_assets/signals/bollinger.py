@@ -8,12 +8,11 @@ from ema_assets.signals.windows import is_full, sum_of_distances, sum_of_squares
 
 
 def bollinger(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.DataFrame:
-    """Mean of the last `span` closes, and bands `deviations` standard deviations above and below it.
+    """Compute the mean of the last `span` closes, and bands `deviations` standard deviations above and below it.
 
-    The deviation is the population's, over `span` and not span - 1, as Bollinger and TA-Lib (`BBANDS`) have it. Null
-    for the first span - 1 bars; bb_percent_b is null where the bands have no width, bb_bandwidth where the mean is not
-    above zero. John Bollinger, Bollinger on
-    Bollinger Bands, 2001.
+    The standard deviation is the population's, divided by `span` and not span - 1, as in Bollinger's book and in TA-Lib
+    (`BBANDS`). All columns are null for the first span - 1 bars. bb_percent_b is null where the bands have no width,
+    bb_bandwidth where the mean is not above zero. Source: John Bollinger, Bollinger on Bollinger Bands, 2001.
     """
     span, deviations = params["span"], params["deviations"]
     close = bars["close"].to_numpy()

@@ -1,4 +1,4 @@
-"""What a signal declares. From it come its table, its asset and checks, its place in the graph, its docs. No I/O."""
+"""The declaration of a signal, from which its table, asset, checks, place in the graph and docs are made. No I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,41 +7,43 @@ import polars as pl
 
 from ema_assets.model.declarations import Column, Param, Params, changed_params
 
-# Everything that the file of a signal needs.
+# Everything that a signal's file needs for its declaration.
 __all__ = ["Column", "Param", "Params", "Signal"]
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One row per bar, computed from the bars and from other signals of the same series.
+    """A signal: one row per bar, computed from the bars and from other signals of the same series.
 
     Attributes:
-        name: of the asset and of its table in the schema `market`: a lower-case identifier.
-        description: what the UI says of the asset; the first line says what it is. Here and in the descriptions of
-            columns, `{span}` stands for the value of the parameter `span`.
-        version: raised when `compute` would give other values; every series is then computed again.
-        reads: which columns of which assets: `{"ohlc": ("high", "low", "close")}`. Names must differ between assets.
-        columns: of the table, behind its key (symbol, timeframe, ts).
-        compute: bars, carried, params → rows; see below.
-        params: what the configuration may change. Another value is another version.
-        carries: the columns of a series' last row that `compute` goes on from.
-        carries_nulls: True when a carried row may hold nulls. Otherwise such a series starts again from its first bar,
-            as is right for an average that has not had all of its first values yet.
-        bars_before: how many bars before the first new one `compute` must see, as windows do; from the parameters.
-        has_sessions: True when `compute` wants the column `session`: the opening time of the bar's session, UTC.
-        converged_after: after how many bars its beginning weighs less than a millionth, where that is known: until then
-            the table marks a row as `warming_up`. Needs the column `bar_number`.
-        check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
-        group: of assets, in the UI.
-        shown: columns whose last value stands on the page of a partition in the UI, and that charts draw; the first
+        name: Name of the asset and of its table in the schema `market`: a lower-case identifier.
+        description: The asset's description in the UI. Its first line says what the signal is. Here and in the
+            descriptions of columns, `{span}` stands for the value of the parameter `span`.
+        version: Raised when `compute` would give other values; every series is then computed again.
+        reads: The columns to read, by asset: `{"ohlc": ("high", "low", "close")}`. Names must differ between assets.
+        columns: The columns of the table, after its key (symbol, timeframe, ts).
+        compute: A function `bars, carried, params → rows`; see below.
+        params: The parameters that the configuration may change. Another value is another version.
+        carries: The columns of a series' last row from which `compute` continues.
+        carries_nulls: Whether a carried row may contain nulls. If not, a series with such a row starts again from its
+            first bar. This is right for an average that has not seen all of its first values yet.
+        bars_before: A function of the parameters that returns how many bars before the first new bar `compute` must
+            see. Windows need such bars.
+        has_sessions: Whether `compute` needs the column `session`: the opening time of the bar's session, UTC.
+        converged_after: The number of bars after which the beginning of the series weighs less than a millionth; None
+            when it is unknown. Until then, the table marks rows as `warming_up`. Needs the column `bar_number`.
+        check: A function of the parameters, each of which is within its limits. It returns one sentence that says why
+            they do not fit together, or None when they do.
+        group: The asset group in the UI.
+        shown: The columns that charts draw, and whose last value the UI shows on the page of a partition; the first
             column when empty.
-        on_price: True when the shown columns are prices: charts then draw them over the bars, else below them.
+        on_price: Whether the shown columns are prices. Charts then draw them over the bars, otherwise below them.
 
-    `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those
-    of `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row
-    just before a symbol's first new bar; an absent symbol starts from nothing. It returns symbol, ts and `columns` for
-    every bar in the same order; what it says of bars that are not new is dropped. However a history is cut into
-    increments, the rows must come out the same.
+    `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for the
+    bars of `bars_before`), and `session` with `has_sessions`; sorted by symbol and ts. `carried` has symbol and the
+    columns `carries` of the row just before a symbol's first new bar; an absent symbol starts from nothing. `compute`
+    returns symbol, ts and `columns` for every bar, in the same order. Rows of bars that are not new are dropped.
+    However a history is cut into increments, the rows must be the same.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Signal:
 
     @property
     def defaults(self) -> Params:
-        """The parameters as declared."""
+        """The default value of each parameter."""
         return {name: param.default for name, param in self.params.items()}
 
     @property
@@ -72,5 +74,5 @@ class Signal:
         return tuple(column.name for column in self.columns)
 
     def code_version(self, params: Params) -> str:
-        """The version with `params`: those that are not the default are named in it."""
+        """Return the version, followed by every parameter that is not the default."""
         return " ".join([self.version, *changed_params(params, self.defaults)])

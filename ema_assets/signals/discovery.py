@@ -1,4 +1,4 @@
-"""Which signals there are: the modules of this package that declare one, and a user's folder. Reads nothing else."""
+"""Discovers the signals: the modules of this package that declare one, and a user's folder. Reads nothing else."""
 
 import keyword
 import pkgutil
@@ -26,41 +26,43 @@ from ema_assets.signals.own_compute import checked
 OHLC = "ohlc"
 OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 
-# Assets and tables that are no signals; a table's partitions are called by it and a timeframe.
+# Names of assets and tables that are not signals. The partitions of a table are named after it and a timeframe.
 _TAKEN = re.compile(
     r"(ema|wma)_[0-9]+|ema_trend_[0-9]+_[0-9]+"
     r"|(ohlc|strategy|bar|provider|asset|performance|alert)(_.*)?|instrument|session|close_latency|migration|screener"
     r"|trade|watchlist|calendar|corporate_action|dagster_storage|file_span|history_depth|long_bar|older_history|source"
     r"|special_day|timeframe|.*_([0-9]+(m|h|d|w|mo)|state)"
 )
-# What Dagster or SQL does not take as a name.
+# Names that Dagster or SQL does not accept.
 _RESERVED = {
     *keyword.kwlist,
     *RESERVED_WORDS,
     *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict", "int", "meta"),
     *("output", "output_arg_dict", "str", "type"),
 }
-# The key of each table, what the engine adds to it and to what is read, and what the views say of each row: its bar,
-# of which readers may want more than the close one day, and whether it may still change.
+# The key of each table, the columns that the engine adds to tables and to the columns read, and the columns that the
+# views add to each row: its bar, of which they may show more than the close one day, and whether it may still change.
 _TAKEN_COLUMNS = (
     *("symbol", "timeframe", "ts", *OHLC_COLUMNS, "is_preliminary", "warming_up"),
     *("is_new", "from_ts", "calendar", "session", "is_session_last", "ts_end", "higher_trend"),
 )
-# The number of a bar is the same in each signal that counts bars, so that it does not matter whose is shown.
+# Every signal that counts bars has the same number for a bar, so it does not matter whose number is shown.
 _SHARED_COLUMN = "bar_number"
 _FIRST = ("ema_signals", "ema_trend")
 
 
 def discover(folder: Path | None = None, without: Collection[Path] = ()) -> dict[str, Signal]:
-    """Every signal by name, each after those it reads; `ema_signals` and `ema_trend` first, the rest by depth and name.
+    """Return every signal by name. Each one comes after the signals that it reads.
+
+    `ema_signals` and `ema_trend` come first, then the others by depth and name.
 
     Args:
-        folder: of a user's own signals, one in each *.py file. A file whose name starts with `_` is left alone.
-        without: files of it that are left alone, too.
+        folder: The folder of a user's own signals, one per *.py file. Files whose name starts with `_` are ignored.
+        without: Files in the folder that are also ignored.
 
     Raises:
-        ConfigurationError: when a file cannot be imported or declares no signal, or a declaration cannot be right. It
-            names the file and what is wrong.
+        ConfigurationError: when a file cannot be imported or declares no signal, or when a declaration is invalid. The
+            message names the file and what is wrong.
     """
     origins: dict[str, str] = {}
     found: dict[str, Signal] = {}
@@ -109,7 +111,7 @@ def _of_folder(folder: Path | None, without: Collection[Path]) -> Iterator[tuple
 
 
 def is_taken(name: str) -> bool:
-    """True when a signal cannot be called `name`, as another asset or table is or as Dagster or SQL reserves."""
+    """Return whether no signal can be named `name`: an asset or table has it, or Dagster or SQL reserves it."""
     return name in _RESERVED or _TAKEN.fullmatch(name) is not None
 
 
@@ -117,7 +119,7 @@ def is_taken(name: str) -> bool:
 
 
 def _problems(signal: Signal) -> Iterator[str]:
-    """What is wrong with a declaration by itself, worst first."""
+    """Yield what is wrong with a declaration on its own, worst first."""
     problem = problem_with_identifier("`name`", signal.name)
     if problem:
         yield problem
@@ -132,13 +134,13 @@ def _problems(signal: Signal) -> Iterator[str]:
         *_problems_of_names("shown", signal.shown, signal),
         *problems_with_params(signal.params),
     )
-    # The functions are called with the defaults, so these are looked at first.
+    # The functions are called with the default parameters, so the parameters are checked first.
     for each in problems or (*_problems_of_bar_number(signal), *_problems_of_functions(signal)):
         yield f"signal `{signal.name}`: {each}"
 
 
 def _problems_of_names(field: str, names: tuple[str, ...], signal: Signal) -> Iterator[str]:
-    """What is wrong with a field that names columns of the signal."""
+    """Yield what is wrong with a field that names columns of the signal."""
     if isinstance(names, str):
         yield f"`{field}` must be a tuple of names, received the text {names!r}"
         return
@@ -165,7 +167,7 @@ def _problems_of_functions(signal: Signal) -> Iterator[str]:
             return
     try:
         bars, conflict = signal.bars_before(signal.defaults), signal.check(signal.defaults)
-    except Exception as error:  # noqa: BLE001 - whatever a user's function raises is told, not a traceback
+    except Exception as error:  # noqa: BLE001 - whatever a user's function raises is reported, without a traceback
         yield f"`bars_before` and `check` must take the defaults: {told(error)}"
         return
     if not isinstance(bars, int) or bars < 0:
@@ -175,7 +177,7 @@ def _problems_of_functions(signal: Signal) -> Iterator[str]:
 
 
 def _problems_of_reads(signal: Signal, found: Mapping[str, Signal]) -> Iterator[str]:
-    """What is wrong with what it reads, given all signals there are."""
+    """Yield what is wrong with `reads`, given all signals."""
     if not isinstance(signal.reads, Mapping) or not signal.reads:
         yield "`reads` must name at least one asset and its columns"
         return
@@ -184,9 +186,9 @@ def _problems_of_reads(signal: Signal, found: Mapping[str, Signal]) -> Iterator[
 
 
 def _problems_of_shared(signal: Signal, owners: dict[str, str], origins: Mapping[str, str]) -> Iterator[str]:
-    """Which of its columns have the name of another signal's; notes in `owners` whose the others are.
+    """Yield columns of the signal whose name is taken by another signal or an average; record the rest in `owners`.
 
-    All signals stand side by side in `results.signals`, and one of two columns would be left out.
+    `results.signals` has the columns of all signals side by side, so one of two equal names would be left out.
     """
     for column in signal.column_names:
         if column == _SHARED_COLUMN:
@@ -200,7 +202,7 @@ def _problems_of_shared(signal: Signal, owners: dict[str, str], origins: Mapping
 
 
 def _depth(name: str, found: Mapping[str, Signal], above: tuple[str, ...]) -> int:
-    """0 for `ohlc`, 1 for what reads only that, and so on."""
+    """Return 0 for `ohlc`, 1 for signals that read only `ohlc`, and so on."""
     if name == OHLC:
         return 0
     if name in above:

@@ -19,31 +19,31 @@ Ints = npt.NDArray[np.int64]
 FAST_SPAN, SLOW_SPAN = SPANS = (averages.FAST_SPAN, averages.SLOW_SPAN)
 FAST, SLOW = map(ema_name, SPANS)
 
-# 208: of the slow EMA.
+# 208 bars, because the slow EMA takes longest.
 CONVERGED_AFTER_BARS = averages.converged_after(SLOW_SPAN)
 
-# How the recurrence starts: at the n-th bar from the mean of the first n closes, or at the first bar from its close.
+# How the recurrence starts: at the n-th bar with the mean of the first n closes, or at the first bar with its close.
 SMA_SEED, FIRST_SEED = SEEDS
 
 
 def ema_signals(
     bars: pl.DataFrame, carried: pl.DataFrame, seed: str = SMA_SEED, spans: Sequence[int] = SPANS
 ) -> pl.DataFrame:
-    """Exponential moving averages of the close, for all symbols at once.
+    """Compute exponential moving averages of the close, for all symbols at once.
 
     EMA of span n: alpha = 2/(n+1), EMA_t = alpha·close_t + (1-alpha)·EMA_(t-1), in float64.
 
-    With the seed `sma` the first value stands at the n-th bar and is the plain mean of the first n closes; before it
-    the column is null. This is what TA-Lib's EMA and most charting packages draw (TA-Lib, `ta_EMA.c`, compatibility
-    mode default). With `first` it stands at the first bar and is its close, as `ewm(span=n, adjust=False)` of pandas
-    has it; there is no null. The two agree to 1e-6 after about 62 bars for span 9 and 208 for span 30: docs/SIGNALS.md.
+    With the seed `sma`, the first value is the plain mean of the first n closes, at the n-th bar; before it, the column
+    is null. TA-Lib's EMA and most charting packages do the same (TA-Lib, `ta_EMA.c`, compatibility mode default). With
+    `first`, the first value is the close of the first bar, as in pandas' `ewm(span=n, adjust=False)`; there is no null.
+    The two agree to 1e-6 after about 62 bars for span 9 and 208 for span 30: docs/SIGNALS.md.
 
     Args:
         bars: symbol, ts, close; sorted by symbol and ts.
         carried: symbol, the averages' columns and bar_number of the row just before the symbol's first bar here. A
             symbol that is absent starts from nothing; one that is present must have no null.
         seed: `sma` or `first`.
-        spans: of the averages, in closes.
+        spans: The spans of the averages, in closes.
 
     Returns:
         symbol, ts, `ema_<span>` of each span, bar_number (1 for the first bar of the series), one row per bar, in the
@@ -64,14 +64,14 @@ def ema_signals(
 
 
 def _bar_numbers(begins: Ints, before: Ints) -> Ints:
-    """1 for the first bar of a series, and one more on each later one; or on from the number `before` it."""
+    """Return the number of each bar in its series. It continues from the number `before`, which is 0 for none."""
     numbers: Ints = np.repeat(before - begins[:-1], np.diff(begins))
     numbers += np.arange(1, begins[-1] + 1)
     return numbers
 
 
 def declared(name: str, description: str, spans: Sequence[int]) -> Signal:
-    """The signal `name` with the EMAs of `spans`."""
+    """Return the signal `name` with the EMAs of `spans`."""
 
     @wraps(ema_signals)  # the catalog of the UI leads there
     def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:

@@ -20,17 +20,18 @@ _SIDES = {DOWN: -1, None: 0, UP: 1}
 
 
 def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, slow: str = SLOW) -> pl.DataFrame:
-    """The trend at each bar, for all symbols at once.
+    """Compute the trend at each bar, for all symbols at once.
 
-    `trend` is `up` when fast > slow and `down` when it is below; when they are equal the previous trend goes on; null
-    until both EMAs exist. `crossover` is `bullish` or `bearish` on the bar where the trend flips, else null: the first
+    `trend` is `up` when fast > slow and `down` when fast < slow. When they are equal, it keeps its value. It is null
+    until both EMAs exist. `crossover` is `bullish` or `bearish` on the bar where the trend flips, else null; the first
     trend of a series is not a flip. `spread_pct` is (fast - slow) / slow · 100, null when slow is zero or less.
     `bars_since_cross` is 0 on a crossover and counts up from it; null before the first.
 
     Args:
         signals: symbol, ts, `fast`, `slow`, bar_number; sorted by symbol and ts.
         carried: symbol, trend, bars_since_cross of the row just before; absent symbols start from nothing.
-        fast: the column of the faster EMA; `slow` likewise.
+        fast: The column of the faster EMA.
+        slow: The column of the slower EMA.
 
     Returns:
         symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number, in the same order.
@@ -68,18 +69,18 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, sl
 
 
 def warm_up() -> None:
-    """Make the machine code of trends ready."""
+    """Load or compile the machine code of trends."""
     none, whole, sides = np.empty(0), np.empty(0, np.int64), np.empty(0, np.int8)
     TREND.compile([sides, sides.copy(), whole.copy(), none.copy()], [none, none, np.zeros(1, np.int64), whole, whole])
 
 
 def _named(column: str, sides: npt.NDArray[np.int8], words: tuple[str | None, ...]) -> pl.Series:
-    """The words for -1, 0 and 1."""
+    """Return a column that has the three `words` for the sides -1, 0 and 1."""
     return pl.Series(column, words, pl.String)[as_rows(sides + 1)]
 
 
 def declared(name: str, fast_span: int, slow_span: int) -> Signal:
-    """The signal `name` that compares the EMAs of these spans."""
+    """Return the signal `name` that compares the EMAs of these spans."""
     fast, slow = ema_name(fast_span), ema_name(slow_span)
 
     @wraps(ema_trend)  # the catalog of the UI leads there
@@ -89,7 +90,7 @@ def declared(name: str, fast_span: int, slow_span: int) -> Signal:
     reads: dict[str, tuple[str, ...]] = {}
     for column in (fast, slow):
         reads[asset_of(column)] = (*reads.get(asset_of(column), ()), column)
-    # Any of the assets with EMAs has the number of the bar.
+    # Every asset with EMAs has the bar number.
     first = next(iter(reads))
     reads[first] = (*reads[first], "bar_number")
     return Signal(

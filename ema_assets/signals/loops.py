@@ -1,4 +1,4 @@
-"""Kernels of signals: plain loops over the bars of each series, as model/kernels.py wants them."""
+"""Kernels of signals: plain loops over the bars of each series, as model/kernels.py requires them."""
 
 from math import isnan
 from typing import Any
@@ -7,16 +7,16 @@ _NAN = float("nan")
 
 
 def average(values: Any, begins: Any, carried: Any, alpha: float, seeds: int, skipped: int, averages: Any) -> None:
-    """average_t = average_(t-1) + alpha · (value_t - average_(t-1)), for one series after the other.
+    """Compute average_t = average_(t-1) + alpha · (value_t - average_(t-1)), for one series after the other.
 
     Args:
-        values: one per bar; NaN for a bar that is not averaged.
-        begins: the row of the first bar of each series, and one more for the end.
-        carried: the average before the first bar of each series; NaN to begin with the mean of `seeds` values.
-        alpha: the weight of a new value.
-        seeds: how many values there are in the mean; it stands at the last of them.
-        skipped: how many bars come before the first of these.
-        averages: gets one per bar, NaN for none.
+        values: One value per bar; NaN for a bar that is not averaged.
+        begins: The row of the first bar of each series, and the number of rows.
+        carried: The average before the first bar of each series; NaN to begin with the mean of `seeds` values.
+        alpha: The weight of a new value.
+        seeds: The number of values in that mean, which is the average at the last of them.
+        skipped: The number of bars before the first of these values.
+        averages: Filled with one average per bar, NaN for none.
     """
     for series in range(len(begins) - 1):
         first, now, total = begins[series], carried[series], 0.0
@@ -32,7 +32,7 @@ def average(values: Any, begins: Any, carried: Any, alpha: float, seeds: int, sk
                 if row < seeded_at:
                     averages[row] = _NAN
                     continue
-                # As polars divides by a number.
+                # The division as polars does it for a column and a number.
                 value = total * (1.0 / seeds)
             now = value if isnan(now) else now + alpha * (value - now)
             averages[row] = now
@@ -49,17 +49,17 @@ def trend(  # noqa: PLR0913, PLR0917 - columns, which a record would only hide
     since: Any,
     spreads: Any,
 ) -> None:
-    """On which side `fast` lies of `slow`, and where that changes: 1 above, -1 below, 0 for unknown.
+    """Compute the trend and its flips. The trend is 1 when `fast` is above `slow`, -1 when it is below, 0 when unknown.
 
     Args:
-        fast: one per bar; NaN for unknown. `slow` likewise.
-        begins: the row of the first bar of each series, and one more for the end.
-        carried: the trend before the first bar of each series.
-        since_before: how many bars before that bar the last flip was; -1 when there was none.
-        trends: gets the trend at each bar; where both are equal the one before goes on.
-        flips: gets the trend where it has become another one, else 0. The first trend of a series is not a flip.
-        since: gets how many bars ago the last flip was, 0 at a flip; -1 before the first.
-        spreads: gets how far `fast` is from `slow`, in percent of it; NaN where it is not above zero.
+        fast: The faster average, one value per bar, NaN for unknown; `slow` likewise.
+        begins: The row of the first bar of each series, and the number of rows.
+        carried: The trend before the first bar of each series.
+        since_before: How many bars before the previous bar the last flip was; -1 when there was none.
+        trends: Filled with the trend at each bar. It keeps its value while both are equal.
+        flips: Filled with the trend on bars where it changes, else 0. The first trend of a series is not a flip.
+        since: Filled with how many bars ago the last flip was: 0 at a flip, -1 before the first one.
+        spreads: Filled with (`fast` - `slow`) in percent of `slow`; NaN where `slow` is not above zero.
     """
     for series in range(len(begins) - 1):
         now, bars_ago = carried[series], since_before[series]

@@ -7,11 +7,11 @@ from ema_assets.signals.recurrence import averaged, ema
 
 
 def macd(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
-    """Fast EMA of the close less the slow one, that line's own EMA, and the line less its EMA.
+    """Compute the fast EMA of the close less the slow EMA (macd), the EMA of macd (signal line), and their difference.
 
-    Both EMAs of the close begin at bar `slow`, each with the mean of as many closes as its span, the last of which is
-    that bar's; the signal line begins `signal` - 1 bars later with the mean of as many values of macd. Gerald Appel;
-    TA-Lib, `MACD`, which leaves macd empty until the signal line begins, too.
+    Both EMAs of the close begin at bar `slow`. Each starts with the mean of as many closes as its span, up to that bar.
+    The signal line begins `signal` - 1 bars later with the mean of the first `signal` values of macd. Sources: Gerald
+    Appel; TA-Lib, `MACD`, which differs in leaving macd empty until the signal line begins.
     """
     fast, slow, signal = params["fast"], params["slow"], params["signal"]
     closes = bars.select("symbol", "ts", "close")

@@ -8,7 +8,7 @@ from ema_assets.signals.declaration import Signal
 
 
 def with_read(signals: Mapping[str, Signal], names: Iterable[str]) -> dict[str, Signal]:
-    """`signals`, and behind them the averages among `names` that are not there, each after those it reads."""
+    """Return `signals`, followed by the missing averages among `names`. Each one comes after the signals it reads."""
     found = dict(signals)
     for name in names:
         if name not in found and (made := _made(name)) is not None:
@@ -17,7 +17,7 @@ def with_read(signals: Mapping[str, Signal], names: Iterable[str]) -> dict[str, 
 
 
 def _made(name: str) -> Signal | None:
-    """The signal that the name of an average or trend stands for; None for any other name."""
+    """Return the signal for the name of an average or trend; None for any other name."""
     said = averaged(name)
     if said is None:
         return None

@@ -1,11 +1,12 @@
-"""Whether a signal of a user's own computes each symbol by itself, and the same however a history is cut. No I/O.
+"""Checks that a user's signal computes each symbol alone, and the same values however a history is cut. No I/O.
 
-What it raises or returns that it must not is said with its name, file and line.
+Exceptions and invalid results are reported with the name, file and line of the signal.
 
-Signals of the package have tests for this. One of a user's own is looked at while it computes, on its own bars: some of
-them are computed again, as the increments of later days would, and both must say the same. A forgotten
-`.over("symbol")`, too few `bars_before` or a look ahead would otherwise be stored, and differ with each new bar. For a
-window of 50 bars of 100 symbols it takes 12 ms beside 19 ms over 5,000 bars, and 1 ms for a new bar.
+Signals of the package have tests for this. A user's signal is checked while it computes, on its own bars: some bars are
+computed again, as the increments of later days would, and both results must be the same. Otherwise the values of a
+forgotten `.over("symbol")`, of too few `bars_before` or of a look-ahead would be stored, and differ with each new bar.
+For a window of 50 bars on 100 symbols, the check takes 12 ms in addition to 19 ms over 5,000 bars, and 1 ms for a new
+bar.
 """
 
 import inspect
@@ -25,23 +26,24 @@ from ema_assets.signals.declaration import Params, Signal
 
 Compute = Callable[[pl.DataFrame, pl.DataFrame, Params], pl.DataFrame]
 
-# The first bars of a symbol that are computed by themselves, beside `bars_before`.
+# How many first bars of a symbol are computed alone, in addition to `bars_before`.
 _FIRST_BARS = 64
-# How many symbols go on at how many places of their history, and for how many bars.
+# How many symbols are continued, at how many places of their history, and for how many bars.
 _SYMBOLS, _PLACES, _BARS = 8, 8, 4
-# What began elsewhere may weigh a millionth, as where averages have converged; beside the largest value of a column,
-# what running sums have lost may stay.
+# Tolerances. Relative to a value: another beginning may weigh a millionth, as in converged averages. Relative to the
+# largest value of a column: the rounding errors of running sums.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-9
 _KEYS = ("symbol", "ts")
-# A flag that compares such sums may differ in so many of the bars.
+# The share of bars in which a column that is not a float may differ, such as a flag that compares such sums.
 _FEW = 0.05
 _NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 
 
 def checked(signal: Signal, origin: str) -> Signal:
-    """`signal` of the file `origin`; `compute` raises SignalError when it fails or returns what it must not.
+    """Return the signal of the file `origin` with a checked `compute`.
 
-    UnsoundSignal is one, when its values depend on more than they may.
+    It raises SignalError when the signal's `compute` fails or returns an invalid result, and UnsoundSignal, a
+    SignalError, when the values depend on anything that they must not depend on.
     """
     compute = _named(signal, origin)
 
@@ -58,7 +60,7 @@ def checked(signal: Signal, origin: str) -> Signal:
 
 
 def _named(signal: Signal, origin: str) -> Compute:
-    """`compute` of `signal`, which says where it failed and what it must return."""
+    """Return the `compute` of `signal` with errors that say where it failed and what it must return."""
     name = f"signal `{signal.name}` in {origin}"
 
     def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
@@ -81,7 +83,7 @@ def _named(signal: Signal, origin: str) -> Compute:
 
 
 def _misfit(signal: Signal, bars: pl.DataFrame, rows: object) -> str | None:
-    """What `compute` must return of `bars` and did not."""
+    """Return what `compute` must return for `bars` but did not; None when the result is valid."""
     if not isinstance(rows, pl.DataFrame):
         return f"a polars frame, received a {type(rows).__name__}"
     if rows.height != bars.height:
@@ -117,8 +119,8 @@ def _misfit_of_values(signal: Signal, bars: pl.DataFrame, rows: pl.DataFrame) ->
 
 
 def _becomes(dtype: pl.DataType, kind: pl.DataType) -> bool:
-    """Whether values of `dtype` are taken as those of the `kind` of a column, for every one of them can be."""
-    # Of a series that is still within its first bars, a column may have no value at all.
+    """Return whether `dtype` is accepted for a column of `kind`, because every value can be converted."""
+    # A column may have no value at all while a series is within its first bars.
     return dtype == pl.Null or (kind == pl.Int64 and dtype in _NARROW)
 
 
@@ -138,16 +140,16 @@ class _Call:
     carried: pl.DataFrame
 
     def problems(self, rows: pl.DataFrame) -> Iterator[str]:
-        """What `compute` does that it must not, seen by other calls for some of the bars."""
+        """Yield what `compute` does but must not, found by further calls with some of the bars."""
         _, begins = stretches(self.bars["symbol"])
         yield from self._alone(begins, rows)
         yield from self._in_increments(begins, rows)
 
     def _alone(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
-        """The first bars of the last symbol and of the first one by themselves.
+        """Compute the first bars of the last symbol and of the first symbol alone, and yield what changes.
 
-        What stands before the last one in the frame is another symbol. A rank among all symbols may be right for one of
-        them by chance.
+        The last symbol has another symbol before it in the frame. Two symbols are checked because a rank among all
+        symbols may be right for one of them by chance.
         """
         most = self.signal.bars_before(self.params) + _FIRST_BARS
         firsts = [np.arange(begin, min(begin + most, end)) for begin, end in pairwise(begins)]
@@ -161,7 +163,10 @@ class _Call:
                 yield self._blamed(unlike, alone, firsts, place)
 
     def _blamed(self, unlike: str, alone: pl.DataFrame, firsts: list[Rows], place: int) -> str:
-        """Which of both it is, other symbols or later bars, by all the first bars together: looked for only now."""
+        """Return a message that blames other symbols or later bars.
+
+        The first bars of all symbols together tell which. They are computed only when something is wrong.
+        """
         together = self._computed(self.bars[np.concatenate(firsts)], self.carried)
         before = sum(map(len, firsts[:place]))
         if not together[before : before + len(alone)].equals(alone):
@@ -172,19 +177,22 @@ class _Call:
         return f"`compute` must not look ahead, but {unlike} changes when later bars are there"
 
     def _in_increments(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
-        """Symbols that are computed from nothing go on at some places of their history, as a refresh does."""
+        """Continue symbols at some places of their history, as a refresh does, and yield what changes.
+
+        Only symbols that `compute` computed from nothing are used.
+        """
         begun = self._begun(begins)
         if not begun:
             return
         before = self.signal.bars_before(self.params)
-        # From the end on, where averages have come far from where they began.
+        # Starting at the end, where averages are far from their beginning.
         for part in np.linspace(1, 0.3, _PLACES):
             starts = [begin + max(1, int((end - begin - _BARS) * part)) for begin, end in begun]
             carried = self._carried(rows[[start - 1 for start in starts]])
             known = set(carried["symbol"]) if self.signal.carries else None
             seen, new = [], []
             for (begin, end), start in zip(begun, starts, strict=True):
-                # One whose last row lacks a value would start again from its first bar.
+                # A symbol whose last row lacks a value would start again from its first bar.
                 if known is None or self.bars["symbol"][begin] in known:
                     seen.append(np.arange(max(begin, start - before), min(start + _BARS, end)))
                     new.append(seen[-1] >= start)
@@ -202,7 +210,7 @@ class _Call:
                 return
 
     def _begun(self, begins: Rows) -> list[tuple[int, int]]:
-        """The first row and the end of some symbols with several bars that are computed from nothing."""
+        """Return the first row and the end of some symbols with several bars that are computed from nothing."""
         is_new = self.bars["is_new"][begins[:-1]].to_numpy()
         places = np.flatnonzero((np.diff(begins) > 1) & is_new)
         places = places[:: max(1, len(places) // _SYMBOLS)][:_SYMBOLS]
@@ -211,7 +219,7 @@ class _Call:
         return [each for each in found if self.bars["symbol"][each[0]] not in known]
 
     def _carried(self, last: pl.DataFrame) -> pl.DataFrame:
-        """Of the rows just before the new ones, what would be stored and read: symbol and what the signal carries."""
+        """Return symbol and the columns `carries` of the `last` rows, as they would be stored and read again."""
         kinds = {column.name: KINDS[column.kind] for column in self.signal.columns}
         found = last.select("symbol", *(pl.col(name).cast(kinds[name]) for name in self.signal.carries))
         found = found.with_columns(pl.selectors.float().fill_nan(None))
@@ -222,7 +230,10 @@ class _Call:
         return self.compute(bars, mine, self.params)
 
     def _unlike(self, again: pl.DataFrame, mine: Rows, is_new: pl.Series, rows: pl.DataFrame, few: float) -> str | None:
-        """Which column of which bar among `mine` that is new has come out otherwise than in `rows`."""
+        """Return the column and bar that differ from `rows`, among the new bars of `mine`; None when none does.
+
+        Columns that are not floats may differ in the share `few` of the bars.
+        """
         expected = rows[mine]
         found, expected = again.filter(is_new), expected.filter(is_new)
         if found.equals(expected):
@@ -237,7 +248,7 @@ class _Call:
 
 
 def _alike(one: pl.Series, other: pl.Series) -> pl.Series:
-    """Where two columns have the same value, or no value: NaN is none."""
+    """Return where two columns have the same value within the tolerances, or both have none. NaN counts as null."""
     if not other.dtype.is_float():
         return one.eq_missing(other)
     one, other = one.fill_nan(None), other.fill_nan(None)

@@ -7,7 +7,10 @@ from ema_assets.signals.windows import is_full, sum_before
 
 
 def relative_volume(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.DataFrame:
-    """Volume over the mean volume of the `span` bars before; null while there are fewer or nothing traded in them."""
+    """Compute volume divided by the mean volume of the `span` bars before.
+
+    It is null when there are fewer bars before, or when nothing traded in them.
+    """
     span = params["span"]
     usual = pl.Series(sum_before(bars["volume"].fill_null(0.0).to_numpy(), span) / span)
     return (

@@ -7,10 +7,11 @@ from ema_assets.signals.recurrence import averaged, before, wilder
 
 
 def rsi(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
-    """RSI = 100 · gain / (gain + loss), of Wilder's averages of what the close rose and fell by.
+    """Compute RSI = 100 · gain / (gain + loss), where both are Wilder's averages of the rises and falls of the close.
 
-    Both averages begin with the mean of the first `span` changes, at bar span + 1; before it all columns are null. A
-    series that has never moved has the RSI 0. Wilder, New Concepts in Technical Trading Systems, 1978; TA-Lib, `RSI`.
+    Both averages begin with the mean of the first `span` changes, at bar span + 1; before it, all columns are null. A
+    series that has never moved has RSI 0. Sources: Wilder, New Concepts in Technical Trading Systems, 1978; TA-Lib,
+    `RSI`.
     """
     span = params["span"]
     change = pl.when("is_new").then(pl.col("close") - before("close"))

@@ -8,12 +8,13 @@ from ema_assets.signals.windows import running_sums
 
 
 def vwap(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
-    """Σ typical price · volume / Σ volume over the session's bars up to this one; typical = (high + low + close) / 3.
+    """Compute Σ typical price · volume / Σ volume over the session's bars up to this one.
 
-    Null until something has traded in the session. Sums go on from the bar before, which tells by its session whether
-    they do: it is in `bars`, not new, for each symbol in `carried`.
+    The typical price is (high + low + close) / 3. The result is null until something has traded in the session. The
+    sums continue from the previous bar when it is in the same session. That bar is in `bars`, not new, for each symbol
+    in `carried`.
     """
-    # Not divided in polars: it multiplies a column by 1/3 and divides a single value by 3, which are not the same bits.
+    # Not divided in polars, which multiplies a column by 1/3 but divides a single value by 3: the bits would differ.
     bars = bars.with_columns(pl.col("volume").fill_null(0.0))
     high, low, close, volume = (bars[name].to_numpy() for name in ("high", "low", "close", "volume"))
     traded = pl.Series((high + low + close) / 3 * volume)
@@ -23,7 +24,7 @@ def vwap(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
         how="left",
         maintain_order="left",
     )
-    # The last bar before the new ones stands for all that its session has summed up.
+    # The last bar before the new ones carries the sums of its session so far.
     summands = known.select(
         "symbol",
         "ts",

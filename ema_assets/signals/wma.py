@@ -10,7 +10,10 @@ from ema_assets.signals.windows import is_full, sum_of_distances
 
 
 def wma(bars: pl.DataFrame, span: int) -> pl.DataFrame:
-    """Mean of the last `span` closes, the newest weighing `span` and the oldest 1; null before. TA-Lib, `WMA`."""
+    """Compute the mean of the last `span` closes, with weights from `span` for the newest to 1 for the oldest.
+
+    It is null for the first span - 1 bars. Source: TA-Lib, `WMA`.
+    """
     weights = [float(span - bars_back) for bars_back in range(span)]
     close = bars["close"].to_numpy()
     average = close + sum_of_distances(close, weights) / sum(weights)
@@ -18,7 +21,7 @@ def wma(bars: pl.DataFrame, span: int) -> pl.DataFrame:
 
 
 def declared(name: str, span: int) -> Signal:
-    """The signal `name` with the weighted average of `span` closes."""
+    """Return the signal `name` with the weighted average of `span` closes."""
 
     @wraps(wma)  # the catalog of the UI leads there
     def compute(bars: pl.DataFrame, _: pl.DataFrame, __: Params) -> pl.DataFrame:
