@@ -1,1 +1,1 @@
-"""Files of bars as people have them: what is in them, read without a store, a watchlist or a clock."""
+"""Reading of bar files in the layouts that vendors and people write. Uses no store, no watchlist and no clock."""

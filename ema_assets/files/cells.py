@@ -1,4 +1,4 @@
-"""The table of a file before it is understood: cells, the names above them, and what stood around it. No I/O."""
+"""The table of a file before its interpretation: cells, the names above them, and facts from around it. No I/O."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,30 +9,30 @@ import polars as pl
 from ema_assets.files.columns import UNNAMED, is_known, plain
 from ema_assets.model.errors import BarFileError
 
-# Rows at the head of a file in which its layout is looked for: vendors' banners are a few lines long.
+# The number of first rows in which the head is searched. Vendors' banners are a few lines long.
 SAMPLED_ROWS = 200
-# The row of the file, counted from 1, that each row of a table comes from.
+# The column with the row of the file, counted from 1, that each row of a table comes from.
 LINE = "line"
 _NUMBER = re.compile(r"[-+]?\s*[$€£¥₹]?\s*[-+]?\d[\d.,'\u00a0\u202f ]*(?:[eE][-+]?\d+)?\s*[KMBkmb%$€£¥₹]?")
 # What vendors write where there is no number.
 MISSING_MARKS = ("", ".", "-", "--", "n/a", "na", "nan", "null", "none", "#n/a", "#n/a n/a", "<na>", "nat")
 
 
-# The form of text whose cells are set apart by commas.
+# The form of text whose cells are separated by commas.
 BY_COMMAS = "CSV"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells of a file.
+    """The cells of a file.
 
     Attributes:
-        cells: columns `0`, `1`, … from the left and `line`. String columns; those of Parquet and Feather keep their
-            dtype.
-        heads: rows of names above the cells; none for a file that begins with its first bar.
-        form: what the file is, such as `CSV`.
-        notes: what a person may want to know of how it was read, such as the delimiter.
-        facts: what stands beside the table: `symbol` or `timeframe`.
+        cells: Columns `0`, `1`, … from the left, and `line`. The columns are strings, except that columns of Parquet
+            and Feather keep their dtype.
+        heads: Rows of names above the cells; none for a file that begins with its first bar.
+        form: The kind of file, such as `CSV`.
+        notes: Remarks for a person on how the file was read, such as the delimiter.
+        facts: Facts from outside the table: `symbol` or `timeframe`.
     """
 
     cells: pl.DataFrame
@@ -43,27 +43,27 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns as they are compared; empty for a file without a head."""
+        """The names of the columns as `plain` spells them; empty for a file without a head."""
         return [plain(name) for name in self.heads[-1]] if self.heads else []
 
     def sample(self, rows: int = 50) -> list[list[str]]:
-        """The first rows as text."""
+        """Return the first rows as text."""
         part = self.cells.drop(LINE).head(rows).select(pl.all().cast(pl.String, strict=False).fill_null(""))
         return [list(row) for row in part.rows()]
 
 
 def numbers_of(row: Sequence[str]) -> int:
-    """How many cells of `row` hold a number."""
+    """Return how many cells of `row` contain a number."""
     return sum(bool(_NUMBER.fullmatch(cell.strip())) for cell in row)
 
 
 def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
-    """Where the names and the bars begin in the first `rows` of a file: two places in it, equal without names.
+    """Return the indices in `rows`, the first rows of a file, where the names and the bars begin; equal without names.
 
-    Bars are rows of the usual width that hold numbers. Names are the rows of that width right above them.
+    Bars are rows of the usual width that contain numbers. Names are the rows of that width directly above them.
 
     Raises:
-        BarFileError: when there is no table of bars; without the path of the file.
+        BarFileError: when there is no table of bars. The message does not name the file.
     """
     width = _usual_width(rows)
     first = next((place for place, row in enumerate(rows) if _is_bar(row, width)), None)
@@ -79,7 +79,7 @@ def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
         # pandas prints the name of its index on a line of its own.
         if not any(rows[place]) or (len(rows[place]) == 1 and is_known(plain(rows[place][0]))):
             continue
-        # R leaves out the name of the row names; a trailing delimiter is a column without a name.
+        # R omits the name of the column of row names. A trailing delimiter makes a column without a name.
         if len(rows[place]) not in (width - 1, width, width + 1) or not _is_head(rows[place]):
             break
         above = place
@@ -92,12 +92,12 @@ def _usual_width(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _is_bar(row: Sequence[str], width: int) -> bool:
-    # A day and a value are two cells, of which the day may look like no number.
+    # A row of a day and a value has two cells, and the day may not look like a number.
     return len(row) == width > 1 and numbers_of(row) >= max(1, (width - 1) // 4) and not _is_head(row)
 
 
 def _is_empty_bar(row: Sequence[str], width: int) -> bool:
-    """True for a time without any price, as before the first day of an instrument: it is no row of names."""
+    """Return whether a row is a time without prices, as before an instrument's first day, and not a row of names."""
     return (
         len(row) == width > 1
         and row[0][:1].isdigit()
@@ -119,12 +119,12 @@ def _no_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def heads_of(rows: Sequence[Sequence[str]], width: int) -> tuple[tuple[str, ...], ...]:
-    """The rows of names among `rows`, each with `width` names."""
+    """Return the rows of names among `rows`, each with `width` names."""
     return tuple(_with_row_names(row, width) for row in rows if any(row) and (len(row) > 1 or width == 1))
 
 
 def _with_row_names(head: Sequence[str], width: int) -> tuple[str, ...]:
-    """The names of `width` columns: R leaves out that of its row names, which is the first."""
+    """Return the names of `width` columns. R omits the name of the first column, its row names."""
     if len(head) == width - 1 and plain(head[0]) not in UNNAMED:
         return ("", *head)
     return (*head, *[""] * (width - len(head)))[:width]

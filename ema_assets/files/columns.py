@@ -1,4 +1,4 @@
-"""What the columns of a file are: names that vendors use, and which role each has. Reads no values."""
+"""The names of columns that vendors use, and the role of each column of a file. Reads no values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _PRICES = ("open", "high", "low", "close")
 
-# By role, the spellings of `plain`, in the order in which they are tried.
+# Column names by role, as `plain` spells them, in the order in which they are tried.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "ts": (
         *("ts", "timestamp", "datetime", "date time", "opentime", "open time", "time open", "timeopen"),
@@ -36,38 +36,38 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
     "timeframe": ("timeframe", "time frame", "tf", "interval", "period", "per", "resolution", "granularity", "barsize"),
 }
-# Names of a column that has symbols in some files, and names of companies or one and the same word in others.
+# Names of columns that contain symbols in some files, and company names or a single word in others.
 _MAYBE_SYMBOLS = (
     *("ric", "act symbol", "stock symbol", "ts code", "tic", "product id", "epic", "stock code", "security code"),
     *("scrip code", "instrument code", "stock", "security", "scrip", "asset"),
 )
-# Prices that are adjusted for dividends, which stored prices are not.
+# Names of prices that are adjusted for dividends. Stored prices are not.
 ADJUSTED = ("adj close", "adjusted close", "5 adjusted close", "adjclose")
-# An index that was saved without a name.
+# Names of an index that was saved without a name.
 UNNAMED = ("", "unnamed 0", "index level 0", "index")
 
 
 def plain(name: str) -> str:
-    """The name of a column as it is compared: lower case, words of letters and digits with one space between."""
+    """Normalise the name of a column for comparison: lower case, words of letters and digits with one space between."""
     split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if re.search(r"[a-z][A-Z][a-z]", name) else name
     words: list[str] = re.findall(r"[^\W_]+", split.lower())
     return " ".join(words)
 
 
 def is_known(name: str) -> bool:
-    """True when `name` (of `plain`) is one of the usual names of a column."""
+    """Return whether `name` (as `plain` spells it) is a usual name of a column."""
     return name in ADJUSTED or any(name in names for names in _ALIASES.values())
 
 
 def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
-    """The position of the column of each role, by the `names` (of `plain`) of all columns and the `layout`.
+    """Return the position of the column of each role, from the `names` (as `plain` spells them) of all columns.
 
-    Roles are `ts`, or `date` with or without `time`, and the others of `options.ROLES`; those that the file lacks are
-    missing. A file with one price per row has it as `close` only. Whether a column of `may_be_symbols` is that of
-    `symbol`, its values must tell.
+    Roles are `ts`, or `date` with or without `time`, and the others of `options.ROLES`. Roles without a column are
+    missing. A file with one price per row has it as `close` only. If the name of the column of `symbol` is one of
+    `may_be_symbols`, the caller must check its values.
 
     Raises:
-        BarFileError: when two columns have the same name and one of them is needed; without the path of the file.
+        BarFileError: when a needed name occurs twice. The message does not name the file.
     """
     found: dict[str, int] = {}
     for role, aliases in _ALIASES.items():
@@ -79,7 +79,7 @@ def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
                 found[role] = names.index(alias)
                 break
     if "ts" in found and not {"ts", "date"} & layout.columns.keys():
-        # A time that says all of it needs no second one.
+        # A column with the full time needs no further columns.
         found.pop("date", None)
         found.pop("time", None)
     elif "date" in found:
@@ -96,23 +96,23 @@ def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
 
 
 def may_be_symbols(name: str) -> bool:
-    """True when a column of this `name` (of `plain`) has symbols or something else, which its values tell."""
+    """Return whether a column of this `name` (as `plain` spells it) may contain symbols or something else."""
     return name in _MAYBE_SYMBOLS
 
 
 def _single_value(names: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
-    """The price of a file of two columns, a day and a value, whatever the second is called."""
+    """Return the close of a file with two columns, a day and a value, whatever the second one is called."""
     rest = [place for place in range(len(names)) if place not in found.values()]
     has_time = {"ts", "date"} & found.keys()
     return {"close": rest[0]} if has_time and len(names) == 2 and len(rest) == 1 else {}
 
 
 def check_prices(found: Mapping[str, int], names: Sequence[str]) -> None:
-    """Check that a time and prices are there: all four, or a close alone, which is not adjusted for dividends.
+    """Check that there are a time and prices: all four, or only a close that is not adjusted for dividends.
 
     Raises:
         AmbiguousBarFile: when the only price is adjusted for dividends.
-        BarFileError: naming what is missing and what is there; without the path of the file.
+        BarFileError: when a column is missing. The message names the missing and the present columns, not the file.
     """
     missing = [] if {"ts", "date"} & found.keys() else ["ts"]
     prices = [role for role in _PRICES if role in found]
@@ -137,7 +137,7 @@ def check_prices(found: Mapping[str, int], names: Sequence[str]) -> None:
 
 
 def volume_columns(names: Sequence[str], layout: Layout) -> list[int]:
-    """Places of all columns that may hold the volume, the likeliest first."""
+    """Return the places of all columns that may contain the volume, the likeliest first."""
     own = layout.columns.get("volume", ())
     aliases = (*((own,) if isinstance(own, str) else own), *_ALIASES["volume"])
     return [names.index(alias) for alias in aliases if alias in names]

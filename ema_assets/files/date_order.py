@@ -1,4 +1,4 @@
-"""Whether `01/02/2024` is in January or in February: decided by the dates of a whole column, or asked."""
+"""Decides whether `01/02/2024` is in January or in February from the dates of a whole column, or raises a question."""
 
 from collections.abc import Mapping
 
@@ -8,24 +8,29 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _NUMERIC = r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4}|\d{2})$"
 _NAMES: Mapping[str, str] = {"dmy": "day/month/year", "mdy": "month/day/year", "ymd": "year/month/day"}
-# Fewer days may be picked ones, which follow one another by chance.
+# Fewer days may be a selection, in which days are neighbours by chance.
 _LEAST_DAYS = 4
-# Over a long weekend trading days are so far apart.
+# Trading days are this many days apart over a long weekend.
 _NEXT_DAYS = 5
-# A day of the stocks of one exchange has fewer hours, and a file of days fewer symbols.
+# With this many rows per day, bars are taken as intraday. The hourly bars of a stock exchange are fewer per day, and a
+# file of longer bars has fewer symbols.
 _INTRADAY_ROWS = 24
 
 
 def date_order(days: pl.Series, order: str | None, usual: str | None) -> tuple[str, str]:
-    """The order of the numbers in the texts `days`, and how to say it; the latter is empty where no text depends on it.
+    """Return the order of the numbers in the texts `days`, and a description, which is empty if no text depends on it.
 
-    `order` is the one that was asked for, `usual` the one that the vendor uses. Dates with points are day first
-    everywhere. Where both orders are possible, days that follow one another in one of them and lie months apart in the
-    other decide.
+    Dates with points are day first everywhere. When both orders are possible, the one in which the days are neighbours
+    is chosen, if they are months apart in the other.
+
+    Args:
+        days: The texts of the days.
+        order: The requested order, or None.
+        usual: The order that the vendor uses, or None.
 
     Raises:
-        AmbiguousBarFile: when both readings are possible, and the days show neither of them, or not the usual one.
-        BarFileError: when none is possible for all of them.
+        AmbiguousBarFile: when both orders are possible and the days show neither, or contradict the usual one.
+        BarFileError: when no order, or not the requested one, is possible for all days.
     """
     parts = days.drop_nulls().unique(maintain_order=True).str.extract_groups(_NUMERIC).struct.unnest()
     parts = parts.rename(dict(zip(parts.columns, ("a", "sign", "b", "c"), strict=True))).drop_nulls()
@@ -67,10 +72,10 @@ def _of_both_possible(days: pl.Series, usual: str | None) -> tuple[str, str]:
 
 
 def _order_of_neighbours(days: pl.Series) -> str | None:
-    """The order in which nearly all days are neighbours, while nearly none are in the other; None without one.
+    """Return the order in which most days are neighbours, while few are in the other; None without one.
 
-    Days of one month in one order are the same day of many months in the other. Those on the first may be bars of
-    months, unless there are many rows per day.
+    The days of one month in one order are the same day of many months in the other. If that day is the first, they may
+    be monthly bars, unless there are many rows per day.
     """
     for order, other in (("dmy", "mdy"), ("mdy", "dmy")):
         near, far = _parsed(days, order).unique().sort(), _parsed(days, other).unique().sort()
@@ -83,7 +88,7 @@ def _order_of_neighbours(days: pl.Series) -> str | None:
 
 
 def _neighbours(days: pl.Series) -> int:
-    """How many of sorted `days` follow the one before within a long weekend."""
+    """Return how many of sorted `days` follow the previous day within a long weekend."""
     return int((days.diff().drop_nulls().dt.total_days() <= _NEXT_DAYS).sum())
 
 

@@ -1,4 +1,4 @@
-"""What a layout of bar files is: a record that says how to recognise it and what its columns mean. Reads no file."""
+"""The declaration of a bar file layout: a record of how to recognise it and what its columns mean. Reads no file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,32 +6,34 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How one vendor writes bars. Declare one as `LAYOUT` in a module of `ema_assets/files/layouts/`.
+    """The layout in which one vendor writes bars. Declare one as `LAYOUT` in a module of `ema_assets/files/layouts/`.
 
     Attributes:
-        name: what is printed, such as `Stooq`.
-        example: the head and a row as the vendor writes them. Documentation shows it and a test reads it.
-        marks: names of columns, as `columns.plain` spells them, by which a head is recognised. All must be there.
-        unless: names of columns that the head must not have.
-        columns: what differs from the common names: the column of a role (`ts`, `open`, …), or several to try in turn.
-        row: for files without a head: whether the cells of a row are this layout's.
-        headless: for files without a head: the roles of the columns from the left, `-` for one that is not read.
-        only: rows that are bars: the values that a column must have one of.
-        is_guessed: True when files of others look alike: its marks are the commonest names, or there is no head. Then
-            `zone` and `label` are taken only where the sessions do not show others.
-        zone: the zone of times that name none, where the vendor documents it.
-        zone_calendars: calendars of the symbols that `zone` is for; empty when it is for all.
-        zones: zones that its times may be in, where the vendor leaves it open. The sessions of the calendar decide.
-        is_zone_unknown: True when not even UTC may be taken for granted.
-        label: `open` or `close` where the vendor documents it.
-        dates: the order of numbers in dates, `dmy` or `mdy`.
-        timeframe: key of the timeframe that all its files have.
-        calendar: trading calendar of its symbols, where all have one.
-        price_decimals: prices that are written without a decimal point have so many decimals: 9 for billionths.
-        volume_unit: units of the instrument per unit of the volume: 100 where volumes are in lots of 100 shares.
-        symbol: from the vendor's spelling of a symbol to the usual one.
-        words: words in the names of its files, in small letters, that are no symbols.
-        remark: what a reader of the documentation must know.
+        name: The printed name, such as `Stooq`.
+        example: The head and a row as the vendor writes them. Documentation shows it and a test reads it.
+        marks: Column names, as `columns.plain` spells them, by which a head is recognised. All must be present.
+        unless: Column names that the head must not have.
+        columns: Columns whose names differ from the common ones, by role (`ts`, `open`, …). Several names of a role are
+            tried in turn.
+        row: For files without a head: a function that returns whether the cells of a row have this layout.
+        headless: For files without a head: the roles of the columns from the left, `-` for a column that is not read.
+        only: Which rows are bars: the allowed values, by column name.
+        is_guessed: True when files of other vendors look the same, because the marks are the commonest names or there
+            is no head. Then `zone` and `label` are used only where the sessions do not show others.
+        zone: The zone of times that name none, where the vendor documents it.
+        zone_calendars: Calendars of the symbols for which `zone` is valid; empty when it is valid for all.
+        zones: Zones that the times may be in, where the vendor does not document it. The sessions of the calendar
+            decide.
+        is_zone_unknown: True when not even UTC may be assumed.
+        label: Whether times are those of the `open` or of the `close` of a bar, where the vendor documents it.
+        dates: The order of numbers in dates, `dmy` or `mdy`.
+        timeframe: Key of the timeframe of all files with this layout.
+        calendar: Trading calendar of the symbols, where all have the same.
+        price_decimals: The number of decimals of prices that are written without a decimal point: 9 for billionths.
+        volume_unit: Units of the instrument per unit of the volume: 100 where volumes are in lots of 100 shares.
+        symbol: A function that converts the vendor's spelling of a symbol to the usual one.
+        words: Words in the names of the files, in small letters, that are not symbols.
+        remark: What a reader of the documentation must know.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Layout:
     remark: str = ""
 
 
-# Every file that no layout claims and whose columns have common names.
+# The layout of every file that has no other one and whose columns have common names.
 BY_NAME = Layout(
     name="columns by their names",
     example="symbol,timeframe,ts,open,high,low,close,volume\nAAPL,5m,2024-02-14T14:30:00Z,185.3,186.2,185.1,186.0,51230",

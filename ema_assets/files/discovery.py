@@ -1,4 +1,4 @@
-"""Which layouts there are: the modules of the folder `layouts` that declare one or several. Reads no file."""
+"""Discovers the layouts: the modules of the folder `layouts` that declare one or several. Reads no file."""
 
 import pkgutil
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from ema_assets.files.cells import Table
 from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.headless import are_prices_in_order
 
-# So many rows show how the cells of a layout look; what order its prices are in, all rows say.
+# How many rows are compared with a layout's form of cells. The order of the prices is checked in all rows.
 _SAMPLED_ROWS = 5
 
 
 @cache
 def discover() -> tuple[Layout, ...]:
-    """Every layout, by name."""
+    """Return all layouts, sorted by name."""
     found = sorted(_declared(), key=lambda each: each.name.lower())
     names = [each.name for each in found]
     assert len(names) == len(set(names)), names
@@ -31,14 +31,17 @@ def _declared() -> Iterator[Layout]:
 
 
 def by_head(names: Sequence[str]) -> Layout:
-    """The layout that a head of `names` (as `columns.plain` spells them) belongs to: the one with most marks."""
+    """Return the layout with the most marks that fits a head of `names`, as `columns.plain` spells them.
+
+    If none fits, it is BY_NAME.
+    """
     have = frozenset(names)
     fitting = [each for each in discover() if each.marks and each.marks <= have and not each.unless & have]
     return max(fitting, key=lambda each: len(each.marks), default=BY_NAME)
 
 
 def by_rows(table: Table) -> Layout | None:
-    """The layout that the rows of a table without a head belong to; None when there is none."""
+    """Return the layout of a table without a head, recognised by its rows; None when no layout fits."""
     rows = table.sample(_SAMPLED_ROWS)
     for each in discover():
         looks_so = each.row is not None and rows and all(each.row(row) for row in rows)

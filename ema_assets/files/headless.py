@@ -1,4 +1,4 @@
-"""Files without names of columns: whether prices are in the order of a layout, and what columns seem to be."""
+"""Files without column names: checks whether prices are in the order of a layout, and guesses the columns."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -11,15 +11,15 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _SHOWN = 50
 _USUAL_ORDER = ("open", "high", "low", "close")
-# So many of a hundred rows that tell two orders apart must speak for the less usual one.
+# The percentage of rows that must fit an unusual order, among the rows that fit only that or only the usual order.
 _NEARLY_ALL = 95
 
 
 def are_prices_in_order(table: Table, columns: Sequence[str]) -> bool:
-    """Whether the prices of `table`, which has no head, are in the order of `columns`, roles from the left.
+    """Return whether the prices of `table`, which has no head, are in the order of `columns`, roles from the left.
 
-    A bar whose prices are equal fits every order, so the others decide. Where there are none, the usual order is taken
-    for granted and no other.
+    A bar whose prices are all equal fits every order, so the other bars decide. If there are none, only the usual order
+    is accepted.
     """
     places = [place for place, role in enumerate(columns) if role in _USUAL_ORDER]
     roles = [role for role in columns if role in _USUAL_ORDER]
@@ -43,7 +43,7 @@ def _numbers(table: Table, places: Sequence[int]) -> pl.DataFrame:
 
 
 def _fits(column: dict[str, str]) -> pl.Expr:
-    """Whether the high is the highest of a bar and the low the lowest, by the column of each price."""
+    """Return whether the high is the highest price of a bar and the low the lowest. `column` is by role."""
     every = list(column.values())
     return (pl.col(column["high"]) == pl.max_horizontal(every)) & (pl.col(column["low"]) == pl.min_horizontal(every))
 
@@ -53,10 +53,10 @@ def _is_telling(names: Sequence[str]) -> pl.Expr:
 
 
 def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
-    """How to say that a file has no head, and the likeliest `--columns`, with what speaks for it.
+    """Return a message that the file has no head, and the likeliest `--columns` with the evidence for it.
 
     Raises:
-        BarFileError: when there is nothing to guess by; without the path of the file.
+        BarFileError: when there is no basis for a guess. The message does not name the file.
     """
     texts = table.sample(1)[0]
     width = len(texts)
@@ -85,20 +85,21 @@ def _are_no_times(texts: pl.Series) -> bool:
     try:
         return read_times(texts, None).wall.null_count() * 2 > len(texts)
     except AmbiguousBarFile:
-        # Days and months that cannot be told apart are times. It is asked about them once the columns are known.
+        # Dates with an unclear order are times, too. The order is decided once the columns are known.
         return False
 
 
 def _telling_prices(table: Table, start: int) -> list[list[float]]:
-    """Four columns from place `start` on, of the first rows in which these are not all equal."""
+    """Return the four prices from column `start` on, of the first rows in which they are not all equal."""
     prices = _numbers(table, range(start, start + 4)).drop_nulls()
     return [list(row) for row in prices.filter(_is_telling(prices.columns)).head(_SHOWN).rows()]
 
 
 def _first_price(texts: list[str]) -> tuple[int, int]:
-    """The place of the first price, behind a time, or a day and a time, or a symbol too; and how many numbers follow.
+    """Return the place of the first price, and how many numbers there are from it on.
 
-    Behind them may stand words, such as a currency, and empty cells.
+    Before it there is a time, or a day and a time, and possibly a symbol. After the numbers there may be words, such as
+    a currency, and empty cells.
     """
     for place in range(1, min(4, len(texts))):
         numbers = list(takewhile(lambda each: numbers_of([each]), texts[place:]))

@@ -1,4 +1,4 @@
-"""Tables in JSON: arrays of objects or of arrays, objects of columns, and the wrappings of vendors. Reads no file."""
+"""Tables in JSON: arrays of objects or arrays, objects of columns, and the wrappings of vendors. Reads no file."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +15,15 @@ _FACTS = {
     "symbol": ("symbol", "ticker", "2 symbol", "instrument", "code", "pair"),
     "timeframe": ("interval", "timeframe", "granularity", "resolution", "data granularity", "4 interval"),
 }
-# Names of arrays that are no symbols, whatever the case.
+# Names of arrays that are not symbols, in upper or lower case.
 _WRAPPINGS = ("bars", "candles", "data", "history", "klines", "ohlc", "ohlcv", "prices", "quotes", "results", "values")
 
 
 def read_json(text: str) -> Table:
-    """The table of a JSON document, or of lines that are one each.
+    """Return the table of a JSON document, or of lines that are one document each.
 
     Raises:
-        BarFileError: when it cannot be parsed or holds no rows of bars; without the path of the file.
+        BarFileError: when the text cannot be parsed or has no rows of bars. The message does not name the file.
     """
     form = "JSON"
     try:
@@ -42,7 +42,7 @@ def read_json(text: str) -> Table:
 
 
 def _parsed(text: str) -> Any:
-    # Numbers stay as they are written: they are read like those of other files.
+    # Numbers stay text, so that they are read like the numbers of other files.
     return json.loads(text, parse_float=str, parse_int=str)
 
 
@@ -51,7 +51,7 @@ Part = tuple[Sequence[Any], dict[str, str]]
 
 
 def _parts(node: Any, facts: dict[str, str]) -> Iterator[Part]:
-    """Every array of records below `node`, with what the objects around it say of symbol and timeframe."""
+    """Yield every array of records below `node`, with the symbol and timeframe found in the objects around it."""
     if isinstance(node, list):
         if node and all(_is_record(each) for each in node):
             yield node, facts
@@ -73,9 +73,10 @@ def _parts(node: Any, facts: dict[str, str]) -> Iterator[Part]:
 
 
 def _said_by_name(name: str, *, is_array: bool, are_many: bool) -> dict[str, str]:
-    """What the name of an array or object of bars says: a timeframe, or a symbol in capitals or beside other bars.
+    """Return the timeframe or the symbol that the name of an array or object of bars tells.
 
-    An array alone is more often called by what it holds, such as `candles`.
+    A name is a symbol when there are several arrays or objects of bars (`are_many`), or when that of an array is in
+    capitals. Other arrays are usually named after their contents, such as `candles`.
     """
     if is_known(plain(name)) or name.lower() in _WRAPPINGS:
         return {}
@@ -103,7 +104,10 @@ def _facts(node: Mapping[str, Any], facts: dict[str, str]) -> dict[str, str]:
 
 
 def _columns(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Rows of an object of equally long arrays, or of objects by one index, as pandas and chart APIs write them."""
+    """Return the rows of an object of columns, as chart APIs and pandas write them; None for any other object.
+
+    The columns are arrays of equal length, or objects with the same index.
+    """
     flat: dict[str, Any] = {}
     for name, each in node.items():
         if name == "indicators" and isinstance(each, dict):
@@ -132,9 +136,9 @@ def _is_flat(values: Sequence[Any]) -> bool:
 
 
 def _keyed(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Rows of an object of objects, whose names are the times."""
+    """Return the rows of an object of objects whose names are the times; None for any other object."""
     are_records = node and all(isinstance(each, dict) and _is_record(each) for each in node.values())
-    # Objects of columns have names of their own, such as `1d`.
+    # An object of columns may also have a name with digits, such as `1d`.
     are_rows = are_records and not any(isinstance(cell, list) for each in node.values() for cell in each.values())
     if are_rows and all(any(letter.isdigit() for letter in name) for name in node):
         return [{"ts": name, **each} for name, each in node.items()]
@@ -142,7 +146,7 @@ def _keyed(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with the objects in it opened; of bids, asks and mid prices the first that is there."""
+    """Return a record with nested objects flattened. Of bid, ask and mid prices, the first present ones are taken."""
     found: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict):

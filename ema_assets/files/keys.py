@@ -1,4 +1,4 @@
-"""Which symbol and timeframe the bars of a file have: from columns, options, names and the distance of the bars."""
+"""The symbol and timeframe of a file's bars, from columns, options, names and the distance between the bars."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.model.timeframes import Timeframe, by_key
 
 _DAY = 86_400
-# So many distances say that bars are weeks apart; a few may be days that were picked.
+# It takes this many distances to say that bars are weeks apart. Fewer may be those of selected days.
 _CERTAIN = 5
-# One of so many rows may still contradict another one when a column tells instruments apart.
+# When a column tells instruments apart, at most one of this many contradicting rows may still contradict another.
 _ONE_OF = 20
 _SAMPLED_VALUES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Where the symbols and the timeframes of a file are from, as one says it, such as `its column` or `--symbol`."""
+    """The origins of a file's symbols and timeframes in words, such as `its column` or `--symbol`."""
 
     symbol_from: str
     timeframe_from: str
@@ -35,15 +35,15 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class KeySources:
-    """What there is to tell a file's symbol and timeframe from.
+    """The possible sources of a file's symbol and timeframe.
 
     Attributes:
-        path: the file, for its name.
-        symbols, timeframes: text of the columns, one per bar; None where there is no such column.
-        beside: what stands beside the table: `symbol`, `timeframe`.
-        layout: of the file.
-        options: what a person said.
-        known: symbols that there are.
+        path: The file, for its name.
+        symbols, timeframes: Text of the columns, one per bar; None where there is no such column.
+        beside: Facts from outside the table: `symbol`, `timeframe`.
+        layout: The layout of the file.
+        options: The user's options.
+        known: The existing symbols.
     """
 
     path: Path
@@ -56,10 +56,11 @@ class KeySources:
 
 
 def with_keys(bars: pl.DataFrame, sources: KeySources) -> tuple[pl.DataFrame, Keys]:
-    """`bars` (`wall`, `line`, …) with the columns symbol and timeframe, and where these are from.
+    """Return `bars` (`wall`, `line`, …) with the columns symbol and timeframe, and the origins of both.
 
     Raises:
-        BarFileError: when there is no symbol or timeframe, or none that can be one; without the path of the file.
+        AmbiguousBarFile: when there is no symbol or timeframe, or the bars fit another timeframe.
+        BarFileError: when a symbol or timeframe is invalid, or does not fit. The message does not name the file.
     """
     named = from_name(sources.path, sources.known)
     symbols, symbol_from = _symbols(bars, sources, named)
@@ -72,9 +73,9 @@ def with_keys(bars: pl.DataFrame, sources: KeySources) -> tuple[pl.DataFrame, Ke
 
 
 def are_symbols(column: pl.Series) -> bool:
-    """True when `column` holds several texts that can be symbols, and no names such as `Apple`.
+    """Return whether `column` has several texts, all of which can be symbols, unlike names such as `Apple`.
 
-    A column with one value throughout tells no instruments apart: it may as well name a company or a kind.
+    A column with only one value is not accepted: it does not tell instruments apart and may name a company or a kind.
     """
     texts = [text for text in column.cast(pl.String).str.strip_chars().unique() if text]
     return len(texts) > 1 and all(map(_is_symbol, texts))
@@ -86,15 +87,15 @@ def _is_symbol(text: str) -> bool:
     except InvalidKeyError:
         return False
     small = sum(letter.islower() for letter in text)
-    # Refinitiv writes BRKb.N and CLc1.
+    # Small letters are allowed because Refinitiv writes BRKb.N and CLc1.
     return small == 0 or small < sum(letter.isupper() for letter in text)
 
 
 def check_one_instrument(table: Table, found: Mapping[str, int], layout: Layout) -> None:
-    """Check that no column of words beside those of `found`, places by role, tells several instruments apart.
+    """Check that no column of words, apart from the columns in `found` (places by role), tells instruments apart.
 
     Raises:
-        AmbiguousBarFile: when one does: at the same times prices differ, and are one series for each of its values.
+        AmbiguousBarFile: when one does: prices differ at the same times, but form one series per value of the column.
     """
     if "symbol" in found and layout is not BY_NAME and not layout.is_guessed:
         return
@@ -106,7 +107,7 @@ def check_one_instrument(table: Table, found: Mapping[str, int], layout: Layout)
         return
     key = [str(place) for role, place in found.items() if role in ("ts", "date", "time", "symbol", "timeframe")]
     prices = [str(found[role]) for role in PRICES if role in found]
-    # A row that lacks its time or its prices is none of the bars.
+    # Rows without a time or prices are not bars.
     rows = table.cells.drop_nulls([*key, *prices])
     for name, values in layout.only.items():
         rows = rows.filter(pl.col(str(table.names.index(name))).is_in(values))
@@ -126,7 +127,7 @@ def _holds_words(column: pl.Series) -> bool:
 
 
 def _contradicting(rows: pl.DataFrame, key: Sequence[str], prices: Sequence[str]) -> pl.DataFrame:
-    """The rows of which others have the same `key` and other `prices`."""
+    """Return the rows for which another row has the same `key` and other `prices`."""
     repeated = rows.filter(pl.struct(key).is_duplicated())
     return repeated.filter(pl.struct(prices).n_unique().over(key) > 1) if repeated.height else repeated
 
@@ -155,7 +156,7 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
 
     def spelled(text: str) -> str:
         symbol = parse_symbol((sources.layout.symbol or str)(text))
-        # In small letters it is the symbol that there is already, as in the name of a file.
+        # A word in small letters may be an existing symbol in capitals, as in the name of a file.
         is_known = symbol in sources.known or not symbol.islower() or symbol.upper() not in sources.known
         return symbol if is_known else symbol.upper()
 
@@ -228,7 +229,7 @@ def _timeframe(text: str) -> str:
 def _from_spacing(bars: pl.DataFrame, found: Spacing | None) -> Timeframe:
     clocks = bars["wall"].drop_nulls().dt.time().unique()
     is_daily = bool((bars["wall"].dt.truncate("1d") == bars["wall"]).all())
-    # Days may be labelled with the hour of the open or the close.
+    # Daily bars may be labelled with the hour of the open or the close.
     is_daily = is_daily or (len(clocks) == 1 and found is not None and found.seconds % _DAY == 0)
     if found is not None and found.is_clear and found.timeframe is not None:
         return found.timeframe
@@ -243,7 +244,7 @@ def _from_spacing(bars: pl.DataFrame, found: Spacing | None) -> Timeframe:
 
 
 def _check_spacing(timeframe: Timeframe, found: Spacing | None, origin: str) -> None:
-    """Refuse bars that cannot be of `timeframe`, for they are closer together, or always further apart."""
+    """Refuse bars that cannot be of `timeframe` because they are closer together, or always further apart."""
     if found is None or not found.is_clear:
         return
     length = int(timeframe.duration.total_seconds())

@@ -1,4 +1,4 @@
-"""From a path to the table in it: what the file is by its first bytes, packed or not. The only I/O of this room."""
+"""Loads the table in the file at a path. The first bytes tell the kind of file. The only I/O of this room."""
 
 import bz2
 import gzip
@@ -28,9 +28,9 @@ _UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
 # The first bytes of Excel's older kind of file; the newer one is a zip archive.
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _MOST_PACKINGS = 3
-# So many sheets are named.
+# How many sheets a message names.
 _NAMED = 5
-# What is packed in ways that are not unpacked here, by the place and the bytes that show it.
+# Kinds of files that are not unpacked here, with the position and the bytes that identify them.
 _NOT_UNPACKED = {
     "a zstd file": (0, b"\x28\xb5\x2f\xfd"),
     "an LZ4 file": (0, b"\x04\x22\x4d\x18"),
@@ -42,9 +42,9 @@ _NOT_UNPACKED = {
 
 
 def load(path: Path) -> Table:
-    """The table in the file at `path`: delimited text, JSON, Excel, Parquet or Feather, packed as one file or not.
+    """Return the table in the file at `path`: delimited text, JSON, Excel, Parquet or Feather, compressed or not.
 
-    A path may go on behind that of an archive, with the name of a file in there.
+    The path may be the path of an archive followed by the name of a file in it.
 
     Raises:
         BarFileError: when there is no such file or no table in it; the message begins with the path.
@@ -104,7 +104,7 @@ def _plain(data: bytes) -> Table:
 
 
 def _json_text(data: bytes) -> str | None:
-    """The text of what begins like JSON; None when the bracket was one of a name, as in `[time],[open]`."""
+    """Return the text of a file that begins like JSON; None when it is not, as for the head `[time],[open]`."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -112,7 +112,7 @@ def _json_text(data: bytes) -> str | None:
     try:
         json.loads(text.lstrip().splitlines()[0])
     except json.JSONDecodeError as error:
-        # A document over several lines ends too early in its first one; everything else is no JSON from the start.
+        # The first line of a document of several lines is an error only at its end. Any other error means: not JSON.
         return text if error.pos >= len(text.lstrip().splitlines()[0].rstrip()) - 1 else None
     return text
 
@@ -130,7 +130,7 @@ def _typed(frame: pl.DataFrame, form: str) -> Table:
 
 
 def _as_text(column: pl.Series) -> pl.Series:
-    """Categories and bytes of text as text; every other column as it is."""
+    """Return categories and bytes of text as text, and every other column unchanged."""
     if column.dtype in (pl.Categorical, pl.Enum):
         return column.cast(pl.String)
     if column.dtype != pl.Binary:
@@ -138,7 +138,7 @@ def _as_text(column: pl.Series) -> pl.Series:
     try:
         return column.cast(pl.String)
     except pl.exceptions.ComputeError:
-        # No text. If it is needed, it is refused where that is known.
+        # The bytes are not text. If the column is needed, it is refused later.
         return column
 
 
@@ -147,10 +147,10 @@ def _numbered(before: int) -> pl.Expr:
 
 
 def _excel(data: bytes) -> Table:
-    """The first sheet with a table. Every cell is taken as text, so that it is read like that of any other file.
+    """Return the first sheet with a table. Every cell is read as text, like the cells of other files.
 
-    Sheets with other columns are beside it, such as notes and dividends. One with the same columns has more bars, and
-    they would be lost without a word.
+    Sheets with other columns, such as notes and dividends, are ignored. A second sheet with the same columns is
+    refused, because its bars would be lost without notice.
     """
     import fastexcel
 

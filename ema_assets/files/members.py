@@ -1,6 +1,6 @@
-"""The files in an archive, zip or tar, each of which is read as a file of its own. What is in them is not known here.
+"""The files in a zip or tar archive, each of which is read as a separate file. Their contents are not read here.
 
-A file in an archive has a path: that of the archive, and behind it the name in there, as in `downloads.zip/KO.csv`.
+The path of a file in an archive is the archive's path followed by the file's name in it: `downloads.zip/KO.csv`.
 """
 
 import lzma
@@ -15,23 +15,24 @@ from pathlib import Path, PurePosixPath
 
 from ema_assets.model.errors import BarFileError
 
-# The first bytes of what may be a tar archive, as it is or packed: an archive is looked for in no other file.
+# The first bytes of files that may be tar archives, plain or compressed. Other files are not searched for an archive.
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _TAR_MARK, _TAR_PLACE = b"ustar", 257
 _ZIP = b"PK\x03\x04"
-# Excel's newer files are zip archives with these folders.
+# Files of Excel and OpenDocument are zip archives with these entries.
 _EXCEL = ("xl/", "content.xml")
 _TABLES = re.compile(r"\.(csv|tsv|json|ndjson|jsonl|parquet|pq|feather|arrow|xlsx|xls|gz|bz2|xz|zip)$", re.IGNORECASE)
-# Of an archive that is broken in one of these ways it is said why when it is read as a file.
+# Errors of broken archives. They are reported later, when the archive is read as a file.
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 
 Contents = dict[str, Callable[[], bytes]]
 
 
 def members_of(path: Path) -> list[Path]:
-    """The paths of the files of bars in the archive at `path`, in its order.
+    """Return the paths of the bar files in the archive at `path`, in its order.
 
-    There are none when it is no archive, or a zip of a single file of bars, which is that file, packed.
+    The list is empty when `path` is not an archive. It is also empty for a zip of a single bar file, which is treated
+    as that file in compressed form.
     """
     try:
         contents = _contents(path, path.stat().st_mtime_ns)
@@ -42,7 +43,7 @@ def members_of(path: Path) -> list[Path]:
 
 
 def read_member(path: Path) -> bytes | None:
-    """What the file at `path` in an archive holds; None when no part of `path` is an archive.
+    """Return the contents of the file at `path` in an archive; None when no part of `path` is an archive.
 
     Raises:
         BarFileError: when the archive has no such file.
@@ -60,21 +61,21 @@ def read_member(path: Path) -> bytes | None:
 
 
 def is_workbook(archive: zipfile.ZipFile) -> bool:
-    """Whether a zip archive is a file of Excel or of OpenDocument."""
+    """Return whether a zip archive is an Excel or OpenDocument file."""
     return any(name.startswith(_EXCEL) for name in archive.namelist())
 
 
 def bar_files(names: Iterable[str]) -> list[str]:
-    """Those of the files of an archive that may hold bars: vendors put notes beside them, macOS hidden files."""
+    """Return the names that may be bar files, without the notes that vendors add and the hidden files of macOS."""
     seen = [name for name in names if not name.startswith("__MACOSX") and "/." not in f"/{name}"]
-    # Text alone may be anything, so it counts where nothing is named as a table is.
+    # Other names, such as *.txt, may be anything. They count only when no file has the ending of a table.
     return [name for name in seen if _TABLES.search(name)] or seen
 
 
-# Archives have thousands of files, and to list them anew for each would take longer than to read it.
+# An archive may have thousands of files, and listing them again for each file would take longer than reading it.
 @lru_cache(maxsize=1)
 def _contents(path: Path, _changed_ns: int) -> Contents:
-    """What reads each file of the archive at `path`, by its name; nothing when it is no archive."""
+    """Return a function per file of the archive at `path` that reads it, by name; empty when it is not an archive."""
     with path.open("rb") as file:
         begin = file.read(_TAR_PLACE + len(_TAR_MARK))
     if begin.startswith(_ZIP):
@@ -84,7 +85,7 @@ def _contents(path: Path, _changed_ns: int) -> Contents:
         infos = [each for each in packed.infolist() if not each.is_dir()]
         return {_plain(each.filename): lambda each=each: packed.read(each) for each in infos}  # type: ignore[misc]
     if _may_be_tar(begin) and tarfile.is_tarfile(path):
-        # In memory, so that no file stays open.
+        # The archive is kept in memory, so that no file stays open.
         bundle = tarfile.open(fileobj=BytesIO(path.read_bytes()))  # noqa: SIM115 - read later
         return {_plain(each.name): lambda each=each: _of(bundle, each) for each in bundle if each.isfile()}  # type: ignore[misc]
     return {}
@@ -106,5 +107,5 @@ def _of(bundle: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _plain(name: str) -> str:
-    """`./KO.csv` and `/KO.csv` as they stand in a path behind that of their archive."""
+    """Return the name of a member as it follows the archive's path: `KO.csv` for `./KO.csv` and `/KO.csv`."""
     return str(PurePosixPath(name.replace("\\", "/").lstrip("/")))

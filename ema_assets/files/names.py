@@ -1,4 +1,4 @@
-"""What the name of a file says: symbol and timeframe, among dates and the words of vendors. Opens nothing."""
+"""Symbol and timeframe from the name of a file, which may also have dates and words of vendors. Opens no file."""
 
 import re
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from ema_assets.files.words import seconds, timeframe_of
 _ENDINGS = re.compile(
     r"(\.(csv|tsv|txt|json|ndjson|jsonl|xlsx|xls|parquet|pq|feather|arrow|gz|zip|bz2|xz|dat|prn|asc))+$", re.IGNORECASE
 )
-# A number that browsers put behind a second download, a date, a span of dates, a number of a record.
+# The number that browsers append to a second download, a date, a range of dates, a record number, a year.
 _NOISE = re.compile(r"\(\d+\)|\d{4}([-.]?\d{2}){1,2}([-.]?\d{2}){0,3}|\d{5,}|(19|20)\d{2}")
 _PLAIN_WORDS = frozenset(
     {
@@ -24,10 +24,10 @@ _PLAIN_WORDS = frozenset(
         *("first", "second", "last", "latest", "csv", "json", "txt", "tsv", "zip", "gz", "xlsx", "time", "values"),
     }
 )
-# A symbol may be any other word in capital letters, if it is all that a name has: OLD, ALL, DAY.
+# When a name is a single word in capital letters, every other word may be a symbol: OLD, ALL, DAY.
 _NO_SYMBOLS = frozenset({"data", "ohlc", "ohlcv", "csv", "export", "bars", "prices", "quotes", "history", "table"})
 _SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^]{0,19}")
-# Dates with separators, and `5 minute`, `1-day`, `5_M` in two words.
+# Dates with separators. Below, timeframes in two words: `5 minute`, `1-day`, `5_M`.
 _DATES = re.compile(r"(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-.]\d{2}[-.](19|20)\d{2}")
 _IN_TWO = re.compile(r"(?<![A-Za-z0-9])(\d{1,2})[ _-](m|min|minute|h|hour|d|day)s?(?![A-Za-z0-9])", re.IGNORECASE)
 # `EURUSD60`, `XAUUSD1440`: a pair and minutes, as MetaTrader 4 names files.
@@ -36,17 +36,16 @@ _PAIR_AND_MINUTES = re.compile(r"([A-Z]{6}[a-z.]{0,2}|[A-Z]{3,6}USDT?)(5|15|30|6
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a name says; None where it says nothing. `timeframe_seconds` may be a length that is no timeframe."""
+    """Symbol and timeframe in a name, None when absent. `timeframe_seconds` may be a length that is no timeframe."""
 
     symbol: str | None
     timeframe_seconds: int | None
 
 
 def from_name(path: Path, known: Collection[str] = ()) -> Named:
-    """The symbol and the timeframe that the name of the file at `path` holds.
+    """Return the symbol and the timeframe in the name of the file at `path`.
 
-    A name in small letters is a symbol only beside a timeframe or when it is one of the `known` symbols, so that
-    `prices.csv` is none.
+    A word in small letters is a symbol only when the name has a timeframe, or when it is one of the `known` symbols.
     """
     stem = _ENDINGS.sub("", path.name)
     if pair := _PAIR_AND_MINUTES.fullmatch(stem):
@@ -72,7 +71,7 @@ def from_name(path: Path, known: Collection[str] = ()) -> Named:
 
 
 def _split_at_hyphens(word: str, known: Collection[str]) -> list[str]:
-    """`BTCUSDT-1h-2025-01` in its parts, but `BTC-USD` and `BRK-B` whole: only what is no symbol is cut off."""
+    """Split `BTCUSDT-1h-2025-01` into its parts, but keep `BTC-USD` and `BRK-B`: only other parts are cut off."""
     if word in known:
         return [word]
     parts = word.split("-")
@@ -86,7 +85,7 @@ def _is_cut(part: str) -> bool:
 
 
 def _is_timeframe(word: str) -> bool:
-    # Letters alone (`D`) may be a symbol, digits alone a number.
+    # Letters alone (`D`) may be a symbol, and digits alone any number.
     return (
         seconds(word) is not None
         and (any(letter.isdigit() for letter in word) or word.lower() in ("daily", "hourly"))
@@ -95,7 +94,7 @@ def _is_timeframe(word: str) -> bool:
 
 
 def _is_bare_timeframe(word: str) -> bool:
-    """A letter or a number behind a symbol, as in `Bitstamp_BTCUSD_d` and `XBTUSD_60`."""
+    """Return whether a word after a symbol is a timeframe without a unit, as in `Bitstamp_BTCUSD_d` and `XBTUSD_60`."""
     return word.lower() in ("d", "h") or (word.isdigit() and timeframe_of(seconds(word)) is not None)
 
 
@@ -107,7 +106,7 @@ def _symbol(words: list[str], known: Collection[str], *, has_length: bool) -> st
             return word.upper()
     fitting = [word for word in words if _SYMBOL.fullmatch(word) and any(letter.isalpha() for letter in word)]
     if len(words) == 2 and len(fitting) == 2 and all(re.fullmatch(r"[A-Z]{2,5}", word) for word in words):
-        # `EUR_USD`, as some write a pair.
+        # A pair, written as `EUR_USD`.
         return "_".join(words)
     if len(fitting) != 1 or len(words) != 1:
         return None

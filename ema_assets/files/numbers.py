@@ -1,4 +1,4 @@
-"""Prices and volumes from text: decimal signs, thousands, currencies, units. Knows nothing of layouts or bars."""
+"""Prices and volumes from text: decimal signs, thousands, currencies, units. Does not know layouts or bars."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,33 +8,35 @@ import polars as pl
 from ema_assets.files.cells import MISSING_MARKS
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
-# Thin and narrow spaces set thousands apart, currencies stand before or behind.
+# Characters to remove: spaces, also thin and narrow ones between thousands, and currencies before or after a number.
 _BARE = r"[\s\u00a0\u2009\u202f$€£¥₹%]|(?i:usd|eur|gbp|inr|rs\.?)"
-# As the exponent that they are: a product would not be the nearest number to 0.514449M.
+# Units as exponents, because a product would not be the nearest double to 0.514449M.
 _UNITS = {"k": "e3", "m": "e6", "b": "e9", "t": "e12"}
-# Groups of thousands by their sign. Those of India have two digits (12,34,567).
+# Groups of thousands, by separator. Indian groups have two digits (12,34,567).
 _GROUPED = {",": r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}", ".": r"[1-9]\d{0,2}(?:\.\d{3})+", "'": r"[1-9]\d{0,2}(?:'\d{3})+"}
 _THOUSANDS = {".": ",", ",": "."}
-# How much further apart the prices of one file may be when a sign is read wrongly: 985 beside 1,002.
+# A reading of a file's prices is wrong when it makes their range this many times wider than another one, as a decimal
+# comma does for 985 and 1,002.
 _FAR_APART = 50.0
-# Fractions of futures: eighths of grains (450'5), 32nds of bonds (111'04), halves and quarters of these (111'04+).
+# Fractions in prices of futures: eighths for grains (450'5), 32nds for bonds (111'04), halves and quarters of these
+# (111'04+).
 _FRACTION = r"^[-+]?\d+'[\d+/.]+$"
 _ONE_GROUP = r"^[-+]?[1-9]\d{0,2}'\d{3}$"
-# The last three digits as 32nds, of which the last digit is a quarter: 0, 2 (.25), 5 or 7 (.75).
+# The last three digits as 32nds, the last of which stands for quarters: 0, 2 (.25), 5 (.5) or 7 (.75).
 _IN_32NDS = r"'(?:[0-2]\d|3[01])[0257]$"
 _QUARTERS = {"0": 0.0, "2": 0.25, "5": 0.5, "7": 0.75}
-# Dates of countries whose thousands have points. A clock with a fraction of a second shows a decimal point.
+# Dates of countries that separate thousands by points. A time with a fraction of a second would show a decimal point.
 _DOTTED_DAY = r"^\d{1,2}\.\d{1,2}\.(?:\d{4}|\d{2})(?:,?\s+\d{1,2}:\d{2}(?::\d{2})?)?$"
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What texts show of their decimal sign: of each kind the first text, or None.
+    """Evidence of the decimal sign in texts: the first text of each kind, or None.
 
     Attributes:
-        point: one that is a number with a decimal point only, such as `100.01` or `1,234,567`.
-        comma: one that is a number with a decimal comma only.
-        either: one that is a number both ways, such as `1,234` or `1.234`.
+        point: A text that is a number only with a decimal point, such as `100.01` or `1,234,567`.
+        comma: A text that is a number only with a decimal comma.
+        either: A text that is a number with either, such as `1,234` or `1.234`.
     """
 
     point: str | None = None
@@ -43,14 +45,14 @@ class _Shown:
 
     @property
     def sign(self) -> str | None:
-        """The decimal sign that the texts show, if it is one."""
+        """The decimal sign that the texts show; None when they show none or both."""
         if (self.point is None) == (self.comma is None):
             return None
         return "." if self.point is not None else ","
 
 
 def is_missing(column: str) -> pl.Expr:
-    """Where a column of text says that there is no number."""
+    """Return where a text column says that there is no number."""
     return pl.col(column).str.strip_chars().str.to_lowercase().is_in(MISSING_MARKS).fill_null(True)
 
 
@@ -62,17 +64,20 @@ def read_numbers(
     *,
     are_by_commas: bool = False,
 ) -> tuple[dict[str, pl.Series], str]:
-    """The numbers of columns of `frame`, by role: those of `prices` (column by role) and `volume`, as Float64.
+    """Read the numbers in the columns `prices` (by role) and `volume` of `frame`.
 
-    Text that is no number is null; K, M, B and T are units of volumes only. All prices have one decimal sign: the one
-    given as `decimal`, or the one that the text shows. The volume has the same, unless its text shows the other one.
-    Returned too is the sign of the prices. Other columns of `frame` are looked at for dates with points, unless its
-    cells were set apart by commas: where thousands have points, the comma is the decimal sign and no delimiter.
+    Text that is not a number becomes null. K, M, B and T are units of volumes only. All prices have the same decimal
+    sign: `decimal` if given, otherwise the one that the text shows. The volume has the same sign, unless its text shows
+    the other one. With `are_by_commas`, the cells were separated by commas. Otherwise dates with points are searched in
+    all columns of `frame`: countries that write such dates use the comma as the decimal sign, not as a delimiter.
+
+    Returns:
+        The numbers by role, Float64, and the decimal sign of the prices, or of the volume when there are no prices.
 
     Raises:
-        AmbiguousBarFile: when a comma or point may be the decimal sign or set thousands apart, or is both.
-        BarFileError: when a column holds neither numbers nor text, prices are fractions or may be, or `decimal` cannot
-            be the sign of the prices.
+        AmbiguousBarFile: when a comma or point may be the decimal sign or a thousands separator, or both signs occur.
+        BarFileError: when a column has neither numbers nor text, prices are or may be fractions, or `decimal` cannot be
+            the sign of the prices.
     """
     columns = {**prices, **({"volume": volume} if volume is not None else {})}
     _check_types(frame, columns)
@@ -80,7 +85,7 @@ def read_numbers(
     texts = [name for name in plain if frame.schema[name] == pl.String and not _is_all_read(frame, name, plain[name])]
     has_dots = not are_by_commas and _has_dotted_days(frame)
     if not texts and decimal != "," and (decimal == "." or not has_dots):
-        # Most files: all text is numbers with a decimal point, or without any.
+        # In most files, all text is numbers with a decimal point, or without a decimal sign.
         signs = (".", ".")
     else:
         signs = _signs(frame, prices, volume, decimal, has_dots=has_dots)
@@ -91,21 +96,21 @@ def read_numbers(
             found[role] = plain[name]
         else:
             found[role] = frame.select(_number(_bare(name), sign, has_unit=role == "volume")).to_series()
-    # What no vendor means by NaN in a column of volumes is a number.
+    # No vendor means a number by NaN in a column of volumes.
     if "volume" in found:
         found["volume"] = found["volume"].fill_nan(None)
     return found, signs[0] if prices else signs[1]
 
 
 def _as_float(column: pl.Series) -> pl.Series:
-    """`column` as Float64. A number of single precision is the decimal it was written as: 101.3, not 101.30000305."""
+    """Return `column` as Float64. A single-precision number keeps its decimal digits: 101.3, not 101.30000305."""
     if column.dtype == pl.Float32:
         column = column.cast(pl.String)
     return column.cast(pl.Float64, strict=False)
 
 
 def _check_types(frame: pl.DataFrame, columns: Mapping[str, str]) -> None:
-    # A file with one price per row has it in four roles, of which close is the last.
+    # In a file with one price per row, its column has four roles. The last one, close, is named.
     for name, role in {name: role for role, name in columns.items()}.items():
         dtype = frame.schema[name]
         if not (dtype.is_numeric() or dtype in (pl.String, pl.Null)):
@@ -113,7 +118,7 @@ def _check_types(frame: pl.DataFrame, columns: Mapping[str, str]) -> None:
 
 
 def _is_all_read(frame: pl.DataFrame, name: str, plain: pl.Series) -> bool:
-    """True when every text of a column that is not said to be missing is a number as computers write it."""
+    """Return whether `plain`, the column as floats, has a number for every text that is not a mark of a missing one."""
     return not plain.null_count() or bool(frame.select((is_missing(name) | pl.lit(plain).is_not_null()).all()).item())
 
 
@@ -123,13 +128,13 @@ def _has_dotted_days(frame: pl.DataFrame) -> bool:
 
 
 def _bare(name: str) -> pl.Expr:
-    """The text of a number without currency and spaces. An apostrophe before it makes text of a cell of Excel."""
+    """Return the text of a number without currency, spaces and the apostrophe that marks text in an Excel cell."""
     text = pl.col(name).str.replace_all(_BARE, "").str.replace_all("\u2019", "'", literal=True)
     return text.str.strip_chars("'").str.to_lowercase()
 
 
 def _grammar(sign: str) -> str:
-    """What a number with this decimal sign looks like, thousands set apart or not."""
+    """Return the pattern of numbers with this decimal sign, with or without separated thousands."""
     mark = rf"\{sign}"
     whole = "|".join([r"\d+", _GROUPED[_THOUSANDS[sign]], _GROUPED["'"]])
     return rf"^[-+]?(?:(?:{whole})(?:{mark}\d*)?|{mark}\d+)(?:e[-+]?\d+)?$"
@@ -142,7 +147,7 @@ def _number(bare: pl.Expr, sign: str, *, has_unit: bool = False) -> pl.Expr:
     if not has_unit:
         return pl.when(is_number).then(plain.cast(pl.Float64, strict=False))
     unit = bare.str.extract(r"\d[.,]?([kmbt])$", 1)
-    # Two letters are no unit.
+    # Two letters are not a unit.
     is_one = (bare.str.len_chars() - digits.str.len_chars()) <= 1
     exponent = unit.replace_strict(_UNITS, default="", return_dtype=pl.String).fill_null("")
     return pl.when(is_number & is_one).then(pl.concat_str(plain, exponent).cast(pl.Float64, strict=False))
@@ -151,7 +156,7 @@ def _number(bare: pl.Expr, sign: str, *, has_unit: bool = False) -> pl.Expr:
 def _signs(
     frame: pl.DataFrame, prices: Mapping[str, str], volume: str | None, decimal: str | None, *, has_dots: bool
 ) -> tuple[str, str]:
-    """The decimal signs of the prices and of the volume."""
+    """Return the decimal signs of the prices and of the volume."""
     names = [name for name in dict.fromkeys(prices.values()) if frame.schema[name] == pl.String]
     none = pl.Series("x", [], dtype=pl.String)
     price_texts = pl.concat([frame.select(_bare(name).alias("x")).to_series().drop_nulls() for name in names] or [none])
@@ -171,14 +176,14 @@ def _signs(
     unclear = [text for text in (of_prices.either, of_volume.either) if text is not None]
     if sign is None and unclear:
         commas = [text for text in unclear if "," in text]
-        # Alone, a point is the decimal sign, as most programs write it.
+        # Without other evidence, a point is the decimal sign, as in the output of most programs.
         if commas or has_dots:
             sign = _by_their_size(price_texts, (commas or unclear)[0])
     return sign or ".", of_volume.sign or sign or "."
 
 
 def _check_one_sign(shown: _Shown, what: str) -> None:
-    """Ask when texts show both decimal signs."""
+    """Raise AmbiguousBarFile when texts show both decimal signs."""
     if shown.point is not None and shown.comma is not None:
         raise AmbiguousBarFile(
             f"its {what} have both decimal signs: {shown.point} and {shown.comma}",
@@ -201,7 +206,7 @@ def _shown(texts: pl.Series) -> _Shown:
 
 
 def _by_their_size(prices: pl.Series, shown: str) -> str:
-    """The sign by which the prices of a file are of one size; asked for when that does not tell."""
+    """Return the sign with which the prices of a file are close together; raise AmbiguousBarFile when both are."""
     texts = pl.DataFrame({"x": prices})
     narrow = _narrower({sign: texts.select(_number(pl.col("x"), sign)).to_series() for sign in (".", ",")})
     if narrow is not None:
@@ -219,7 +224,7 @@ def _by_their_size(prices: pl.Series, shown: str) -> str:
 
 
 def _narrower(readings: Mapping[str, pl.Series]) -> str | None:
-    """Of two readings the one whose values are much closer together, as prices of one file are; or None."""
+    """Return the reading whose values are much closer together, as prices of one file are; None when neither is."""
     spread = {}
     for name, values in readings.items():
         positive = values.filter(values > 0)
@@ -229,10 +234,10 @@ def _narrower(readings: Mapping[str, pl.Series]) -> str | None:
 
 
 def _check_apostrophes(prices: pl.Series, volumes: pl.Series) -> None:
-    """Refuse prices whose apostrophe sets no thousands apart, or may not: no option says that fractions are meant.
+    """Refuse prices whose apostrophe does not, or may not, separate thousands. No option says that they are fractions.
 
     Raises:
-        BarFileError: with the first such price, and what to write instead.
+        BarFileError: when there is such a price. The message names the first one and says what to write instead.
     """
     marked = prices.filter(prices.str.contains("'", literal=True))
     if marked.is_empty():

@@ -1,4 +1,4 @@
-"""What a person may say about a file when the file does not say it itself. Reads nothing."""
+"""The options that tell how to read a file where the file does not tell itself. Reads nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,24 +10,24 @@ LABELS = ("open", "close")
 DATE_ORDERS = ("dmy", "mdy", "ymd")
 DECIMAL_SIGNS = (".", ",")
 ROLES = ("ts", "date", "time", "open", "high", "low", "close", "volume", "symbol", "timeframe")
-# What a column is called in `--columns` that is not to be read.
+# The word in `--columns` for a column that is not read.
 IGNORED = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """The options of `ingest` that say how a file is to be read; None where the file is to say it.
+    """The options of `ingest` that say how to read a file. None means that the file decides.
 
     Attributes:
-        symbol: of a file of one symbol.
-        timeframe: key of a timeframe, of a file of one timeframe.
+        symbol: The symbol of a file with one symbol.
+        timeframe: Key of the timeframe of a file with one timeframe.
         tz: IANA zone of times that name none, such as `America/New_York`.
         label: `open` or `close`: which end of a bar its time stands for.
         dates: `dmy`, `mdy` or `ymd`: the order of numbers in a date.
         decimal: `.` or `,`: the decimal sign.
-        calendar: trading calendar of symbols that are not on the watchlist yet.
-        partial: store what can be stored, even when that is the smaller part.
-        columns: what the columns of a file are, from the left: of ROLES, or `-` for one that is not read.
+        columns: The role of each column from the left, one of ROLES, or `-` for a column that is not read.
+        calendar: Trading calendar of symbols that are not on the watchlist yet.
+        partial: Store what can be stored, even when that is the smaller part.
     """
 
     symbol: str | None = None
@@ -41,10 +41,11 @@ class ReadOptions:
     partial: bool = False
 
     def check(self) -> None:
-        """Check every value but symbol, timeframe and calendar, which have checks of their own.
+        """Check every value except symbol, timeframe and calendar, which are checked elsewhere.
 
         Raises:
-            ConfigurationError: naming the option, what was received and what is allowed.
+            ConfigurationError: when a value is invalid. The message names the option, what was received and what is
+                allowed.
         """
         if self.tz is not None:
             zone(self.tz)
@@ -56,7 +57,7 @@ class ReadOptions:
             _check_columns(self.columns)
 
     def arguments(self) -> list[str]:
-        """The options that are given, as a command line has them."""
+        """Return the options that are set as arguments of a command line."""
         words: list[str] = []
         for each in fields(self):
             value = getattr(self, each.name)
@@ -67,7 +68,7 @@ class ReadOptions:
         return words
 
     def with_answers(self, answers: Sequence[tuple[str, str]]) -> "ReadOptions":
-        """These options with some of them set: pairs of name and text."""
+        """Return a copy with some options set, given as pairs of name and text."""
         values = {
             name: tuple(text.split(",")) if name == "columns" else name == "partial" or text for name, text in answers
         }
@@ -75,7 +76,7 @@ class ReadOptions:
 
 
 def zone(name: str) -> ZoneInfo:
-    """The zone of an IANA name.
+    """Return the zone with an IANA name.
 
     Raises:
         ConfigurationError: when there is none.

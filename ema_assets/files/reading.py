@@ -1,6 +1,6 @@
-"""One file of bars as it stands: layout, columns, numbers and times. Which instants naive times are takes sessions.
+"""Reading of one bar file: layout, columns, numbers and times. Times without a zone stay as they are written.
 
-That is decided in `operations`, where calendars are known.
+Their instants depend on sessions and are decided in `operations`, where calendars are known.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -33,13 +33,13 @@ class BarsOfFile:
     """The bars of one file.
 
     Attributes:
-        path: the file.
+        path: The file.
         bars: symbol, timeframe, `wall` (the time as written, no zone), `ts` (UTC, null where the file does not say
             which instant it is), open, high, low, close, volume (Float64), `line`; in the order of the file.
-        layout: whose layout it is.
-        keys: where symbol and timeframe are from.
-        form: what the file is, such as `CSV` or `JSON in gzip`.
-        notes: what a person may want to know of how it was read.
+        layout: The layout that was recognised.
+        keys: Where symbol and timeframe come from.
+        form: The kind of file, such as `CSV` or `JSON in gzip`.
+        notes: Remarks for a person on how the file was read.
     """
 
     path: Path
@@ -50,20 +50,20 @@ class BarsOfFile:
     notes: tuple[str, ...]
 
     def as_utc(self) -> pl.DataFrame:
-        """The bars (BAR_SCHEMA), times without a zone taken as UTC, whatever the sessions say."""
+        """Return the bars (BAR_SCHEMA). Times without a zone are taken as UTC, whatever the sessions say."""
         return self.bars.with_columns(pl.coalesce("ts", pl.col("wall").dt.replace_time_zone("UTC")).alias("ts")).select(
             list(BAR_SCHEMA)
         )
 
 
 def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsOfFile:
-    """The bars of the file at `path`, unchecked; a price that is no number is null, as is such a volume.
+    """Return the bars of the file at `path`, not validated. Prices and volumes that are not numbers are null.
 
-    `known` are symbols that there are: a name of a file in small letters may be one of them.
+    `known` has the existing symbols. A file name in small letters may be one of them.
 
     Raises:
-        AmbiguousBarFile: when it can be read in several ways; the message begins with the path.
-        BarFileError: when it is no file of bars, or a symbol, timeframe or time in it is malformed.
+        AmbiguousBarFile: when the file can be read in several ways; the message begins with the path.
+        BarFileError: when it is not a bar file, or a symbol, timeframe or time in it is malformed.
     """
     table = load(path)
     try:
@@ -73,7 +73,7 @@ def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsO
     except BarFileError as error:
         raise BarFileError(f"{path}: {error}") from None
     except pl.exceptions.PolarsError as error:
-        # A column of a type that no role has, such as lists of symbols.
+        # A column has a type that fits no role, such as lists of symbols.
         raise BarFileError(f"{path}: cannot be read as bars: {str(error).splitlines()[0]}") from error
 
 
@@ -93,7 +93,7 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
     if volume is not None and table.heads and options.columns is None:
         volume = _first_traded(volume, cells, table.names, layout, sign) * layout.volume_unit
     if layout.price_decimals and all(_is_whole(cells[name]) for name in prices.values()):
-        # By a column: a division by one number is a multiplication by its inverse in Polars, which rounds twice.
+        # Polars divides by a scalar by multiplying with its inverse, which rounds twice. Dividing by a column is exact.
         unit = pl.repeat(10.0**layout.price_decimals, cells.height, eager=True)
         numbers = {role: series / unit for role, series in numbers.items()}
         notes.append(f"prices in units of 1e-{layout.price_decimals}")
@@ -120,7 +120,7 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
 
 
 def _columns(table: Table, options: ReadOptions) -> tuple[Layout, dict[str, int]]:
-    """The layout of a table, and the place of the column of each role."""
+    """Return the layout of a table, and the place of the column of each role."""
     width = table.cells.width - 1
     if options.columns is not None:
         if len(options.columns) > width:
@@ -146,7 +146,7 @@ def _places(columns: Sequence[str]) -> dict[str, int]:
 
 
 def _rows_of_bars(table: Table, layout: Layout, column: Mapping[str, str]) -> tuple[pl.DataFrame, list[str]]:
-    """The rows that are bars, and how many were left out and why."""
+    """Return the rows that are bars, and notes on how many were left out and why."""
     cells, notes = table.cells, []
     text = {name for name, dtype in cells.schema.items() if dtype == pl.String}
     if table.heads and column["close"] in text:
@@ -176,7 +176,7 @@ def _rows_of_bars(table: Table, layout: Layout, column: Mapping[str, str]) -> tu
 
 
 def _has_no_time(column: Mapping[str, str], text: Collection[str]) -> pl.Expr:
-    """Rows below the table are counted as such, and not as days without a price."""
+    """Return which rows have no time. They are counted as rows below the table and not as days without a price."""
     names = [column[role] for role in ("ts", "date") if role in column and column[role] in text]
     return (
         ~pl.any_horizontal(pl.col(name).str.contains(_BEGINS_LIKE_A_TIME).fill_null(False) for name in names)
@@ -186,13 +186,13 @@ def _has_no_time(column: Mapping[str, str], text: Collection[str]) -> pl.Expr:
 
 
 def _without_footers(cells: pl.DataFrame, column: Mapping[str, str]) -> tuple[pl.DataFrame, list[str]]:
-    """Rows without those that stand below the bars: no time, and no close that is a number.
+    """Return the rows without those below the bars, which have no time and no numeric close, and notes on these.
 
     Raises:
         BarFileError: when the time of a bar cannot be read.
     """
     close = cells[column["close"]]
-    # A close that looks like a number makes it a bar.
+    # A row is a bar when its close looks like a number.
     is_priced = close.is_not_null() if close.dtype != pl.String else close.str.contains(r"^\W*\d").fill_null(False)
     cells = cells.with_columns(is_priced.alias("is_priced"))
     last = cells.filter(pl.col("wall").is_not_null()).select(pl.col(LINE).max()).item()
@@ -212,12 +212,12 @@ def _without_footers(cells: pl.DataFrame, column: Mapping[str, str]) -> tuple[pl
 
 
 def _is_whole(column: pl.Series) -> bool:
-    """Whether every number of a column is written without a decimal point."""
+    """Return whether every number of a column is written without a decimal point."""
     return column.dtype.is_integer() or (column.dtype == pl.String and not column.str.contains(".", literal=True).any())
 
 
 def _first_traded(volume: pl.Series, cells: pl.DataFrame, names: Sequence[str], layout: Layout, sign: str) -> pl.Series:
-    """`volume`, or where it is zero throughout, the first other column of volumes that is not."""
+    """Return `volume`, or the first other column of volumes that is not zero throughout if `volume` is."""
     for place in volume_columns(names, layout):
         if bool((volume.fill_null(0) != 0).any()):
             break
@@ -227,7 +227,7 @@ def _first_traded(volume: pl.Series, cells: pl.DataFrame, names: Sequence[str], 
 
 
 def _symbol_of_value(table: Table, found: Mapping[str, int]) -> dict[str, str]:
-    """The name of the only price of a file that is no word for a price: FRED calls the column like the series."""
+    """Return the name of a file's only price as the symbol if it is no word for a price, as in FRED's files."""
     if table.heads and "open" not in found:
         name = table.heads[-1][found["close"]].strip()
         if not is_known(plain(name)):

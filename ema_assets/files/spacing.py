@@ -1,4 +1,4 @@
-"""How far apart the bars of a file are, and which timeframe that is. Knows no sessions."""
+"""The distance between the bars of a file, and the timeframe it belongs to. Knows no sessions."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """The usual distance between neighbouring bars in seconds, and how many of how many distances are this one."""
+    """The usual distance between neighbouring bars in seconds, and how often it occurs: `count` of `of` distances."""
 
     seconds: int
     count: int
@@ -21,12 +21,12 @@ class Spacing:
 
     @property
     def timeframe(self) -> Timeframe | None:
-        """The timeframe whose bars are this far apart; days may lie over weekends, if most bars are days apart."""
+        """The timeframe whose full bars have this length; None when there is none."""
         return timeframe_of(self.seconds)
 
     @property
     def is_clear(self) -> bool:
-        """True when the distance says what the bars are: two of them, and a third of all."""
+        """Whether the distance identifies the timeframe: it occurs at least twice, and in a third of all cases."""
         return self.count >= 2 and self.count * 3 >= self.of
 
     def __str__(self) -> str:
@@ -38,9 +38,9 @@ class Spacing:
 
 
 def spacing(bars: pl.DataFrame, time: str) -> Spacing | None:
-    """The most frequent distance between neighbours in `bars` (symbol, `time`), within each symbol.
+    """Return the most frequent distance between neighbours in `bars` (symbol, `time`), within each symbol.
 
-    None when no symbol has two bars. Of equally frequent distances the shortest counts.
+    It is None when no symbol has two bars. Among equally frequent distances, the shortest counts.
     """
     steps = (
         bars.select("symbol", time)
@@ -55,11 +55,11 @@ def spacing(bars: pl.DataFrame, time: str) -> Spacing | None:
         return None
     counted = steps.group_by("step").len().sort("len", "step", descending=[True, False])
     length, count = counted.row(0)
-    # Clocks that go forward or back make days of 23 and 25 hours.
+    # Days have 23 or 25 hours when clocks change.
     if abs(length - _DAY) == 3600:
         length = _DAY
     return Spacing(int(length), int(count), steps.height)
 
 
-# What the bars of a file may be: longer ones are rolled up from days.
+# Text with the timeframes that bars of a file may have. Longer ones are rolled up from days.
 ALL_TIMEFRAMES = f"{', '.join(each.key for each in USUAL if each.period is None)}, or others such as 10m and 6h"

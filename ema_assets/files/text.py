@@ -1,4 +1,4 @@
-"""Delimited text: encoding, delimiter, head, and the cells by Polars' CSV reader. Knows nothing of what they mean."""
+"""Delimited text: encoding, delimiter, head, and the cells by Polars' CSV reader. Does not interpret the cells."""
 
 import codecs
 import csv
@@ -12,19 +12,20 @@ from ema_assets.files.cells import BY_COMMAS, LINE, SAMPLED_ROWS, Table, find_he
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import BarFileError
 
-# In the order in which they win when several fit: a decimal or thousands comma is no delimiter where a semicolon is.
+# In order of preference when several fit: next to a semicolon, a comma is a decimal or thousands separator.
 _DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _SAMPLED_BYTES = 200_000
-# Lines below a table that are no bars: a source, a count, a copyright.
+# The most lines below a table that are not bars: a source, a count, a copyright.
 _MOST_FOOTERS = 20
 
 
 def read_text(data: bytes) -> Table:
-    """The table of delimited text of any usual encoding, with or without a head, between banners and footers.
+    """Return the table of delimited text in any usual encoding, with or without a head, banners and footers.
 
     Raises:
-        BarFileError: when it holds no table, or a row has more cells than the others; without the path of the file.
+        BarFileError: when there is no table, or a row has more cells than the others. The message does not name the
+            file.
     """
     text, encoding = _utf8(data)
     text = _with_newlines(text)
@@ -51,14 +52,14 @@ def read_text(data: bytes) -> Table:
 
 
 def _utf8(data: bytes) -> tuple[bytes, str]:
-    """The text as UTF-8 without a mark, and the name of its encoding where it was another one."""
+    """Return the text as UTF-8 without a byte order mark, and the name of its encoding where it was not UTF-8."""
     for mark, encoding in _BOMS.items():
         if data.startswith(mark):
             rest = data[len(mark) :]
             return (rest, "") if encoding == "utf-8" else (_decoded(rest, encoding), encoding.upper())
     start = data[:1000]
     if start.count(0) > len(start) // 4:
-        # Every other byte of UTF-16 is zero in text of ASCII.
+        # In UTF-16, every other byte of ASCII text is zero.
         encoding = "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
         return _decoded(data, encoding), encoding.upper()
     if 0 in start:
@@ -75,7 +76,7 @@ def _decoded(data: bytes, encoding: str) -> bytes:
 
 
 def _with_newlines(text: bytes) -> bytes:
-    """The text with a newline at the end of each line, where it has a return alone or several before the newline."""
+    """Replace line ends that are a return alone, or several returns before a newline, by newlines."""
     returns, pairs = text.count(b"\r"), text.count(b"\r\n")
     if b"\r\r\n" in text or returns - pairs > text.count(b"\n"):
         return re.sub(rb"\r+\n|\r", b"\n", text)
@@ -83,19 +84,19 @@ def _with_newlines(text: bytes) -> bytes:
 
 
 def _lines(text: bytes) -> list[str]:
-    # As the reader of the cells counts them: nothing else than a newline ends a line.
+    # Counted as the CSV reader counts lines: only a newline ends a line.
     return [line.replace("\r", " ") for line in text.decode("utf-8", "replace").removesuffix("\n").split("\n")]
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    # A mark of quotation that is never closed is a character like any other, and so is one in a cell without an end.
+    # A quotation mark that is never closed is an ordinary character. So is one in a line that is too long for `csv`.
     if line.count('"') % 2 or len(line) > csv.field_size_limit():
         return [cell.strip().strip('"') for cell in line.split(delimiter)]
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
 
 def _delimiter(lines: Sequence[str]) -> str | None:
-    """The delimiter that makes most rows of one width with numbers in them; None for columns set apart by spaces."""
+    """Return the delimiter that gives the most rows of one width with numbers; None for columns separated by spaces."""
     scores = {delimiter: _score([_cells(line, delimiter) for line in lines]) for delimiter in _DELIMITERS}
     best = max(scores, key=lambda each: scores[each])
     if scores[best] > 0:
@@ -106,23 +107,23 @@ def _delimiter(lines: Sequence[str]) -> str | None:
 
 
 def _score(rows: Sequence[Sequence[str]]) -> int:
-    # A row of a number and a day has two cells, one of six numbers and more has seldom fewer numbers than half.
+    # A row of a day and a number has two cells. At least a quarter of the cells after the first must be numbers.
     wide = [row for row in rows if len(row) > 1]
     widths = [len(row) for row in wide if numbers_of(row) >= max(1, (len(row) - 1) // 4)]
     return max((widths.count(width) for width in set(widths)), default=0)
 
 
 def _without_runs_of_spaces(text: bytes, lines: Sequence[str]) -> bytes:
-    """The text with tabs where it has spaces: runs of at least two when that gives columns, else all."""
+    """Replace spaces by tabs: runs of at least two spaces when that gives columns, otherwise all runs."""
     wide = [row for row in (re.split(r"\s{2,}", line.strip()) for line in lines) if numbers_of(row) >= 2]
     pattern = rb"[^\S\r\n]{2,}" if wide and len(wide) * 2 >= len(lines) else rb"[^\S\r\n]+"
-    # An index of pandas has no name: its head begins with spaces.
+    # A pandas index without a name makes the head begin with spaces.
     indented = re.sub(rb"(?m)^[^\S\r\n]{2,}(?=[A-Za-z])", b"\t", text)
     return re.sub(pattern, b"\t", re.sub(rb"(?m)^ +|[^\S\r\n]+$", b"", indented))
 
 
 def _read(text: bytes, delimiter: str, first: int, width: int) -> pl.DataFrame:
-    """Cells of the rows from line `first`, counted from 0, on; rows without any are left out."""
+    """Return the cells of the rows from line `first` on, counted from 0, without empty rows."""
     schema = {str(place): pl.String() for place in range(width)}
     if not text.strip():
         return pl.DataFrame(schema={**schema, LINE: pl.Int64()})
@@ -151,7 +152,7 @@ def _read(text: bytes, delimiter: str, first: int, width: int) -> pl.DataFrame:
 
 
 def _check_widths(text: bytes, delimiter: str, first: int, width: int) -> None:
-    """Refuse a row with more cells than the others, unless these are empty or it stands below the table."""
+    """Refuse a row with more cells than the others, unless the extra cells are empty or the row is below the table."""
     lines = _lines(text)
     last = len(lines) - _MOST_FOOTERS
     for number, line in enumerate(lines[first:], start=first):

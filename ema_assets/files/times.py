@@ -1,7 +1,7 @@
-"""Times from text and numbers: every usual way to write one, by Polars' own formats. Knows no sessions.
+"""Times from text and numbers in every usual notation, parsed by Polars' own formats. Knows no sessions.
 
-A time is kept as it is written (`wall`, without a zone) and, where the text or the unit says which instant it is, as
-that instant (`ts`, UTC).
+A time is kept as it is written (`wall`, without a zone). Where the text or the unit tells the instant, it is also kept
+as an instant (`ts`, UTC).
 """
 
 import re
@@ -33,31 +33,31 @@ _OFFSET = r"(?:[A-Z]{1,5}|[A-Z][A-Za-z]+(?:/[A-Za-z_]+)+)?\s*(?:[+-]\d{1,2}(?::?
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+"
 _TIME = rf"^(?P<day>{_DATE})(?:(?:[Tt]|,?\s+)(?P<clock>{_CLOCK})\s*(?P<zone>{_OFFSET}))?$"
 _CLOCKS = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
-# Short names that mean one zone to everybody who trades. IST, CST and others mean several and are refused.
+# Short names that mean one zone to every trader. IST, CST and others mean several zones and are refused.
 _ZONES = {
     "Z": 0, "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CET": 1, "CEST": 2, "BST": 1, "EET": 2, "EEST": 3, "JST": 9,
     "HKT": 8,
 }  # fmt: skip
 _OFFSET_PARTS = re.compile(r"([+-])(\d{1,2}):?(\d{2})?")
-# A day and a time of it in one piece, to the millisecond: 20240102093500000.
+# A date and a time of day in one number, to the millisecond: 20240102093500000.
 _WHOLE_MILLISECONDS = r"^(?:19|20)\d{12}\d{3}$"
-# The end of a day as ISO 8601 writes it: midnight of the next one.
+# The end of a day as ISO 8601 allows it: midnight of the next day.
 _END_OF_DAY = r"^24(?::?00){1,2}(?:[.,]0+)?$"
-# Dates of East Asia, `2024年01月18日` and `2024- 01- 18`, as a year, a month and a day with hyphens between.
+# East Asian dates: `2024年01月18日` and `2024- 01- 18`.
 _EASTERN_DAY = r"^(\d{4})(?:年|년|[-.]) ?(\d{1,2})(?:月|월|[-.]) ?(\d{1,2})(?:日|일|\.$|\.( ))?"
-# Days since 1899-12-30, as Excel keeps them: 1927 to 2119.
+# Days since 1899-12-30, as Excel stores them: 1927 to 2119.
 _EXCEL_DAY = r"^[1-7]\d{4}(\.\d+)?$"
-# The day that stands before a time of day which has none: in spreadsheets, where 24 hours are on a later one, and as
-# `strptime` of Python reads it.
+# The day that precedes a time of day without a date: in spreadsheets, where 24 hours or more have a later day, and in
+# the result of Python's `strptime`.
 _NO_DAY = r"^1899-12-3[01][T ]"
 _NEXT_DAYS = r"^1900-\d{2}-\d{2}[T ]"
 _PYTHONS_DAY = r"^1900-01-01[T ]"
-# Units of epochs per second, the longest first, and the seconds between which times of bars lie: 1900 to 2100.
+# Units of epochs per second, the longest unit first. Below, the range of bar times in seconds: 1900 to 2100.
 _UNITS = {"s": 1, "ms": 10**3, "µs": 10**6, "ns": 10**9}
 _FIRST, _LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1900, 2100))
-# Epochs of one unit are so many of their usual steps apart at most: bars of one minute over a night.
+# Neighbouring epochs of one unit are at most this many usual steps apart: one-minute bars over a night.
 _MOST_STEPS = 2000
-# No bars are further apart (seconds), and so many steps are enough to say so.
+# Bars are at most this far apart (seconds). It takes this many steps to tell.
 _LONGEST_STEP = 400 * 86_400
 _ENOUGH_STEPS = 5
 
@@ -67,9 +67,9 @@ class Times:
     """Times of a column, one per row.
 
     Attributes:
-        wall: as written, without a zone; null where the text is no time.
-        ts: the instant (UTC) where it is certain; null elsewhere.
-        note: how the text was read where that is not obvious, such as `day/month/year`; or empty.
+        wall: The time as written, without a zone; null where the text is not a time.
+        ts: The instant (UTC) where it is certain; null elsewhere.
+        note: How the text was read where that is not obvious, such as `day/month/year`; otherwise empty.
     """
 
     wall: pl.Series
@@ -78,9 +78,12 @@ class Times:
 
 
 def read_times(column: pl.Series, order: str | None, *, usual_order: str | None = None) -> Times:
-    """The times of `column`: dates, datetimes, epochs in s, ms, µs or ns, or text.
+    """Return the times of `column`: dates, datetimes, epochs in s, ms, µs or ns, or text.
 
-    `order` is that of the numbers in a date, `usual_order` the one that the vendor uses.
+    Args:
+        column: The column.
+        order: The requested order of the numbers in a date; None when unknown.
+        usual_order: The order that the vendor uses; None when unknown.
 
     Raises:
         AmbiguousBarFile: when days and months cannot be told apart.
@@ -101,7 +104,7 @@ def read_times(column: pl.Series, order: str | None, *, usual_order: str | None 
         return _epochs(*_parts_of_floats(column), is_float=True) if dtype.is_float() else _epochs(*_parts(text))
     if _are_mostly(filled, _EXCEL_DAY):
         days = text.cast(pl.Float64, strict=False)
-        # To the second: a double has no more of a day.
+        # Rounded to the second, because a double of days is not more precise.
         since = (days * 86_400).round().cast(pl.Int64) * 1_000_000 - 2_209_161_600_000_000
         return Times(since.cast(WALL), _none(len(text)), "days as Excel counts them")
     return _texts(text, order, usual_order)
@@ -116,12 +119,12 @@ def _check_type(column: pl.Series, role: str) -> None:
 
 
 def _finite(column: pl.Series) -> pl.Series:
-    """Floats as Float64, null where one is not finite."""
+    """Return floats as Float64, null where they are not finite."""
     return column.cast(pl.Float64).set(~column.is_finite(), None)
 
 
 def _text_of_floats(column: pl.Series) -> pl.Series:
-    """Floats as text: without a fraction, such as 20240102, when all are whole."""
+    """Return floats as text: without a fraction, such as 20240102, when all are whole."""
     finite = _finite(column)
     whole = finite.cast(pl.Int64, strict=False)
     is_whole = (whole.cast(pl.Float64) == finite).all()
@@ -129,7 +132,7 @@ def _text_of_floats(column: pl.Series) -> pl.Series:
 
 
 def _are_mostly(texts: pl.Series, pattern: str) -> bool:
-    """True when more than half of `texts` match: below a table may stand something else."""
+    """Return whether more than half of `texts` match. The rest may be text below the table."""
     return int(texts.str.contains(pattern).sum()) * 2 > len(texts)
 
 
@@ -138,7 +141,7 @@ def _none(rows: int) -> pl.Series:
 
 
 def _parts(text: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Numbers as whole ones (Int64) and fractions (Float64) of the same sign."""
+    """Split numbers into whole parts (Int64) and fractions (Float64) of the same sign."""
     x = pl.col("x")
     fraction = x.str.extract(r"(\.\d+)$", 1).cast(pl.Float64, strict=False).fill_null(0.0)
     parts = pl.DataFrame({"x": text}).select(
@@ -154,9 +157,9 @@ def _parts_of_floats(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def _epochs(whole: pl.Series, fraction: pl.Series, *, is_float: bool = False) -> Times:
-    """Instants of whole numbers and fractions, each in the unit that the column shows.
+    """Return the instants of epochs, given as whole numbers and fractions, each in the unit found for it.
 
-    Integers in ns are cut to µs, floats are rounded to them: a double is up to 128 ns off.
+    Integers in ns are truncated to µs. Floats are rounded to µs, because a double is up to 128 ns off.
     """
     frame = pl.DataFrame({"whole": whole, "fraction": fraction, "unit": _units(whole)})
     number, rest, unit = pl.col("whole"), pl.col("fraction"), pl.col("unit")
@@ -172,10 +175,10 @@ def _epochs(whole: pl.Series, fraction: pl.Series, *, is_float: bool = False) ->
 
 
 def _units(whole: pl.Series) -> pl.Series:
-    """The unit of each epoch: the longest by which it lies between 1900 and 2100, or a shorter one of its neighbours.
+    """Return the unit of each epoch: the longest one with a time from 1900 to 2100, or a shorter one of its neighbours.
 
-    Near 1970 an epoch is small in every unit, so those beside it decide. A file may also change its unit, from ms to µs
-    for example: then there is a wide gap between both.
+    Near 1970, an epoch is small in every unit, so its neighbours decide. A file may also change its unit, for example
+    from ms to µs. Then there is a wide gap between the two.
     """
     number = pl.col("whole")
     fitting = (pl.when(number.is_between(_FIRST * per, _LAST * per)).then(pl.lit(unit)) for unit, per in _UNITS.items())
@@ -195,7 +198,7 @@ def _units(whole: pl.Series) -> pl.Series:
 
 
 def _are_neighbours(epochs: pl.DataFrame, shorter: str) -> bool:
-    """Whether sorted `epochs` (`whole`, `unit`) of two units follow upon one another as those of one unit do."""
+    """Return whether sorted `epochs` (`whole`, `unit`) of two units are as close together as epochs of one unit."""
     steps = epochs.select(
         pl.col("whole").diff().alias("step"),
         (pl.col("unit") != pl.col("unit").shift()).alias("is_between"),
@@ -208,7 +211,7 @@ def _are_neighbours(epochs: pl.DataFrame, shorter: str) -> bool:
 
 
 def _unit_of_steps(epochs: pl.Series, unit: str) -> str:
-    """`unit` of sorted `epochs`, or a shorter one when by that they are further apart than bars can be."""
+    """Return `unit`, or a shorter one when sorted `epochs` in that unit are further apart than bars can be."""
     steps = epochs.diff().drop_nulls()
     if len(steps) < _ENOUGH_STEPS:
         return unit
@@ -217,7 +220,7 @@ def _unit_of_steps(epochs: pl.Series, unit: str) -> str:
 
 
 def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times:
-    # `20240102153000` in one piece, and Java's name of the zone behind its offset.
+    # Split `20240102153000`, and remove the zone name that Java writes after the offset.
     spaced = text.str.replace(r"^(\d{8})(\d{4}|\d{6})$", "$1 $2").str.replace(r"\[[\w/]+$", "")
     plain = spaced.str.replace(_WEEKDAY, "").str.replace(_EASTERN_DAY, "$1-$2-$3$4")
     parts = plain.str.extract_groups(_TIME).struct.unnest()
@@ -238,7 +241,7 @@ def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times
 
 
 def _mapped(column: pl.Series, read: Callable[[pl.Series], pl.Series], dtype: pl.DataType) -> pl.Series:
-    """`read` of the distinct values of `column`, back in its rows: days and clocks repeat in a file of bars."""
+    """Apply `read` to the distinct values of `column` only, because days and times of day repeat in a bar file."""
     distinct = column.drop_nulls().unique(maintain_order=True)
     if distinct.is_empty():
         return pl.Series([None] * len(column), dtype=dtype)
@@ -295,7 +298,7 @@ def _clock_times(text: pl.Series) -> pl.Series:
 
 
 def _zoned(wall: pl.Series, zones: pl.Series, note: str) -> Times:
-    """Instants where the text names an offset or a zone; a name that is not known makes no time of it."""
+    """Return times with instants where the text names an offset or a zone. With an unknown name, the time is null."""
     frame = pl.DataFrame({"wall": wall, "zone": zones.str.strip_chars().replace("", None)})
     names = frame["zone"].drop_nulls().unique().to_list()
     if not names:
@@ -340,17 +343,21 @@ def _is_zone(name: str) -> bool:
 
 
 def in_zone(wall: pl.Expr, name: str) -> pl.Expr:
-    """Instants (UTC) of times on the clocks of a zone; null where the clocks skipped them, the earlier of two."""
+    """Return the instants (UTC) of times on the clocks of a zone.
+
+    A time that the clocks skipped is null. A time that occurred twice is the earlier instant.
+    """
     return wall.dt.replace_time_zone(name, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
 
 
 def joined(texts: Sequence[pl.Series]) -> pl.Series:
-    """A column of dates and one of times as one; a time that has its own date stands alone.
+    """Join a column of dates and a column of times. If the times have their own date, they are returned alone.
 
     A duration is the time since midnight. Spreadsheets put 1899-12-30 or 1899-12-31 before a time of day.
 
     Raises:
-        BarFileError: when a column has a type that no date or time of day has, or a time is not one of the same day.
+        BarFileError: when there are more than two columns, a column has a type that no date or time of day has, or a
+            time is not within one day.
     """
     if len(texts) == 1:
         return texts[0]
@@ -371,7 +378,7 @@ def joined(texts: Sequence[pl.Series]) -> pl.Series:
 
 
 def _clock_text(column: pl.Series) -> pl.Series:
-    """Times of day as text, or times with their own date."""
+    """Return times of day as text, or times with their own date."""
     if column.dtype == pl.Duration:
         if not column.drop_nulls().is_between(timedelta(0), timedelta(days=1), closed="left").all():
             raise BarFileError(f"`time` must be a time of day, received durations up to {column.max()!s}")

@@ -1,4 +1,4 @@
-"""Tables with a column per price and ticker, named in two rows or in one, as one row per bar. Reads no file."""
+"""Converts tables with one column per price and ticker, named in one or two rows, to one row per bar. Reads no file."""
 
 import re
 from collections.abc import Sequence
@@ -9,23 +9,23 @@ from ema_assets.files.cells import LINE, Table
 from ema_assets.files.columns import plain
 
 _PRICE, _TICKER = "price", "ticker"
-# What the columns are called in the table that comes of it, so that its layout is known.
+# Column names in the converted table, by which its layout is recognised.
 DATE, SYMBOL = "wide date", "wide ticker"
 JOINED_DATE, JOINED_SYMBOL = "joined date", "joined ticker"
-# `AAPL.Open`, as R's quantmod names columns, and `Open_AAPL`, as a table of pandas is often flattened.
+# `AAPL.Open` is how R's quantmod names columns. `Open_AAPL` comes from flattened pandas tables.
 _FIELD = r"(?P<field>(?i:open|high|low|close|volume|adj(?:usted)?\.?(?:[ ._]?close)?|dividends|stock[ _]splits))"
 _NAME = r"(?P<ticker>\^?(?=[0-9.]*[A-Z])[A-Z0-9][A-Z0-9.=^-]*)"
 _JOINED = (re.compile(rf"{_NAME}[._ |:]{_FIELD}"), re.compile(rf"{_FIELD}[._ |:]{_NAME}"))
 # A time and four prices.
 _FEWEST_NAMES = 5
-# What stands before a price and is no ticker.
+# Words before a price that are not tickers.
 _KINDS = frozenset({"BID", "ASK", "MID", "ADJ", "AVG", "RAW", "DAY", "PRE", "PREV", "PX", "LAST", "PRICE"})
 
 
 def unpivoted(table: Table) -> Table:
-    """`table` itself, or for one with names like `Price`, `Ticker` and `Date` in rows, a table with a column `Ticker`.
+    """Return `table` with one row per bar if its rows of names begin with `Price`, `Ticker` and `Date`; else unchanged.
 
-    A row with nothing in it for a ticker, such as a holiday of its exchange, is left out.
+    Rows without any value for a ticker, such as holidays of its exchange, are left out.
     """
     rows = {plain(row[0]): row for row in table.heads}
     if _PRICE not in rows:
@@ -33,18 +33,18 @@ def unpivoted(table: Table) -> Table:
     prices = rows[_PRICE]
     tickers = rows.get(_TICKER)
     if tickers is None:
-        # One ticker without its name: `Price,Close,…` above `Date,,,`.
+        # The table has one ticker and does not name it: `Price,Close,…` above `Date,,,`.
         return Table(table.cells, ((DATE, *prices[1:]),), table.form, table.notes, table.facts)
     return _stacked(table, prices[1:], tickers[1:])
 
 
 def _of_tuples(table: Table) -> Table:
-    """The same from a Parquet file, whose names are pairs as Python writes them: `('Close', 'AAPL')`."""
+    """Convert a table from a Parquet file, whose names are pairs as Python prints them: `('Close', 'AAPL')`."""
     if not table.heads or not any(name.startswith("('") for name in table.heads[-1]):
         return table
     first, *rest = table.heads[-1]
     if first.startswith("('"):
-        # pandas keeps the index behind the columns.
+        # pandas stores the index after the columns.
         *rest, first = table.heads[-1]
         names = table.cells.columns
         table = Table(
@@ -66,7 +66,7 @@ def _of_tuples(table: Table) -> Table:
 
 
 def _of_joined(table: Table) -> Table:
-    """The same from names of tickers and prices in one piece."""
+    """Convert a table whose names join ticker and price: `AAPL.Open` or `Open_AAPL`."""
     if not table.heads or len(table.heads[-1]) < _FEWEST_NAMES:
         return table
     names = table.heads[-1][1:]
@@ -103,6 +103,6 @@ def _stacked(
         parts.append(
             cells.filter(~pl.all_horizontal(pl.col(str(place)).is_null() for place in range(2, len(fields) + 2)))
         )
-    # Volumes of one ticker may be whole numbers, of another fractions.
+    # The volumes of one ticker may be integers, and those of another floats.
     stacked = pl.concat(parts, how="vertical_relaxed")
     return Table(stacked, ((*keys, *fields),), table.form, table.notes, table.facts)

@@ -1,4 +1,4 @@
-"""How vendors and people write timeframes. Reads nothing."""
+"""The notations of timeframes that vendors and people use. Reads nothing."""
 
 import re
 from datetime import timedelta
@@ -21,10 +21,10 @@ _LENGTH = re.compile(r"pt?(\d+)([hmd])|(\d+) ?_?-?([a-z]+?)s?|([a-z]+)(\d+)")
 
 
 def seconds(text: str) -> int | None:
-    """The length that `text` names, in seconds; None when it names none. Numbers alone are minutes, or seconds.
+    """Return the length that `text` names, in seconds; None when it names none.
 
-    Minutes as charts and terminals write them (`5`, `60`, `240`), or seconds as exchanges do (`300`, `3600`): the
-    timeframes there are have no number in common.
+    A number alone is in minutes, as in charts and terminals (`5`, `60`, `240`), or in seconds, as in exchanges (`300`,
+    `3600`). No timeframe's number of minutes is another one's number of seconds.
     """
     word = text.strip().lower()
     if word in _WORDS:
@@ -42,11 +42,11 @@ def seconds(text: str) -> int | None:
 
 
 def timeframe_of(length_seconds: float | None) -> Timeframe | None:
-    """The timeframe of a day or less whose full bars have this length; None when there is none."""
+    """Return the timeframe of a day or less whose full bars have this length; None when there is none."""
     return None if length_seconds is None else lasting(timedelta(seconds=length_seconds))
 
 
 def timeframe_key(text: str) -> str | None:
-    """The key of the timeframe that `text` names, however it is written; None when there is none."""
+    """Return the key of the timeframe that `text` names in any notation; None when there is none."""
     found = timeframe_of(seconds(text))
     return found.key if found else None

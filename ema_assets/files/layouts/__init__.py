@@ -1,1 +1,1 @@
-"""One module per vendor: how its files of bars are recognised and what their columns mean. Reads no file."""
+"""One module per vendor, which declares how its bar files are recognised and what their columns mean. Reads no file."""

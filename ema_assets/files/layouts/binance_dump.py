@@ -1,4 +1,4 @@
-"""Binance: the monthly and daily dumps of klines, without a head until 2024 and some with one."""
+"""Binance: the monthly and daily dumps of klines. Until 2024 they have no head; some others have one."""
 
 import re
 from collections.abc import Sequence

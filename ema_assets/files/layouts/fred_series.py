@@ -1,4 +1,4 @@
-"""FRED and others that publish one value per day; a point where there is none."""
+"""FRED and others that publish one value per day, and a point for a missing value."""
 
 from ema_assets.files.declaration import Layout
 

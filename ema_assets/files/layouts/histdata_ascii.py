@@ -7,7 +7,7 @@ from ema_assets.files.declaration import Layout
 
 
 def _is_bar(row: Sequence[str]) -> bool:
-    # Others write the same with a volume, in other zones. HistData has none: its last column is always 0.
+    # Other vendors write the same with a volume, in other zones. HistData has no volume: its last column is always 0.
     return len(row) == 6 and re.fullmatch(r"\d{8} \d{6}", row[0]) is not None and row[5] == "0"
 
 

@@ -3,7 +3,7 @@
 from ema_assets.files.declaration import Layout
 
 _CALENDAR = "XBOM"
-# Shares; the other series are bonds and blocks under the same symbol.
+# The series of shares. Other series are bonds and block deals under the same symbol.
 _SHARES = frozenset({"EQ", "BE"})
 
 LAYOUTS = (

@@ -1,4 +1,4 @@
-"""MetaTrader 4 and 5: the export of the history of a symbol. Times are those of the broker's server."""
+"""MetaTrader 4 and 5: the exported history of a symbol. Times are those of the broker's server."""
 
 import re
 from collections.abc import Sequence

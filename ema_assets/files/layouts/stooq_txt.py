@@ -1,13 +1,13 @@
-"""Stooq: text files of its database, and the download of its web pages, which is in Polish or by common names."""
+"""Stooq: text files of its database, and the download of its web pages, with Polish or common column names."""
 
 from ema_assets.files.declaration import Layout
 
-# How Stooq marks the market, and how symbols are written everywhere else.
+# Stooq's suffixes of markets, and the usual ones.
 _SUFFIXES = {".US": "", ".UK": ".L", ".JP": ".T", ".HK": ".HK", ".DE": ".DE"}
 
 
 def usual_symbol(text: str) -> str:
-    """Stooq's symbol as most vendors write it: `AAPL.US` is AAPL, `VOD.UK` is VOD.L."""
+    """Return Stooq's symbol as most vendors write it: AAPL for `AAPL.US`, VOD.L for `VOD.UK`."""
     upper = text.upper()
     for suffix, usual in _SUFFIXES.items():
         if upper.endswith(suffix):

@@ -1,4 +1,4 @@
-"""TradingView: the chart data of `Export chart data`, with columns of indicators behind the prices."""
+"""TradingView: the file of `Export chart data`, with columns of indicators after the prices."""
 
 from ema_assets.files.declaration import Layout
 

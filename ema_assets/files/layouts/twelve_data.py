@@ -1,4 +1,4 @@
-"""Twelve Data: JSON with the symbol and the interval beside the bars, and CSV with semicolons."""
+"""Twelve Data: JSON with the symbol and the interval next to the bars, and CSV with semicolons."""
 
 from ema_assets.files.declaration import Layout
 

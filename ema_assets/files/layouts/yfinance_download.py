@@ -1,4 +1,4 @@
-"""What `yfinance.download(…).to_csv()` saves, after `files.wide` has made one row per bar of it."""
+"""The output of `yfinance.download(…).to_csv()`, after `files.wide` has converted it to one row per bar."""
 
 from ema_assets.files.declaration import Layout
 
