@@ -1,1 +1,1 @@
-"""A local exchange over synthetic bars that speaks the formats of real vendors. Never a source of real prices."""
+"""A local exchange with synthetic bars that answers in the formats of real vendors. Never a source of real prices."""

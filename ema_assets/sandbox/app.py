@@ -1,10 +1,10 @@
-"""The sandbox's HTTP face: the endpoints of all vendors, and control endpoints of its own. Prices live in market.py.
+"""The sandbox's HTTP app: the endpoints of all vendors, and its own control endpoints. Prices are in market.py.
 
-    GET  /sandbox                       says that all this is synthetic
+    GET  /sandbox                       says that everything is synthetic
     GET, POST, DELETE /sandbox/faults, DELETE /sandbox/faults/{id}
     GET, DELETE /sandbox/stats
 
-A module of `dialects` adds the endpoints of its vendor. Every answer carries `X-Sandbox: synthetic`.
+Each module of `dialects` adds the endpoints of its vendor. Every answer has the header `X-Sandbox: synthetic`.
 """
 
 import pkgutil
@@ -38,13 +38,15 @@ def create_app(
     requests_per_minute: int = DEFAULT_REQUESTS_PER_MINUTE,
     required_keys: tuple[str, str] | None = None,
 ) -> Starlette:
-    """Build the sandbox.
+    """Build the sandbox. The app's handle is `app.state.sandbox`, a Sandbox.
 
-    `universe` are the symbols it knows, with their calendars; of any other it says what the vendor would. Bars are
-    served as at `clock()` (default: the real time): some vendors serve only those that have closed then, others also
-    the one still forming. `requests_per_minute` holds for each vendor that counts requests. With `required_keys`, a key
-    id and a secret, a vendor that has keys answers other callers with 401 or 403. The app's handle is
-    `app.state.sandbox`, a Sandbox.
+    Args:
+        universe: The symbols that it knows, with their calendars. It answers requests for others as the vendor would.
+        seed: The seed of all prices.
+        clock: Bars are served as of `clock()`; by default, the real time. Some vendors serve only bars that have closed
+            by then, others also the bar that is still forming.
+        requests_per_minute: The limit for each vendor that counts requests.
+        required_keys: A key id and a secret. With these, vendors that have keys answer other callers with 401 or 403.
     """
     sandbox = Sandbox(
         universe,
@@ -71,7 +73,7 @@ def create_app(
 
 
 def _all_dialects(sandbox: Sandbox) -> Iterator[Dialect[Any]]:
-    """What the modules of `dialects` make with their function `dialects`."""
+    """Yield the results of the function `dialects` of every module in the package `dialects`."""
     for module in pkgutil.iter_modules(dialects.__path__):
         yield from import_module(f"{dialects.__name__}.{module.name}").dialects(sandbox)
 
@@ -87,7 +89,7 @@ def _unexpected_error(_request: Request, _error: Exception) -> Response:
 
 
 class _Control:
-    """The endpoints by which tests and people steer the sandbox."""
+    """The endpoints with which tests and people control the sandbox."""
 
     def __init__(self, sandbox: Sandbox, spoken: Sequence[Dialect[Any]]) -> None:
         self._sandbox = sandbox
@@ -122,10 +124,10 @@ class _Control:
         return json_response({"faults": active.report()})
 
     def _in_every_spelling(self, fault: AnyFault) -> AnyFault:
-        """`fault`, which also concerns a symbol of ours, such as BTC-USD, as each vendor spells it.
+        """Return `fault` with the vendors' spellings of each of its symbols, such as BTC-USD, added.
 
         Raises:
-            InvalidFaultError: for a symbol that the sandbox does not have, for a fault of it would do nothing.
+            InvalidFaultError: when the sandbox does not have a symbol, because such a fault would have no effect.
         """
         if fault.symbols is None:
             return fault

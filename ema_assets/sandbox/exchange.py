@@ -1,6 +1,6 @@
-"""The running sandbox, and what every vendor's endpoint does with a request. How a vendor words it is in `dialects`.
+"""The running sandbox, and how every vendor's endpoint handles a request. The vendors' formats are in `dialects`.
 
-An answer passes the budget, the vendor's checks and the active faults, and is counted.
+A request passes the budget, the vendor's checks and the active faults. Its answer is counted.
 """
 
 import asyncio
@@ -34,27 +34,27 @@ Clock = Callable[[], datetime]
 
 @dataclass(slots=True)
 class Stats:
-    """How many answers the bars endpoints have given. Control endpoints are not counted."""
+    """The number of answers of the bars endpoints. Control endpoints are not counted."""
 
     by_path: Counter[str] = field(default_factory=Counter)
     by_status: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
-        """All answers."""
+        """The number of all answers."""
         return sum(self.by_path.values())
 
     def report(self) -> dict[str, Any]:
-        """`total`, `by_path` and `by_status`; a body cut on purpose counts as status `cut`."""
+        """Return `total`, `by_path` and `by_status`. A body cut on purpose counts as status `cut`."""
         return {"total": self.total, "by_path": dict(self.by_path), "by_status": dict(self.by_status)}
 
     def reset(self) -> None:
-        """Forget everything, the answers that are still under way too."""
+        """Set all counts to zero. Answers in progress are not counted afterwards, either."""
         self.by_path, self.by_status = Counter(), Counter()
 
 
 class Budget:
-    """What a vendor allows in any 60 seconds: requests, or weight where calls weigh differently."""
+    """The requests that a vendor allows in any 60 seconds, or their weight where calls have different weights."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -63,7 +63,7 @@ class Budget:
 
     @property
     def used(self) -> int:
-        """What the last 60 seconds have used."""
+        """The requests or the weight used in the last 60 seconds."""
         now = time.monotonic()
         while self._spent and self._spent[0][0] <= now - _BUDGET_WINDOW_SECONDS:
             self._used -= self._spent.popleft()[1]
@@ -71,11 +71,11 @@ class Budget:
 
     @property
     def frees_in_seconds(self) -> float:
-        """Until the oldest request no longer counts; 0 when there is none."""
+        """The seconds until the oldest request no longer counts; 0 when there is none."""
         return self._spent[0][0] + _BUDGET_WINDOW_SECONDS - time.monotonic() if self._spent else 0.0
 
     def spend(self, weight: int = 1) -> bool:
-        """Take `weight`; False when there is not so much left."""
+        """Use `weight` if there is enough left. Return whether there was."""
         within = self.used + weight <= self.limit
         if within:
             self._spent.append((time.monotonic(), weight))
@@ -84,10 +84,10 @@ class Budget:
 
 
 class Sandbox:
-    """The handle of a running sandbox: its market, clock, faults, budgets and counters; `app.state.sandbox`.
+    """The handle of a running sandbox, `app.state.sandbox`: its market, clock, faults, budgets and counters.
 
-    `required_keys` are a key id and a secret that a vendor which has keys wants to see; None when any will do.
-    `is_free_plan` may be set: a vendor that has plans then serves what its free one includes.
+    `required_keys` are the key id and the secret that a vendor with keys requires; with None, any keys are accepted.
+    If `is_free_plan` is set, a vendor with plans serves what its free plan includes.
     """
 
     def __init__(
@@ -110,18 +110,18 @@ class Sandbox:
         self.stats = Stats()
 
     def set_universe(self, universe: Sequence[Instrument]) -> None:
-        """Know these symbols from now on. The bars of a symbol do not depend on which others are known."""
+        """Serve these symbols from now on. The bars of a symbol do not depend on the other symbols."""
         self.market = Market(universe, self._seed)
 
     def budget(self, vendor: str, limit: int) -> Budget:
-        """The budget that the endpoints of `vendor` share; `limit` counts when it is asked for the first time."""
+        """Return the budget that the endpoints of `vendor` share. `limit` is used in the first call only."""
         return self.budgets.setdefault(vendor, Budget(limit))
 
     def now(self) -> datetime:
-        """The sandbox's time, aware.
+        """Return the sandbox's time, with a zone.
 
         Raises:
-            ValueError: when the clock given gives a naive time.
+            ValueError: when the given clock returns a naive time.
         """
         now = self.clock()
         if now.tzinfo is None:
@@ -130,12 +130,12 @@ class Sandbox:
 
 
 def utc_now() -> datetime:
-    """The real time."""
+    """Return the real time, UTC."""
     return datetime.now(UTC)
 
 
 class Refusal(Exception):
-    """An answer that is not bars, in the vendor's words."""
+    """An answer without bars, in the vendor's words."""
 
     def __init__(
         self, status: int, body: bytes, media_type: str = JSON_TYPE, headers: Mapping[str, str] | None = None
@@ -147,22 +147,22 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
     def response(self) -> Response:
-        """What goes out."""
+        """Return the HTTP response."""
         return Response(self.body, self.status, {**SANDBOX_HEADER, **self.headers}, media_type=self.media_type)
 
 
 def json_refusal(status: int, body: object) -> Refusal:
-    """A refusal whose body is JSON."""
+    """Return a refusal whose body is JSON."""
     return Refusal(status, msgspec.json.encode(body))
 
 
 def json_response(body: object, status: int = 200) -> Response:
-    """An answer of the control endpoints."""
+    """Return an answer of the control endpoints."""
     return Response(msgspec.json.encode(body), status, SANDBOX_HEADER, media_type=JSON_TYPE)
 
 
 class _CutResponse(Response):
-    """Promises the whole body, sends half of it and leaves; the server then closes the connection."""
+    """A response that announces the whole body but sends half of it. The server then closes the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -171,11 +171,11 @@ class _CutResponse(Response):
 
 
 class HasSymbols(Protocol):
-    """A request for bars, understood. `symbols` as the vendor spells them."""
+    """A parsed request for bars."""
 
     @property
     def symbols(self) -> Sequence[str]:
-        """What it asks for."""
+        """The requested symbols as the vendor spells them."""
         ...
 
 
@@ -185,7 +185,7 @@ Query = TypeVar("Query", bound=HasSymbols)
 class Dialect(ABC, Generic[Query]):
     """One endpoint of one vendor. Answers are counted under `path`."""
 
-    # What the headers say beside `Retry-After` when nothing is left.
+    # Headers in addition to `Retry-After` when the budget is used up.
     exhausted: ClassVar[Mapping[str, str]] = {}
     weight: ClassVar[int] = 1
 
@@ -198,29 +198,33 @@ class Dialect(ABC, Generic[Query]):
 
     @abstractmethod
     def spelling(self, instrument: Instrument) -> str | None:
-        """How the vendor spells one of our instruments; None when it does not have such."""
+        """Return the vendor's spelling of one of our instruments; None when it does not have such instruments."""
 
     @abstractmethod
     def refusal(self, status: int) -> Refusal:
-        """What the vendor says with `status`."""
+        """Return the vendor's answer with `status`."""
 
     @abstractmethod
     def headers(self, *, within: bool) -> dict[str, str]:
-        """What the headers say of the budget, `within` it or not."""
+        """Return the headers about the budget. `within` tells whether the request is within it."""
 
     @abstractmethod
     def read(self, request: Request, now: datetime) -> Query:
-        """Understand a request, or raise the Refusal it deserves."""
+        """Parse a request.
+
+        Raises:
+            Refusal: when the vendor would refuse the request.
+        """
 
     @abstractmethod
     def page(self, query: Query, now: datetime, faults: Sequence[Active]) -> tuple[object, set[int]]:
-        """The body of an answer, and the numbers of the data faults that changed it.
+        """Return the body of an answer, and the numbers of the data faults that changed it.
 
-        Blocking: seconds for a page of days.
+        The call blocks, for seconds with a page of daily bars.
         """
 
     def known(self) -> Mapping[str, Instrument]:
-        """The instruments that the vendor has, by its spelling."""
+        """Return the vendor's instruments, by its spelling."""
         market = self.sandbox.market
         if self._known_of is not market:
             spelt = {self.spelling(instrument): instrument for instrument in market.universe}
@@ -229,12 +233,12 @@ class Dialect(ABC, Generic[Query]):
         return self._known
 
     def routes(self) -> list[Route]:
-        """The endpoint, and those that a vendor has beside it."""
+        """Return the route of the endpoint, and routes of further endpoints of the vendor."""
         return [Route(self.path, self.handle)]
 
     async def handle(self, request: Request) -> Response:
-        """Answer, and count the answer."""
-        # Whom an answer counts for is said when it begins: one that nobody waits for ends after a `reset`.
+        """Answer the request, and count the answer."""
+        # The counters are chosen at the beginning, because an answer that nobody waits for may end after a `reset`.
         by_path, by_status = self.sandbox.stats.by_path, self.sandbox.stats.by_status
         response, status = await self._answer(request)
         by_path[self.path] += 1
@@ -292,7 +296,7 @@ class Dialect(ABC, Generic[Query]):
 
 
 def _seconds_behind(faults: Sequence[Active]) -> float:
-    """How far the exchange is behind in an answer that `faults` concern."""
+    """Return how many seconds the exchange is behind, by the delays among `faults`."""
     behind = 0.0
     for active in faults:
         if isinstance(active.fault, Delayed):

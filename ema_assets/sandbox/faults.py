@@ -1,10 +1,10 @@
-"""Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP.
+"""Faults on demand: their kinds, how to request one, and its effect on an answer. No HTTP.
 
 A fault acts on answers (`delay`, `rate_limit`, `refuse`, `server_error`, `cut_body`) or on data (`missing_symbol`,
 `late_bar`, `corrected_bar`, `hole`, `half_answer`, `ended`, `halted`, `delayed`, `split`, `repriced`,
-`corporate_action`). Each may name `symbols`, and then concerns only answers that hold one of them, and `times`, and
-then ends after so many answers. Data faults change five-minute bars, so that aggregates always agree with them; and
-lists of symbols and corporate actions, so that these agree with the bars.
+`corporate_action`). With `symbols`, a fault acts only on answers about one of these symbols. With `times`, it ends
+after that many answers. Data faults change five-minute bars, so that aggregates always agree with them. They also
+change lists of symbols and corporate actions, so that these agree with the bars.
 """
 
 import itertools
@@ -22,15 +22,15 @@ _KIND = "kind"
 _BAR_SECONDS = 300
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
-# Prices have four decimals: by more than this they would come to nothing or to no number.
+# Prices have four decimals. Beyond these limits, they would become zero or overflow.
 _Ratio = Annotated[float, msgspec.Meta(ge=0.0001, le=10_000)]
-# For longer no client stays away.
+# No client waits longer.
 _Wait = Annotated[float, msgspec.Meta(ge=0, le=LONGEST_PAUSE_SECONDS)]
 _Symbols = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field=_KIND):
-    """What every fault may say. `symbols` are spelt as on the watchlist, or as a vendor spells them: `BTCUSDT`."""
+    """The fields of every fault. `symbols` are spelt as on the watchlist, or as a vendor spells them: `BTCUSDT`."""
 
     symbols: _Symbols | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -43,14 +43,14 @@ class Delay(Fault, tag="delay"):
 
 
 class RateLimit(Fault, tag="rate_limit"):
-    """Answer 429. With `headers` it says when to come back: after `retry_after_seconds`."""
+    """Answer 429. With `headers`, the answer says when to retry: after `retry_after_seconds`."""
 
     headers: bool = True
     retry_after_seconds: _Wait = 1.0
 
 
 class Refuse(Fault, tag="refuse"):
-    """Answer `status`, from 400 to 499, in the vendor's words, or with `html` by a page as a gateway sends it."""
+    """Answer `status`, from 400 to 499, in the vendor's words, or, with `html`, as a gateway's page."""
 
     status: Annotated[int, msgspec.Meta(ge=400, le=499)]
     html: bool = False
@@ -58,7 +58,7 @@ class Refuse(Fault, tag="refuse"):
 
 
 class ServerError(Fault, tag="server_error"):
-    """Answer `status`, from 500 to 599, in the vendor's words, or with `html` by a page as a gateway sends it."""
+    """Answer `status`, from 500 to 599, in the vendor's words, or, with `html`, as a gateway's page."""
 
     status: Annotated[int, msgspec.Meta(ge=500, le=599)] = 500
     html: bool = False
@@ -82,7 +82,7 @@ class MissingSymbol(_DataFault, tag="missing_symbol"):
 
 
 class LateBar(_DataFault, tag="late_bar"):
-    """Hold back the five-minute bar that opens at `ts` until `seconds` after its close; without them, until cleared."""
+    """Omit the five-minute bar that opens at `ts` until `seconds` after its close, or, without them, until cleared."""
 
     ts: _Aware
     seconds: _Positive | None = None
@@ -92,9 +92,9 @@ class LateBar(_DataFault, tag="late_bar"):
 
 
 class CorrectedBar(_DataFault, tag="corrected_bar"):
-    """Give the five-minute bar that opens at `ts` other values; with `seconds` only so long after its close.
+    """Change values of the five-minute bar that opens at `ts`; with `seconds`, only that long after its close.
 
-    On the last bar of a session that is the closing auction: the day is preliminary until then.
+    On the last bar of a session, this is the closing auction: the day's bar is preliminary until then.
     """
 
     ts: _Aware
@@ -111,13 +111,13 @@ class CorrectedBar(_DataFault, tag="corrected_bar"):
             raise ValueError("a corrected_bar needs at least one of open, high, low, close, volume")
 
     def changes(self) -> dict[str, float]:
-        """The columns that change, with their new values."""
+        """Return the columns that change, with their new values."""
         columns = ("open", "high", "low", "close", "volume")
         return {column: value for column in columns if (value := getattr(self, column)) is not None}
 
 
 class Hole(_DataFault, tag="hole"):
-    """Leave out the five-minute bars that open from `start` to before `end`, until cleared: an outage of the vendor."""
+    """Omit the five-minute bars that open in `[start, end)` until the fault is cleared, as after a vendor's outage."""
 
     start: _Aware
     end: _Aware
@@ -128,23 +128,23 @@ class Hole(_DataFault, tag="hole"):
 
 
 class HalfAnswer(_DataFault, tag="half_answer"):
-    """Leave out the later half of the five-minute bars, and say that this was all: a page that is lost."""
+    """Omit the later half of the five-minute bars and claim that the answer is complete, as if a page were lost."""
 
 
 class Ended(_DataFault, tag="ended"):
-    """The symbols trade no more from `at` on: their bars end there, and the vendor goes on answering."""
+    """End trading of the symbols at `at`. There are no bars from then on, but the vendor still answers."""
 
     at: _Aware
 
 
 class Halted(_DataFault, tag="halted"):
-    """The vendor's list says that the symbols are halted. Their bars go on, unless they have `ended` as well."""
+    """List the symbols as halted. Their bars continue, unless they have `ended` as well."""
 
 
 class CorporateAction(_DataFault, tag="corporate_action"):
-    """The vendor tells of a corporate action of the symbols: `type` is its list, such as `name_changes`.
+    """Report a corporate action of the symbols in the vendor's list `type`, such as `name_changes`.
 
-    `fields` are those of the action in the vendor's words, without `id`. No bar changes.
+    `fields` are the action's fields as the vendor names them, without `id`. Bars do not change.
     """
 
     type: str
@@ -152,20 +152,20 @@ class CorporateAction(_DataFault, tag="corporate_action"):
 
 
 class Delayed(_DataFault, tag="delayed"):
-    """The exchange is `seconds` behind: an answer about one of `symbols` is what it would have been so long ago."""
+    """Answer requests about one of `symbols` as the exchange would have answered `seconds` ago."""
 
     seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
 
 class Split(_DataFault, tag="split"):
-    """Divide the prices of all bars before `at` by `ratio` and multiply their volumes. Not seen in raw prices."""
+    """Divide the prices of all bars before `at` by `ratio` and multiply their volumes. Raw prices do not change."""
 
     at: _Aware
     ratio: _Ratio
 
 
 class Repriced(_DataFault, tag="repriced"):
-    """Divide the prices of all bars from `at` on by `ratio`, and of none before: 100 for pence that become pounds."""
+    """Divide the prices of all bars from `at` on by `ratio`, but not earlier ones: 100 when pence become pounds."""
 
     at: _Aware
     ratio: _Ratio
@@ -201,14 +201,14 @@ KINDS: dict[str, type[Fault]] = {
 
 
 class InvalidFaultError(ValueError):
-    """A fault cannot be read; the message names the allowed kinds or fields."""
+    """A fault cannot be parsed. The message names the allowed kinds or fields."""
 
 
 def parse_fault(body: bytes) -> AnyFault:
-    """Read one fault from JSON such as `{"kind": "delay", "seconds": 2, "symbols": ["AAPL"], "times": 1}`.
+    """Parse one fault from JSON such as `{"kind": "delay", "seconds": 2, "symbols": ["AAPL"], "times": 1}`.
 
     Raises:
-        InvalidFaultError: naming what is wrong and what is allowed.
+        InvalidFaultError: when the fault is invalid. The message names what is wrong and what is allowed.
     """
     try:
         raw: Any = msgspec.json.decode(body)
@@ -231,7 +231,7 @@ def parse_fault(body: bytes) -> AnyFault:
 
 
 class Active:
-    """A fault that was asked for, and how often it has acted."""
+    """A requested fault, and how often it has acted."""
 
     def __init__(self, number: int, fault: AnyFault) -> None:
         self.number = number
@@ -240,21 +240,21 @@ class Active:
 
     @property
     def is_spent(self) -> bool:
-        """True when it has acted as many times as it was asked to."""
+        """Whether it has acted as many times as requested."""
         return self.fault.times is not None and self.acted >= self.fault.times
 
     def concerns(self, symbols: Iterable[str]) -> bool:
-        """True when it may act on an answer about `symbols`."""
+        """Return whether it may act on an answer about `symbols`."""
         return not self.is_spent and (self.fault.symbols is None or not set(self.fault.symbols).isdisjoint(symbols))
 
     def report(self) -> dict[str, Any]:
-        """The fault as it was asked for, with its `id` and how often it has `acted`."""
+        """Return the fault as requested, with its `id` and how often it has `acted`."""
         asked: dict[str, Any] = msgspec.to_builtins(self.fault)
         return {"id": self.number, **{k: v for k, v in asked.items() if v is not None}, "acted": self.acted}
 
 
 class Faults:
-    """All active faults of one sandbox. Changed only between answers, so one event loop needs no lock."""
+    """All active faults of one sandbox. They change only between answers, so one event loop needs no lock."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -267,24 +267,24 @@ class Faults:
         return number
 
     def clear(self, number: int | None = None) -> bool:
-        """End one fault, or all; False when there is no fault `number`."""
+        """End one fault, or all. Return False when there is no fault `number`."""
         if number is None:
             self._active.clear()
             return True
         return self._active.pop(number, None) is not None
 
     def report(self) -> list[dict[str, Any]]:
-        """Every fault that has not been cleared, spent ones included, in the order they were asked for."""
+        """Return every fault that has not been cleared, including spent ones, in the order of the requests."""
         return [active.report() for active in list(self._active.values())]
 
     def concerning(self, symbols: Iterable[str]) -> list[Active]:
-        """The faults that may act on an answer about `symbols`."""
+        """Return the faults that may act on an answer about `symbols`."""
         symbols = set(symbols)
         return [active for active in list(self._active.values()) if active.concerns(symbols)]
 
 
 def standing(faults: Iterable[Active], symbol: str, now: datetime) -> str | None:
-    """What a vendor's list says of `symbol` at `now`: trading, halted or ended; None when the list lacks it."""
+    """Return the status of `symbol` in a vendor's list at `now`: trading, halted or ended; None when not listed."""
     found = "trading"
     for active in faults:
         if active.fault.symbols is None or symbol not in active.fault.symbols:
@@ -302,7 +302,10 @@ def standing(faults: Iterable[Active], symbol: str, now: datetime) -> str | None
 def alteration(
     faults: Iterable[Active], symbol: str, now: int, *, raw_prices: bool, acted: set[int]
 ) -> Callable[[Bars], Bars] | None:
-    """What the data faults do to the five-minute bars of `symbol`; None when nothing. Fills `acted` as they act."""
+    """Return a function that applies the data faults to five-minute bars of `symbol`; None when there are none.
+
+    The function adds the numbers of the faults that change bars to `acted`.
+    """
     mine = [active for active in faults if active.fault.symbols is not None and symbol in active.fault.symbols]
     mine = [active for active in mine if isinstance(active.fault, _ON_BARS)]
     if not mine:
@@ -330,7 +333,10 @@ def alteration(
 
 
 def _divided(bars: Bars, rows: np.ndarray[Any, np.dtype[np.bool_]], ratio: float, *, with_volumes: bool) -> Bars | None:
-    """`bars` with the prices of some `rows` divided by `ratio`, and their volumes multiplied; None without any."""
+    """Return `bars` with the prices of some `rows` divided by `ratio`; None when there are no such rows.
+
+    With `with_volumes`, their volumes are multiplied by `ratio`.
+    """
     if not rows.any():
         return None
     divisor = np.where(rows, ratio, 1.0)
@@ -362,7 +368,7 @@ def _correct(bars: Bars, fault: CorrectedBar, now: int) -> Bars | None:
 
 
 def _left_out(bars: Bars, fault: AnyFault, now: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which of `bars` the answer does not hold at `now`."""
+    """Return which of `bars` the fault omits from an answer at `now`."""
     left_out = np.zeros(len(bars.ts), dtype=np.bool_)
     match fault:
         case Hole(start=start, end=end):

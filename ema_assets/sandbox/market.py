@@ -1,4 +1,4 @@
-"""The market: every bar of every symbol of a universe, on the sessions of its calendar. No HTTP, no clock."""
+"""The market: all bars of the symbols of a universe, in the sessions of their calendars. No HTTP, no clock."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from ema_assets.sandbox.trading_days import TradingDays, trading_days
 
 DAY_MINUTES = 24 * 60
 _DAY_SECONDS = 86_400
-# Small enough for a chunk's scratch arrays to stay in the processor's cache; 16k was the fastest of 4k to 128k.
+# Small enough for a chunk's scratch arrays to stay in the processor's cache. 16k was the fastest between 4k and 128k.
 _CHUNK_BARS = 16_384
 
 
@@ -40,14 +40,14 @@ class _BarsQuery:
 
 
 class Market:
-    """Every bar of a universe. Safe to use from several threads."""
+    """All bars of a universe. Safe to use from several threads."""
 
     def __init__(self, universe: Sequence[Instrument], seed: int) -> None:
         self.seed = seed
         self.universe = tuple(universe)
         self._profiles = {instrument.symbol: profile_of(seed, instrument) for instrument in universe}
 
-    def bars(  # noqa: PLR0913 - what a vendor can be asked
+    def bars(  # noqa: PLR0913 - the parameters of a vendor's request
         self,
         instrument: Instrument,
         minutes: int,
@@ -60,15 +60,17 @@ class Market:
         alter: Alteration | None = None,
         is_anchored: bool = False,
     ) -> Bars:
-        """Up to `limit` bars of `minutes` (1 or a multiple of 5) that open in `[start, last]` and have closed at `now`.
+        """Return at most `limit` bars that open in `[start, last]` and have closed at `now`.
 
-        A day's bar opens at midnight: New York's for stocks, UTC's for crypto. Shorter aggregates are aligned to
-        the clock counted from that midnight and cut at the session's ends; with `is_anchored`, they are counted from
-        the session's open, and again from the end of a lunch break. `alter` sees the five-minute bars, before they are
-        aggregated, and may change or drop some.
+        `minutes` is the length of the bars, 1 or a multiple of 5.
+
+        A daily bar opens at midnight, in New York for stocks and UTC for crypto. Shorter aggregates are counted from
+        that midnight and cut off at the session's ends. With `is_anchored`, they are counted from the session's open,
+        and again from the end of a lunch break. `alter` gets the five-minute bars before they are aggregated, and may
+        change or drop some.
         """
         sessions = trading_days(instrument.calendar, now)
-        # A bar's label may lie up to a day from its trading: the midnight of an exchange on the other side of the
+        # A bar's label may be up to a day away from its trading: the midnight of an exchange on the other side of the
         # world, or the rest of a clock-aligned bucket. Bars of five minutes or less need no margin.
         margin = 0 if minutes * 60 <= STEP_SECONDS else _DAY_SECONDS
         first_day = int(np.searchsorted(sessions.day_close, start - margin, side="right"))
@@ -97,20 +99,20 @@ class Market:
         return joined(parts)
 
     def session(self, instrument: Instrument, now: int) -> tuple[int, int]:
-        """Opening and closing time of the session in progress at `now`, or of the one before."""
+        """Return the opening and closing time of the session in progress at `now`, or of the previous one."""
         sessions = trading_days(instrument.calendar, now)
         day = max(0, int(np.searchsorted(sessions.day_open, now, side="right")) - 1)
         return int(sessions.day_open[day]), int(sessions.day_close[day])
 
     def sessions(self, instrument: Instrument, start: int, last: int, now: int) -> list[tuple[int, int]]:
-        """Opening and closing times of the sessions that overlap `[start, last]`, as far as `now` and a little more."""
+        """Return the opening and closing times of the sessions that overlap `[start, last]` and open by `now`."""
         sessions = trading_days(instrument.calendar, now)
         first = int(np.searchsorted(sessions.day_close, start, side="right"))
         until = int(np.searchsorted(sessions.day_open, min(last, now), side="right"))
         return list(zip(sessions.day_open[first:until].tolist(), sessions.day_close[first:until].tolist(), strict=True))
 
     def session_opens(self, instrument: Instrument, midnights: Ints, now: int) -> Ints:
-        """The opening times of the sessions whose bars of a day are labelled with `midnights`."""
+        """Return the opening times of the sessions whose daily bars are labelled with `midnights`."""
         sessions = trading_days(instrument.calendar, now)
         opens: Ints = sessions.day_open[np.searchsorted(sessions.midnight, midnights)]
         return opens
@@ -124,7 +126,7 @@ class Market:
         *,
         is_anchored: bool = False,
     ) -> Bars:
-        """The bar of `minutes` that has opened and not closed at `now`, as far as it has come; one row or none."""
+        """Return the bar of `minutes` that is open at `now`, as it is at that time; one row or none."""
         span = max(minutes * 60, STEP_SECONDS)
         around = (now - span - _DAY_SECONDS, now, now + span + _DAY_SECONDS)
         whole = self.bars(instrument, minutes, *around, 2_000, is_anchored=is_anchored)
@@ -151,7 +153,7 @@ def _chunk(
     end_day: int,
     query: _BarsQuery,
 ) -> Bars:
-    """Bars of some days, ascending: lay out the steps, choose the bars wanted, compute only those."""
+    """Return bars of some days, ascending: lay out the steps, select the requested bars, and compute only those."""
     minutes = query.minutes
     a, b = int(sessions.first_segment[first_day]), int(sessions.first_segment[end_day])
     opens, closes = sessions.segment_open[a:b], sessions.segment_close[a:b]
@@ -190,11 +192,11 @@ def _chunk(
     if minutes * 60 < STEP_SECONDS:
         bars = minutes_of(profile, bars)
         return bars.pick((bars.ts >= query.start) & (bars.ts <= query.last) & (bars.end <= query.now))
-    # `alter` may have dropped bars, so the labels that are left are looked up again.
+    # `alter` may have dropped bars, so the labels of the remaining ones are looked up again.
     return aggregate(bars, label[rows][np.searchsorted(ts, bars.ts)])
 
 
 def _labels(ts: Ints, anchors: Ints, minutes: int) -> Ints:
-    """The opening time of the bar of `minutes` that holds each step, counted from its anchor."""
+    """Return the opening time of the bar of `minutes` that contains each step, counted from its anchor."""
     seconds = minutes * 60
     return anchors + (ts - anchors) // seconds * seconds

@@ -1,4 +1,4 @@
-"""One-minute bars within five-minute bars, so that they add up to these exactly. No calendar and no clock."""
+"""One-minute bars that add up to given five-minute bars exactly. No calendar and no clock."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,12 +7,13 @@ from ema_assets.sandbox.price_path import Profile, Stream, uniform
 from ema_assets.sandbox.synthetic_bars import Bars, Floats, Ints
 
 MINUTE_SECONDS = 60
-# Of the range of the longer bar, how far prices within it stray from the straight line between its ends.
+# The width of the band around the straight line from open to close in which prices lie, as a share of the longer bar's
+# range.
 _STRAY = 0.6
 
 
 def minutes_of(profile: Profile, bars: Bars) -> Bars:
-    """The minutes of `bars`, which last whole minutes: the same opens, closes, extremes and sums over each bar."""
+    """Return the minutes of `bars`, which last whole minutes, with the same open, close, extremes and sums per bar."""
     counts = (bars.end - bars.ts) // MINUTE_SECONDS
     of = np.repeat(np.arange(len(bars)), counts)
     firsts = np.cumsum(counts) - counts
@@ -28,7 +29,7 @@ def minutes_of(profile: Profile, bars: Bars) -> Bars:
     close = np.where(is_last, bars.close[of], np.clip(np.round(strayed, profile.decimals), low, high))
     open_ = np.where(number == 0, bars.open[of], np.concatenate([close[:1], close[:-1]]))
 
-    # One minute reaches the highest price and one the lowest.
+    # One minute reaches the highest price, and one the lowest.
     draws = uniform(profile.key, Stream.EXTREMES, bars.ts // MINUTE_SECONDS)
     highest = firsts + (draws * counts).astype(np.int64)
     lowest = firsts + ((draws * 7.3) % 1.0 * counts).astype(np.int64)
@@ -51,7 +52,7 @@ def minutes_of(profile: Profile, bars: Bars) -> Bars:
 
 
 def _shares(whole: Ints, counts: Ints, of: Ints, is_last: npt.NDArray[np.bool_]) -> Ints:
-    """`whole` in equal parts, `counts` of each, the rest in the last one."""
+    """Divide each number in `whole` into `counts` equal parts. The last part gets the remainder."""
     part = whole // counts
     shares: Ints = part[of]
     shares[is_last] += whole - part * counts

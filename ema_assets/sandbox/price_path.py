@@ -2,7 +2,7 @@
 
 The logarithm of a price is a Brownian motion over wall time, built by Lévy's midpoint construction: one hashed
 normal for each dyadic interval, so that any instant costs O(log n) and needs no neighbour. Opens and closes are
-points of that path; highs and lows are drawn from the exact law of a Brownian bridge's extremes between them.
+points on that path. Highs and lows are drawn from the exact law of a Brownian bridge's extremes between them.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Bars, Floats, Ints, 
 Hashes = npt.NDArray[np.uint64]
 
 _DAY_SECONDS = 86_400
-# 2^19 steps of five minutes are five years: beyond that prices swing around their level instead of running away.
+# 2^19 steps of five minutes are five years. Over longer times, prices swing around their level and do not drift away.
 _OCTAVES = 19
 # Up to this octave every bar draws its own normals; above it the path is straight between multiples of 64 steps.
 _FINE_OCTAVES = 6
@@ -33,7 +33,7 @@ _KNOWN_CRYPTO_LEVELS = {"BTC": 60_000.0, "ETH": 3_000.0, "SOL": 140.0, "LTC": 80
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What sets one symbol apart: its hash key and its habits."""
+    """The properties of one symbol: its hash key, price level, volatility, decimals and volume."""
 
     key: int
     log_level: float
@@ -44,7 +44,7 @@ class Profile:
 
 
 def profile_of(seed: int, instrument: Instrument) -> Profile:
-    """The habits of `instrument` in the market of `seed`."""
+    """Return the properties of `instrument` in the market of `seed`."""
     digest = hashlib.blake2b(f"{seed}|{instrument.symbol}".encode(), digest_size=32).digest()
     key, a, b, c = (int.from_bytes(digest[i : i + 8], "little") for i in (0, 8, 16, 24))
     level_draw, deviation_draw, volume_draw = a / 2**64, b / 2**64, c / 2**64
@@ -69,12 +69,12 @@ def profile_of(seed: int, instrument: Instrument) -> Profile:
 
 
 def bars_at(profile: Profile, ts: Ints, end: Ints, through_day: Floats, day: Ints) -> Bars:
-    """The five-minute bars that open at `ts` and close at `end`.
+    """Return the five-minute bars that open at `ts` and close at `end`.
 
-    `through_day` says how far through its session each opens, from 0 to 1; `day` numbers the session.
+    `through_day` is the position of each open within its session, from 0 to 1. `day` is the number of the session.
     """
     step = ts // STEP_SECONDS
-    # The path is needed at both ends of every bar; neighbours share one point.
+    # The path is needed at both ends of every bar. Neighbouring bars share a point.
     place = np.arange(len(step))
     place[1:] += np.cumsum(step[1:] != step[:-1] + 1)
     points = np.empty(int(place[-1]) + 2, np.int64)
@@ -116,7 +116,7 @@ def bars_at(profile: Profile, ts: Ints, end: Ints, through_day: Floats, day: Int
 
 
 class Stream:
-    """Independent sources of randomness of one symbol; the octaves of the path use 0 to _OCTAVES."""
+    """Numbers of a symbol's independent random streams. The octaves of the path use 0 to _OCTAVES."""
 
     OPEN_GAP = 100
     HIGH = 101
@@ -129,7 +129,7 @@ class Stream:
 
 
 def _path(profile: Profile, steps: Ints) -> Floats:
-    """Log-price at ascending `steps`; the same step gives the same number in any company."""
+    """Return the log-price at ascending `steps`. It does not depend on which other steps are requested."""
     coarse = steps >> _FINE_OCTAVES
     runs = np.repeat(np.arange(len(firsts := edges(coarse))), np.diff(np.append(firsts, len(coarse))))
     lattice = coarse[firsts]
@@ -149,10 +149,10 @@ def _coarse_path(profile: Profile, lattice: Ints) -> Floats:
 
 
 def _add_octaves(path: Floats, profile: Profile, octaves: range, steps: Ints) -> Floats:
-    """Add Lévy's corrections: at each octave nothing at the ends of an interval of 2^octave steps, most in its middle.
+    """Add Lévy's corrections: in each octave, 0 at the ends of an interval of 2^octave steps and most in its middle.
 
-    For the few steps of a tick the calls cost more than the numbers, so all octaves are hashed in one go. They are
-    added one by one, so that the order of the sum does not depend on how many steps there are.
+    For the few steps of a tick, calls cost more than the arithmetic, so all octaves are hashed at once. The corrections
+    are added one by one, so that the order of the sum does not depend on the number of steps.
     """
     together = len(octaves) if len(steps) < _FEW_STEPS else 1
     for at in range(0, len(octaves), together):
@@ -176,7 +176,7 @@ def _stream_key(key: int, stream: int) -> int:
 
 
 def _hash(stream_key: np.uint64 | Hashes, cells: Ints) -> Hashes:
-    """64 well-mixed bits for each cell: the splitmix64 finaliser (Steele, Lea, Flood 2014) over a keyed counter."""
+    """Return 64 well-mixed bits per cell, by the splitmix64 finaliser (Steele, Lea, Flood 2014) on a keyed counter."""
     z: Hashes = cells.astype(np.uint64)
     z *= np.uint64(_GOLDEN)
     z += stream_key
@@ -189,7 +189,10 @@ def _hash(stream_key: np.uint64 | Hashes, cells: Ints) -> Hashes:
 
 
 def _to_normal(z: Hashes) -> Floats:
-    """About normal, mean 0 and deviation 1, within 3.5: the sum of four 16-bit uniforms. Exact, so portable."""
+    """Return approximately normal numbers: the sum of four 16-bit uniforms, scaled to mean 0 and deviation 1.
+
+    They lie within 3.5. The arithmetic is exact and therefore portable.
+    """
     low = np.uint64(0xFFFF)
     total = (z & low) + ((z >> np.uint64(16)) & low) + ((z >> np.uint64(32)) & low) + (z >> np.uint64(48))
     normal: Floats = (total.astype(np.float64) - 2 * 65_535) * (math.sqrt(3) / 65_536)
@@ -201,7 +204,7 @@ def _normal(key: int, stream: int, cells: Ints) -> Floats:
 
 
 def uniform(key: int, stream: int, cells: Ints) -> Floats:
-    """Uniform in (0, 1), never an end: one number for each of `cells`, the same in any company."""
+    """Return one number per cell, uniform in the open interval (0, 1). It does not depend on the other cells."""
     z = _hash(np.uint64(_stream_key(key, stream)), cells)
     uniform: Floats = ((z >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     return uniform

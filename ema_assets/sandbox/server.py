@@ -1,4 +1,4 @@
-"""The sandbox on a socket of 127.0.0.1: blocking for the command line, in a thread for tests. No routes here."""
+"""Serves the sandbox on 127.0.0.1: blocking for the command line, in a thread for tests. Routes are not here."""
 
 import errno
 import logging
@@ -17,13 +17,13 @@ from ema_assets.sandbox.app import DEFAULT_REQUESTS_PER_MINUTE, create_app
 from ema_assets.sandbox.exchange import Clock, Sandbox
 
 HOST = "127.0.0.1"
-_START_SECONDS = 60.0  # on a machine that is busy with something else
+_START_SECONDS = 60.0  # enough for a machine under load
 _UNIVERSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunningSandbox:
-    """Where a sandbox listens, and its handle: `handle.faults`, `handle.stats`, `handle.market`."""
+    """The base URL of a sandbox, and its handle with `handle.faults`, `handle.stats` and `handle.market`."""
 
     base_url: str
     handle: Sandbox
@@ -39,13 +39,13 @@ def serve(
     requests_per_minute: int = DEFAULT_REQUESTS_PER_MINUTE,
     required_keys: tuple[str, str] | None = None,
 ) -> None:
-    """Serve on 127.0.0.1 until SIGINT or SIGTERM; `started` is told the base URL. Says nothing but errors.
+    """Serve on 127.0.0.1 until SIGINT or SIGTERM. `started` is called with the base URL. Only errors are logged.
 
-    `universe` is asked again every two seconds, so that a symbol put on the watchlist is known here too. When it
-    raises a ConfigurationError, the last good one stays.
+    `universe` is called again every two seconds, so that new symbols of the watchlist are known here, too. When it
+    raises a ConfigurationError, the last valid result stays.
 
     Raises:
-        ConfigurationError: when `port` is taken or cannot be had.
+        ConfigurationError: when `port` is taken or cannot be used.
     """
     with _listen(port) as listener:
         known = universe()
@@ -76,7 +76,7 @@ def running_sandbox(
     requests_per_minute: int = DEFAULT_REQUESTS_PER_MINUTE,
     required_keys: tuple[str, str] | None = None,
 ) -> Iterator[RunningSandbox]:
-    """Serve from a background thread while the block runs; port 0 takes a free one.
+    """Serve from a background thread while the block runs. Port 0 takes a free port.
 
     Raises:
         ConfigurationError: when `port` is taken, or the server does not start within a minute.
@@ -114,7 +114,7 @@ def serving(app: object, port: int = 0) -> Iterator[str]:
 
 
 def _listen(port: int) -> socket.socket:
-    # Bound here and not by uvicorn, which exits the process when the port is taken.
+    # The socket is bound here because uvicorn would exit the process when the port is taken.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""Columns of synthetic bars, and bars made of shorter ones. Where prices come from is not here.
+"""Columns of synthetic bars, and the aggregation of shorter bars. Prices are made in price_path.py.
 
 Times are whole seconds since 1970, UTC, in int64 arrays.
 """
@@ -12,7 +12,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Prices are made for five minutes at a time; see `minutes` for what lies within.
+# Prices are made for five minutes at a time. `minutes` makes shorter bars.
 STEP_SECONDS = 300
 
 
@@ -46,17 +46,17 @@ NO_BARS = Bars(_NO_INTS, _NO_INTS, _NO_FLOATS, _NO_FLOATS, _NO_FLOATS, _NO_FLOAT
 
 
 def joined(parts: Sequence[Bars]) -> Bars:
-    """`parts` one behind the other."""
+    """Concatenate `parts`."""
     return Bars(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Bars)))
 
 
 def edges(label: Ints) -> Ints:
-    """Index of the first row of each run of equal labels."""
+    """Return the index of the first row of each run of equal labels."""
     return np.concatenate([np.zeros(1, np.int64), np.flatnonzero(label[1:] != label[:-1]) + 1])
 
 
 def aggregate(bars: Bars, label: Ints) -> Bars:
-    """One bar per run of equal labels, opening at the label."""
+    """Return one bar per run of equal labels. It opens at the label."""
     firsts = edges(label)
     lasts = np.append(firsts[1:], len(label)) - 1
     volume = np.add.reduceat(bars.volume, firsts)
@@ -74,7 +74,7 @@ def aggregate(bars: Bars, label: Ints) -> Bars:
 
 
 def begun(bars: Bars, now: int) -> Bars:
-    """Bars of five minutes or less as they look at `now`, before they have closed."""
+    """Return bars of five minutes or less as they are at `now`, before they close."""
     through = (now - bars.ts) / np.minimum(STEP_SECONDS, bars.end - bars.ts)
     close = np.round(bars.open + (bars.close - bars.open) * through, 8)
     return Bars(

@@ -1,4 +1,4 @@
-"""The trading days of a calendar as arrays of seconds, kept once they are built. Every market shares them."""
+"""The trading days of a calendar as cached arrays of seconds, shared by all markets."""
 
 import threading
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN
 from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Ints
 
-# Bars before these days do not exist. Forty years of sessions fill one daily page of 10,000.
+# There are no bars before these days. Forty years of sessions fill one page of 10,000 daily bars.
 STOCK_HISTORY_START = date(1984, 1, 1)
 CRYPTO_HISTORY_START = date(2012, 1, 1)
 
@@ -23,7 +23,7 @@ _NEW_YORK = "America/New_York"
 
 @dataclass(frozen=True, slots=True)
 class TradingDays:
-    """Trading days of one calendar, ascending. Day `i` holds the segments `first_segment[i]:first_segment[i + 1]`."""
+    """Trading days of one calendar, ascending. Day `i` has the segments `first_segment[i]:first_segment[i + 1]`."""
 
     covered_until: int
     day_open: Ints
@@ -35,13 +35,13 @@ class TradingDays:
     steps_per_day: int
 
 
-# By calendar. The same for every market, and half a second of work.
+# By calendar. They are the same for every market, and building them takes half a second.
 _known_days: dict[str, TradingDays] = {}
 _days_lock = threading.Lock()
 
 
 def trading_days(calendar: str, now: int) -> TradingDays:
-    """The trading days of `calendar` to some time after `now`."""
+    """Return the trading days of `calendar` until some time after `now`."""
     with _days_lock:
         known = _known_days.get(calendar)
         if known is None or known.covered_until <= now:
@@ -54,7 +54,7 @@ def _build(calendar: str, now: int) -> TradingDays:
     oldest = CRYPTO_HISTORY_START if calendar == ALWAYS_OPEN else STOCK_HISTORY_START
     next_year = date(today.year + 1, 12, 31)
     soon = today + timedelta(days=3)
-    # Some calendars are recorded only for some years, and exchange_calendars refuses a range beyond them.
+    # Some calendars cover only some years, and exchange_calendars refuses a range beyond them.
     for first, until in ((oldest, next_year), (oldest, soon), (today - timedelta(days=5 * 365), soon)):
         try:
             frame = exchange_sessions(calendar, first, until)

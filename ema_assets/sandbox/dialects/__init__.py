@@ -1,1 +1,1 @@
-"""The vendors' formats that the sandbox speaks: one module per vendor, found by itself through its `dialects`."""
+"""The vendors' formats in the sandbox: one module per vendor, discovered by itself, with a function `dialects`."""

@@ -1,7 +1,7 @@
-"""Alpaca's Market Data v2 bars as the sandbox speaks them: stocks, and crypto pairs spelt BTC/USD.
+"""Alpaca's Market Data v2 bars in the sandbox: stocks, and crypto pairs spelt BTC/USD.
 
-All feeds have the same bars, unless the sandbox is set to the free plan: then `sip` ends 15 minutes ago, and `iex` has
-one part in fifty of the volume. Without a feed a request gets the best one that the plan has for it.
+All feeds have the same bars, unless the sandbox is set to the free plan. Then `sip` ends 15 minutes ago, and `iex` has
+a fiftieth of the volume. A request without a feed gets the best one that the plan includes.
 """
 
 import base64
@@ -37,20 +37,20 @@ _CRYPTO_SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+")
 _FEEDS = ("iex", "sip", "delayed_sip", "otc", "boats", "overnight")
 _FREE_PLAN_DELAY = timedelta(minutes=15)
 _RECENT_SIP = "subscription does not permit querying recent SIP data"
-# What one exchange has of the volume of all.
+# One exchange has this fraction (1/50) of the total volume.
 _IEX_SHARE = 50
 _ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
 _WORDS = {401: "unauthorized.", 403: "forbidden.", 404: "endpoint not found", 429: "too many requests."}
 
 
 def refused(status: int, message: str) -> Refusal:
-    """A message with `status`."""
+    """Return a refusal with `status` and a message."""
     return json_refusal(status, {"message": message})
 
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """One request for bars, understood. `symbols` sorted; times in whole seconds, both ends included."""
+    """A parsed request for bars. `symbols` are sorted. Times are whole seconds, both ends included."""
 
     symbols: tuple[str, ...]
     timeframe: str
@@ -65,7 +65,7 @@ class _Query:
 
 
 class AlpacaBars(Dialect[_Query]):
-    """Bars of many symbols per call, in pages. One object per endpoint: stocks, or with `crypto` pairs."""
+    """Bars of many symbols per call, in pages. One object per endpoint: stocks, or, with `crypto`, pairs."""
 
     exhausted: ClassVar[Mapping[str, str]] = {"X-RateLimit-Remaining": "0"}
 
@@ -81,15 +81,15 @@ class AlpacaBars(Dialect[_Query]):
         return instrument.symbol.replace("-", "/", 1) if self._crypto else instrument.symbol
 
     def refusal(self, status: int) -> Refusal:
-        """A message."""
+        """Return a message."""
         return in_words(status)
 
     def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - they are the same either way
-        """How much of the budget is left and when more comes."""
+        """Return the remaining budget and the time at which it grows."""
         return headers_of(self.budget)
 
     def read(self, request: Request, now: datetime) -> _Query:
-        """Check the keys and understand the parameters."""
+        """Check the keys and parse the parameters."""
         check_keys(self.sandbox, request)
         crypto, params = self._crypto, request.query_params
         pattern = _CRYPTO_SYMBOL if crypto else _STOCK_SYMBOL
@@ -97,7 +97,7 @@ class AlpacaBars(Dialect[_Query]):
         if not symbols:
             raise refused(400, "symbols parameter is required")
         for symbol in symbols:
-            # The sandbox has what is on the watchlist, also what the vendor could not have: EURUSD=X, 600519.SS.
+            # The sandbox has all symbols of the watchlist, also some that the vendor cannot have: EURUSD=X, 600519.SS.
             if not pattern.fullmatch(symbol) and symbol not in self.known():
                 raise refused(400, f"invalid symbol: {symbol}")
         timeframe, minutes = _parse_timeframe(params.get("timeframe"))
@@ -139,7 +139,7 @@ class AlpacaBars(Dialect[_Query]):
         )
 
     def page(self, query: _Query, now: datetime, faults: Sequence[Active]) -> tuple[dict[str, Any], set[int]]:
-        """One page, with the token of the next."""
+        """Return one page, with the token of the next page."""
         known = self.known()
         acted: set[int] = set()
         bars: dict[str, list[dict[str, Any]]] = {}
@@ -162,7 +162,7 @@ class AlpacaBars(Dialect[_Query]):
                 start,
                 last,
                 now_seconds,
-                # One more than there is room for tells whether this is the last page.
+                # One bar more than fits tells whether this is the last page.
                 room + 1,
                 descending=query.descending,
                 alter=alteration(faults, symbol, now_seconds, raw_prices=query.raw_prices, acted=acted),
@@ -187,7 +187,11 @@ class AlpacaBars(Dialect[_Query]):
 
 
 def check_keys(sandbox: Sandbox, request: Request) -> None:
-    """Refuse a request without the keys that the sandbox wants to see."""
+    """Refuse a request without the keys that the sandbox requires.
+
+    Raises:
+        Refusal: with 401 when keys are missing, or 403 when they are wrong.
+    """
     if sandbox.required_keys is None:
         return
     given = (request.headers.get("APCA-API-KEY-ID"), request.headers.get("APCA-API-SECRET-KEY"))
@@ -199,12 +203,12 @@ def check_keys(sandbox: Sandbox, request: Request) -> None:
 
 
 def in_words(status: int) -> Refusal:
-    """What the vendor says with `status`."""
+    """Return the vendor's answer with `status`."""
     return refused(status, _WORDS.get(status, "internal server error occurred" if status >= 500 else "request refused"))
 
 
 def headers_of(budget: Budget) -> dict[str, str]:
-    """How much of the budget is left and when more comes."""
+    """Return the headers with the remaining budget and the time at which it grows."""
     return {
         "X-RateLimit-Limit": str(budget.limit),
         "X-RateLimit-Remaining": str(budget.limit - budget.used),
@@ -213,7 +217,7 @@ def headers_of(budget: Budget) -> dict[str, str]:
 
 
 def dialects(sandbox: Sandbox) -> tuple[AlpacaBars, AlpacaBars]:
-    """The endpoints for stocks and for crypto pairs, which share a budget."""
+    """Return the endpoints for stocks and for crypto pairs, which share a budget."""
     return AlpacaBars(sandbox, crypto=False), AlpacaBars(sandbox, crypto=True)
 
 

@@ -1,7 +1,7 @@
-"""What Alpaca tells beside bars, as the sandbox speaks it: the list of assets, and corporate actions in pages.
+"""Alpaca's endpoints other than bars in the sandbox: the list of assets, and corporate actions in pages.
 
-The trading API's list and the data API's actions share one host here. Actions are those that faults ask for, and the
-splits among them are also what rescales the bars. They are found by the day on which they are processed.
+The trading API's list and the data API's actions share one host here. The actions come from faults. Their splits also
+rescale the bars. Actions are selected by the day on which they are processed.
 """
 
 import base64
@@ -24,12 +24,12 @@ ASSETS_PATH = "/v2/assets"
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1_000
 _STATUSES = {"trading": "active", "halted": "active", "ended": "inactive"}
-# In which fields an action has the symbols by which it is found.
+# The fields of an action with the symbols by which it is selected.
 _SYMBOL_FIELDS = ("symbol", "old_symbol", "new_symbol", "source_symbol", "acquirer_symbol", "acquiree_symbol")
 
 
 class _Endpoint(Dialect[Query]):
-    """What both endpoints share: keys, budget and words."""
+    """The common part of both endpoints: budget, headers and messages."""
 
     exhausted: ClassVar[Mapping[str, str]] = {"X-RateLimit-Remaining": "0"}
     at: ClassVar[str]
@@ -38,15 +38,15 @@ class _Endpoint(Dialect[Query]):
         super().__init__(sandbox, self.at, sandbox.budget("alpaca", sandbox.requests_per_minute))
 
     def spelling(self, instrument: Instrument) -> str | None:
-        """Pairs with a stroke: our `BTC-USD` is `BTC/USD`."""
+        """Return our symbol, with a slash in pairs: `BTC/USD` for `BTC-USD`."""
         return instrument.symbol.replace("-", "/", 1) if instrument.is_crypto else instrument.symbol
 
     def refusal(self, status: int) -> Refusal:
-        """A message."""
+        """Return a message."""
         return in_words(status)
 
     def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - they are the same either way
-        """How much of the budget is left and when more comes."""
+        """Return the remaining budget and the time at which it grows."""
         return headers_of(self.budget)
 
 
@@ -62,7 +62,7 @@ class AlpacaAssets(_Endpoint[_AssetsQuery]):
     at = ASSETS_PATH
 
     def read(self, request: Request, now: datetime) -> _AssetsQuery:  # noqa: ARG002 - the list is that of now
-        """Check the keys and the class."""
+        """Check the keys and parse the asset class."""
         check_keys(self.sandbox, request)
         wanted = request.query_params.get("asset_class") or "us_equity"
         if wanted not in ("us_equity", "crypto"):
@@ -74,7 +74,7 @@ class AlpacaAssets(_Endpoint[_AssetsQuery]):
     def page(
         self, query: _AssetsQuery, now: datetime, faults: Sequence[Active]
     ) -> tuple[list[dict[str, Any]], set[int]]:
-        """Every asset, whether it trades or not."""
+        """Return every asset, whether it trades or not."""
         found = {symbol: standing(faults, symbol, now) for symbol in query.symbols}
         return [
             {
@@ -110,7 +110,7 @@ class AlpacaActions(_Endpoint[_ActionsQuery]):
     at = ACTIONS_PATH
 
     def read(self, request: Request, now: datetime) -> _ActionsQuery:
-        """Check the keys and understand the parameters."""
+        """Check the keys and parse the parameters."""
         check_keys(self.sandbox, request)
         params = request.query_params
         symbols = tuple(part for part in params.get("symbols", "").split(",") if part)
@@ -122,8 +122,8 @@ class AlpacaActions(_Endpoint[_ActionsQuery]):
             raise refused(400, "end should not be before start")
         return _ActionsQuery(symbols, start, end, int(limit), _offset(params.get("page_token")))
 
-    def page(self, query: _ActionsQuery, now: datetime, faults: Sequence[Active]) -> tuple[dict[str, Any], set[int]]:  # noqa: ARG002 - what is announced is told ahead
-        """One page, by lists of a kind, with the token of the next."""
+    def page(self, query: _ActionsQuery, now: datetime, faults: Sequence[Active]) -> tuple[dict[str, Any], set[int]]:  # noqa: ARG002 - announced actions are reported in advance
+        """Return one page, with one list per kind of action and the token of the next page."""
         found = [(*row, active.number) for active in faults for row in _actions(active)]
         found = [
             each
@@ -142,12 +142,12 @@ class AlpacaActions(_Endpoint[_ActionsQuery]):
 
 
 def dialects(sandbox: Sandbox) -> tuple[AlpacaAssets, AlpacaActions]:
-    """Both endpoints, which share the budget of the bars'."""
+    """Return both endpoints, which share the budget of the bars endpoints."""
     return AlpacaAssets(sandbox), AlpacaActions(sandbox)
 
 
 def _actions(active: Active) -> list[tuple[str, dict[str, Any]]]:
-    """The list and the fields of each action that a fault stands for."""
+    """Return the list name and the fields of each action that a fault represents."""
     fault = active.fault
     if isinstance(fault, CorporateAction):
         return [(fault.type, {"id": _id(active.number), **fault.fields})]

@@ -1,6 +1,7 @@
-"""Binance's spot klines as the sandbox speaks them: pairs spelt BTCUSDT, milliseconds, prices as text.
+"""Binance's spot klines in the sandbox: pairs spelt BTCUSDT, milliseconds, prices as text.
 
-A dollar pair of the universe is served as the pair against USDT. The kline still forming comes last, as it does there.
+A dollar pair of the universe is served as the pair against USDT. The kline that is still forming comes last, as it does
+at Binance.
 """
 
 import math
@@ -26,7 +27,7 @@ PING_PATH = "/api/v3/ping"
 TIME_PATH = "/api/v3/time"
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 500, 1_000
-# The vendor has 3m, 3d, 1w and 1M as well.
+# The vendor also has 3m, 3d, 1w and 1M.
 _INTERVALS = {
     "1m": 1, "5m": 5, "15m": 15, "30m": 30,
     "1h": 60, "2h": 120, "4h": 240, "6h": 360, "8h": 480, "12h": 720, "1d": 1440,
@@ -57,7 +58,7 @@ _STATUSES = {"trading": "TRADING", "halted": "HALT", "ended": "BREAK"}
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """One request for klines, understood. Times in whole seconds, both ends included; None is open."""
+    """A parsed request for klines. Times are whole seconds, both ends included; None means no limit."""
 
     instrument: Instrument
     symbol: str
@@ -81,7 +82,7 @@ class BinanceKlines(Dialect[_Query]):
         super().__init__(sandbox, KLINES_PATH, sandbox.budget("binance", _WEIGHT_PER_MINUTE))
 
     def routes(self) -> list[Route]:
-        """Klines, the list of symbols, whether anybody is there, and the time."""
+        """Return the routes of the klines, the list of symbols, the ping and the time."""
         more = {LIST_PATH: self._list, PING_PATH: self._ping, TIME_PATH: self._time}
         return [*super().routes(), *(Route(path, answer) for path, answer in more.items())]
 
@@ -99,23 +100,23 @@ class BinanceKlines(Dialect[_Query]):
         return json_response({"serverTime": int(self.sandbox.now().timestamp() * 1_000)})
 
     def spelling(self, instrument: Instrument) -> str | None:
-        """Our `BTC-USD` is `BTCUSDT`; stocks are not traded there."""
+        """Return `BTCUSDT` for our `BTC-USD`; None for stocks, which the vendor does not have."""
         if not instrument.is_crypto:
             return None
         base, _, quote = instrument.symbol.replace("/", "-").partition("-")
         return base + ("USDT" if quote == "USD" else quote)
 
     def refusal(self, status: int) -> Refusal:
-        """A code and a message."""
+        """Return a code and a message."""
         return _refused(*_WORDS.get(status, (-1000, "An unknown error occurred while processing the request.")), status)
 
     def headers(self, *, within: bool) -> dict[str, str]:
-        """The weight used in the last minute; and, when it was too much, when to come back."""
+        """Return the weight used in the last minute and, when it was too much, when to retry."""
         used = {"X-MBX-USED-WEIGHT-1M": str(self.budget.used), "X-MBX-USED-WEIGHT": str(self.budget.used)}
         return used if within else {**used, "Retry-After": str(math.ceil(self.budget.frees_in_seconds))}
 
-    def read(self, request: Request, now: datetime) -> _Query:  # noqa: ARG002 - times are told in the request
-        """Understand the parameters."""
+    def read(self, request: Request, now: datetime) -> _Query:  # noqa: ARG002 - the request has the times
+        """Parse the parameters."""
         params = request.query_params
         symbol = params.get("symbol", "")
         if not symbol:
@@ -148,7 +149,7 @@ class BinanceKlines(Dialect[_Query]):
         )
 
     def page(self, query: _Query, now: datetime, faults: Sequence[Active]) -> tuple[list[list[Any]], set[int]]:
-        """Up to `limit` klines from the start on, or without a start the last ones."""
+        """Return up to `limit` klines from the start on, or the last ones without a start."""
         missing = {a.number for a in faults if isinstance(a.fault, MissingSymbol) and query.symbol in a.fault.symbols}
         if missing:
             return [], missing
@@ -168,7 +169,7 @@ class BinanceKlines(Dialect[_Query]):
 
 
 def dialects(sandbox: Sandbox) -> tuple[BinanceKlines]:
-    """The one endpoint for bars, and what is beside it."""
+    """Return the endpoint for bars, which also has routes for lists and the time."""
     return (BinanceKlines(sandbox),)
 
 

@@ -1,7 +1,7 @@
-"""Coinbase Exchange's candles as the sandbox speaks them: newest first, in columns of its own order, times in seconds.
+"""Coinbase Exchange's candles in the sandbox: newest first, columns in the vendor's order, times in seconds.
 
-The candle still forming comes first. Where there is room, one candle from before the range comes last: the vendor says
-that some may. An interval without a trade has no candle.
+The candle that is still forming comes first. If there is room, one candle from before the range comes last: the vendor
+documents that this may happen. An interval without a trade has no candle.
 """
 
 import re
@@ -44,7 +44,7 @@ def _refused(status: int, message: str) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """One request for candles, understood. Times in whole seconds, both ends included."""
+    """A parsed request for candles. Times are whole seconds, both ends included."""
 
     instrument: Instrument
     symbol: str
@@ -65,7 +65,7 @@ class CoinbaseCandles(Dialect[_Query]):
         super().__init__(sandbox, CANDLES_PATH, sandbox.budget("coinbase", sandbox.requests_per_minute))
 
     def routes(self) -> list[Route]:
-        """Candles, the list of products, and the time."""
+        """Return the routes of the candles, the list of products, and the time."""
         return [*super().routes(), Route(PRODUCTS_PATH, self._products), Route(TIME_PATH, self._time)]
 
     async def _products(self, _request: Request) -> Response:
@@ -96,19 +96,19 @@ class CoinbaseCandles(Dialect[_Query]):
         return json_response({"iso": _iso(now), "epoch": round(now.timestamp(), 3)})
 
     def spelling(self, instrument: Instrument) -> str | None:
-        """Our `BTC-USD` is theirs; stocks are not traded there."""
+        """Return `BTC-USD` for our `BTC-USD`; None for stocks, which the vendor does not have."""
         return instrument.symbol.upper().replace("/", "-", 1) if instrument.is_crypto else None
 
     def refusal(self, status: int) -> Refusal:
-        """A message."""
+        """Return a message."""
         return _refused(status, _WORDS.get(status, _WORDS[500] if status >= 500 else "Bad Request"))
 
-    def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - the vendor says nothing of a budget
-        """None."""
+    def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - the vendor sends no budget
+        """Return no headers."""
         return {}
 
     def read(self, request: Request, now: datetime) -> _Query:
-        """Understand the path and the parameters."""
+        """Parse the path and the parameters."""
         if not request.headers.get("user-agent"):
             raise _refused(400, "User-Agent header is required.")
         symbol: str = request.path_params["product"]
@@ -122,7 +122,7 @@ class CoinbaseCandles(Dialect[_Query]):
         step = int(granularity)
         start, last = _time_of(params.get("start")), _time_of(params.get("end"))
         if start is None or last is None:
-            # The vendor ignores one without the other.
+            # The vendor ignores one of the two without the other.
             last = int(now.timestamp())
             start = last - (_MAX_CANDLES - 1) * step
         if last < start:
@@ -132,7 +132,7 @@ class CoinbaseCandles(Dialect[_Query]):
         return _Query(instrument, symbol, step, start, last)
 
     def page(self, query: _Query, now: datetime, faults: Sequence[Active]) -> tuple[list[list[Any]], set[int]]:
-        """All candles of the range, newest first."""
+        """Return all candles of the range, newest first."""
         missing = {a.number for a in faults if isinstance(a.fault, MissingSymbol) and query.symbol in a.fault.symbols}
         if missing:
             return [], missing
@@ -158,12 +158,12 @@ class CoinbaseCandles(Dialect[_Query]):
 
 
 def dialects(sandbox: Sandbox) -> tuple[CoinbaseCandles]:
-    """The one endpoint for bars, and what is beside it."""
+    """Return the endpoint for bars, which also has routes for lists and the time."""
     return (CoinbaseCandles(sandbox),)
 
 
 def _time_of(text: str | None) -> int | None:
-    """Seconds since 1970 of a time as the vendor takes it: those seconds, or ISO 8601."""
+    """Return the seconds since 1970 of a time in one of the vendor's formats: such seconds, or ISO 8601."""
     if not text:
         return None
     if re.fullmatch(r"[0-9]{1,11}", text):

@@ -1,12 +1,13 @@
-"""Yahoo Finance's charts as the sandbox speaks them, with what makes them odd.
+"""Yahoo Finance's charts in the sandbox, with their oddities.
 
-A bar that is not there is a row of nulls. Hours begin with the session. While a session lasts, the bar still forming
-comes behind the closed ones, and the last trade behind that, as a row of its own at an odd second. The bar of a day
-carries its session's open as time, but for hours after the close that of the last trade. Intraday bars reach back less
-than 60 days, hours 730. Who does not look like a browser gets a 429, which is plain text.
+A missing bar is a row of nulls. Hourly bars are counted from the session's open. During a session, the bar that is
+still forming follows the closed ones, and the last trade follows as a separate row at an odd second. The time of a
+daily bar is its session's open, but for some hours after the close it is the time of the last trade. Intraday bars
+reach back less than 60 days, one-minute bars 30 and hourly bars 730. Clients that do not look like a browser get a 429
+in plain text.
 
-Splits and dividends that faults ask for come as `events` with the bars of their day. London trades in pence, until a
-fault reprices a symbol.
+Splits and dividends of faults are sent as `events` with the bars of their day. London trades in pence, until a fault
+reprices a symbol.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def _refused(status: int, description: str) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """One request for a chart, understood. Times in whole seconds, `[start, end)`."""
+    """A parsed request for a chart. Times are whole seconds, `[start, end)`."""
 
     instrument: Instrument
     symbol: str
@@ -77,23 +78,23 @@ class YahooChart(Dialect[_Query]):
         super().__init__(sandbox, CHART_PATH, sandbox.budget("yahoo", sandbox.requests_per_minute))
 
     def spelling(self, instrument: Instrument) -> str | None:
-        """Class shares with a hyphen, `BRK-B`; pairs as ours, `BTC-USD`."""
+        """Return our symbol, with a hyphen in class shares: `BRK-B` for `BRK.B`, and `BTC-USD` unchanged."""
         root, dot, letter = instrument.symbol.rpartition(".")
         is_class = dot and len(letter) == 1 and instrument.calendar == "XNYS"
         return f"{root}-{letter}" if is_class else instrument.symbol
 
     def refusal(self, status: int) -> Refusal:
-        """A chart without a result; a block is plain text."""
+        """Return a chart without a result, or plain text for 429."""
         if status == 429:
             return Refusal(429, b"Too Many Requests\r\n", "text/plain; charset=utf-8")
         return _refused(status, _NOT_FOUND if status == 404 else "the request was refused")
 
-    def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - the vendor says nothing of a budget
-        """None."""
+    def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - the vendor sends no budget
+        """Return no headers."""
         return {}
 
     def read(self, request: Request, now: datetime) -> _Query:
-        """Understand the path and the parameters."""
+        """Parse the path and the parameters."""
         if not request.headers.get("user-agent", "").startswith("Mozilla/"):
             raise self.refusal(429)
         symbol: str = request.path_params["symbol"]
@@ -128,7 +129,7 @@ class YahooChart(Dialect[_Query]):
         return _Query(instrument, symbol, interval, minutes, start, end, events)
 
     def page(self, query: _Query, now: datetime, faults: Sequence[Active]) -> tuple[dict[str, Any], set[int]]:
-        """The whole range."""
+        """Return the chart of the whole range."""
         missing = {a.number for a in faults if isinstance(a.fault, MissingSymbol) and query.symbol in a.fault.symbols}
         if missing:
             raise _refused(404, _NOT_FOUND)
@@ -170,7 +171,7 @@ class YahooChart(Dialect[_Query]):
 
 
 def dialects(sandbox: Sandbox) -> tuple[YahooChart]:
-    """The one endpoint."""
+    """Return the endpoint."""
     return (YahooChart(sandbox),)
 
 
@@ -182,7 +183,7 @@ def _currency(query: _Query, faults: Sequence[Active], at: int) -> str:
 
 
 def _events(query: _Query, faults: Sequence[Active], at: int, acted: set[int]) -> dict[str, dict[str, Any]]:
-    """The splits and dividends of the range that have taken effect, by kind and by time, as far as asked for."""
+    """Return the requested splits and dividends of the range that have taken effect, by kind and by time."""
     found: dict[str, dict[str, Any]] = {}
     for active in faults:
         fault = active.fault
@@ -202,7 +203,7 @@ def _events(query: _Query, faults: Sequence[Active], at: int, acted: set[int]) -
 
 
 def _reach_days(minutes: int) -> int | None:
-    """How many days back bars of so many minutes reach; None when there is no limit."""
+    """Return how many days back bars of this length reach; None when there is no limit."""
     return None if minutes == DAY_MINUTES else 730 if minutes >= 60 else 60 if minutes > 1 else 30
 
 
@@ -224,7 +225,7 @@ def _rows(bars: Bars) -> list[_Row]:
 
 
 def _with_nulls(grid: Bars, served: Bars) -> list[_Row]:
-    """The rows of `served`, and a row of nulls for each bar of `grid` that is not among them."""
+    """Return the rows of `served`, with a row of nulls for each bar of `grid` that is not among them."""
     by_time = {row.ts: row for row in _rows(served)}
     return [by_time.get(ts) or _Row(ts, (None,) * len(_COLUMNS)) for ts in grid.ts.tolist()]
 
