@@ -131,6 +131,11 @@ def known(name: str) -> Namespace:
     return _known.get(name, ALONE)
 
 
+def all_known() -> list[Namespace]:
+    """Those of components whose definitions are loaded, by id."""
+    return sorted(_known.values(), key=lambda each: each.id)
+
+
 def register(namespace: Namespace) -> None:
     """Make `namespace` known to resources, which Dagster makes from texts.
 

@@ -12,6 +12,8 @@ from ema_assets.model.file_stamps import Stamp, stamp
 
 # What Dagster reads variables from when it loads a code location.
 _DOTENV = ".env"
+# Ends of the names of files that definitions are made of: modules, and the components of `dg`.
+_CODE = (".py", "defs.yaml", "component.yaml")
 
 
 class Watch:
@@ -58,13 +60,20 @@ def _by_path(paths: Iterable[str | Path]) -> dict[str, Stamp]:
     return {str(path): stamp(path) for path in paths}
 
 
-def _environment() -> tuple[str, Mapping[str, str]]:
-    """What decides which files the configuration is read from."""
-    return str(Path.cwd()), {name: os.environ[name] for name in known_variables() if name in os.environ}
+def _environment() -> tuple[str, Mapping[str, str], list[Settings]]:
+    """What decides which files the configuration is read from. Components are known once they are loaded."""
+    variables = {name: os.environ[name] for name in known_variables() if name in os.environ}
+    return str(Path.cwd()), variables, _of_components()
+
+
+def _of_components() -> list[Settings]:
+    found = sys.modules.get("ema_assets.defs.namespace")
+    return [] if found is None else [each.settings() for each in found.all_known()]
 
 
 def _own_files() -> list[Path]:
-    return [*configuration_files(Settings.from_env()), Path.cwd() / _DOTENV]
+    settings = [Settings.from_env(), *_of_components()]
+    return [*(path for each in settings for path in configuration_files(each)), Path.cwd() / _DOTENV]
 
 
 def _code_files(module: str) -> Iterable[str | Path]:
@@ -80,7 +89,7 @@ def _code_files(module: str) -> Iterable[str | Path]:
         for root in found.submodule_search_locations
         for folder, _, names in os.walk(root)
         for name in names
-        if name.endswith(".py")
+        if name.endswith(_CODE)
     ]
 
 

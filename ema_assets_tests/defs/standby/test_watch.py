@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from ema_assets.defs import namespace
+from ema_assets.defs.namespace import Namespace
 from ema_assets.defs.standby.watch import Watch
 
 
@@ -38,6 +41,7 @@ def watching(package: Path) -> Watch:
     [
         "watched_package/inner/rules.py",
         "watched_package/new.py",
+        "watched_package/inner/defs.yaml",
         "watchlist.toml",
         "signals/mine.py",
         ".env",
@@ -86,3 +90,15 @@ def test_a_location_that_goes_to_another_folder_or_sets_variables_when_it_is_loa
     assert watch.change() is None
     (package / "another.toml").write_text("")
     assert watch.change() == f"{package / 'another.toml'} has changed"
+
+
+def test_the_watchlist_of_a_component_is_watched_once_it_is_loaded(package: Path) -> None:
+    watch = Watch("watched_package.inner", str(package.parent))
+    watch.note_configuration()
+    variables = {"EMA_HOME": str(package / "eu"), "EMA_WATCHLIST": str(package / "eu.toml")}
+    component = Namespace(("eu",), MappingProxyType(variables))
+    namespace.register(component)
+    watch.note_imports()
+    assert watch.change() is None
+    (package / "eu.toml").write_text("# another one")
+    assert watch.change() == f"{package / 'eu.toml'} has changed"
