@@ -1,6 +1,5 @@
 """Delimited text: encoding, delimiter, head, and the cells by Polars' CSV reader. Does not interpret the cells."""
 
-import codecs
 import csv
 import re
 from collections.abc import Sequence
@@ -9,12 +8,12 @@ from io import BytesIO
 import polars as pl
 
 from ema_assets.files.cells import BY_COMMAS, LINE, SAMPLED_ROWS, Table, find_head, heads_of, numbers_of
+from ema_assets.files.encodings import as_utf8
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import BarFileError
 
 # In order of preference when several fit: next to a semicolon, a comma is a decimal or thousands separator.
 _DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
-_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _SAMPLED_BYTES = 200_000
 # The most lines below a table that are not bars: a source, a count, a copyright.
 _MOST_FOOTERS = 20
@@ -27,7 +26,7 @@ def read_text(data: bytes) -> Table:
         BarFileError: when there is no table, or a row has more cells than the others. The message does not name the
             file.
     """
-    text, encoding = _utf8(data)
+    text, encoding = as_utf8(data)
     text = _with_newlines(text)
     lines = _lines(text[:_SAMPLED_BYTES])[:SAMPLED_ROWS]
     delimiter = _delimiter(lines)
@@ -49,30 +48,6 @@ def read_text(data: bytes) -> Table:
         form=BY_COMMAS if name == "comma" else "text",
         notes=tuple(notes),
     )
-
-
-def _utf8(data: bytes) -> tuple[bytes, str]:
-    """Return the text as UTF-8 without a byte order mark, and the name of its encoding where it was not UTF-8."""
-    for mark, encoding in _BOMS.items():
-        if data.startswith(mark):
-            rest = data[len(mark) :]
-            return (rest, "") if encoding == "utf-8" else (_decoded(rest, encoding), encoding.upper())
-    start = data[:1000]
-    if start.count(0) > len(start) // 4:
-        # In UTF-16, every other byte of ASCII text is zero.
-        encoding = "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
-        return _decoded(data, encoding), encoding.upper()
-    if 0 in start:
-        raise BarFileError("is no text, no Parquet, no Feather, no Excel and no JSON")
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace").encode(), "Windows-1252"
-    return data, ""
-
-
-def _decoded(data: bytes, encoding: str) -> bytes:
-    return data.decode(encoding, "replace").encode()
 
 
 def _with_newlines(text: bytes) -> bytes:

@@ -572,6 +572,28 @@ def test_names_of_columns_may_be_in_other_languages(language: str, tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("language", "encoding", "name"),
+    [
+        ("Spanish", "cp1252", "Windows-1252"),
+        ("Russian", "cp1251", "Windows-1251"),
+        ("Turkish", "cp1254", "Windows-1254"),
+        ("Chinese", "gbk", "GB 18030"),
+        ("Japanese", "cp932", "Shift JIS"),
+        ("Korean", "cp949", "EUC-KR"),
+    ],
+)
+def test_names_in_other_languages_are_read_in_the_encoding_of_their_country(
+    language: str, encoding: str, name: str, tmp_path: Path
+) -> None:
+    symbol, *lines = LANGUAGES[language]
+    data = ("\n".join(lines) + "\n").encode(encoding)
+    found = understood(written(tmp_path, data, f"{symbol}.csv"))
+    assert found.source.layout.name == f"{language} names"
+    assert name in found.source.notes
+    assert found.bars["close"].to_list() == [141.9, 141.0]
+
+
 def test_columns_of_bid_and_ask_are_no_tickers(tmp_path: Path) -> None:
     text = "Date,BID.Open,BID.High,BID.Low,BID.Close\n2024-03-11,59.4,60.4,59.3,60.1\n"
     assert refusal(written(tmp_path, text, "KO.csv")).startswith("lacks the columns open, high, low, close")
