@@ -148,6 +148,15 @@ def test_a_misspelt_variable_is_named_and_one_that_the_watchlist_reads_is_none(r
     assert warning == "`EMA_PROVIDR` is no variable of ema-assets; did you mean `EMA_PROVIDER`?"
 
 
+def test_variables_that_kubernetes_makes_of_a_service_are_not_taken_for_misspelt_ones(run: Run) -> None:
+    made = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT", "PORT_4000_TCP", "PORT_4000_TCP_ADDR")
+    service = {f"EMA_ASSETS_{name}": "tcp://10.96.0.7:4000" for name in made}
+    found = examined(run, **service, EMA_ASSETS_PROVIDER="yahoo")
+    (warning,) = [text for level, text in found["variables"] if level == "warning"]
+    assert warning.startswith("`EMA_ASSETS_PROVIDER` is no variable of ema-assets")
+    assert "EMA_ASSETS_PORT" not in str(found["variables"])
+
+
 def test_a_watchlist_that_is_named_and_not_there_is_an_error(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "none.toml"
     ((level, text),) = examined(run, EMA_WATCHLIST=str(path))["watchlist"]

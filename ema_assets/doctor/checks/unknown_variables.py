@@ -1,7 +1,7 @@
 """The check of the environment: whether a variable looks like one of ours and is none."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ema_assets.config.settings import known_variables
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, ok, warning
@@ -17,7 +17,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     # A channel of alerts may be in a variable of any name.
     named = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     known = {*known_variables(), *_OTHERS}
-    mine = sorted(name for name in os.environ if name.startswith("EMA_"))
+    mine = sorted(name for name in os.environ.keys() - _of_services(os.environ) if name.startswith("EMA_"))
     for name in mine:
         if name not in known and f"${{{name}}}" not in named:
             yield warning(
@@ -25,6 +25,17 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
             )
     if ours := [name for name in mine if name in known]:
         yield ok(f"{', '.join(ours)} {noun(len(ours), 'is', 'are')} set")
+
+
+def _of_services(names: Iterable[str]) -> set[str]:
+    """Those of `names` that Kubernetes gives each pod for a service beside it: `ema-assets` makes EMA_ASSETS_PORT."""
+    services = [name.removesuffix("_SERVICE_HOST") for name in names if name.endswith("_SERVICE_HOST")]
+    return {
+        name
+        for name in names
+        for service in services
+        if name == f"{service}_PORT" or name.startswith((f"{service}_SERVICE_", f"{service}_PORT_"))
+    }
 
 
 CHECK = Check("variables", 5, _look)
