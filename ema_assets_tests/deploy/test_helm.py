@@ -3,14 +3,20 @@
 import asyncio
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pytest
+import yaml
+from dagster import DagsterInstance
 from starlette.responses import PlainTextResponse
 
 from ema_assets.config.settings import without_provider_keys
 from ema_assets.model.same_origin import SameOriginOnly
-from ema_assets_tests.deploy.files import HELM, REPOSITORY, loaded, parse_ours
+from ema_assets_tests.deploy.chart import instance_of, laid_over
+from ema_assets_tests.deploy.files import DOCKER, HELM, REPOSITORY, loaded, parse_ours
 
 VALUES, CELERY, WORKER = (loaded(HELM / name) for name in ("values.yaml", "values-celery.yaml", "worker.yaml"))
 (CODE,) = VALUES["dagster-user-deployments"]["deployments"]
@@ -57,6 +63,36 @@ def test_the_queue_is_that_of_one_machine() -> None:
     assert WORKER["spec"]["replicas"] * processes == queue["maxConcurrentRuns"]
 
 
+@pytest.mark.parametrize("over", [{}, CELERY], ids=["pods", "celery"])
+def test_the_instance_that_the_chart_writes_is_loaded_and_reaches_its_database(
+    over: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = urlsplit(database_url)
+    here = {
+        "postgresqlHost": parts.hostname,
+        "postgresqlUsername": parts.username,
+        "postgresqlDatabase": parts.path.strip("/"),
+        "service": {"port": parts.port},
+    }
+    values = laid_over(laid_over(VALUES, over), {"postgresql": here})
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(instance_of(values)))
+    (passfile,) = parse_qs(parts.query)["passfile"]
+    monkeypatch.setenv("DAGSTER_PG_PASSWORD", Path(passfile).read_text().strip().split(":")[4])
+    monkeypatch.setenv("EMA_CELERY_BROKER", "pyamqp://ema:geheim@127.0.0.1:9//")
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_runs_count() == 0
+        assert instance.all_instigator_state() == []
+        assert instance.event_log_storage.get_maximum_record_id() is None
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == INSTANCE["concurrency"]["runs"]["max_concurrent_runs"]
+        assert queue.tag_concurrency_limits == INSTANCE["concurrency"]["runs"]["tag_concurrency_limits"]
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_max_retries == INSTANCE["run_retries"]["max_retries"]
+        if over:
+            assert type(instance.run_launcher).__name__ == "LaneRunLauncher"
+
+
 def test_the_probe_of_the_webserver_gets_through_its_checks() -> None:
     webserver = VALUES["dagsterWebserver"]
     probe = webserver["readinessProbe"]["httpGet"]
@@ -71,6 +107,20 @@ def test_the_probe_of_the_webserver_gets_through_its_checks() -> None:
     assert asyncio.run(asked(headers)) == 200
     # What the kubelet sends by itself.
     assert asyncio.run(asked({})) == 403
+
+
+def test_the_probe_of_the_code_location_imports_nothing_and_asks_its_port() -> None:
+    interpreter, program, url = CODE["readinessProbe"]["exec"]["command"]
+    assert interpreter == "python"
+    assert f"COPY deploy/docker/{Path(program).name} {program}\n" in (DOCKER / "Dockerfile").read_text()
+    assert url == f"tcp://127.0.0.1:{CODE['port']}"
+    # The schema of the chart wants it, and its template leaves it out of the probe.
+    assert CODE["readinessProbe"]["enabled"] is True
+
+
+def test_pods_with_keys_have_no_rights_in_the_cluster() -> None:
+    assert VALUES["dagster-user-deployments"]["rbacEnabled"] is False
+    assert WORKER["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
 
 
 def test_every_pod_has_our_image_is_not_root_and_asks_for_its_memory() -> None:
