@@ -9,10 +9,12 @@ from pathlib import Path
 import click
 
 from ema_assets.cli.commands import Command
-from ema_assets.config.settings import Settings
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings, named_watchlist
 from ema_assets.defs.celery_queues import QUEUES, check_client
 from ema_assets.model.errors import ConfigurationError, StoreUnavailable
 from ema_assets.model.variables import text_of
+from ema_assets.refresh.graph import configured
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
@@ -45,7 +47,8 @@ def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
         raise ConfigurationError(f"`--queues` must be of {', '.join(QUEUES)}, received {queues!r}")
     if importlib.util.find_spec("dagster_celery") is None:
         raise ConfigurationError("a worker needs Celery: pip install 'ema-assets[cluster]'")
-    url = Settings.from_env().database_url
+    settings = Settings.from_env()
+    url = settings.database_url
     if url is None:
         raise ConfigurationError("a worker needs `EMA_DATABASE_URL`, the database that all hosts share")
     if not (broker := text_of(os.environ, "EMA_CELERY_BROKER")):
@@ -57,12 +60,31 @@ def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
             "a worker needs `DAGSTER_HOME`, a folder with deploy/celery/dagster.yaml as dagster.yaml, received "
             f"{home or 'nothing'}"
         )
+    _check_watchlist(settings)
     with suppress(StoreUnavailable):  # a server that is away is waited for
         _check_database(url)
     options = ["-Q", ",".join(taken), "-c", str(processes), "--max-tasks-per-child", str(runs_per_process)]
     # Two workers of one name, such as those of two queues on one host, lock each other out at the broker.
     options += ["-n", f"{'-'.join(taken)}-{os.getpid()}@%h", "-l", "WARNING"]
     os.execv(sys.executable, [sys.executable, "-m", "celery", "-A", _APP, "worker", *options])  # noqa: S606 - Celery
+
+
+def _check_watchlist(settings: Settings) -> None:
+    """Refuse a watchlist, signals or strategies that no run could read: each would fail, and be launched again.
+
+    Raises:
+        ConfigurationError: naming the file and what is wrong.
+    """
+    if named_watchlist() is None and not settings.watchlist_path.exists():
+        click.echo(
+            f"This worker has no watchlist at {settings.watchlist_path}: only runs of a component in a defs.yaml can "
+            "succeed here. Set EMA_WATCHLIST to the file that all hosts have.",
+            err=True,
+        )
+        return
+    # By itself the second one goes by the default watchlist where there is no file.
+    watchlist.of(settings)
+    configured(settings)
 
 
 def _check_database(url: str) -> None:

@@ -1,23 +1,26 @@
-"""Which version of an asset's code a run was launched for, and whether the process that executes it has another one.
+"""For which version of an asset's code and which provider a run was launched, and whether its process has another one.
 
 On other hosts, whose files are their own. Here, code server and runs read the same files.
 """
 
 import socket
+from collections.abc import Mapping
 
 from dagster import AssetExecutionContext, DagsterInstance
 
 from ema_assets.defs.guest import launcher_name
-from ema_assets.model.errors import CodeDiffers
+from ema_assets.model.errors import CodeDiffers, ConfigurationError
 from ema_assets.refresh.graph import Node
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 
 # On the step of each computed asset, in what Dagster stores of a run when it is launched.
 CODE_VERSION_TAG = "ema_assets/code_version"
+# On the step of bars: the provider of symbols that name none.
+PROVIDER_TAG = "ema_assets/provider"
 _OF_THIS_HOST = ("StandbyRunLauncher", "DefaultRunLauncher")
-# The versions in the plan that was read last, by step: one for all steps of a run. A plan is called by its contents.
-_versions: dict[str, dict[str, str | None]] = {}
+# The tags in the plan that was read last, by step: one for all steps of a run. A plan is called by its contents.
+_tags: dict[str, dict[str, Mapping[str, str]]] = {}
 
 
 def code_differs(context: AssetExecutionContext, node: Node, database: Database) -> CodeDiffers | None:
@@ -26,7 +29,7 @@ def code_differs(context: AssetExecutionContext, node: Node, database: Database)
     Somebody has asked for it when the code location that launched the run computes it so, or when the configuration was
     synced since: a run may have waited in the queue meanwhile.
     """
-    launched_for = _launched_for(context) if _is_elsewhere(context.instance) else None
+    launched_for = _launched_for(context, CODE_VERSION_TAG)
     if launched_for is None or launched_for == node.code_version:
         return None
     with database.transaction() as transaction:
@@ -39,18 +42,32 @@ def code_differs(context: AssetExecutionContext, node: Node, database: Database)
     )
 
 
+def provider_differs(context: AssetExecutionContext, provider: str) -> ConfigurationError | None:
+    """Why this host must not ask `provider`, its default one, for a series; None when it may.
+
+    Bars of two providers, or synthetic ones among those of a market, would be one series.
+    """
+    launched_for = _launched_for(context, PROVIDER_TAG)
+    if launched_for is None or launched_for == provider:
+        return None
+    return ConfigurationError(
+        f"the default provider of {socket.gethostname()} is {provider}, and that of the code location that launched "
+        f"the run is {launched_for}: give all hosts the same EMA_PROVIDER"
+    )
+
+
 def _is_elsewhere(instance: DagsterInstance) -> bool:
     """Whether the run may be on another host than the code server."""
     return not instance.is_ephemeral and launcher_name(instance) not in _OF_THIS_HOST
 
 
-def _launched_for(context: AssetExecutionContext) -> str | None:
-    """The version that the code location had of the asset of this step; None for a run without a stored plan."""
+def _launched_for(context: AssetExecutionContext, tag: str) -> str | None:
+    """What the code location had as `tag` of this step; None on its own host, and for a run without a stored plan."""
     stored = context.run.execution_plan_snapshot_id
-    if stored is None:
+    if stored is None or not _is_elsewhere(context.instance):
         return None
-    if stored not in _versions:
-        _versions.clear()
+    if stored not in _tags:
+        _tags.clear()
         steps = context.instance.get_execution_plan_snapshot(stored).steps
-        _versions[stored] = {step.key: (step.tags or {}).get(CODE_VERSION_TAG) for step in steps}
-    return _versions[stored].get(context.op_execution_context.get_step_execution_context().step.key)
+        _tags[stored] = {step.key: step.tags or {} for step in steps}
+    return _tags[stored].get(context.op_execution_context.get_step_execution_context().step.key, {}).get(tag)

@@ -71,6 +71,26 @@ def test_the_process_becomes_a_celery_worker(run: Run, monkeypatch: pytest.Monke
     assert importlib.util.find_spec("ema_assets.defs.celery_worker") is not None
 
 
+def test_a_worker_whose_watchlist_no_run_could_read_takes_none(
+    refused: Refused, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each run would fail, and be launched again. Only those of components need none."""
+    with_celery(monkeypatch, is_here=True)
+    (tmp_path / "dagster.yaml").write_text(DEPLOYED.read_text())
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    env = {"EMA_DATABASE_URL": DATABASE, "EMA_CELERY_BROKER": BROKER, "DAGSTER_HOME": str(tmp_path)}
+    absent, wrong = tmp_path / "absent.toml", tmp_path / "wrong.toml"
+    assert refused("worker", EMA_WATCHLIST=str(absent), **env).startswith(f"{absent}: no such file")
+    wrong.write_text("timeframes = 5")
+    assert str(wrong) in refused("worker", EMA_WATCHLIST=str(wrong), **env)
+    home = tmp_path / "new"
+    said = run("worker", EMA_HOME=str(home), EMA_WATCHLIST="", **env)
+    assert said.exit_code == 0
+    assert said.stderr.startswith(
+        f"This worker has no watchlist at {home / 'watchlist.toml'}: only runs of a component"
+    )
+
+
 def test_a_worker_that_could_begin_no_run_takes_none(
     refused: Refused, databases: Databases, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

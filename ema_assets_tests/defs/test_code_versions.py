@@ -11,7 +11,7 @@ from dagster._serdes import ConfigurableClassData
 from ema_assets.config import watchlist
 from ema_assets.definitions import assembled
 from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
-from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.asset_names import EMA_TREND, OHLC
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.store import ledger
@@ -117,3 +117,26 @@ def test_processes_of_the_same_host_read_the_same_files(
 ) -> None:
     launched_by(world, monkeypatch, "StandbyRunLauncher")
     assert execute(world, defs, assembled(elsewhere))[0] is DagsterRunStatus.SUCCESS
+
+
+def test_a_host_with_another_default_provider_asks_it_nothing_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched_by(world, monkeypatch, "LaneRunLauncher")
+    chosen = {AssetKey(OHLC)}
+    job = assembled(GRAPH).resolve_implicit_global_asset_job_def().get_subset(asset_selection=chosen)
+    run = world.instance.create_run_for_job(
+        job, tags={RANGE_START_TAG: SERIES, RANGE_END_TAG: SERIES}, asset_selection=frozenset(chosen)
+    )
+    monkeypatch.setenv("EMA_PROVIDER", "coinbase")
+    monkeypatch.setenv("EMA_COINBASE_BASE_URL", world.sandbox.base_url)
+    result = execute_run(InMemoryJob(job), run, world.instance, raise_on_error=False)
+    (failed,) = result.filter_events(lambda each: each.is_step_failure)
+    said = (
+        f"the default provider of {socket.gethostname()} is coinbase, and that of the code location that launched the "
+        "run is sandbox: give all hosts the same EMA_PROVIDER"
+    )
+    assert said in failed.step_failure_data.error.message
+    with world.database.transaction() as transaction:
+        asked = transaction.query("SELECT count(*) AS n FROM market.provider_call WHERE provider = 'coinbase'")
+    assert asked["n"][0] == 0
