@@ -22,6 +22,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import left_alone
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, next_closes, sentences, stale_on_close
+from ema_assets.store.migrations import check_not_newer
 
 
 def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> ScheduleDefinition:
@@ -42,6 +43,7 @@ def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> Sched
             return SkipReason(reason)
         now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:
+            check_not_newer(transaction)
             publications = market.publications()
             stale = stale_on_close(transaction, timeframe, now, publications)
             alone = left_alone.series(transaction, now, publications, ahead=SCHEDULE_REACH, timeframes=[timeframe])

@@ -29,12 +29,14 @@ from ema_assets.defs.one_sentence import in_one_sentence, sentence_of
 from ema_assets.defs.requests import held_by_runs, run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.errors import NewerDatabase
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh import left_alone
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
 from ema_assets.store import ledger, sync_failures
 from ema_assets.store.database import first_line
+from ema_assets.store.migrations import check_not_newer
 
 # A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
 # tick that found its series covered by a run that began before the close leaves the new bar to the sweep, and so does
@@ -99,6 +101,7 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
         if (sentence := what_is_slower(context.instance)) is not None:
             context.log.info(sentence)
         with store.open() as database, database.transaction() as transaction:
+            check_not_newer(transaction)
             fail_lost_runs(context.instance, transaction, now, namespace)
             if (sentence := tell_anew(context.instance, transaction, graph, namespace)) is not None:
                 context.log.info(sentence)
@@ -208,6 +211,9 @@ def _kept_in(store: StoreResource) -> Iterator[None]:
     """A block whose failure is kept in the database, for all who do not look at ticks."""
     try:
         yield
+    except NewerDatabase:
+        # For those of the newer version nothing is wrong.
+        raise
     except Exception as error:
         # A database that cannot be reached keeps nothing, and everybody sees that it cannot.
         with suppress(Exception), store.open() as database, database.transaction() as transaction:
@@ -267,6 +273,8 @@ def _follow(
     is_new = mark != context.cursor or bool(added or gone)
     if is_new:
         with store.open() as database:
+            with database.transaction() as transaction:
+                check_not_newer(transaction)
             sync(database, watched, now, graph)
     # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
     symbols = [symbol for symbol in known if symbol in wanted or symbol in held] + added

@@ -233,6 +233,10 @@ class StoreError(EmaAssetsError):
     """The database or the embedded server."""
 
 
+class NewerDatabase(StoreError):
+    """A newer version of ema-assets has migrated the database."""
+
+
 class StoreUnavailable(StoreError):
     """The database cannot be reached or refuses the login."""
 

@@ -33,7 +33,7 @@ from ema_assets.model.timeframes import DEFAULT, Timeframe
 from ema_assets.providers import registry
 from ema_assets.refresh import waiting
 from ema_assets.refresh.graph import Graph, build, configured
-from ema_assets.store import ledger
+from ema_assets.store import ledger, sync_failures
 from ema_assets_tests.core import CORE_TEXT, rewrite
 from ema_assets_tests.defs.conftest import FRAMES, WATCHLIST, MarketAt, World, defs, sweep, sync_watchlist
 from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
@@ -576,3 +576,17 @@ def test_bars_say_by_their_own_provider_whether_they_are_synthetic() -> None:
     assert market.origin(None) == {"provider": "sandbox", "prices": "synthetic, from the sandbox exchange"}
     assert market.origin("binance") == {"provider": "binance", "prices": "market data"}
     assert market.origin("file") == {"provider": "file", "prices": "market data"}
+
+
+def test_ticks_of_a_version_that_is_older_than_the_database_launch_nothing_and_say_so(world: World) -> None:
+    """As where somebody migrates below an older version that still runs: each of its runs would fail, again and again."""
+    with world.database.transaction() as transaction:
+        transaction.execute("INSERT INTO ema_assets.migration (number, name, sha256) VALUES (9999, 'later', '')")
+    world.watchlist_path.write_text(world.watchlist_path.read_text() + "# another one\n")
+    for evaluate in (lambda: tick(world, M5), lambda: look(world, sweep), lambda: look(world, sync_watchlist)):
+        with pytest.raises(
+            WrongConfiguration, match="the database was migrated to 9999 by a newer ema-assets, and this"
+        ):
+            evaluate()
+    with world.database.transaction() as transaction:
+        assert sync_failures.last(transaction) is None

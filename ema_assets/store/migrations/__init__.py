@@ -1,5 +1,6 @@
 """Numbered SQL files, applied in order, each in a transaction of its own. A file that was applied is never edited."""
 
+import functools
 import hashlib
 import re
 from contextlib import closing
@@ -9,12 +10,12 @@ from typing import Any
 
 import psycopg2
 
-from ema_assets.model.errors import StoreError, StoreUnavailable
+from ema_assets.model.errors import NewerDatabase, StoreError, StoreUnavailable
 from ema_assets.model.timeframes import DEFAULT
 from ema_assets.model.urls import masked_url
 from ema_assets.store import roles, tables
 from ema_assets.store.advisory_locks import AdvisoryLock
-from ema_assets.store.database import Database
+from ema_assets.store.database import Database, Transaction
 from ema_assets.store.driver_errors import READ_ONLY_ADVICE
 
 _OWN_SCHEMAS = ("dagster", "ema_assets")
@@ -73,6 +74,12 @@ def all_migrations() -> list[Migration]:
         if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name))
     ]
     return sorted(found, key=lambda each: each.number)
+
+
+@functools.cache
+def _newest_known() -> int:
+    """The number of the newest migration when this process began to ask: an upgrade may put others beside its code."""
+    return all_migrations()[-1].number
 
 
 # The databases that this process has brought to its version.
@@ -142,6 +149,20 @@ def migrate(url: str) -> list[Migration]:
                 tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
     _migrated.add(url)
     return missing
+
+
+def check_not_newer(transaction: Transaction) -> None:
+    """For a process that has run for long: refuse a database that a newer version has migrated meanwhile.
+
+    Raises:
+        NewerDatabase: saying what to do.
+    """
+    (version,) = transaction.query("SELECT coalesce(max(number), 0) AS version FROM ema_assets.migration")["version"]
+    if version > (known := _newest_known()):
+        raise NewerDatabase(
+            f"nothing is launched: the database was migrated to {version} by a newer ema-assets, and this one, which "
+            f"still runs, knows {known}: stop it and start the newer version"
+        )
 
 
 def _wait_as_long_as_it_takes(cursor: Any) -> None:
@@ -234,7 +255,7 @@ def _missing(cursor: Any, url: str) -> list[Migration]:
     applied = dict(cursor.fetchall())
     version = max(applied, default=0)
     if version > known[-1].number:
-        raise StoreError(
+        raise NewerDatabase(
             f"{masked_url(url)} was migrated to {version} by a newer ema-assets; this one knows "
             f"{known[-1].number}: install the newer version"
         )
