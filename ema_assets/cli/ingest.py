@@ -59,7 +59,7 @@ def ingest_command(files: Sequence[Path], dry_run: bool, **given: str | bool | N
     ema-assets ingest downloads/
     ema-assets ingest AAPL.csv --tz America/New_York --dry-run
 
-    FILES are files, folders, zip and tar archives, and patterns. Layout, zone, timeframe and symbol are found out and
+    FILES are files, folders, archives, workbooks and patterns. Layout, zone, timeframe and symbol are found out and
     printed with the first bars. Where two readings fit, nothing is stored, and the command lines that choose between
     them are printed. The bars go through the same checks as a provider's, and a symbol that is not on the watchlist is
     added to it as one whose bars come only from files. A file that is refused does not keep the others from being

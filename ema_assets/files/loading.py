@@ -10,26 +10,22 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of
+from ema_assets.files.cells import LINE, Table
 from ema_assets.files.json_rows import read_json
 from ema_assets.files.members import bar_files, is_workbook, read_member
 from ema_assets.files.text import read_text
-from ema_assets.model.errors import BarFileError, first_of
+from ema_assets.files.workbooks import OLD_EXCEL, read_workbook
+from ema_assets.model.errors import BarFileError
 
 _UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
     b"\x1f\x8b": ("gzip", gzip.decompress),
     b"BZh": ("bzip2", bz2.decompress),
     b"\xfd7zXZ": ("xz", lzma.decompress),
 }
-# The first bytes of Excel's older kind of file; the newer one is a zip archive.
-_OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _MOST_PACKINGS = 3
-# How many sheets a message names.
-_NAMED = 5
 # Kinds of files that are not unpacked here, with the position and the bytes that identify them.
 _NOT_UNPACKED = {
     "a zstd file": (0, b"\x28\xb5\x2f\xfd"),
@@ -44,13 +40,15 @@ _NOT_UNPACKED = {
 def load(path: Path) -> Table:
     """Return the table in the file at `path`: delimited text, JSON, Excel, Parquet or Feather, compressed or not.
 
-    The path may be the path of an archive followed by the name of a file in it.
+    The path may be the path of an archive or a workbook, followed by the name of a file or sheet in it.
 
     Raises:
         BarFileError: when there is no such file or no table in it; the message begins with the path.
     """
     try:
         member = read_member(path)
+        if isinstance(member, Table):
+            return member
         return _table(path.read_bytes() if member is None else member, ())
     except (FileNotFoundError, NotADirectoryError):
         raise BarFileError(f"{path}: no such file") from None
@@ -96,8 +94,8 @@ def _plain(data: bytes) -> Table:
             raise BarFileError(f"is {name}; unpack it and give the files")
     if data.startswith(b"FEA1"):
         raise BarFileError("is Feather of version 1; write it as version 2 or as Parquet")
-    if data.startswith((b"PK\x03\x04", _OLD_EXCEL)):
-        return _excel(data)
+    if data.startswith((b"PK\x03\x04", OLD_EXCEL)):
+        return read_workbook(data)
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) and (text := _json_text(data)) is not None:
         return read_json(text)
     return read_text(data)
@@ -144,63 +142,3 @@ def _as_text(column: pl.Series) -> pl.Series:
 
 def _numbered(before: int) -> pl.Expr:
     return pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + before + 1
-
-
-def _excel(data: bytes) -> Table:
-    """Return the first sheet with a table. Every cell is read as text, like the cells of other files.
-
-    Sheets with other columns, such as notes and dividends, are ignored. A second sheet with the same columns is
-    refused, because its bars would be lost without notice.
-    """
-    import fastexcel
-
-    try:
-        book = fastexcel.read_excel(data)
-    except fastexcel.FastExcelError as error:
-        raise BarFileError(f"cannot be read as Excel: {_line(error)}") from None
-    refusal: BarFileError | None = None
-    found: Table | None = None
-    alike: list[str] = []
-    for name in book.sheet_names:
-        options: Any = {"header_row": None, "dtypes": "string"}
-        try:
-            table = _sheet(book.load_sheet(name, **options).to_polars())
-        except BarFileError as error:
-            refusal = refusal or error
-            continue
-        if found is None:
-            note = (f"sheet {name!r} of {len(book.sheet_names)}",) if len(book.sheet_names) > 1 else ()
-            found = Table(table.cells, table.heads, table.form, note + table.notes)
-        if table.heads == found.heads:
-            alike.append(name)
-    if len(alike) > 1:
-        raise BarFileError(
-            f"has tables of the same columns in the sheets {first_of(alike, _NAMED)}; save each sheet as a file of its "
-            "own"
-        )
-    if found is None:
-        raise refusal or BarFileError("holds no sheet")
-    return found
-
-
-def _sheet(sheet: pl.DataFrame) -> Table:
-    sheet = sheet.select(
-        pl.col(name).cast(pl.String).str.strip_chars().replace("", None).alias(str(place))
-        for place, name in enumerate(sheet.columns)
-    )
-    sheet = sheet.select(each for each in sheet if each.null_count() < sheet.height)
-    if sheet.is_empty():
-        raise BarFileError("holds no table of bars: the sheet is empty")
-    rows = [[cell or "" for cell in row] for row in sheet.head(SAMPLED_ROWS).rows()]
-    trimmed = [_without_end(row) for row in rows]
-    head, first = find_head(trimmed)
-    width = sheet.width
-    cells = sheet.slice(first).rename({name: str(place) for place, name in enumerate(sheet.columns)})
-    numbered = cells.with_columns(_numbered(first)).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
-    return Table(numbered, heads_of(trimmed[head:first], width), "Excel")
-
-
-def _without_end(row: list[str]) -> list[str]:
-    while row and not row[-1]:
-        row = row[:-1]
-    return row

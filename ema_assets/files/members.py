@@ -1,6 +1,6 @@
-"""The files in a zip or tar archive, each of which is read as a separate file. Their contents are not read here.
+"""The files in a zip or tar archive and the sheets of a workbook, each read as a separate file.
 
-The path of a file in an archive is the archive's path followed by the file's name in it: `downloads.zip/KO.csv`.
+The path of such a file is the path of the archive followed by the name in it: `downloads.zip/KO.csv`.
 """
 
 import lzma
@@ -8,56 +8,75 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from ema_assets.model.errors import BarFileError
+from ema_assets.files.cells import Table
+from ema_assets.files.workbooks import OLD_EXCEL, read_workbook, sheets_of
+from ema_assets.model.errors import BarFileError, first_of
 
 # The first bytes of files that may be tar archives, plain or compressed. Other files are not searched for an archive.
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _TAR_MARK, _TAR_PLACE = b"ustar", 257
 _ZIP = b"PK\x03\x04"
+# A message names at most this many files or sheets.
+_NAMED = 5
 # Files of Excel and OpenDocument are zip archives with these entries.
 _EXCEL = ("xl/", "content.xml")
 _TABLES = re.compile(r"\.(csv|tsv|json|ndjson|jsonl|parquet|pq|feather|arrow|xlsx|xls|gz|bz2|xz|zip)$", re.IGNORECASE)
 # Errors of broken archives. They are reported later, when the archive is read as a file.
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 
-Contents = dict[str, Callable[[], bytes]]
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """An archive or a workbook.
+
+    Attributes:
+        read: A function per file or sheet that reads it, by name.
+        bars: The names of the files or sheets that `ingest` reads one by one; empty when it is read as one file.
+    """
+
+    read: Mapping[str, Callable[[], bytes | Table]]
+    bars: Sequence[str]
+
+
+_NO_CONTAINER = _Container({}, ())
 
 
 def members_of(path: Path) -> list[Path]:
-    """Return the paths of the bar files in the archive at `path`, in its order.
+    """Return the paths of the bar files in the archive at `path`, or of the sheets in the workbook, in its order.
 
-    The list is empty when `path` is not an archive. It is also empty for a zip of a single bar file, which is treated
-    as that file in compressed form.
+    The list is empty when `path` is neither. It is also empty for a zip with a single bar file and for a workbook with
+    a single table, which are read as one file.
     """
     try:
-        contents = _contents(path, path.stat().st_mtime_ns)
-        names = bar_files(contents)
-    except _BROKEN:
+        return [path / name for name in _container(path, path.stat().st_mtime_ns).bars]
+    except (*_BROKEN, BarFileError):
         return []
-    return [path / name for name in names] if len(names) > 1 or _is_tar(path) else []
 
 
-def read_member(path: Path) -> bytes | None:
-    """Return the contents of the file at `path` in an archive; None when no part of `path` is an archive.
+def read_member(path: Path) -> bytes | Table | None:
+    """Return the contents of the file at `path` in an archive, or the table of the sheet at `path` in a workbook.
+
+    It is None when no part of `path` is an archive or a workbook.
 
     Raises:
-        BarFileError: when the archive has no such file.
+        BarFileError: when the archive or the workbook has no such file or sheet, or the sheet is not a table.
     """
     if path.exists():
         return None
-    archive = next((each for each in path.parents if each.is_file()), None)
-    contents = _contents(archive, archive.stat().st_mtime_ns) if archive else {}
-    if not archive or not contents:
+    outer = next((each for each in path.parents if each.is_file()), None)
+    container = _container(outer, outer.stat().st_mtime_ns) if outer else _NO_CONTAINER
+    if not outer or not container.read:
         return None
-    name = path.relative_to(archive).as_posix()
-    if name not in contents:
-        raise BarFileError(f"no such file in {archive.name}")
-    return contents[name]()
+    name = path.relative_to(outer).as_posix()
+    if name not in container.read:
+        raise BarFileError(f"is not in {outer.name}, which has {first_of(list(container.read), _NAMED)}")
+    return container.read[name]()
 
 
 def is_workbook(archive: zipfile.ZipFile) -> bool:
@@ -74,26 +93,31 @@ def bar_files(names: Iterable[str]) -> list[str]:
 
 # An archive may have thousands of files, and listing them again for each file would take longer than reading it.
 @lru_cache(maxsize=1)
-def _contents(path: Path, _changed_ns: int) -> Contents:
-    """Return a function per file of the archive at `path` that reads it, by name; empty when it is not an archive."""
+def _container(path: Path, _changed_ns: int) -> _Container:
     with path.open("rb") as file:
         begin = file.read(_TAR_PLACE + len(_TAR_MARK))
+    if begin.startswith(OLD_EXCEL):
+        return _workbook(path)
     if begin.startswith(_ZIP):
         packed = zipfile.ZipFile(path)
         if is_workbook(packed):
-            return {}
+            return _workbook(path)
         infos = [each for each in packed.infolist() if not each.is_dir()]
-        return {_plain(each.filename): lambda each=each: packed.read(each) for each in infos}  # type: ignore[misc]
+        files = {_plain(each.filename): partial(packed.read, each) for each in infos}
+        bars = bar_files(files)
+        return _Container(files, bars if len(bars) > 1 else ())
     if _may_be_tar(begin) and tarfile.is_tarfile(path):
         # The archive is kept in memory, so that no file stays open.
         bundle = tarfile.open(fileobj=BytesIO(path.read_bytes()))  # noqa: SIM115 - read later
-        return {_plain(each.name): lambda each=each: _of(bundle, each) for each in bundle if each.isfile()}  # type: ignore[misc]
-    return {}
+        files = {_plain(each.name): partial(_of, bundle, each) for each in bundle if each.isfile()}
+        return _Container(files, bar_files(files))
+    return _NO_CONTAINER
 
 
-def _is_tar(path: Path) -> bool:
-    with path.open("rb") as file:
-        return not file.read(len(_ZIP)).startswith(_ZIP)
+def _workbook(path: Path) -> _Container:
+    data = path.read_bytes()
+    names, bars = sheets_of(data)
+    return _Container({name: partial(read_workbook, data, name) for name in names}, bars if len(bars) > 1 else ())
 
 
 def _may_be_tar(begin: bytes) -> bool:

@@ -9,8 +9,11 @@ from ema_assets.files.discovery import discover
 from ema_assets.files.words import seconds, timeframe_of
 
 _ENDINGS = re.compile(
-    r"(\.(csv|tsv|txt|json|ndjson|jsonl|xlsx|xls|parquet|pq|feather|arrow|gz|zip|bz2|xz|dat|prn|asc))+$", re.IGNORECASE
+    r"(\.(csv|tsv|txt|json|ndjson|jsonl|xlsx|xls|parquet|pq|feather|arrow|gz|zip|bz2|xz|tar|tgz|dat|prn|asc))+$",
+    re.IGNORECASE,
 )
+# Archives and workbooks. Their names count for the files and sheets in them.
+_CONTAINER = re.compile(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz)|xlsx|xls)$", re.IGNORECASE)
 # The number that browsers append to a second download, a date, a range of dates, a record number, a year.
 _NOISE = re.compile(r"\(\d+\)|\d{4}([-.]?\d{2}){1,2}([-.]?\d{2}){0,3}|\d{5,}|(19|20)\d{2}")
 _PLAIN_WORDS = frozenset(
@@ -46,8 +49,16 @@ def from_name(path: Path, known: Collection[str] = ()) -> Named:
     """Return the symbol and the timeframe in the name of the file at `path`.
 
     A word in small letters is a symbol only when the name has a timeframe, or when it is one of the `known` symbols.
+    What the name of a file in an archive or of a sheet in a workbook does not say, the name of the container may.
     """
-    stem = _ENDINGS.sub("", path.name)
+    named = _from_text(path.name, known)
+    outer = next((each.name for each in path.parents if _CONTAINER.search(each.name)), None)
+    around = _from_text(outer, known) if outer else Named(None, None)
+    return Named(named.symbol or around.symbol, named.timeframe_seconds or around.timeframe_seconds)
+
+
+def _from_text(name: str, known: Collection[str]) -> Named:
+    stem = _ENDINGS.sub("", name)
     if pair := _PAIR_AND_MINUTES.fullmatch(stem):
         return Named(pair[1], seconds(pair[2]))
     # TradingView: `NASDAQ_AAPL, 5.csv`. A number alone is a timeframe only there.

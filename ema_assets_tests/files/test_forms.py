@@ -251,9 +251,7 @@ def test_excel_with_bars_in_several_sheets_loses_none_without_a_word(tmp_path: P
         FRAME.write_excel(book, worksheet="KO")
         book.add_worksheet("Dividends").write_row(0, 0, ["Date", "Amount"])
         FRAME.write_excel(book, worksheet="PG")
-    assert refusal(path) == (
-        "has tables of the same columns in the sheets KO, PG; save each sheet as a file of its own"
-    )
+    assert refusal(path) == "has tables of the same columns in the sheets KO, PG; name one of them"
 
 
 def test_excel_with_times_of_day_keeps_them(tmp_path: Path) -> None:

@@ -77,10 +77,10 @@ def test_an_archive_that_has_changed_is_listed_anew(tmp_path: Path) -> None:
 
 def test_a_file_that_an_archive_does_not_have_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, _zipped("KO.csv", "PG.csv"), "prices.zip")
-    assert refusal(path / "MSFT.csv") == "no such file in prices.zip"
+    assert refusal(path / "MSFT.csv") == "is not in prices.zip, which has KO.csv, PG.csv"
     assert refusal(written(tmp_path, TEXT, "KO.csv") / "MSFT.csv") == "no such file"
     outside = written(tmp_path, TEXT, "outside.csv")
-    assert refusal(path / ".." / outside.name) == "no such file in prices.zip"
+    assert refusal(path / ".." / outside.name).startswith("is not in prices.zip, which has ")
 
 
 def test_a_file_that_is_encrypted_or_packed_again_with_others_says_so(tmp_path: Path) -> None:
@@ -96,3 +96,38 @@ def test_a_file_that_is_encrypted_or_packed_again_with_others_says_so(tmp_path: 
     data[data.index(b"PK\x03\x04") + 6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1
     assert "is encrypted" in refusal(written(tmp_path, bytes(data), "secret.zip") / "KO.csv")
+
+
+def _workbook(path: Path, *sheets: str) -> Path:
+    import xlsxwriter
+
+    with xlsxwriter.Workbook(path) as book:
+        for name in sheets:
+            sheet = book.add_worksheet(name)
+            if name == "Notes":
+                sheet.write_row(0, 0, ["Date", "Amount"])
+                continue
+            for place, line in enumerate(TEXT.splitlines()):
+                sheet.write_row(place, 0, line.split(","))
+    return path
+
+
+def test_each_sheet_of_a_workbook_with_the_same_columns_is_a_file_of_its_own(tmp_path: Path) -> None:
+    path = _workbook(tmp_path / "prices.xlsx", "KO", "Notes", "PG")
+    assert _names(path) == ["KO", "PG"]
+    assert [rows_of(understood(member).bars)[0][:3] for member in members_of(path)] == [
+        ("KO", "1d", "2024-03-11 13:30"),
+        ("PG", "1d", "2024-03-11 13:30"),
+    ]
+    assert refusal(path / "Notes").startswith("holds no table of bars: ")
+    assert refusal(path / "MSFT") == "is not in prices.xlsx, which has KO, Notes, PG"
+    assert _names(_workbook(tmp_path / "one.xlsx", "KO", "Notes")) == []
+    assert _names(_workbook(tmp_path / "single.xlsx", "KO")) == []
+
+
+def test_the_name_of_an_archive_or_workbook_counts_where_the_name_in_it_says_nothing(tmp_path: Path) -> None:
+    for path in (
+        _workbook(tmp_path / "KO.xlsx", "2023", "2024"),
+        written(tmp_path, _zipped("data/2023.csv", "data/2024.csv"), "KO.zip"),
+    ):
+        assert [rows_of(understood(member).bars)[0][0] for member in members_of(path)] == ["KO", "KO"]
