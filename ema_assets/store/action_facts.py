@@ -11,12 +11,12 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.tables import BARS
 
-# The day of the session in which an action takes effect. Sources say the day only: its time is midnight where no
-# session was known when it was recorded, and the open else. The session of a day opens between 21:00 UTC of the day
-# before, in Wellington and for foreign exchange, and 16:00, in Sao Paulo, so that five hours later it is that day.
+# The day of the session in which an action takes effect. Sources give only the day: its time is midnight UTC if no
+# session was known when it was recorded, otherwise the open. Sessions open between 21:00 UTC on the day before
+# (Wellington, foreign exchange) and 16:00 UTC (Sao Paulo), so five hours later it is always the session's day.
 _DAY = "(effective_at AT TIME ZONE 'UTC' + interval '5 hours')::date"
-# Each fact with this `day`, and when it `takes_effect`. An ex-date begins with its first trade, before hours where a
-# series has them. Any other time is meant as it is.
+# Each fact with its `day` and the time at which it `takes_effect`. An ex-date begins with the first trade of its
+# session, which is before regular hours if the series has extended hours. Any other time is taken literally.
 _PLACED = f"""
     SELECT a.symbol, a.kind, a.ratio, a.amount, a.known_at, a.day,
            CASE WHEN a.effective_at IN (a.day::timestamp AT TIME ZONE 'UTC', s.regular_open)
@@ -30,9 +30,9 @@ _PLACED = f"""
 def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
     """Record `actions` (ACTION_SCHEMA) as `source` knows them; return how many are new or changed.
 
-    The same action from another source is another row. When a source changes what it says, its later word counts; the
-    ratio of a spin-off stays that was measured, where the source knows none. An action is one row also when its session
-    was not known the first time, such as before its symbol was on the watchlist, or is not known any more.
+    The same action from another source is another row. When a source changes what it says, its latest version counts,
+    but a measured ratio of a spin-off is kept if the source has none. An action stays one row even if its session was
+    unknown the first time, such as before its symbol was on the watchlist, or is no longer known.
     """
     check_frame(f"corporate actions of {source}", actions, ACTION_SCHEMA)
     if actions.is_empty():
@@ -62,7 +62,7 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
 
 
 def _placed(transaction: Transaction, actions: pl.DataFrame, source: str) -> pl.DataFrame:
-    """`actions` at the times at which `source` has told them; what it told for midnight moves to a time given now."""
+    """Return `actions` at the times already recorded for `source`; recorded midnights move to a time given now."""
     key = ["symbol", "kind", "day"]
     told = transaction.query(
         f"""
@@ -109,7 +109,7 @@ def _placed(transaction: Transaction, actions: pl.DataFrame, source: str) -> pl.
 
 
 def measure_spin_offs(transaction: Transaction, changes: pl.DataFrame, within: timedelta) -> list[str]:
-    """Write the ratio of spin-offs that are known without one, as bars have shown it; return their symbols.
+    """Write the ratio, as measured from bars, of spin-offs that are known without one; return their symbols, sorted.
 
     `changes` has symbol, ratio and last_ts, the newest bar on the old scale: the spin-off took effect after it, within
     `within`.
@@ -141,9 +141,9 @@ def measure_spin_offs(transaction: Transaction, changes: pl.DataFrame, within: t
 def withdraw(
     transaction: Transaction, symbols: Sequence[str], actions: pl.DataFrame, source: str, now: datetime
 ) -> None:
-    """Delete what `source` said of `symbols` about the time after `now`, and does not say in `actions` any more.
+    """Delete actions of `symbols` after `now` that `source` reported before and that are missing from `actions`.
 
-    What is announced may be put off or called off. What has taken effect stays.
+    Announced actions may be postponed or called off. Those that have taken effect stay.
     """
     transaction.execute(
         """
@@ -163,7 +163,7 @@ def withdraw(
 
 
 def forget(transaction: Transaction, symbol: str, kind: str, day: date, told_by: Sequence[str]) -> int:
-    """Delete the action of `symbol` on `day`, but for what the sources `told_by` say; return how many rows."""
+    """Delete the action of `symbol` on `day`, except rows from the sources `told_by`; return how many were deleted."""
     return transaction.query(
         f"""
         DELETE FROM market.corporate_action
@@ -178,9 +178,10 @@ def forget(transaction: Transaction, symbol: str, kind: str, day: date, told_by:
 
 
 def endings(transaction: Transaction, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
-    """By what `symbols` have ended up to `now`, whoever says so: symbol, kind, effective_at, value; the last of each.
+    """Return the last action by which each of `symbols` has ended up to `now`, from any source.
 
-    By a rename (`value` is the new symbol), a merger (`value` took it over), a redemption, a unit split or a delisting.
+    Columns: symbol, kind, effective_at, value. The kind is a rename (`value` is the new symbol), a merger (`value` took
+    it over), a redemption, a unit split or a delisting.
     """
     return transaction.query(
         """
@@ -195,7 +196,7 @@ def endings(transaction: Transaction, symbols: Sequence[str], now: datetime) -> 
 
 
 def known(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
-    """What is known about `symbols` (None: all): ACTION_SCHEMA, source, known_at; sorted by symbol and effective_at."""
+    """Return the actions of `symbols` (None: all): ACTION_SCHEMA, source, known_at; sorted by symbol, effective_at."""
     return transaction.query(
         """
         SELECT symbol, kind, effective_at, ratio, amount, value, source, known_at FROM market.corporate_action
@@ -207,10 +208,10 @@ def known(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.
 
 
 def factors(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
-    """What changed the scale of `symbols`: symbol, effective_at, ratio (old price over new), kind; sorted.
+    """Return the actions that changed the scale of `symbols`: symbol, effective_at, ratio (old price over new), kind.
 
-    One row per action and session, of the source that knew it first; effective_at is the open of the session where
-    that is known.
+    One row per action and session, from the source that knew it first; effective_at is the open of the session if that
+    is known. Sorted by symbol and effective_at.
     """
     return transaction.query(
         f"""
@@ -223,7 +224,7 @@ def factors(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def applied(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """The `factors` that the stored bars of `timeframe` are adjusted for: those up to the newest bar of each symbol."""
+    """Return the `factors` that stored bars of `timeframe` are adjusted for: those up to each symbol's newest bar."""
     newest = transaction.query(
         """
         SELECT symbol, last_ts FROM market.series_state
@@ -239,10 +240,10 @@ def applied(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[st
 
 
 def dividends(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """The dividends of `symbols` (None: all), and the last stored close of `timeframe` before each.
+    """Return the dividends of `symbols` (None: all), and the last stored close of `timeframe` before each.
 
-    Columns: symbol, effective_at, amount, known_at, previous_close. One row per session, as in `factors`; without those
-    that have no bar before them or take effect after the newest one.
+    Columns: symbol, effective_at, amount, known_at, previous_close; sorted by the first two. One row per session, as in
+    `factors`. Dividends that have no bar before them or take effect after the newest bar are left out.
     """
     return transaction.query(
         f"""

@@ -1,11 +1,11 @@
-"""The numbers of PostgreSQL's advisory locks. Each stands here once: whoever holds one must not stop another's work."""
+"""The numbers of PostgreSQL's advisory locks, in one place so that no two kinds of work share a lock."""
 
 from enum import IntEnum, unique
 
 
 @unique
 class AdvisoryLock(IntEnum):
-    """What one session does at a time. Any numbers will do that no other program in the database takes."""
+    """Work that only one session does at a time. The numbers are arbitrary, but unused by other programs."""
 
     MIGRATION = 930_000_001
     TABLES = 930_000_002

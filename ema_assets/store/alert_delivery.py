@@ -1,4 +1,4 @@
-"""Alerts on their way: handed to channels, waiting, sent, given up; and how the channels are. SQL only."""
+"""The delivery of alerts: handed to channels, waiting, sent or given up; and the state of channels. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,19 +9,19 @@ from ema_assets.store.database import Transaction
 
 FIRST_PAUSE_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 900
-# Of a message that could not be sent for so long nobody wants to hear any more.
+# A message that could not be sent for this long is no longer of interest.
 GIVEN_UP_AFTER = timedelta(hours=6)
 
 
 def unrouted(transaction: Transaction, most: int) -> pl.DataFrame:
-    """The oldest alerts that were handed to no channel yet: id, subscription, raised_at."""
+    """Return at most `most` alerts that were handed to no channel yet, oldest first: id, subscription, raised_at."""
     return transaction.query(
         "SELECT id, subscription, raised_at FROM market.alert WHERE routed_at IS NULL ORDER BY id LIMIT $1", most
     )
 
 
 def route(transaction: Transaction, routed: Sequence[int], deliveries: pl.DataFrame, now: datetime) -> None:
-    """Hand the alerts `routed` over: `deliveries` has alert_id, channel, due_at."""
+    """Hand the alerts with the ids `routed` to channels: `deliveries` has alert_id, channel, due_at."""
     if not deliveries.is_empty():
         transaction.execute(
             """
@@ -36,11 +36,11 @@ def route(transaction: Transaction, routed: Sequence[int], deliveries: pl.DataFr
 
 
 def waiting(transaction: Transaction, due_by: datetime, tried_by: datetime) -> pl.DataFrame:
-    """Alerts that are due by `due_by`, and what waits for them: channel, due_at, raised_at, what is told, taken_by.
+    """Return waiting alerts that are due by `due_by`, and those that are sent together with them.
 
-    An alert takes along all that waits of its subscription for the same channel. A channel that did not take a message
-    is left out until its pause is over by `tried_by`. Sorted by channel, symbol and timeframe; those about no series
-    come first.
+    An alert takes along all waiting alerts of its subscription for the same channel. A channel that did not take a
+    message is left out until its pause is over by `tried_by`. Columns: channel, due_at, raised_at, those of the alert,
+    taken_by. Sorted by channel, symbol and timeframe; alerts about no series come first.
     """
     return transaction.query(
         """
@@ -62,7 +62,7 @@ def waiting(transaction: Transaction, due_by: datetime, tried_by: datetime) -> p
 
 
 def next_due(transaction: Transaction) -> datetime | None:
-    """When the next alert is due, or the next attempt of a channel that did not take one; None when none waits."""
+    """Return when the next alert is due, or the next attempt of its failing channel if later; None when none waits."""
     found = transaction.query(
         """
         SELECT min(greatest(d.due_at, c.next_attempt_at)) AS at
@@ -76,7 +76,7 @@ def next_due(transaction: Transaction) -> datetime | None:
 
 
 def messages_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """The messages that were sent after then: subscription, channel, sent_at; the newest first."""
+    """Return the messages that were sent after `since`: subscription, channel, sent_at; newest first."""
     return transaction.query(
         """
         SELECT DISTINCT a.subscription, d.channel, d.settled_at AS sent_at
@@ -88,7 +88,7 @@ def messages_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def postpone(transaction: Transaction, channel: str, ids: Sequence[int], until: datetime) -> None:
-    """Let alerts to `channel` wait until then."""
+    """Let alerts to `channel` wait until `until`."""
     transaction.execute(
         """
         UPDATE market.alert_delivery SET due_at = $3
@@ -103,7 +103,7 @@ def postpone(transaction: Transaction, channel: str, ids: Sequence[int], until: 
 def settle(
     transaction: Transaction, channel: str, ids: Sequence[int], state: str, note: str | None, now: datetime
 ) -> None:
-    """Write that alerts to `channel` were `sent`, or `given up` and why."""
+    """Write the final `state` of alerts to `channel`: `sent`, or `given up` with the reason in `note`."""
     transaction.execute(
         """
         UPDATE market.alert_delivery SET state = $3, note = nullif($4, ''), settled_at = $5
@@ -125,7 +125,7 @@ def note_taken(
     targets: Sequence[str],
     now: datetime,
 ) -> None:
-    """Write which of the `targets` of `channel` have taken alerts. One that all of them have taken was sent."""
+    """Write which of the `targets` of `channel` have taken alerts. An alert that all of them have taken is sent."""
     transaction.execute(
         """
         WITH taken AS (
@@ -148,7 +148,7 @@ def note_taken(
 
 
 def channel_took(transaction: Transaction, channel: str, now: datetime) -> None:
-    """`channel` has taken a message."""
+    """Write that `channel` has taken a message, which ends its pause."""
     transaction.execute(
         """
         INSERT INTO market.alert_channel (channel, last_sent_at) VALUES ($1, $2)
@@ -163,10 +163,10 @@ def channel_took(transaction: Transaction, channel: str, now: datetime) -> None:
 def channel_failed(
     transaction: Transaction, channel: str, reason: str, now: datetime, pause_seconds: float = 0.0
 ) -> None:
-    """`channel` did not take a message. It is left alone for 5 s, then for twice as long, a quarter of an hour at most.
+    """Write that `channel` did not take a message, and pause it.
 
-    Or for `pause_seconds`, where the service asks for more; until its alerts would be given up at most. `reason` holds
-    no secret.
+    The first pause is 5 s; each further one is twice as long, up to 15 minutes. A longer `pause_seconds`, requested by
+    the service, is respected up to GIVEN_UP_AFTER. `reason` must contain no secret.
     """
     transaction.execute(
         """
@@ -193,7 +193,7 @@ def has_tables(transaction: Transaction) -> bool:
 
 
 def end_pauses(transaction: Transaction, channels: Sequence[str]) -> list[str]:
-    """Have those of `channels` that took no message tried again at once; return them, sorted."""
+    """End the pauses of those of `channels` that are failing, so that they are tried at once; return them, sorted."""
     found = transaction.query(
         """
         UPDATE market.alert_channel SET failures = 0, next_attempt_at = NULL, last_error = NULL
@@ -205,7 +205,7 @@ def end_pauses(transaction: Transaction, channels: Sequence[str]) -> list[str]:
 
 
 def give_up_old(transaction: Transaction, due_before: datetime, now: datetime) -> int:
-    """Give up what was due before then and its channel did not take, with its last error; return how many."""
+    """Give up alerts due before `due_before` whose channel is failing, noting its last error; return how many."""
     found = transaction.query(
         """
         WITH gone AS (
@@ -223,9 +223,10 @@ def give_up_old(transaction: Transaction, due_before: datetime, now: datetime) -
 
 
 def give_up_unwanted(transaction: Transaction, wanted: Sequence[tuple[str, str]], now: datetime | None = None) -> None:
-    """Give up what waits and is none of `wanted` (subscription, channel), and forget that channels took no messages.
+    """Give up waiting alerts whose (subscription, channel) is not in `wanted`.
 
-    Alerts of subscriptions that are gone are handed to nobody. `now` is that of the database when it is None.
+    Alerts of other subscriptions that are not routed yet are handed to nobody. The failures of channels that are no
+    longer wanted are forgotten. When `now` is None, the database's clock is used.
     """
     names, channels = [name for name, _ in wanted], [channel for _, channel in wanted]
     transaction.execute(
@@ -263,10 +264,10 @@ def give_up_unwanted(transaction: Transaction, wanted: Sequence[tuple[str, str]]
 
 
 def log(transaction: Transaction, most: int, state: str | None = None, channel: str | None = None) -> pl.DataFrame:
-    """The newest alerts, each once per channel, the newest first.
+    """Return the newest alerts, one row per alert and channel, newest first; at most `most` rows.
 
     Columns: raised_at, subscription, kind, symbol, timeframe, strategy, ts, text, is_over, is_synthetic, channel (null
-    before it was handed over), state, settled_at, note, due_at.
+    if it was handed to none), state, settled_at, note, due_at.
     """
     return transaction.query(
         """
@@ -287,7 +288,7 @@ def log(transaction: Transaction, most: int, state: str | None = None, channel: 
 
 
 def channels(transaction: Transaction, given_up_since: datetime) -> pl.DataFrame:
-    """How each channel is, one row each; `given_up` counts what was given up since then.
+    """Return the state of each channel, one row each; `given_up` counts alerts given up since `given_up_since`.
 
     Columns: channel, failures, next_attempt_at, last_error, last_sent_at, waiting, oldest_due_at, given_up.
     """
@@ -309,14 +310,14 @@ def channels(transaction: Transaction, given_up_since: datetime) -> pl.DataFrame
 
 
 def unrouted_since(transaction: Transaction) -> datetime | None:
-    """When the oldest alert was raised that was handed to no channel yet; None when all were."""
+    """Return when the oldest alert that was not routed yet was raised; None when all were routed."""
     at = transaction.query("SELECT min(raised_at) AS at FROM market.alert WHERE routed_at IS NULL").item()
     assert at is None or isinstance(at, datetime)
     return at
 
 
 def delete_before(transaction: Transaction, moment: datetime, rows: int) -> int:
-    """Delete at most `rows` alerts raised before `moment` of which nothing waits; return how many."""
+    """Delete at most `rows` routed alerts raised before `moment` that wait for no channel; return how many."""
     found = transaction.query(
         """
         WITH gone AS (

@@ -1,6 +1,6 @@
-"""The one who delivers alerts: a session that holds the lock on that, and hears when alerts are raised. SQL only.
+"""The session that delivers alerts: it holds the lock on delivery and is notified when alerts are raised. SQL only.
 
-It has a connection of its own by psycopg2, for ADBC hears no notifications.
+It has its own psycopg2 connection because ADBC does not receive notifications.
 """
 
 import select
@@ -17,10 +17,10 @@ SESSION = "ema-assets alerts"
 
 
 class Listener:
-    """A session at `url` (libpq form) which is the only one to deliver, once `is_alone` is true.
+    """A session at `url` (libpq form), the only one to deliver alerts once `is_alone` returns True.
 
     Raises:
-        StoreUnavailable: by all of its methods, when the session was lost; another one may deliver then.
+        StoreUnavailable: from every method except `close`, when the session was lost; another one may deliver then.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,19 +41,20 @@ class Listener:
         self.close()
 
     def is_alone(self) -> bool:
-        """Take the lock where nobody has it; True when it is this session's."""
+        """Take the lock if nobody has it; return whether this session has it."""
         if not self._is_alone:
             self._is_alone = self._ask("SELECT pg_try_advisory_lock(%s)")
         return self._is_alone
 
     def check(self) -> None:
-        """See that the session is alive, and with it the lock."""
+        """Check that the session, and with it the lock, is alive."""
         self._ask("SELECT %s > 0")
 
     def wait(self, seconds: float, wake: int | None = None) -> bool:
         """Wait until alerts are raised, the file descriptor `wake` can be read, or `seconds` are over.
 
-        False when it is for the third reason.
+        Returns:
+            False if the time is over, otherwise True.
         """
         ready: list[object] = []
         try:
@@ -70,8 +71,8 @@ class Listener:
     def close(self) -> None:
         """Give the lock back and end the session.
 
-        The lock goes with the session, too, but the server ends one a moment after its client has left. Whoever came in
-        that moment was told that another process delivers.
+        The lock also ends with the session, but the server ends a session a moment after its client has left. A process
+        that asked for the lock in that moment would believe that another one delivers.
         """
         if self._is_alone:
             with suppress(psycopg2.Error), self._connection.cursor() as cursor:

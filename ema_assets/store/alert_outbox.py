@@ -1,4 +1,4 @@
-"""The outbox of alerts: what is raised, in the transaction of the data it is about, and what that takes. SQL only."""
+"""The outbox of alerts: raising them, in the transaction of their data, and reading what that needs. SQL only."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -28,10 +28,10 @@ ALERT_SCHEMA = pl.Schema(
 
 
 def raise_alerts(transaction: Transaction, alerts: pl.DataFrame) -> int:
-    """Write `alerts` (ALERT_SCHEMA), but for those that were raised before; return how many that were.
+    """Write `alerts` (ALERT_SCHEMA), except those that were raised before; return how many were written.
 
     Raises:
-        SchemaMismatch: when the columns are others.
+        SchemaMismatch: when `alerts` has other columns.
     """
     check_frame("alerts", alerts, ALERT_SCHEMA)
     if alerts.is_empty():
@@ -58,10 +58,10 @@ def raise_alerts(transaction: Transaction, alerts: pl.DataFrame) -> int:
 def surroundings(
     transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame, reads: Mapping[str, Sequence[str]]
 ) -> pl.DataFrame:
-    """What stands beside `bars` (symbol, ts), bars of active symbols whose bars are fetched.
+    """Return the context of `bars` (symbol, ts); those of symbols that are inactive or not fetched are left out.
 
-    Columns: symbol, ts, calendar, delay_seconds, source (who brought the newest bar that they come from, or null),
-    close, and those that `reads` names by asset; null where an asset has no such row.
+    Columns: symbol, ts, calendar, delay_seconds, source (of the symbol's newest bar on the base timeframe, or null),
+    close, and the columns that `reads` names per asset; these are null where an asset has no such row.
     """
     others = {asset: columns for asset, columns in reads.items() if asset != OHLC}
     part = timeframe.sql_name
@@ -91,7 +91,10 @@ def surroundings(
 
 
 def latest_revisions(transaction: Transaction, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
-    """The newest revision of the last hour behind the series of each of `symbols`: symbol, revision, detail, source."""
+    """Return the newest revision of the last hour that affects each symbol: symbol, revision, detail, source.
+
+    Revisions of the series itself and of the bars that it is rolled up from count.
+    """
     return transaction.query(
         """
         SELECT DISTINCT ON (r.symbol) r.symbol, r.id::text AS revision, r.detail, r.source
@@ -107,7 +110,7 @@ def latest_revisions(transaction: Transaction, timeframe: Timeframe, symbols: pl
 
 
 def told_troubles(transaction: Transaction) -> pl.DataFrame:
-    """Trouble that was told and is not over: subscription, kind, subject, text, symbol, timeframe, since."""
+    """Return trouble that was reported and is not over: subscription, kind, subject, text, symbol, timeframe, since."""
     return transaction.query(
         "SELECT subscription, kind, subject, text, symbol, timeframe, since FROM market.alert_trouble"
     )
@@ -139,7 +142,7 @@ def note_troubles(transaction: Transaction, began: pl.DataFrame, over: pl.DataFr
 
 
 def keep_troubles(transaction: Transaction, wanted: Sequence[tuple[str, str]]) -> None:
-    """Forget the trouble that was told, but for that of a subscription and kind that are `wanted`."""
+    """Forget reported trouble, except that whose (subscription, kind) is in `wanted`."""
     transaction.execute(
         """
         DELETE FROM market.alert_trouble
@@ -151,10 +154,10 @@ def keep_troubles(transaction: Transaction, wanted: Sequence[tuple[str, str]]) -
 
 
 def failed_runs(transaction: Transaction, since: datetime, of_timeframe_since: datetime) -> pl.DataFrame:
-    """Runs of Dagster that failed and are not tried again: run_id, job, of_timeframe, backfill, ended_at; oldest first.
+    """Return Dagster runs that failed and are not retried: run_id, job, of_timeframe, backfill, ended_at; oldest first.
 
-    Those of a timeframe when no run of their job for it has ended well afterwards, and that was after
-    `of_timeframe_since`; all others, whose of_timeframe is null, after `since`. `backfill` is null outside one.
+    Runs of a timeframe are those that ended after `of_timeframe_since`, if no later run of their job for the timeframe
+    succeeded. All others, whose of_timeframe is null, ended after `since`. `backfill` is null outside a backfill.
     """
     return transaction.query(
         """
@@ -189,9 +192,9 @@ def failed_runs(transaction: Transaction, since: datetime, of_timeframe_since: d
 
 
 def freshness(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
-    """One row: fresh, late (numbers of fetched series that were loaded), asked_through (of the one asked for last).
+    """Return one row: fresh, late (numbers of fetched series that were loaded), asked_through (the latest of any).
 
-    `limits` as in `ledger.late`. Symbols that have no bars any more do not count.
+    `limits` is as in `ledger.late`. Silent symbols do not count.
     """
     return transaction.query(
         """

@@ -1,40 +1,40 @@
-"""What a backup holds and what a restore meets: schemas, rows that are in the way, what follows a restore. SQL only."""
+"""Backup and restore: schemas that belong to an archive, data in the way, and what follows a restore. SQL only."""
 
 from collections.abc import Sequence
 
 from ema_assets.store.database import Transaction
 from ema_assets.store.own_views import READS
 
-# In the order in which they are dropped: views before what they read.
+# In the order in which they are dropped: views before the tables that they read.
 SCHEMAS = ("results", "market", "ema_assets")
 DAGSTER = "dagster"
-# Where an archive says which migrations its tables have.
+# The table in which an archive says which migrations were applied.
 MIGRATIONS = "ema_assets.migration"
 
-# Until the last line everything stands as it did before.
+# A restore is one transaction: nothing changes before its last line.
 BEGIN = "BEGIN;\n"
 COMMIT = "COMMIT;\n"
 
 
 def server_version(transaction: Transaction) -> int:
-    """The version of the server as PostgreSQL writes it in a number: 180004 for 18.4."""
+    """Return the server's version as PostgreSQL's number: 180004 for 18.4."""
     return int(transaction.query("SELECT current_setting('server_version_num')::bigint AS n").item())
 
 
 def is_ours(transaction: Transaction) -> bool:
-    """True when the database was ever migrated by this project."""
+    """Return whether the database was ever migrated by this project."""
     return bool(transaction.query(f"SELECT to_regclass('{MIGRATIONS}') IS NOT NULL AS is_ours").item())
 
 
 def make_room(schemas: Sequence[str]) -> str:
-    """The statements that drop `schemas` before an archive makes them anew."""
+    """Return the statements that drop `schemas` before an archive creates them again."""
     drops = "".join(f"DROP SCHEMA IF EXISTS {schema} CASCADE;\n" for schema in schemas)
-    # Whoever still reads or writes there makes the restore fail, and is not waited for longer than this.
+    # Sessions that still read or write there are waited for this long; then the restore fails.
     return f"SET client_min_messages = warning;\nSET lock_timeout = '30s';\n{drops}SET lock_timeout = 0;\n"
 
 
 def has_data(transaction: Transaction, schemas: Sequence[str]) -> bool:
-    """True when a restore of `schemas` would delete symbols, bars or runs."""
+    """Return whether a restore of `schemas` would delete symbols, bars or runs."""
     looked_at = ["market.instrument", "market.ohlc"]
     if DAGSTER in schemas:
         looked_at += [f"{DAGSTER}.runs", f"{DAGSTER}.event_logs"]
@@ -46,7 +46,7 @@ def has_data(transaction: Transaction, schemas: Sequence[str]) -> bool:
 
 
 def views_of_others(transaction: Transaction, schemas: Sequence[str]) -> list[str]:
-    """Views in other schemas that read from `schemas`, which would go with these; sorted."""
+    """Return views in other schemas that read from `schemas` and would be dropped with them; sorted."""
     found = transaction.query(
         f"""
         SELECT DISTINCT format('%I.%I', n.nspname, v.relname) AS name
@@ -64,9 +64,9 @@ def views_of_others(transaction: Transaction, schemas: Sequence[str]) -> list[st
 
 
 def forget_dagster(transaction: Transaction) -> int:
-    """Write that Dagster has not been told of anything; return of how many series it knew.
+    """Write that no series has been reported to Dagster; return how many had been.
 
-    The ledger names events of a log that is not there any more. The next runs tell Dagster of each series again.
+    The ledger names events of a log that no longer exists. The next runs report each series to Dagster again.
     """
     found = transaction.query(
         """

@@ -1,4 +1,4 @@
-"""What is known of single bars and of whole series: who brought them, when, what was changed. Read only. SQL only."""
+"""The history of single bars and whole series: where they came from, when, and what changed. Read only. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,11 +11,11 @@ from ema_assets.store.database import Transaction
 
 
 def series(transaction: Transaction, symbol: str, keys: Sequence[str]) -> pl.DataFrame:
-    """The series of `symbol` on the timeframes `keys`, one row each, in that order.
+    """Return the series of `symbol` on the timeframes `keys`, one row each, in that order.
 
     Columns: timeframe, is_fetched, delay_seconds, first_ts, last_ts, checked_through, asked_at,
-    final_through, failures, next_attempt_at, last_error, and how many there are of: corrections, flags, rejected,
-    skipped, open_gaps, open_bars (missing in them), not_traded (bars).
+    final_through, failures, next_attempt_at, last_error, and the counts corrections, flags, rejected, skipped,
+    open_gaps, open_bars (missing in open gaps), not_traded (bars).
     """
     return transaction.query(
         """
@@ -49,7 +49,10 @@ def series(transaction: Transaction, symbol: str, keys: Sequence[str]) -> pl.Dat
 
 
 def sources(transaction: Transaction, symbol: str) -> pl.DataFrame:
-    """Who brought the bars of `symbol` as they are now: timeframe, source (null when not known), bars; most first."""
+    """Return the sources of the stored bars of `symbol`: timeframe, source (null if unknown), bars.
+
+    Sorted by timeframe, then most bars first.
+    """
     return transaction.query(
         """
         SELECT o.timeframe, n.name AS source, count(*) AS bars
@@ -61,7 +64,7 @@ def sources(transaction: Transaction, symbol: str) -> pl.DataFrame:
 
 
 def bar(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetime) -> pl.DataFrame:
-    """The bar of `symbol` that opens at `ts`, one row or none.
+    """Return the bar of `symbol` that opens at `ts`, one row or none.
 
     Columns: open, high, low, close, volume, missing_bars, stored_at, source, is_fetched, final_through (of the fetched
     series that it comes from), checked_through.
@@ -85,10 +88,10 @@ def bar(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetim
 
 
 def events(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetime) -> pl.DataFrame:
-    """What happened to the bar of `symbol` that opens at `ts`, oldest first: at, what, close, detail.
+    """Return what happened to the bar of `symbol` that opens at `ts`, oldest first: at, what, close, detail.
 
-    `what` is `corrected` (`close` is the one before, `detail` who had brought it, null when not known), `flagged` or
-    `rejected` (`close` is the one that was sent). `at` is the machine's time, UTC.
+    `what` is `corrected` (`close` is the previous one, `detail` its source, null if unknown), `flagged` (`close` is
+    null) or `rejected` (`close` is the one that was sent). `at` is the machine's time, UTC.
     """
     return transaction.query(
         """
@@ -110,7 +113,7 @@ def events(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: date
 
 
 def gap_at(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetime) -> pl.DataFrame:
-    """The gap that holds `ts`, one row or none: status, asked, next_attempt_at, found_at."""
+    """Return the gap that contains `ts`, one row or none: status, asked, next_attempt_at, found_at."""
     return transaction.query(
         """
         SELECT status, asked::bigint AS asked, next_attempt_at, found_at FROM market.bar_gap

@@ -1,4 +1,4 @@
-"""The connection to Postgres: transactions, bulk COPY in, Arrow out. SQL of the tables lives beside this file."""
+"""The connection to Postgres: transactions, bulk COPY in, Arrow out. SQL on tables belongs in its sibling modules."""
 
 import re
 import threading
@@ -20,10 +20,10 @@ from ema_assets.store.interrupts import completely, interruptibly
 from ema_assets.store.planner_settings import PLANNED_BY
 
 _ANALYZE_ABOVE_ROWS = 20_000
-# A temporary table costs three statements, and PostgreSQL dozens of rows in its catalogs: 2 CPU ms in all, however few
-# the rows are. A thousand rows take longer to bind.
+# A temporary table costs three statements and dozens of rows in PostgreSQL's catalogs: 2 CPU ms in all, however few
+# rows it has. A thousand rows take longer to bind.
 BOUND_UP_TO_ROWS = 500
-# What PostgreSQL calls the columns of rows that are bound.
+# PostgreSQL's types for the columns of rows that are bound.
 _SQL_TYPES: Mapping[pl.DataType, str] = {
     pl.String(): "text",
     pl.Float64(): "float8",
@@ -34,9 +34,9 @@ _SQL_TYPES: Mapping[pl.DataType, str] = {
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# The server ends the session of a host that the network has cut off, with its locks, after half a minute. By itself it
-# waits for two hours. And what a day is, is said in UTC, whatever the zone of the server. How statements are planned is
-# left to whoever has chosen.
+# The server ends the session of a host that the network has cut off, with its locks, after half a minute; by default it
+# waits for two hours. Days are UTC days, whatever the server's zone. Planner settings that somebody has changed stay
+# as they are.
 _SETTINGS = f"""
     SELECT set_config(name, value, false) FROM (VALUES
         ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
@@ -61,7 +61,7 @@ class Given:
     table: str | None = None
 
     def after(self, parameters: int) -> str:
-        """The item for FROM of a statement that has so many parameters of its own."""
+        """Return the FROM item for a statement that has this number of `parameters` of its own."""
         if self.table is not None:
             return f"pg_temp.{self.table} AS g"
         columns = enumerate(self.values, start=parameters + 1)
@@ -70,7 +70,7 @@ class Given:
 
 
 def is_bound(rows: pl.DataFrame) -> bool:
-    """Whether `rows` are so few that they are bound to a statement."""
+    """Return whether `rows` are few enough to be bound to a statement."""
     return rows.height <= BOUND_UP_TO_ROWS
 
 
@@ -94,7 +94,7 @@ class Transaction:
     def execute(self, sql: str, *parameters: Any) -> None:
         """Run one statement with `$1`, `$2` … bound, for its effect."""
         self._database.statements += 1
-        # Of `executemany` nothing comes back that would have to be fetched and made a frame.
+        # `executemany` returns nothing that would have to be fetched and converted into a frame.
         bound = _bound(parameters) if parameters else None
         interruptibly(lambda: self._cursor.executemany(sql, bound), self._cursor.adbc_cancel)
 
@@ -111,25 +111,25 @@ class Transaction:
             # Without statistics the planner takes a new table for a small one and picks nested loops.
             self.execute(f"ANALYZE pg_temp.{name}")
         yield name
-        # On an error the rollback takes the table with it.
+        # After an error, the rollback drops the table.
         interruptibly(lambda: self._cursor.execute(f"DROP TABLE pg_temp.{name}"), self._cursor.adbc_cancel)
 
     def append(self, table: str, rows: pl.DataFrame) -> None:
-        """COPY `rows` straight into `table`, named with its schema, whose columns have the types of theirs.
+        """COPY `rows` straight into `table`, named with its schema; the types of the columns must be equal.
 
-        A row with a key that is there already is an error.
+        A row whose key exists already is an error.
         """
         schema, name = map(identifier, table.split("."))
         self._database.statements += 1
         interruptibly(
             lambda: self._cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema), self._cursor.adbc_cancel
         )
-        # Whoever reads them next shall not take the table for an empty one: autovacuum comes a minute later.
+        # Otherwise the planner would take the table for an empty one until autovacuum comes a minute later.
         self.execute(f"ANALYZE {schema}.{name}")
 
     @contextmanager
     def given(self, rows: pl.DataFrame) -> Iterator[Given]:
-        """Have statements read `rows`, whose columns have the types that tables have."""
+        """Yield `rows` in a form that statements can read; the columns must have the types of tables."""
         if is_bound(rows):
             yield Given(tuple(rows.get_columns()))
             return
@@ -140,9 +140,9 @@ class Transaction:
 class Database:
     """One connection to the database at `url` (libpq form), opened at first use and reopened when it was lost.
 
-    With `name` every session of it carries that name, also after the connection was lost: see worker_sessions.
+    With `name`, each of its sessions carries that name, also after the connection was lost: see worker_sessions.
 
-    Threads take turns, a transaction each. `statements` counts what was sent, for benchmarks and run metadata.
+    Threads take turns, one transaction each. `statements` counts the statements sent, for benchmarks and run metadata.
     """
 
     def __init__(self, url: str, name: str | None = None) -> None:
@@ -163,7 +163,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A transaction, committed at the end of the block and rolled back when it raises.
+        """Open a transaction, committed at the end of the block and rolled back when it raises.
 
         Raises:
             StoreUnavailable: when the database cannot be reached.
@@ -195,7 +195,7 @@ class Database:
                 connection.close()
 
     def _roll_back(self, connection: Any) -> None:
-        # When a further interrupt comes in between, nobody goes on with what is half done.
+        # Cleared first, so that nobody continues half-done work if another interrupt comes during the rollback.
         self._connection = None
         try:
             completely(connection.rollback)
@@ -212,7 +212,7 @@ class Database:
                 connection, knows_types = _connected(url)
                 if not knows_types:
                     connection.close()
-                    # Not always: a pooler may refuse options.
+                    # Only for such a server: a pooler may refuse options.
                     connection, _ = _connected(without_quotes(url))
                 self._connection = connection
             except adbc_driver_manager.Error as error:
@@ -224,7 +224,7 @@ class Database:
 
 
 def _connected(url: str) -> tuple[Any, bool]:
-    """A connection to the database at `url`, and whether its driver knows the types of columns."""
+    """Return a connection to the database at `url`, and whether its driver knows the types of columns."""
     connection = adbc.connect(url, conn_kwargs={"adbc.connection.autocommit": "false"})
     with connection.cursor() as cursor:
         found = _rows(cursor, _SETTINGS)
@@ -233,7 +233,11 @@ def _connected(url: str) -> tuple[Any, bool]:
 
 
 def identifier(name: str) -> str:
-    """`name`, checked to be fit for SQL text: for the few places where a table's name is computed."""
+    """Return `name` if it is safe in SQL text: for the few places where a table's name is computed.
+
+    Raises:
+        ValueError: when it is not a lower-case SQL identifier.
+    """
     if not _IDENTIFIER.fullmatch(name):
         raise ValueError(f"`name` must be a lower-case SQL identifier, received {name!r}")
     return name
@@ -248,7 +252,7 @@ def _rows(cursor: Any, sql: str, bound: pl.DataFrame | None = None) -> pl.DataFr
 
 
 def _bound(parameters: tuple[Any, ...]) -> pl.DataFrame:
-    """One row that holds all parameters. A bare None has no type that ADBC could send, so it goes as text."""
+    """Return one row with all parameters. A bare None has no type that ADBC could send, so it is sent as text."""
     columns = []
     for position, value in enumerate(parameters):
         name = f"p{position}"
@@ -257,7 +261,7 @@ def _bound(parameters: tuple[Any, ...]) -> pl.DataFrame:
         elif isinstance(value, (list, tuple)):
             columns.append(_array(name, list(value)))
         elif isinstance(value, float):
-            # Not kept: 0.0 and -0.0 are equal.
+            # Not cached by `_one`: 0.0 and -0.0 are equal.
             columns.append(pl.Series(name, [value]))
         else:
             columns.append(_one(name, value))
@@ -266,14 +270,14 @@ def _bound(parameters: tuple[Any, ...]) -> pl.DataFrame:
 
 @lru_cache(maxsize=256, typed=True)
 def _one(name: str, value: Any) -> pl.Series:
-    """A column of one value. The names of assets and timeframes come again with every statement, and so does `now`."""
+    """Return a column of one value. Cached: names of assets and timeframes recur in every statement, as does `now`."""
     if value is None:
         return pl.Series(name, [None], dtype=pl.String)
     if not isinstance(value, datetime):
         return pl.Series(name, [value])
     if value.tzinfo is None:
         return pl.Series(name, [value], dtype=UTC_TIME)
-    # Of a whole number the column is made ten times as fast as of a time with a zone.
+    # Building the column from an integer is ten times as fast as from a time with a zone.
     return pl.Series(name, [(value - _EPOCH) // _MICROSECOND], dtype=pl.Int64).cast(UTC_TIME)
 
 
@@ -285,7 +289,7 @@ def _array(name: str, values: list[Any]) -> pl.Series:
 
 
 def _is_lost(error: adbc_driver_manager.Error | pl.exceptions.ComputeError) -> bool:
-    # Class 08 is a broken connection, 57P a server going down; without a state libpq itself lost the socket.
+    # Class 08 is a broken connection, 57P a server that shuts down; without a state, libpq itself lost the socket.
     state = getattr(error, "sqlstate", None) or ""
     if state:
         return state.startswith(("08", "57P"))
@@ -296,7 +300,7 @@ def _is_lost(error: adbc_driver_manager.Error | pl.exceptions.ComputeError) -> b
 
 
 def first_line(error: Exception) -> str:
-    """What a driver's error says, without its prefixes and without the statement that follows."""
+    """Return the message of a driver's error, without its prefixes and without the statement that follows."""
     text = str(error).strip().removeprefix("IO: [libpq] Failed to connect: ")
     for mark in ("FATAL:", "ERROR:", "error:"):
         if mark in text:

@@ -1,11 +1,11 @@
-"""What the server and the database are, and which migrations were applied: for whoever looks and changes nothing."""
+"""Properties of the server and the database, and the applied migrations, for checks that change nothing. SQL only."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from ema_assets.store.database import Transaction
 
-# Each process of Dagster and each run holds some: a running stack with four run slots uses about twenty.
+# Each process of Dagster and each run has some: a running stack with four run slots uses about twenty.
 CONNECTIONS_IN_USE = 20
 
 
@@ -13,11 +13,11 @@ CONNECTIONS_IN_USE = 20
 class Server:
     """The server, the role that is logged in and the database.
 
-    `version` is PostgreSQL's number, 180004 for 18.4. `connections` are those that the role may have, by the limit of
-    the server, of the role or of the database, whichever leaves the fewest; `connections_free` are left.
-    `unix_seconds` is the server's clock. `may_write` is whether the role can make or fill the tables, `may_read`
-    whether it can read those that there are; None while there are none. `is_read_only` is whether every transaction of
-    the role here begins as one that may only read, whatever the role may write.
+    `version` is PostgreSQL's number, 180004 for 18.4. `connections` is the limit of the server, the role or the
+    database, whichever leaves the fewest free; `connections_free` is how many are left. `bytes` is the size of the
+    database. `unix_seconds` is the server's clock. `may_write` is whether the role can create or fill the tables,
+    `may_read` whether it can read the existing ones; None while there are none. `is_read_only` is whether transactions
+    of the role begin as read-only ones here, whatever rights it has.
     """
 
     version: int
@@ -34,17 +34,17 @@ class Server:
 
     @property
     def version_text(self) -> str:
-        """Such as `18.4`."""
+        """The version as text, such as `18.4`."""
         return f"{self.version // 10_000}.{self.version % 10_000}"
 
     @property
     def has_few_connections(self) -> bool:
-        """Whether fewer are free than a running stack uses."""
+        """Whether fewer connections are free than a running stack uses."""
         return self.connections_free < CONNECTIONS_IN_USE
 
 
 def server(transaction: Transaction) -> Server:
-    """What there is."""
+    """Return the properties of the server, the role and the database."""
     found = transaction.query(
         """
         SELECT current_setting('server_version_num')::bigint AS version, current_user::text AS role,
@@ -82,7 +82,7 @@ def server(transaction: Transaction) -> Server:
 
 
 def applied_migrations(transaction: Transaction) -> dict[int, str]:
-    """The hash of each migration that was applied, by number; nothing in a database without any."""
+    """Return the SHA-256 of each applied migration by its number; empty in a database without any."""
     if transaction.query("SELECT to_regclass('ema_assets.migration') IS NULL AS is_new").item():
         return {}
     found = transaction.query("SELECT number, sha256 FROM ema_assets.migration ORDER BY number")
@@ -90,7 +90,7 @@ def applied_migrations(transaction: Transaction) -> dict[int, str]:
 
 
 def stopped_automation(transaction: Transaction) -> list[str] | None:
-    """The names of schedules and sensors that a person has stopped; None where there is nothing that may be read."""
+    """Return the names of stopped schedules and sensors, sorted; None if Dagster's table is missing or unreadable."""
     if not _may_read(transaction, "dagster.instigators"):
         return None
     found = transaction.query(
@@ -103,7 +103,7 @@ def stopped_automation(transaction: Transaction) -> list[str] | None:
 
 
 def daemon_heard_at(transaction: Transaction) -> datetime | None:
-    """When a daemon of Dagster has last said that it is alive (UTC); None where none has, or it may not be read."""
+    """Return the last heartbeat of a Dagster daemon (UTC); None if there is none or it may not be read."""
     if not _may_read(transaction, "dagster.daemon_heartbeats"):
         return None
     found = transaction.query("SELECT max(timestamp) AT TIME ZONE 'UTC' AS heard_at FROM dagster.daemon_heartbeats")
@@ -112,7 +112,7 @@ def daemon_heard_at(transaction: Transaction) -> datetime | None:
 
 
 def _may_read(transaction: Transaction, table: str) -> bool:
-    """Whether there is such a table of Dagster's, and the role may read it."""
+    """Return whether Dagster's `table` exists and the role may read it."""
     found = transaction.query(
         """
         SELECT coalesce(has_schema_privilege(to_regnamespace('dagster')::oid, 'USAGE')

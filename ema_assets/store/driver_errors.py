@@ -1,4 +1,4 @@
-"""What the database or its driver refused, in one sentence. No SQL."""
+"""Errors of the database or its driver, explained to the user in one sentence. No SQL."""
 
 import adbc_driver_manager
 import polars as pl
@@ -20,7 +20,7 @@ READ_ONLY_ADVICE = (
 
 
 def refusal(error: Exception) -> str | None:
-    """What `error` of the database or its driver means to the user; None for one of another origin."""
+    """Return what an error of the database or its driver means to the user; None for an error of another origin."""
     if not isinstance(error, adbc_driver_manager.Error | psycopg2.Error | pl.exceptions.ComputeError):
         return None
     text = str(error)
@@ -34,16 +34,16 @@ def refusal(error: Exception) -> str | None:
 
 
 def is_about_rights(error: Exception) -> bool:
-    """Whether the user of the database lacks a right."""
+    """Return whether `error` says that the database user lacks a right."""
     return _is(error, _MAY_NOT, "permission denied for ", "must be owner of ")
 
 
 def is_about_a_read_only_session(error: Exception) -> bool:
-    """Whether the server lets nobody write, or the session may not."""
+    """Return whether `error` says that the server or the session is read-only."""
     return _is(error, _READ_ONLY, " in a read-only transaction", " during recovery")
 
 
 def _is(error: Exception, state: str, *texts: str) -> bool:
-    # psycopg2 calls it `pgcode`, ADBC `sqlstate`, and polars passes only the text on.
+    # psycopg2 calls the state `pgcode`, ADBC `sqlstate`, and polars passes on only the text.
     found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     return str(found) == state if found else any(text in str(error) for text in texts)

@@ -1,4 +1,4 @@
-"""Which spans of rolled-up series are those of files, so that every span has one owner and one grid. SQL only."""
+"""The spans of rolled-up series that belong to files, so that every span has one owner and one grid. SQL only."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ SELECT calendar, break_end, close FROM market.session WHERE break_end IS NOT NUL
 
 
 def owned(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> pl.DataFrame:
-    """The spans of files: symbol, first_ts, last_end; sorted, without overlap."""
+    """Return the spans of files: symbol, first_ts, last_end; sorted by symbol and first_ts, without overlap."""
     return transaction.query(
         """
         SELECT symbol, first_ts, last_end FROM market.file_span
@@ -29,7 +29,7 @@ def owned(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]
 
 
 def timeframes(transaction: Transaction, symbols: Iterable[str]) -> list[str]:
-    """The keys of the timeframes on which files own spans of `symbols`."""
+    """Return the keys of the timeframes on which files own spans of `symbols`."""
     found = transaction.query(
         "SELECT DISTINCT timeframe FROM market.file_span WHERE symbol = ANY ($1::text[])", list(symbols)
     )
@@ -37,7 +37,10 @@ def timeframes(transaction: Transaction, symbols: Iterable[str]) -> list[str]:
 
 
 def bars_of_files(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> pl.DataFrame:
-    """The bars of files of `symbols`: symbol, span (where the span begins), ts and the values of a bar; sorted."""
+    """Return the bars of files of `symbols`: symbol, span (its first_ts), ts and a bar's values.
+
+    Sorted by symbol and ts.
+    """
     values = ", ".join(f"o.{name}" for name in BARS.values)
     return transaction.query(
         f"""
@@ -55,7 +58,7 @@ def bars_of_files(transaction: Transaction, timeframe: Timeframe, symbols: Itera
 
 
 def take(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> None:
-    """Add `spans` (symbol, first_ts, last_end; one per symbol) to those of files; spans that touch become one."""
+    """Add `spans` (symbol, first_ts, last_end; one per symbol) to the spans of files; spans that touch are merged."""
     transaction.execute(
         """
         WITH taken AS (
@@ -85,7 +88,7 @@ def take(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) ->
 
 
 def bars_within(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
-    """The stored bars that open within `spans` (symbol, first_ts, last_end): symbol, ts, is_rolled_up."""
+    """Return the stored bars that open within `spans` (symbol, first_ts, last_end): symbol, ts, is_rolled_up."""
     return transaction.query(
         f"""
         SELECT o.symbol, o.ts, o.missing_bars IS NOT NULL AS is_rolled_up
@@ -117,8 +120,8 @@ def delete_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFra
 def keep_within_sessions(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> None:
     """Delete the bars of files of `symbols` that overlap no stored session of their calendar, and narrow the spans.
 
-    `timeframe` is a rolled-up one below a day. A bar stays if it could be ingested now, so it may begin before its
-    session. Bars that are older than all stored sessions stay as well.
+    `timeframe` is rolled up and shorter than a day. A bar stays if it could be ingested now, so it may begin before its
+    session. Bars that are older than all stored sessions stay, too.
     """
     step = f"make_interval(mins => {timeframe.minutes})"
     transaction.execute(
@@ -139,7 +142,7 @@ def keep_within_sessions(transaction: Transaction, timeframe: Timeframe, symbols
 
 
 def _narrow(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> None:
-    """Have each span of `symbols` reach from the first to the last bar of a file that is stored in it.
+    """Narrow each span of `symbols` to reach from its first to its last stored bar of a file.
 
     A span without such bars is deleted.
     """

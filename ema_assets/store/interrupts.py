@@ -1,9 +1,9 @@
-"""Work with a connection that ends when it is interrupted: by a signal, or by a wish that holds for all threads.
+"""Interruptible calls of the database driver: they end on a signal, or on a request that holds for all threads.
 
-The driver takes SIGINT for itself while the main thread is in one of its calls, and Python does not hear of the signal:
-a statement fails as if the server had refused it, between two statements nothing happens at all, and in the middle of
-rows the process may crash. So the main thread leaves what it has for the driver to another thread, which costs 0.05 ms,
-and waits: there a signal does what it does elsewhere.
+The driver handles SIGINT itself while the main thread is in one of its calls, and Python never sees the signal: a
+statement fails as if the server had refused it, between two statements nothing happens at all, and in the middle of
+rows the process may crash. So the main thread hands its calls of the driver to another thread, which costs 0.05 ms, and
+waits; while it waits, a signal has its usual effect.
 """
 
 import os
@@ -15,14 +15,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# How often a statement that goes on is canceled again: the server ignores what comes a moment before it.
+# The pause before a statement that still runs is canceled again: the server ignores a cancel that arrives just before
+# the statement.
 _AGAIN_SECONDS = 0.5
-# A signal does not end the waiting of a thread by itself where polars has put its handler before that of Python.
+# The main thread wakes up this often: a signal does not end its wait if polars has replaced Python's handler.
 _LOOK_SECONDS = 0.1
 
 
 class _Job:
-    """Something that another thread does, and what came of it."""
+    """A call made by another thread, and its result or error."""
 
     def __init__(self, do: Callable[[], Any]) -> None:
         self._do = do
@@ -32,7 +33,7 @@ class _Job:
         self.over.acquire()
 
     def run(self) -> None:
-        """Called by that thread."""
+        """Make the call; run by the other thread."""
         try:
             self.result = self._do()
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
@@ -41,14 +42,14 @@ class _Job:
 
 
 class _Helper:
-    """A thread that does one job after another for the main thread. It begins with the first."""
+    """A thread that does one job after another for the main thread. The first job starts it."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def put(self, job: _Job) -> None:
-        """Have the job done after those that were put before."""
+        """Queue the job behind earlier ones."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="statements", daemon=True)
             self._thread.start()
@@ -58,14 +59,14 @@ class _Helper:
         while True:
             job = self._jobs.get()
             job.run()
-            # Its rows belong to whoever has waited for them.
+            # Only the waiting caller may keep the job's rows alive.
             del job
 
 
 class _State:
-    """What the functions below share; a process that is forked begins with another one, for it has none of the threads.
+    """State shared by the functions below. A forked process starts with a new one because it has none of the threads.
 
-    `cancels` has what cancels the statements that threads other than the main one wait for.
+    `cancels` holds the functions that cancel the statements of threads other than the main one.
     """
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ os.register_at_fork(after_in_child=_state.__init__)  # type: ignore[misc]
 
 
 def interrupt(error: type[BaseException]) -> None:
-    """Have the statements of all threads fail with `error`, those at work and later ones. May be said again."""
+    """Make the running and later statements of all threads fail with `error`. May be called repeatedly."""
     _state.wish = error
     with _state.turn:
         for cancel in _state.cancels:
@@ -89,25 +90,25 @@ def interrupt(error: type[BaseException]) -> None:
 
 
 def go_on() -> None:
-    """Take the wish back: what follows is other work."""
+    """Withdraw the interrupt: what follows is other work."""
     _state.wish = None
 
 
 def check() -> None:
-    """Raise what `interrupt` was called with, if it was: between two pieces of work, and before one is blamed."""
+    """Raise the error of `interrupt`, if there was one. Call it between two pieces of work and before blaming one."""
     if _state.wish is not None:
         raise _state.wish
 
 
 def interruptibly(do: Callable[[], T], cancel: Callable[[], None]) -> T:
-    """What `do` returns; `cancel`, called by another thread, makes it fail. Neither goes on when this is left."""
+    """Return what `do` returns; `cancel`, called by another thread, makes it fail. On exit, both have ended."""
     check()
     if threading.current_thread() is threading.main_thread():
         return _aside(do, cancel)
     with _state.turn:
         _state.cancels.add(cancel)
     try:
-        # The wish may have come in between.
+        # The interrupt may have come in between.
         check()
         return do()
     except Exception as error:
@@ -115,13 +116,13 @@ def interruptibly(do: Callable[[], T], cancel: Callable[[], None]) -> T:
             raise _state.wish from error
         raise
     finally:
-        # Nobody cancels a statement that is being closed.
+        # A statement that is being closed must not be canceled.
         with _state.turn:
             _state.cancels.discard(cancel)
 
 
 def completely(do: Callable[[], T]) -> T:
-    """What `do` returns, which takes no time worth interrupting: whatever comes meanwhile is raised afterwards."""
+    """Return what `do` returns. It is too short to be interrupted: `interrupt` does not cancel it."""
     if threading.current_thread() is threading.main_thread():
         return _aside(do, _nothing)
     return do()
@@ -145,18 +146,18 @@ def _aside(do: Callable[[], T], cancel: Callable[[], None]) -> T:
     try:
         raise job.error
     finally:
-        # It holds this frame, which would hold it.
+        # Avoid a cycle: the error refers to this frame, and the frame would refer to the error.
         del job
 
 
 def _end(cancel: Callable[[], None]) -> None:
-    """Cancel what the helper does, and wait until it does nothing: only then is the connection ours again.
+    """Cancel the helper's job and wait until the helper is idle: only then may this thread use the connection again.
 
-    A further signal changes nothing. How long this can take is limited by the time a lost connection is waited for.
+    A further signal changes nothing. It takes at most as long as a lost connection is waited for.
     """
     while True:
         with suppress(BaseException):
-            # Whether the job was put before the interrupt cannot be known; what is put after it is done after it.
+            # It is unknown whether the job was queued before the interrupt, but a job queued now ends after it.
             last = _Job(_nothing)
             _state.helper.put(last)
             is_over = False

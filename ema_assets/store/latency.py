@@ -1,4 +1,4 @@
-"""How long after a bar's close its last row is committed, and where that time went. SQL only."""
+"""The time from a bar's close to the commit of its last row, and where that time was spent. SQL only."""
 
 from datetime import datetime
 
@@ -17,10 +17,11 @@ def record(
     run_id: str | None = None,
     write_seconds: float | None = None,
 ) -> None:
-    """Note that the bars that closed at `bucket_end` have come to the end of the chain, of so many `series`.
+    """Record that the bars in `closed` have reached the end of the chain.
 
-    `closed` has bucket_end and series. The commit follows within milliseconds. Seconds are the machine's, however fast
-    the market's clock runs. `run_id` is Dagster's, `write_seconds` how long ago the rows were computed.
+    `closed` has bucket_end (the close) and series (their number). The commit follows within milliseconds. Seconds are
+    the machine's, however fast the market's clock runs. `run_id` is Dagster's, `write_seconds` the time since the rows
+    were computed.
     """
     transaction.execute(
         """
@@ -39,7 +40,7 @@ def record(
 
 
 def summary(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Of what was committed since then, each series counted once a close.
+    """Return the latency of commits since `since`, one row per timeframe; each series counts once per close.
 
     Columns: timeframe, closes, series, p50_seconds, p99_seconds.
     """
@@ -61,13 +62,13 @@ def summary(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def moments(transaction: Transaction, since: datetime, closes: int) -> pl.DataFrame | None:
-    """When the newest `closes` of each timeframe came how far, by what Dagster and the run have recorded.
+    """Return when the newest `closes` of each timeframe reached each stage, as recorded by Dagster and the run.
 
-    Of those since then whose run Dagster still knows. Columns: timeframe, closed, requested, queued, launched, started,
-    bars_stored, bars_recorded, signals, computed, written, recorded; null where it is not known. None where Dagster has
-    no tables, or none that may be read.
+    Only closes since `since` whose run Dagster still has. Columns: timeframe, closed, requested, queued, launched,
+    started, bars_stored, bars_recorded, signals, computed, written, recorded; null where unknown. Sorted by written.
+    None when Dagster has no tables here or its schema may not be used.
     """
-    # To ask for a table in a schema that one may not use is an error.
+    # Looking up a table in a schema that the role may not use is an error.
     may_use = "coalesce(has_schema_privilege(to_regnamespace('dagster')::oid, 'USAGE'), false)"
     seen = f"SELECT CASE WHEN {may_use} THEN to_regclass('dagster.event_logs') IS NOT NULL ELSE false END AS seen"
     if not transaction.query(seen).item():
@@ -110,7 +111,7 @@ def moments(transaction: Transaction, since: datetime, closes: int) -> pl.DataFr
     )
 
 
-# What is known from events before the rows are computed, in this order.
+# The stages before the rows are computed, which are known from Dagster's events, in their order.
 _BEFORE = ("queued", "launched", "started", "bars_stored", "bars_recorded", "signals")
 
 

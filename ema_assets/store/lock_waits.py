@@ -1,4 +1,4 @@
-"""How long a change of tables or views waits for sessions that use them. SQL only."""
+"""The limit on how long a change of tables or views waits for sessions that use them. SQL only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import adbc_driver_manager
 from ema_assets.model.errors import StoreError
 from ema_assets.store.database import Transaction
 
-# Whoever comes to read the table or view meanwhile waits as well. A batch that is being written is over by then.
+# Sessions that want to read the table or view meanwhile wait as well. A batch that is being written ends before this.
 _SECONDS = 15
 # SQLSTATE lock_not_available.
 _NOT_AVAILABLE = "55P03"
@@ -16,10 +16,10 @@ _NOT_AVAILABLE = "55P03"
 
 @contextmanager
 def limited(transaction: Transaction) -> Iterator[None]:
-    """Let the statements of the block wait for locks of other sessions for so long each, and no longer.
+    """Limit how long each statement of the block waits for locks of other sessions to 15 s.
 
     Raises:
-        StoreError: when one has waited in vain.
+        StoreError: when a statement did not get its lock in time.
     """
     transaction.execute(f"SET LOCAL lock_timeout = '{_SECONDS}s'")
     try:

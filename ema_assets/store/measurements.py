@@ -1,4 +1,4 @@
-"""What monitoring reads: a few statements over everything, whose rows do not grow with the symbols. SQL only."""
+"""Measurements for monitoring: a few statements over everything, with results of limited size. SQL only."""
 
 from datetime import datetime
 
@@ -10,10 +10,10 @@ from ema_assets.store.provider_state import is_in_use
 
 
 def asked_through(transaction: Transaction) -> pl.DataFrame:
-    """How far bars have been asked for, of active symbols that are fetched and not silent; series alike are counted.
+    """Return up to when bars have been requested, for active symbols that are fetched and not silent.
 
-    Columns: calendar, provider (null for the default one), delay_seconds, timeframe, checked_through, series,
-    computed_at (the newest of them).
+    Series that agree in the first five columns share a row. Columns: calendar, provider (null for the default one),
+    delay_seconds, timeframe, checked_through, series (their number), computed_at (the newest).
     """
     return transaction.query(
         """
@@ -29,7 +29,7 @@ def asked_through(transaction: Transaction) -> pl.DataFrame:
 
 
 def latencies(transaction: Transaction, after: datetime, through: datetime) -> pl.DataFrame:
-    """What was committed after `after` and up to `through`: timeframe, seconds (from close to row), series."""
+    """Return commits after `after` and up to `through`: timeframe, seconds (from close to row), series (a number)."""
     return transaction.query(
         """
         SELECT timeframe, seconds, sum(series)::bigint AS series FROM market.close_latency
@@ -41,10 +41,11 @@ def latencies(transaction: Transaction, after: datetime, through: datetime) -> p
 
 
 def providers(transaction: Transaction, window_seconds: float, default_provider: str | None = None) -> pl.DataFrame:
-    """Who was asked: provider, calls (that left in the window), failures (in a row), is_open, closed_seconds (left).
+    """Return the state of each provider.
 
-    A provider of which no symbol is watched any more does not fail. `default_provider` is that of symbols that name
-    none.
+    Columns: provider, calls (in the last `window_seconds`), failures (in a row), is_open (its circuit breaker),
+    closed_seconds (left until calls may leave again). A provider without any active symbol does not count as failing.
+    `default_provider` is the provider of symbols that name none.
     """
     return transaction.query(
         f"""
@@ -65,9 +66,9 @@ def providers(transaction: Transaction, window_seconds: float, default_provider:
 
 
 def counts(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """What is wrong and what was changed since then, in numbers: what, label (of which timeframe or kind), n.
+    """Return counts of trouble, and of changes since `since`: what, label (the timeframe or kind, or empty), n.
 
-    `revisions` are all since the database was made.
+    `revisions` counts all since the database was created.
     """
     return transaction.query(
         """
@@ -86,7 +87,7 @@ def counts(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def sizes(transaction: Transaction) -> pl.DataFrame:
-    """Bytes on disk of the database (an empty schema) and of what is in each schema of the project: schema, bytes."""
+    """Return the bytes on disk of the database (schema is empty), of `market` and of `dagster`: schema, bytes."""
     return transaction.query(
         """
         SELECT '' AS schema, pg_database_size(current_database()) AS bytes

@@ -1,4 +1,4 @@
-"""What is older than the first bars of fetched series: what was asked for, the long bars themselves. SQL only."""
+"""History before the first bars of fetched series: what was requested, and the long bars themselves. SQL only."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,9 +16,9 @@ _VALUES = ("open", "high", "low", "close", "volume")
 
 
 def begin(transaction: Transaction, timeframe: Timeframe, asked: pl.DataFrame, now: datetime, *, is_anew: bool) -> None:
-    """Write how far back the series of `asked` (symbol, start) were asked for, and that older bars may be wanted.
+    """Write how far back the series of `asked` (symbol, start) were requested, and that older bars are due at `now`.
 
-    When they were loaded anew, what is known of their long history does not count any more.
+    With `is_anew`, the series were loaded again, and their long history must be requested again.
     """
     transaction.execute(
         """
@@ -43,7 +43,7 @@ def begin(transaction: Transaction, timeframe: Timeframe, asked: pl.DataFrame, n
 
 
 def sync_depth(transaction: Transaction, wanted: Mapping[str, str], now: datetime) -> None:
-    """Have every series of a timeframe looked at again whose depth is `wanted` (in words) to be another one."""
+    """Make the older bars of all series due at `now` on timeframes whose `wanted` depth (in words) has changed."""
     transaction.execute(
         """
         WITH changed AS (
@@ -65,10 +65,10 @@ def sync_depth(transaction: Transaction, wanted: Mapping[str, str], now: datetim
 def due(
     transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime, *, everything: bool = False
 ) -> pl.DataFrame:
-    """Those of `symbols` whose older bars are to be looked at; with `everything`, all that have bars. Sorted by symbol.
+    """Return those of `symbols` whose older bars are due; with `everything`, all that have bars. Sorted by symbol.
 
     Columns: symbol, calendar, provider (null for the default one), delay_seconds, first_ts, checked_through, asked_from
-    (of the series itself), long_from (of its long history, null when it was not asked for).
+    (of the series itself), long_from (of its long history, null when that was not requested).
     """
     return transaction.query(
         """
@@ -91,7 +91,7 @@ def due(
 
 
 def series_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
-    """All series of bars of `symbols`: symbol, timeframe; sorted."""
+    """Return all series of bars of `symbols`: symbol, timeframe; sorted."""
     return transaction.query(
         """
         SELECT symbol, timeframe FROM market.series_state
@@ -103,7 +103,10 @@ def series_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def reaches(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
-    """From when on the rolled-up series of `symbols` are made of long history: symbol, timeframe, asked_from."""
+    """Return how far back the series of `symbols` were requested, or begin with long history if they are rolled up.
+
+    Columns: symbol, timeframe, asked_from; sorted by the first two. Series without a value are left out.
+    """
     return transaction.query(
         """
         SELECT symbol, timeframe, asked_from FROM market.series_state
@@ -115,10 +118,10 @@ def reaches(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def settle(transaction: Transaction, timeframe: Timeframe, settled: pl.DataFrame, now: datetime) -> None:
-    """Write that the older bars of the series in `settled` are as they should be.
+    """Write that the series in `settled` need no older bars at present.
 
-    Columns: symbol; asked_from (how far back the series was asked for), long_from (and its long history) and note, each
-    null where it stays as it is.
+    Columns: symbol; asked_from (how far back the series was requested), long_from (how far back its long history was)
+    and note, each null where it stays unchanged.
     """
     if settled.is_empty():
         return
@@ -157,7 +160,7 @@ def fail(
     now: datetime,
     until: datetime | None = None,
 ) -> None:
-    """Write that the older bars of the symbols of `errors` could not be had, and why; pauses as those of the ledger."""
+    """Write that older bars of the symbols of `errors` could not be fetched, and why; pauses are as in the ledger."""
     if not errors:
         return
     transaction.execute(
@@ -182,7 +185,7 @@ def fail(
 def end_pauses(
     transaction: Transaction, symbols: Sequence[str], timeframes: Sequence[Timeframe], now: datetime
 ) -> None:
-    """Have what could not be had of the older bars of `symbols` tried again at once."""
+    """Make older bars of `symbols` that could not be fetched due at `now`."""
     transaction.execute(
         """
         UPDATE market.older_history SET due_at = least(due_at, $3)
@@ -195,7 +198,7 @@ def end_pauses(
 
 
 def ask_again(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> None:
-    """Have the long history of `symbols`, where there is one, asked for once more as a whole."""
+    """Have the whole long history of `symbols`, where there is one, requested again."""
     transaction.execute(
         """
         UPDATE market.older_history SET due_at = $3, asked_from = NULL
@@ -208,7 +211,10 @@ def ask_again(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[
 
 
 def bars_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
-    """Stored bars of `timeframe` that open within `spans` (symbol, start, end): symbol, ts, values; sorted by both."""
+    """Return stored bars that open within `spans` (symbol, start, end; end excluded): symbol, ts and the values.
+
+    Sorted by symbol and ts.
+    """
     return transaction.query(
         f"""
         SELECT o.symbol, o.ts, {", ".join(f"o.{name}" for name in _VALUES)}
@@ -228,10 +234,10 @@ def write_long_bars(
 ) -> None:
     """Store `bars` (BAR_SCHEMA and ts_end), each `length` long, before the series of `timeframe`.
 
-    They take the place of the stored ones of their times, and of all those of another length.
+    They replace stored long bars that open at the same times, and all those of another length.
 
     Raises:
-        SchemaMismatch: when `bars` has not the columns it must have.
+        SchemaMismatch: when `bars` does not have the required columns.
     """
     check_frame("long bars", bars, BAR_SCHEMA)
     if bars.is_empty():
@@ -276,10 +282,10 @@ def write_long_bars(
 
 
 def long_bars(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
-    """Long bars before the series of `timeframe`, of each symbol of `starts` (symbol, from_ts) from its from_ts on.
+    """Return long bars before the series of `timeframe`, of each symbol of `starts` (symbol, from_ts) from from_ts on.
 
-    Columns: symbol, ts, open, high, low, close, volume, bars (the key of their timeframe), source (who brought them);
-    sorted by symbol and ts.
+    Columns: symbol, ts, open, high, low, close, volume, bars (the key of their timeframe), source (its name); sorted by
+    symbol and ts.
     """
     return transaction.query(
         f"""
@@ -298,7 +304,7 @@ def long_bars(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFra
 def reach_back(transaction: Transaction, reaching: pl.DataFrame) -> None:
     """Have each rolled-up series of `reaching` (symbol, timeframe, from_ts) begin with long history at from_ts.
 
-    Where it does so already, further on; its bars are rolled up again from there.
+    A series whose long history begins earlier keeps that beginning. Its bars are rolled up again from there.
     """
     if reaching.is_empty():
         return
@@ -320,7 +326,7 @@ def reach_back(transaction: Transaction, reaching: pl.DataFrame) -> None:
 
 
 def rescale(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> None:
-    """Give the stored long bars before the series of `timeframe` the values of `bars` (symbol, ts, and the values)."""
+    """Update the stored long bars before the series of `timeframe` to the values of `bars` (symbol, ts, values)."""
     with transaction.staged(bars.select("symbol", "ts", *_VALUES)) as staged:
         transaction.execute(
             f"""
@@ -332,7 +338,7 @@ def rescale(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) 
 
 
 def mark_dirty(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> None:
-    """Have the series of `symbols` that begin with the long history before `timeframe` rolled up again from there."""
+    """Have series of `symbols` that begin with the long history before `timeframe` rolled up again from its start."""
     series = series_of(transaction, symbols)
     keys = [key for key in series["timeframe"].unique() if by_key(key).base is timeframe]
     transaction.execute(
@@ -351,7 +357,7 @@ def mark_dirty(transaction: Transaction, timeframe: Timeframe, symbols: Sequence
 
 
 def notes(transaction: Transaction, symbol: str) -> pl.DataFrame:
-    """What is known of the older bars of `symbol`: timeframe, note, failures, due_at; those with a note."""
+    """Return the notes on older bars of `symbol`, if any: timeframe, note, failures, due_at; sorted by timeframe."""
     return transaction.query(
         """
         SELECT timeframe, note, failures, due_at FROM market.older_history

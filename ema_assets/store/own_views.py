@@ -1,4 +1,4 @@
-"""Views that a user has made over ours: noted before ours are made anew, and made again over the new ones. SQL only."""
+"""Users' views over this project's: noted before those are replaced, and created again over the new ones. SQL only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import adbc_driver_manager
 from ema_assets.model.errors import StoreError
 from ema_assets.store.database import Transaction, first_line
 
-# SQL: which view reads from which table or view, by their oids.
+# SQL: which view reads from which table or view, by OID.
 READS = """
 SELECT DISTINCT r.ev_class AS reader, d.refobjid AS source
 FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
 """
-# A view of the user's may read another one of theirs: readers of readers are found, too.
+# A user's view may read another user's view, so readers of readers are included.
 _NOTED = rf"""
     WITH RECURSIVE reads AS ({READS}), found AS (
         SELECT reads.reader, 1 AS depth
@@ -49,23 +49,23 @@ _NOTED = rf"""
 
 @dataclass(frozen=True, slots=True)
 class OwnView:
-    """A view by its name with its schema, and the statements that make it."""
+    """A view's name with its schema, and the statements that create it."""
 
     name: str
     statements: tuple[str, ...]
 
 
 def noted(transaction: Transaction, ours: Sequence[str]) -> list[OwnView]:
-    """The views that read from `results` or `market` and are none of `ours`, each before those that read it."""
+    """Return the views that read from `results` or `market` and are not among `ours`, each before its readers."""
     rows = transaction.query(_NOTED, list(ours))
     return [OwnView(str(name), tuple(statements)) for name, statements in rows.iter_rows()]
 
 
 def put_back(transaction: Transaction, views: Sequence[OwnView]) -> None:
-    """Make those of `views` again that went with what they read.
+    """Create again those of `views` that were dropped with the views they read.
 
     Raises:
-        StoreError: naming the view that cannot be made again, such as one that reads a column that is gone.
+        StoreError: naming the view that cannot be created again, such as one that reads a deleted column.
     """
     for view in views:
         if not transaction.query("SELECT to_regclass($1) IS NULL AS gone", view.name).item():

@@ -1,20 +1,20 @@
-"""What Dagster's tables say of checks that have a result per partition. SQL only."""
+"""Results of asset checks per partition, read from Dagster's tables. SQL only."""
 
 import json
 from collections.abc import Sequence
 
 from ema_assets.store.database import Transaction
 
-# Its id in Dagster's event log, its run, and when it was, in seconds since 1970.
+# Its id in Dagster's event log, the id of its run, and its time in seconds since 1970.
 Materialization = tuple[int, str, float]
 
 
 def failed_partitions(
     transaction: Transaction, asset: Sequence[str], check: str
 ) -> dict[str, tuple[str | None, int | None]]:
-    """The partitions of the asset with the path `asset` whose latest result of `check` is a failure; read by an index.
+    """Return the partitions of the asset with the path `asset` whose latest result of `check` is a failure.
 
-    Each with what the result says, and the id of the materialization that it speaks of.
+    Each with the description of the result, and the id of the materialization that was checked. Reads an index.
     """
     found = transaction.query(
         """
@@ -39,7 +39,7 @@ def failed_partitions(
 def newest_materializations(
     transaction: Transaction, asset: str, partitions: Sequence[str]
 ) -> dict[str, Materialization]:
-    """The newest materialization of each of `partitions` that has one."""
+    """Return the newest materialization of each of `partitions` that has one."""
     found = transaction.query(
         """
         SELECT p.partition, e.id, e.run_id, extract(epoch FROM e.timestamp)::float8 AS seconds

@@ -1,4 +1,4 @@
-"""A pooler of connections, such as PgBouncer, before the server: refused where Dagster would lose its tables."""
+"""Detection of a connection pooler, such as PgBouncer: refused if Dagster would not find its tables through it."""
 
 from contextlib import closing
 
@@ -7,19 +7,19 @@ import psycopg2
 from ema_assets.model.errors import StoreError
 from ema_assets.model.urls import masked_url
 
-# As model/urls.py has it for Dagster, whose statements name no schema.
+# The schema that model/urls.py sets for Dagster, whose statements name none.
 _SCHEMA = "dagster"
 _ADVICE = "such as PgBouncer; set EMA_DATABASE_URL to host and port of the server itself"
 
 
 def check_direct(url: str) -> None:
-    """Refuse a database at `url` (libpq form) whose sessions do not keep the schema that Dagster asks for.
+    """Refuse a database at `url` (libpq form) whose sessions do not keep the schema that Dagster sets.
 
-    Without it Dagster would make its tables beside those of others, and nothing here would find them. Says nothing
-    of a server that cannot be reached: whoever connects next says that.
+    Dagster would create its tables in another schema, where nothing here would find them. Does nothing when the server
+    cannot be reached: the next connection reports that.
 
     Raises:
-        StoreError: naming the pooler as the reason.
+        StoreError: when the schema is refused or dropped; it names a pooler as the reason.
     """
     try:
         connection = psycopg2.connect(url, connect_timeout=10, options=f"-csearch_path={_SCHEMA}")

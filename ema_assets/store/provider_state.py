@@ -1,4 +1,4 @@
-"""What all runs know of the providers together: calls sent in the last minute, and who does not answer. SQL only."""
+"""The state of providers that all runs share: calls sent in the last minute, and circuit breakers. SQL only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ class Breaker:
     last_error: str | None = None
 
     def is_open(self, now: datetime) -> bool:
-        """True while the provider is not to be asked at all. A clock that was years ahead keeps nobody out."""
+        """Return whether the provider must not be called. An `open_until` years ahead (by a wrong clock) is ignored."""
         longest = timedelta(seconds=2 * LONGEST_ASKED_SECONDS)
         return self.open_until is not None and now < self.open_until < now + longest
 
 
 def take_call(transaction: Transaction, provider: str, most: int, window_seconds: float) -> float:
-    """Take one of the `most` calls that may leave in a window; return 0.0, or how many seconds to wait for one."""
+    """Take one of the `most` calls allowed per window; return 0.0 if it may leave now, or the seconds to wait."""
     found = transaction.query(
         "SELECT market.take_call($1, $2::integer, $3::float8) AS wait", provider, most, window_seconds
     )
@@ -49,7 +49,7 @@ def hold_calls(transaction: Transaction, provider: str, seconds: float) -> None:
 
 
 def breaker(transaction: Transaction, provider: str) -> Breaker:
-    """The circuit breaker of `provider`."""
+    """Return the circuit breaker of `provider`."""
     found = transaction.query(
         "SELECT failures, open_until, last_error FROM market.provider_state WHERE provider = $1", provider
     )
@@ -64,11 +64,12 @@ def trip(
     seen: Breaker,
     least_seconds: float | None = None,
 ) -> datetime:
-    """Leave `provider` alone for a while, because it did not answer at all; return until when.
+    """Open the circuit breaker of `provider` because it did not answer at all; return until when.
 
-    30 s, twice as long after each further failure, a quarter of an hour at most; `least_seconds` when it said so.
-    Runs that asked side by side count once. A failure counts when the pause is still the one that the run had `seen`
-    before it asked, or when the provider has answered since; otherwise another run has counted it.
+    The pause is 30 s, twice as long after each further failure, at most 15 minutes, and at least `least_seconds` when
+    the provider demanded that. Failures of parallel runs count once: a failure counts if the pause is still the one
+    that the run had `seen` before its call, or if the provider has answered since; otherwise another run has counted
+    it.
     """
     counts = "(p.failures = 0 OR p.open_until IS NOT DISTINCT FROM $7::timestamptz)"
     found = transaction.query(
@@ -98,7 +99,7 @@ def trip(
 
 
 def end_pauses(transaction: Transaction, providers: Sequence[str]) -> None:
-    """Have those of `providers` that are left alone tried at once, each with one series first."""
+    """End the pauses of `providers`, so that they are tried at once, each with one series first."""
     transaction.execute(
         "UPDATE market.provider_state SET open_until = NULL WHERE failures > 0 AND provider = ANY ($1::text[])",
         list(providers),
@@ -106,7 +107,7 @@ def end_pauses(transaction: Transaction, providers: Sequence[str]) -> None:
 
 
 def reset(transaction: Transaction, provider: str) -> None:
-    """`provider` answers again."""
+    """Close the circuit breaker of `provider`, which answers again."""
     transaction.execute(
         """
         UPDATE market.provider_state SET failures = 0, open_until = NULL, last_error = NULL,
@@ -118,9 +119,10 @@ def reset(transaction: Transaction, provider: str) -> None:
 
 
 def is_in_use(provider: str, default: str) -> str:
-    """SQL: whether any active symbol is asked for at `provider`, where `default` is that of symbols that name none.
+    """Return SQL for whether any active symbol is fetched from `provider`; both arguments are SQL expressions.
 
-    Where `default` is null, it may be any provider that no symbol has ever named.
+    `default` is the provider of symbols that name none. If it is null, any provider that no symbol has ever named may
+    be that one.
     """
     return f"""EXISTS (
         SELECT FROM market.instrument i
@@ -131,9 +133,10 @@ def is_in_use(provider: str, default: str) -> str:
 
 
 def not_answering(transaction: Transaction, default_provider: str | None = None) -> pl.DataFrame:
-    """Providers in use that did not answer last time: provider, failures, open_until, last_error.
+    """Return providers in use that did not answer last time: provider, failures, open_until, last_error.
 
-    `default_provider` is that of symbols that name none. Who does not know it is also told of what may be it.
+    `default_provider` is the provider of symbols that name none. Without it, every provider that may be the default is
+    included.
     """
     return transaction.query(
         f"""
@@ -145,7 +148,7 @@ def not_answering(transaction: Transaction, default_provider: str | None = None)
 
 
 def note_description(transaction: Transaction, provider: str, error: str | None) -> None:
-    """Write why `provider` did not say what became of its symbols, or None when it did."""
+    """Write why `provider` could not describe the states of its symbols; None when it did."""
     transaction.execute(
         """
         INSERT INTO market.provider_state AS p (provider, describe_error) VALUES ($1, nullif($2, ''))
@@ -158,9 +161,9 @@ def note_description(transaction: Transaction, provider: str, error: str | None)
 
 
 def not_describing(transaction: Transaction, default_provider: str | None = None) -> pl.DataFrame:
-    """Those in use that did not say what became of their symbols when they were last asked: provider, describe_error.
+    """Return providers in use that did not describe their symbols when last asked: provider, describe_error.
 
-    `default_provider` as for `not_answering`.
+    `default_provider` is as in `not_answering`.
     """
     return transaction.query(
         f"""

@@ -13,11 +13,11 @@ _GAP_COLUMNS = "first_ts, last_ts, bars, status, asked, next_attempt_at, found_a
 
 
 def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.DataFrame) -> pl.DataFrame:
-    """Known gaps that touch `windows` (symbol, start, end; end excluded): symbol and the columns of `bar_gap`.
+    """Return known gaps that touch `windows` (symbol, start, end; end excluded): symbol and the columns of `bar_gap`.
 
-    The gaps of a series do not overlap, so of those that begin before a window only the last one can reach into it.
+    The gaps of a series do not overlap, so only the last one that begins before a window can reach into it.
     """
-    # Gaps are kept for ever. As a column of its own, where to begin bounds the scan of the key at both ends.
+    # Gaps are never deleted. `from_ts`, as a column of its own, bounds the scan of the key at both ends.
     return transaction.query(
         f"""
         WITH w AS MATERIALIZED (
@@ -40,9 +40,9 @@ def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.Data
 
 
 def missed_by_all(transaction: Transaction, timeframe: Timeframe, missing: pl.DataFrame) -> pl.DataFrame:
-    """Those of the `missing` bars (symbol, ts) that no symbol of the same calendar and provider has: symbol, ts.
+    """Return those of the `missing` bars (symbol, ts) that no symbol of the same calendar and provider has: symbol, ts.
 
-    Where there is only one symbol, nothing can be said.
+    Bars of a calendar and provider with a single symbol are left out: they allow no conclusion.
     """
     if missing.is_empty() or not timeframe.is_fetched:
         return missing.select("symbol", "ts").clear()
@@ -73,7 +73,7 @@ def missed_by_all(transaction: Transaction, timeframe: Timeframe, missing: pl.Da
 
 
 def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataFrame, now_known: pl.DataFrame) -> None:
-    """Put `now_known` in the place of `known`, both as `gaps_within` returns them."""
+    """Replace the gaps `known` by `now_known`, both as returned by `gaps_within`."""
     if not known.is_empty():
         transaction.execute(
             """
@@ -98,10 +98,10 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
 
 
 def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
-    """Gaps among `symbols` to be asked for again at `now`, sorted.
+    """Return gaps of `symbols` that are to be requested again at `now`, sorted by symbol and first_ts.
 
-    Columns: symbol, calendar, provider, delay_seconds, first_ts, last_ts. Those of a series that pauses after a failure
-    wait for it, and those of a silent symbol until it trades again.
+    Columns: symbol, calendar, provider, delay_seconds, first_ts, last_ts. Gaps of a series that pauses after a failure
+    wait until the pause ends, and those of a silent symbol until it trades again.
     """
     return transaction.query(
         """
@@ -121,7 +121,7 @@ def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[s
 
 
 def postpone_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], until: datetime) -> None:
-    """Ask again for the due gaps of `symbols` at `until`, without counting the attempt: it was not answered."""
+    """Postpone the due gaps of `symbols` to `until`, without counting the attempt: it was not answered."""
     transaction.execute(
         """
         UPDATE market.bar_gap SET next_attempt_at = $1
@@ -136,9 +136,9 @@ def postpone_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Seque
 def flag(
     transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame, after: pl.DataFrame, flags: pl.DataFrame
 ) -> None:
-    """Make the flags of the bars `looked_at` (symbol, ts) be `flags` (symbol, timeframe, ts, reason, detail).
+    """Replace the flags of the bars `looked_at` (symbol, ts) by `flags` (symbol, timeframe, ts, reason, detail).
 
-    Of the bars `after` (symbol, ts, reason) likewise, but for flags of that reason only.
+    For the bars `after` (symbol, ts, reason), only flags of that reason are replaced.
     """
     if looked_at.is_empty() and after.is_empty():
         return
@@ -212,9 +212,9 @@ def count_skipped(transaction: Transaction, bars: pl.DataFrame, source: str) -> 
 def rejected_after(
     transaction: Transaction, timeframe: Timeframe, since: pl.DataFrame, reasons: Sequence[str]
 ) -> pl.DataFrame:
-    """Bars of each symbol of `since` (symbol, from_ts) later than its from_ts that were rejected for one of `reasons`.
+    """Return bars of each symbol of `since` (symbol, from_ts) after from_ts that were rejected for one of `reasons`.
 
-    BAR_SCHEMA, each bar once, as it came last; sorted by symbol and ts.
+    BAR_SCHEMA, each bar once, as it was rejected last; sorted by symbol and ts.
     """
     return transaction.query(
         """
@@ -231,7 +231,7 @@ def rejected_after(
 
 
 def record_revisions(transaction: Transaction, timeframe: Timeframe, revisions: pl.DataFrame, source: str) -> None:
-    """Write down that the past of some series changed.
+    """Record that the past of some series changed.
 
     `revisions` has symbol, kind (one that `bar_revision` allows), detail, changed_from, corrected, late.
     """
@@ -258,9 +258,10 @@ def record_revisions(transaction: Transaction, timeframe: Timeframe, revisions: 
 
 
 def add_impact(transaction: Transaction, timeframe: Timeframe, impact: pl.DataFrame) -> None:
-    """Add to the newest revision behind each series of `impact` (symbol, recomputed, crossovers, trades).
+    """Add `impact` (symbol, recomputed, crossovers, trades) to the newest revision that affects each series.
 
-    A rolled-up series is behind the revision of its 5m bars, unless its own bars came from a file and were revised.
+    For a rolled-up series, that is the newest revision of its source timeframe, or of its own bars if they came from a
+    file and were revised later.
     """
     if impact.is_empty():
         return

@@ -9,7 +9,7 @@ from ema_assets.store.database import Transaction
 
 
 def rejected_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Bars rejected since then: symbol, timeframe, reason, source, bars."""
+    """Return counts of bars rejected since `since`: symbol, timeframe, reason, source, bars; most bars first."""
     return transaction.query(
         """
         SELECT symbol, timeframe, reason, source, count(*) AS bars FROM market.bar_rejected
@@ -20,7 +20,7 @@ def rejected_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def flagged_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Suspicious bars that were flagged since then: symbol, timeframe, ts, reason, detail."""
+    """Return bars flagged as suspicious since `since`: symbol, timeframe, ts, reason, detail; newest ts first."""
     return transaction.query(
         """
         SELECT symbol, timeframe, ts, reason, detail FROM market.bar_flag
@@ -37,7 +37,10 @@ def flags_of(
     start: datetime | None,
     end: datetime | None,
 ) -> pl.DataFrame:
-    """Suspicious bars of `symbols` (None: all) from `start` to before `end`: symbol, ts, reason, detail; sorted."""
+    """Return flags of `symbols` (None: all) from `start` to before `end` (None: open): symbol, ts, reason, detail.
+
+    Sorted by symbol and ts.
+    """
     return transaction.query(
         """
         SELECT symbol, ts, reason, detail FROM market.bar_flag
@@ -53,7 +56,7 @@ def flags_of(
 
 
 def revised_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Corrections and splits since then, and how far they reached."""
+    """Return revisions since `since`, except late bars, with their blast radius; newest first."""
     return transaction.query(
         """
         SELECT symbol, timeframe, kind, changed_from, bars_corrected, rows_recomputed, crossovers_flipped,
@@ -65,7 +68,7 @@ def revised_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def open_gaps(transaction: Transaction) -> pl.DataFrame:
-    """Gaps that are asked for again: symbol, timeframe, first_ts, last_ts, bars, asked, next_attempt_at."""
+    """Return open gaps: symbol, timeframe, first_ts, last_ts, bars, asked, next_attempt_at; newest first."""
     return transaction.query(
         """
         SELECT g.symbol, g.timeframe, g.first_ts, g.last_ts, g.bars, g.asked, g.next_attempt_at
@@ -76,14 +79,14 @@ def open_gaps(transaction: Transaction) -> pl.DataFrame:
 
 
 def settled_gaps(transaction: Transaction) -> int:
-    """How many bars are accepted as not traded."""
+    """Return how many bars are accepted as not traded."""
     found = transaction.query(
         "SELECT coalesce(sum(bars), 0)::bigint AS n FROM market.bar_gap WHERE status = 'did not trade'"
     )
     return int(found.item())
 
 
-# What `quality` reports, newest first: its name, the columns that are shown, the table, and what it is sorted by.
+# The kinds that `quality` reports: the columns shown, the table, and the column by which the newest come first.
 _QUALITY = {
     "gaps": (
         "symbol || '|' || timeframe AS series, first_ts, last_ts, bars, status, asked, next_attempt_at",
@@ -113,9 +116,9 @@ _QUALITY = {
 
 
 def quality(transaction: Transaction, symbols: Sequence[str], limit: int | None) -> dict[str, tuple[int, pl.DataFrame]]:
-    """What is wrong or odd about the bars of `symbols`, or of all: by kind, how many rows and the newest ones.
+    """Return what is wrong or odd about bars of `symbols` (empty: all): per kind, the number of rows and the newest.
 
-    Kinds: gaps, revisions, flagged, rejected, skipped. At most `limit` rows of each, None for all.
+    Kinds: gaps, revisions, flagged, rejected, skipped. At most `limit` rows per kind, None for all.
     """
     found = {}
     for kind, (columns, table, newest) in _QUALITY.items():

@@ -1,4 +1,4 @@
-"""Reading without the right to write: the role `ema_reader`, one moment, no statement that runs for ever. SQL only."""
+"""Reading without the right to write: the role `ema_reader`, one snapshot, a time limit for statements. SQL only."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ _LONGEST_STATEMENT = "30s"
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a transaction that reads may do: whether it has the role, and whether there is anything to read yet."""
+    """The rights of a reading transaction: whether it has the role, and whether there is anything to read yet."""
 
     has_role: bool
     is_made: bool
 
 
 def become_reader(transaction: Transaction) -> Rights:
-    """Let the rest of the transaction see one moment, write nothing, and have no rights but those of `ema_reader`.
+    """Restrict the rest of the transaction to one snapshot, to reading, and to the rights of `ema_reader`.
 
-    A user of the database who is not a member of that role keeps rights of his own, and still cannot write here.
+    A database user who is not a member of that role keeps their own rights, but still cannot write in the transaction.
     `is_made` is False in a database in which no configuration was ever synced.
     """
     transaction.read_one_moment()

@@ -1,6 +1,6 @@
 """The schema `results`: views with stable names over what is computed, and who may read them. SQL only.
 
-The views follow the configuration: which signals and strategies there are. They are made anew when that changes.
+The views depend on the configured signals and strategies, and are created again when those change.
 """
 
 import hashlib
@@ -21,26 +21,27 @@ from ema_assets.store import lock_waits, planner_settings, roles, view_comments
 from ema_assets.store.database import Transaction, identifier
 
 _PERFORMANCE = "market.strategy_performance"
-# Each before those that it reads.
+# Each view comes before those that it reads.
 VIEWS = (
     *("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"),
     *(_PERFORMANCE, "market.trade"),
 )
 
-# Bars per year, where that does not follow from an exchange's sessions.
+# Bars per year on timeframes for which that does not depend on an exchange's sessions.
 _A_YEAR: Mapping[Period, str] = {"week": "365.25 / 7", "month": "12", "quarter": "4", "year": "1"}
 
 _USUAL = (FAST_SPAN, SLOW_SPAN)
 
-# A ratio of fewer closed trades says nothing.
+# Ratios of fewer closed trades are meaningless.
 FEWEST_TRADES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the views are made of: columns of each signal that is on, and of each strategy, by name; the timeframes.
+    """The configuration that the views are made from: columns per signal that is on and per strategy; the timeframes.
 
-    `averages` are those that are compared beside EMA 9 and 30: their spans, and the first strategy that goes by them.
+    `averages` maps the spans of each pair of EMAs that is compared in addition to EMA 9 and 30 to the first strategy
+    that uses them.
     """
 
     signals: Mapping[str, tuple[str, ...]]
@@ -50,16 +51,16 @@ class Configured:
 
 
 def ensure(transaction: Transaction, configured: Configured) -> bool:
-    """Make the views fit `configured`; return True when they had to be made. Views over them go: see `own_views`.
+    """Make the views fit `configured`; return whether they had to be created. Drops views over them: see `own_views`.
 
     Raises:
-        StoreError: when another session has one of them in use for long.
+        StoreError: when another session uses one of them for too long.
     """
     screeners = [screener_view(spans) for spans in configured.averages]
     statements = [*_statements(configured), *view_comments.statements(screeners)]
     granted = [each for role in roles.EVERY for each in roles.statements(role)]
     signature = hashlib.sha256("\n".join([*statements, *granted]).encode()).hexdigest()
-    # A table that was made anew took the views over it along.
+    # Views may be missing: replacing a table drops the views over it.
     state = transaction.query(
         r"""
         SELECT obj_description(to_regclass($2), 'pg_class') AS signature,
@@ -84,18 +85,18 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
 
 
 def screener_view(spans: tuple[int, int]) -> str:
-    """The view with the screener of the EMAs of these spans."""
+    """Return the name, with its schema, of the screener view for the EMAs of these spans."""
     return "results.screener" if spans == _USUAL else f"results.screener_{spans[0]}_{spans[1]}"
 
 
 def refresh_performance(transaction: Transaction) -> tuple[int, float]:
-    """Bring `strategy_performance` up to date; return its rows and the seconds it took. Readers do not wait."""
-    # Before autovacuum has come, the planner takes the ledger for empty, and reads all bars for each series of it.
+    """Refresh `strategy_performance`; return its number of rows and the seconds it took. Readers do not wait."""
+    # Before the first autovacuum, the planner takes the ledger for empty and would read all bars for each series.
     known = "SELECT count(*) FROM pg_stats WHERE schemaname = 'market' AND tablename = 'series_state'"
     if not transaction.query(known).item():
         transaction.execute("ANALYZE market.series_state")
     transaction.execute(planner_settings.ADDS_UP_ONCE)
-    # Where the planner sorts all trades at once, it shall not do so on disk.
+    # If the planner sorts all trades at once, it must not do so on disk.
     transaction.execute("SET LOCAL work_mem = '128MB'")
     transaction.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY market.strategy_performance")
     transaction.execute("DELETE FROM market.performance_refresh")
@@ -110,9 +111,9 @@ def refresh_performance(transaction: Transaction) -> tuple[int, float]:
 
 
 def best_and_worst(transaction: Transaction, rows: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The series with the highest and those with the lowest total return, `rows` of each, best and worst first.
+    """Return the `rows` series with the highest total return, and the `rows` with the lowest; best and worst first.
 
-    Those with a remark, such as too few trades, are left out. Columns: strategy, symbol, timeframe, trades,
+    Series with a remark, such as too few trades, are left out. Columns: strategy, symbol, timeframe, trades,
     win_rate_pct, total_return_pct, buy_and_hold_pct, max_drawdown_pct, sharpe.
     """
     best, worst = (
@@ -131,9 +132,9 @@ def best_and_worst(transaction: Transaction, rows: int) -> tuple[pl.DataFrame, p
 
 
 def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapping[str, Any]:
-    """When performance was last refreshed and how long that took, and when one of `strategies` was last computed.
+    """Return when performance was last refreshed, how long that took, and when one of `strategies` was last computed.
 
-    Keys: refreshed_at, seconds, computed_at, seconds_ago; each None while there is none.
+    Keys: refreshed_at, seconds, computed_at, seconds_ago (since the refresh); each None if there was none.
     """
     return transaction.query(
         """
@@ -147,7 +148,7 @@ def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapp
 
 
 def series_without_performance(transaction: Transaction, strategies: Sequence[str], since: datetime) -> int:
-    """How many series of `strategies`, computed at `since` (UTC) or later, have no row in performance."""
+    """Return how many series of `strategies` computed at `since` (UTC) or later have no row in performance."""
     count = transaction.query(
         """
         SELECT count(*) AS n FROM market.series_state s
@@ -168,10 +169,10 @@ def select(
     symbols: Sequence[str] | None,
     strategy: str | None = None,
 ) -> pl.DataFrame:
-    """Rows of a view of `results` on `timeframe`, of `symbols` and `strategy` (None: all).
+    """Return rows of a view of `results` on `timeframe`, of `symbols` and `strategy` (None: all); unsorted.
 
     Raises:
-        StoreError: when the views have not been made yet.
+        StoreError: when the views have not been created yet.
     """
     if transaction.query("SELECT to_regclass($1) IS NULL AS gone", f"results.{identifier(view)}").item():
         raise StoreError("nothing has been computed in this database yet; start with `ema-assets up`")
@@ -189,7 +190,7 @@ def select(
 
 
 def open_trades(transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """The open trades of `strategy`, one a symbol: symbol, and what the screener says of a trade."""
+    """Return the open trades of `strategy`, one per symbol: symbol, and the screener's columns of a trade."""
     return transaction.query(
         """
         SELECT DISTINCT ON (symbol) symbol, side AS trade_side, entry_ts AS trade_since, entry_price AS trade_price,
@@ -206,7 +207,7 @@ def open_trades(transaction: Transaction, strategy: str, timeframe: str, symbols
 
 
 def _statements(configured: Configured) -> list[str]:
-    """What makes the views, in order."""
+    """Return the statements that create the views, in order."""
     return [
         _bars(configured),
         _signals(configured),
@@ -223,7 +224,7 @@ def _statements(configured: Configured) -> list[str]:
 
 
 def _calendar_year(timeframes: Iterable[Timeframe]) -> str:
-    """The query of how many bars a year has: calendar, timeframe, bars."""
+    """Return the query of the number of bars per year: calendar, timeframe, bars."""
     rows = (
         f"('{each.key}', {each.minutes}, {_A_YEAR[each.period] if each.period else 'NULL'}::float8)"
         for each in timeframes
@@ -232,9 +233,9 @@ def _calendar_year(timeframes: Iterable[Timeframe]) -> str:
 
 
 def bars_per_year(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """How many bars on `timeframe` a year has, of each of `symbols` (None: all): symbol, bars_per_year.
+    """Return the number of `timeframe` bars per year of each of `symbols` (None: all): symbol, bars_per_year.
 
-    By the sessions that are stored of its calendar; null where none are.
+    It follows from the stored sessions of the symbol's calendar; null where none are stored.
     """
     return transaction.query(
         f"""
@@ -248,7 +249,7 @@ def bars_per_year(transaction: Transaction, timeframe: Timeframe, symbols: Seque
 
 
 def _frame(timeframes: Iterable[Timeframe]) -> str:
-    """What must be known of `timeframes` to tell when their bars close, as the table `f`."""
+    """Return SQL for the table `f`: the properties of `timeframes` that determine when their bars close."""
     rows = ", ".join(
         f"('{each.key}', interval '{each.minutes} minutes', '{each.base.key}', {each.is_session}, "
         f"nullif('{each.period or ''}', ''))"
@@ -258,7 +259,7 @@ def _frame(timeframes: Iterable[Timeframe]) -> str:
 
 
 def _finality(rows: str, timeframes: Iterable[Timeframe]) -> str:
-    """Joins that bring to the table `rows` what `_preliminary` reads. They cost little where nobody asks for that."""
+    """Return joins that give `rows` what `_preliminary` reads. They cost little if nobody selects its value."""
     return (
         f"LEFT JOIN {_frame(timeframes)} ON f.timeframe = {rows}.timeframe "
         f"LEFT JOIN market.instrument i ON i.symbol = {rows}.symbol "
@@ -268,16 +269,16 @@ def _finality(rows: str, timeframes: Iterable[Timeframe]) -> str:
 
 
 def _preliminary(ts: str) -> str:
-    """Whether the bar that opened at `ts` may still change, from `f`, the instrument `i` and its bars `base`."""
+    """Return SQL for whether the bar opening at `ts` may still change, from `f`, the instrument `i` and `base` bars."""
     return _template("preliminary").format(
         ts=ts, begin_on_sunday=", ".join(f"'{calendar}'" for calendar in BEGIN_ON_SUNDAY)
     )
 
 
 def preliminary_since(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """Of each of `symbols` (None: all) that has one, the first bar on `timeframe` that may still change: symbol, since.
+    """Return the first `timeframe` bar of each of `symbols` (None: all) that may still change: symbol, since.
 
-    All bars after it may change, too.
+    All later bars may change, too. Symbols without such a bar are left out.
     """
     return transaction.query(
         f"""
@@ -316,11 +317,11 @@ def _shown_trades(configured: Configured) -> str:
 
 
 def _signals(configured: Configured) -> str:
-    """Every signal beside its bar. What several have, such as trends of other spans, is that of the first."""
+    """Return the view of bars with all signals. Of columns with one name, as for trends of other spans, the first."""
     columns: dict[str, str] = {}
     joins = ""
     for number, (name, names) in enumerate(configured.signals.items()):
-        # Under a name of ours: a signal may be called as the view calls its other tables, such as `f`.
+        # An alias, because a signal may have the name of another table in the view, such as `f`.
         joins += f" LEFT JOIN market.{identifier(name)} s{number} USING (symbol, timeframe, ts)"
         for column in names:
             columns.setdefault(column, f"s{number}.{identifier(column)}")
@@ -338,13 +339,13 @@ def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
         f"FROM market.{identifier(name)}"
         for name, columns in strategies.items()
     ]
-    # The views stay there, empty, when every strategy is switched off.
+    # The view exists, empty, even if every strategy is switched off.
     parts = parts or [f"SELECT ''::text AS strategy, t.* FROM market.{STRATEGY} t WHERE false"]
     return f"CREATE VIEW market.trade AS {' UNION ALL '.join(parts)}"
 
 
 def _screener(configured: Configured, spans: tuple[int, int], strategy: str | None) -> str:
-    """The screener of the EMAs of `spans`, with the open trades of `strategy`."""
+    """Return the screener view for the EMAs of `spans`, with the open trades of `strategy`."""
     fast, slow = map(ema_name, spans)
     is_one = asset_of(fast) == asset_of(slow)
     frames = ", ".join(
@@ -384,7 +385,7 @@ def _screener(configured: Configured, spans: tuple[int, int], strategy: str | No
 
 
 def _at_bar(asset: str, *columns: str) -> str:
-    """A query that looks up columns of `asset` at the bar of the row."""
+    """Return a query that looks up columns of `asset` at the bar of the row."""
     return (
         f"(SELECT {', '.join(map(identifier, columns))} FROM market.{identifier(asset)} x "
         "WHERE x.symbol = l.symbol AND x.timeframe = l.timeframe AND x.ts = l.ts LIMIT 1)"
@@ -392,7 +393,7 @@ def _at_bar(asset: str, *columns: str) -> str:
 
 
 def _latest(name: str, column: str, signals: Mapping[str, tuple[str, ...]]) -> str:
-    """A column of another signal at the bar of the row, null when that signal is switched off."""
+    """Return SQL for a column of another signal at the bar of the row, null when that signal is switched off."""
     return _at_bar(name, column) if column in signals.get(name, ()) else "NULL::float8"
 
 

@@ -1,8 +1,8 @@
-"""What may go: Dagster's old runs with their events, and old rejected bars. SQL only.
+"""Deletion of old data: Dagster's runs with their events, rejected bars, and old values of corrected bars. SQL only.
 
 Runs are chosen and deleted in Dagster's own tables (schema `dagster`), in one transaction per batch. Dagster's API
-(`instance.delete_run`) deletes a run and then its events, so that a kill in between leaves events that no run leads to;
-it leaves the records of asset checks for ever; and a run of 440 events takes it 16 ms instead of 2 ms, one of 4,000
+(`instance.delete_run`) deletes a run and then its events, so that a kill in between leaves events without a run; it
+never deletes the records of asset checks; and a run of 440 events takes 16 ms instead of 2 ms, one of 4,000 events
 84 ms instead of 51 ms.
 """
 
@@ -13,10 +13,10 @@ import polars as pl
 
 from ema_assets.store.database import Transaction, identifier
 
-# The runs of all events that Dagster reads as "the latest": of an asset, of a partition of it, of a check of it. And of
-# the first event of a series that has not changed since: what was computed from it names that event. The
-# recursion hops through an index from one partition to the next: its cost follows the number of partitions, not of
-# events (24,000 partitions with a million events: 0.6 s).
+# `needed` are the runs of all events that Dagster reads as "the latest": of an asset, its partitions and its checks.
+# Also needed is the run of the first event of a series' current revision, because events of its readers name it. The
+# recursion hops through an index from one partition to the next, so its cost grows with partitions, not with events
+# (24,000 partitions with a million events: 0.6 s).
 _LATEST = """
     partitioned AS (
         (SELECT asset_key, dagster_event_type, partition FROM dagster.event_logs
@@ -71,15 +71,15 @@ _IS_OLD = """
 
 
 def dagster_is_here(transaction: Transaction) -> bool:
-    """True when Dagster has made its tables in this database."""
+    """Return whether Dagster has created its tables in this database."""
     found = transaction.query("SELECT to_regclass('dagster.asset_check_executions') IS NOT NULL AS is_here")
     return bool(found["is_here"][0])
 
 
 def removable_runs(transaction: Transaction, ended_before: datetime, at_most: int) -> pl.DataFrame:
-    """Finished runs that ended before then and hold nothing that Dagster still reads: run_id, events.
+    """Return finished runs that ended before `ended_before` and have nothing that Dagster still reads: run_id, events.
 
-    The oldest `at_most` come, oldest first. What is removable once stays so: "latest" only ever moves to newer runs.
+    At most the `at_most` oldest, oldest first. A removable run stays removable: "latest" only moves to newer runs.
     """
     return transaction.query(
         f"""
@@ -95,7 +95,7 @@ def removable_runs(transaction: Transaction, ended_before: datetime, at_most: in
 
 
 def count_old_runs(transaction: Transaction, ended_before: datetime) -> int:
-    """How many finished runs there are that ended before then."""
+    """Return the number of finished runs that ended before `ended_before`."""
     return int(transaction.query(f"SELECT count(*) AS n FROM dagster.runs r WHERE {_IS_OLD}", ended_before)["n"][0])
 
 
@@ -119,7 +119,7 @@ def delete_runs(transaction: Transaction, run_ids: Sequence[str]) -> int:
 
 
 def delete_check_records(transaction: Transaction, at_most: int) -> int:
-    """Delete records of asset checks whose run is gone, but for the latest of each check; return their number."""
+    """Delete records of asset checks whose run was deleted, except the latest of each check; return their number."""
     return _count(
         transaction,
         """
@@ -141,7 +141,7 @@ def delete_check_records(transaction: Transaction, at_most: int) -> int:
 
 
 def delete_backfills(transaction: Transaction, started_before: datetime, at_most: int) -> int:
-    """Delete finished backfills that started before then and have no run left; return their number."""
+    """Delete finished backfills that started before `started_before` and have no run left; return their number."""
     return _count(
         transaction,
         """
@@ -164,7 +164,7 @@ def delete_backfills(transaction: Transaction, started_before: datetime, at_most
 
 
 def delete_rejected(transaction: Transaction, rejected_before: datetime, at_most: int) -> int:
-    """Delete bars that were rejected before then, the oldest first; return their number."""
+    """Delete bars that were rejected before `rejected_before`, oldest first; return their number."""
     return _count(
         transaction,
         """
@@ -181,7 +181,7 @@ def delete_rejected(transaction: Transaction, rejected_before: datetime, at_most
 
 
 def delete_corrections(transaction: Transaction, corrected_before: datetime, at_most: int) -> int:
-    """Delete old values of bars that were corrected before then; return their number."""
+    """Delete old values of bars that were corrected before `corrected_before`; return their number."""
     return _count(
         transaction,
         """
@@ -198,9 +198,9 @@ def delete_corrections(transaction: Transaction, corrected_before: datetime, at_
 
 
 def changed_tables(transaction: Transaction) -> list[str]:
-    """Market tables with rows changed since the last ANALYZE, partitions counted with the table they belong to.
+    """Return market tables with rows changed since the last ANALYZE, partitions counted with their table; sorted.
 
-    Autovacuum analyzes partitions but never the table as a whole, so what it did by itself counts as a change too.
+    Autovacuum analyzes partitions but never the table as a whole, so its own ANALYZE counts as a change, too.
     """
     found = transaction.query(
         """

@@ -1,7 +1,7 @@
-"""Roles of the database, each with the rights that one kind of process needs and no more. SQL only.
+"""Roles of the database, each with only the rights that one kind of process needs. SQL only.
 
-No role can log in: a user of the database is made a member of one. A migration makes them where it may, and so does
-`ema-assets migrate` each time; where they do not exist, nobody is granted anything.
+No role can log in: database users are made members of them. A migration creates the roles if it may, and so does each
+`ema-assets migrate`; a role that does not exist is granted nothing.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ READER = "ema_reader"
 METRICS = "ema_metrics"
 ALERTS = "ema_alerts"
 
-# Each role has the rights of the one before it.
+# The schemas that each role may read; each role also has the rights of the one before it.
 _READ = {READER: ("results", "market", "ema_assets"), METRICS: ("dagster",), ALERTS: ()}
 EVERY = tuple(_READ)
-# Role and the one whose member it is.
+# Pairs of a role and the role that it is a member of.
 _MEMBERS = ((METRICS, READER), (ALERTS, METRICS))
 MAKING = (
     *(f"CREATE ROLE {role} NOLOGIN" for role in EVERY),
@@ -25,7 +25,7 @@ _WRITTEN_BY_ALERTS = ("alert", "alert_delivery", "alert_channel", "alert_trouble
 
 
 def statements(role: str) -> list[str]:
-    """What grants `role` its rights, on tables that are there and on those to come."""
+    """Return the statements that grant `role` its rights on existing and future tables."""
     granted = []
     for schema in _READ[role]:
         granted += [
@@ -48,9 +48,9 @@ def grant(transaction: Transaction) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What was done for the roles: which were made, and which have rights now that they had not.
+    """What was done for the roles: which were created, and which have got further rights.
 
-    `lacking` are the statements that make what is missing still, for somebody who may create roles.
+    `lacking` are the statements that create what is still missing, for somebody who may create roles.
     """
 
     made: tuple[str, ...]
@@ -59,15 +59,15 @@ class Setup:
 
 
 def set_up(transaction: Transaction) -> Setup:
-    """Make the roles that are missing, where that is allowed, and give each its rights on all that there is.
+    """Create missing roles if that is allowed, and give each role its rights on everything that exists.
 
-    Does nothing for a user who is not the owner of the schemas.
+    Does nothing if the user is not the owner of the schema `market`.
     """
     before, rights = lacking(transaction), _rights(transaction)
     if not _is_owner(transaction):
         return Setup((), (), before)
     for statement in before:
-        # A statement that is refused shall not take the rest along.
+        # A refused statement must not abort the rest.
         transaction.execute(
             f"""
             DO $do$ BEGIN {statement}; EXCEPTION
@@ -84,7 +84,7 @@ def set_up(transaction: Transaction) -> Setup:
 
 
 def lacking(transaction: Transaction) -> tuple[str, ...]:
-    """The statements that make what is missing of the roles and of their memberships, in order."""
+    """Return the statements that create missing roles and memberships, in order."""
     known = set(_known(transaction))
     members = transaction.query(
         """
@@ -99,7 +99,7 @@ def lacking(transaction: Transaction) -> tuple[str, ...]:
 
 
 def without_rights(transaction: Transaction) -> list[str]:
-    """The roles that exist and may not see all of what they are for, such as one that was made after all the rest."""
+    """Return existing roles that may not read all of their schemas, such as a role created after the tables."""
     found = transaction.query(
         """
         SELECT DISTINCT r.rolname::text AS role
@@ -130,7 +130,7 @@ def _known(transaction: Transaction) -> list[str]:
 
 
 def _rights(transaction: Transaction) -> dict[str, tuple[int, int]]:
-    """In how many schemas each role may look at all, and how many rights it has on tables."""
+    """Return, per existing role, the number of schemas that it may use and the number of its rights on tables."""
     found = transaction.query(
         """
         SELECT r.rolname::text AS role, count(DISTINCT n.oid) FILTER (WHERE s.may_use) AS schemas,

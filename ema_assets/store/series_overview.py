@@ -1,4 +1,4 @@
-"""All series beside one another: how they stand, how far they were asked for, what changed. SQL only."""
+"""Overviews of all series: their state, how far they were requested, what changed. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from ema_assets.store.results import screener_view
 
 
 def mark(transaction: Transaction) -> str:
-    """A text that is another one as soon as a series, the watchlist or the state of a provider is."""
+    """Return a text that changes as soon as a series, the watchlist or the state of a provider changes."""
     found = transaction.query(
         """
         SELECT concat_ws(' ', s.series, s.revisions, s.failures, s.updated_at, i.symbols, p.updated_at, r.refreshed_at,
@@ -32,7 +32,7 @@ def mark(transaction: Transaction) -> str:
 
 
 def revisions(transaction: Transaction, symbol: str, timeframe: str) -> str:
-    """A text that is another one as soon as any asset of a series is, or its ledger says something else."""
+    """Return a text that changes as soon as any asset of a series, or its row in the ledger, changes."""
     found = transaction.query(
         """
         SELECT string_agg(concat_ws(' ', asset, revision, failures, updated_at), ',' ORDER BY asset) AS mark
@@ -46,16 +46,14 @@ def revisions(transaction: Transaction, symbol: str, timeframe: str) -> str:
 
 
 def has_screener(transaction: Transaction, spans: tuple[int, int]) -> bool:
-    """Whether there is a screener of the EMAs of these spans yet: it comes with the next sync of the watchlist."""
+    """Return whether the screener for the EMAs of these spans exists: the next sync of the watchlist creates it."""
     return bool(transaction.query("SELECT to_regclass($1) IS NOT NULL AS found", screener_view(spans)).item())
 
 
 def nearest_crosses(transaction: Transaction, timeframe: Timeframe, rows: int, spans: tuple[int, int]) -> pl.DataFrame:
-    """The symbols of which the smallest move on `timeframe` would flip the trend, nearest first, `rows` at most.
+    """Return the `rows` symbols whose trend on `timeframe` would flip by the smallest move, nearest first.
 
-    The trend is that of the EMAs of these spans.
-
-    Where an unchanged close would do, it would do so all the more.
+    The trend is that of the EMAs of these spans. Symbols whose trend an unchanged close would flip come first.
 
     Columns: symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment.
     """
@@ -72,7 +70,7 @@ def nearest_crosses(transaction: Transaction, timeframe: Timeframe, rows: int, s
 
 
 def screened(transaction: Transaction, trend: str = EMA_TREND) -> pl.DataFrame:
-    """Every series that has a `trend`, as the view of its screener has it, unsorted.
+    """Return every series that has a `trend`, from the view of its screener, unsorted.
 
     Columns: symbol, timeframe, ts, close, trend, bars_since_cross, spread_pct, cross_price, cross_distance_pct,
     alignment, is_warming_up, revision (of the trend).
@@ -91,12 +89,12 @@ def screened(transaction: Transaction, trend: str = EMA_TREND) -> pl.DataFrame:
 
 
 def computed_series(transaction: Transaction) -> pl.DataFrame:
-    """Every series of an active symbol on which something is computed, with what decides whether it is fresh.
+    """Return every series of an active symbol on which something is computed, with what decides whether it is fresh.
 
     Columns: symbol, timeframe, calendar, provider (null for the default one), delay_seconds, is_fetched, silent_since,
-    state (what its provider says of it), last_ts, base_last_ts and checked_through (newest bar, and closes asked for,
-    of the fetched bars that it comes from), asked_at, failures, next_attempt_at, last_error (of those bars, or of its
-    own), source (the timeframe that its bars are rolled up from; null when they are fetched).
+    state (according to the provider), last_ts, base_last_ts and checked_through (the newest bar, and the last close
+    requested, of the fetched bars that it comes from), asked_at, failures, next_attempt_at, last_error (its own, or
+    those of the fetched bars), source (the timeframe that its bars are rolled up from; null when they are fetched).
     """
     return transaction.query(
         """
@@ -118,7 +116,7 @@ def computed_series(transaction: Transaction) -> pl.DataFrame:
 
 
 def to_compute(transaction: Transaction) -> pl.DataFrame:
-    """Series of which something waits to be computed or fails, one row each.
+    """Return series with an asset that waits to be computed or fails, one row per series.
 
     Columns: symbol, timeframe, waiting_since, failures, last_error, next_attempt_at.
     """
@@ -138,14 +136,14 @@ def to_compute(transaction: Transaction) -> pl.DataFrame:
 
 
 def last_work(transaction: Transaction) -> datetime | None:
-    """When anything was computed last, by the machine's clock, UTC."""
+    """Return when bars of any series were last brought up to date, by the machine's clock (UTC); None if never."""
     found = transaction.query("SELECT max(computed_at) AS at FROM market.series_state WHERE asset = $1", OHLC)
     at: datetime | None = found.item()
     return at
 
 
 def chain(transaction: Transaction, symbol: str, timeframe: str) -> pl.DataFrame:
-    """The assets of one series in the order of their lineage.
+    """Return the assets of one series in the order of their lineage.
 
     Columns: asset, last_ts, revision, computed_at, recorded_at, dirty_from, failures, next_attempt_at, last_error,
     code_version.
@@ -170,7 +168,7 @@ def crossovers(
     offset: int,
     trend: str = EMA_TREND,
 ) -> pl.DataFrame:
-    """The latest crossovers of `trend`, of active symbols and newest first.
+    """Return the latest crossovers of `trend`, of active `symbols` (None: all), newest first.
 
     Columns: symbol, timeframe, ts, crossover, spread_pct, close.
     """
@@ -197,7 +195,7 @@ def crossovers(
 def crossovers_in_all(
     transaction: Transaction, timeframes: Sequence[str], symbols: Sequence[str] | None, trend: str = EMA_TREND
 ) -> int:
-    """How many `crossovers` there are. It reads an entry for each of them."""
+    """Return the number of all `crossovers`. It reads an index entry for each of them."""
     found = transaction.query(
         f"""
         SELECT count(*) AS n

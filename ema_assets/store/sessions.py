@@ -1,4 +1,4 @@
-"""Trading sessions kept in the database, so that a run need not import a calendar library. SQL only."""
+"""Trading sessions stored in the database, so that a run need not import a calendar library. SQL only."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
@@ -12,9 +12,9 @@ _COLUMNS = "calendar, session, open, break_start, break_end, close, regular_open
 
 
 def replace(transaction: Transaction, calendar: str, sessions: pl.DataFrame, start: date, end: date) -> list[date]:
-    """Make the stored sessions of `calendar` from `start` to `end` be `sessions` (SESSION_SCHEMA).
+    """Replace the stored sessions of `calendar` from `start` to `end`, both included, by `sessions` (SESSION_SCHEMA).
 
-    Returns the days that changed, new ones among them, in no order.
+    Returns the days that were added, changed or deleted, unsorted.
     """
     values = ("open", "break_start", "break_end", "close", "regular_open", "regular_close")
     with transaction.staged(sessions) as staged:
@@ -48,7 +48,7 @@ def replace(transaction: Transaction, calendar: str, sessions: pl.DataFrame, sta
 
 
 def sync_special_days(transaction: Transaction, special: Mapping[str, SpecialDays]) -> None:
-    """Make the special days of every calendar those of `special`."""
+    """Replace the special days of all calendars by `special`."""
     rows = [
         *(
             (calendar, day, True, *(hours or (None, None)))
@@ -80,7 +80,7 @@ def sync_special_days(transaction: Transaction, special: Mapping[str, SpecialDay
 
 
 def special_days(transaction: Transaction, calendar: str) -> SpecialDays:
-    """The special days of `calendar`."""
+    """Return the special days of `calendar`."""
     rows = transaction.query(
         """
         SELECT day, is_session, opens::text AS opens, closes::text AS closes FROM market.special_day
@@ -99,7 +99,7 @@ def special_days(transaction: Transaction, calendar: str) -> SpecialDays:
 
 
 def stored(transaction: Transaction, calendar: str) -> tuple[date | None, date | None, str | None]:
-    """First and last stored session of `calendar`, and what its sessions were made from; None where there are none."""
+    """Return first and last stored session of `calendar`, and what they were made from; each None if there is none."""
     low, high, made_from = transaction.query(
         """
         SELECT min(session), max(session), (SELECT fingerprint FROM market.calendar WHERE calendar = $1)
@@ -111,7 +111,7 @@ def stored(transaction: Transaction, calendar: str) -> tuple[date | None, date |
 
 
 def remember(transaction: Transaction, calendar: str, made_from: str, known_through: date | None) -> None:
-    """Note what the stored sessions of `calendar` were made from, and how far its holidays are known."""
+    """Write what the stored sessions of `calendar` were made from, and up to which day its holidays are known."""
     transaction.execute(
         """
         INSERT INTO market.calendar (calendar, fingerprint, known_through) VALUES ($1, $2, nullif($3, '')::date)
@@ -125,7 +125,7 @@ def remember(transaction: Transaction, calendar: str, made_from: str, known_thro
 
 
 def between(transaction: Transaction, calendars: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
-    """Stored sessions of `calendars` that touch the time from `start` to `end` (UTC)."""
+    """Return stored sessions of `calendars` from two days before `start` to two days after `end` (UTC); sorted."""
     return transaction.query(
         f"""
         SELECT {_COLUMNS} FROM market.session
@@ -140,7 +140,7 @@ def between(transaction: Transaction, calendars: Sequence[str], start: datetime,
 
 
 def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataFrame:
-    """Stored sessions of every calendar that an active instrument trades on, as `between`."""
+    """Return, as `between`, the stored sessions of every calendar that an active instrument trades on."""
     return transaction.query(
         f"""
         SELECT {_COLUMNS} FROM market.session
@@ -155,14 +155,14 @@ def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataF
 
 
 def calendars_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
-    """The calendar of each of `symbols` that is known: symbol, calendar."""
+    """Return the calendar of each of `symbols` that is known: symbol, calendar."""
     return transaction.query(
         "SELECT symbol, calendar FROM market.instrument WHERE symbol = ANY ($1::text[])", list(symbols)
     )
 
 
 def markets(transaction: Transaction) -> pl.DataFrame:
-    """Where active instruments are asked for, and of which timeframes there are bars then.
+    """Return the markets from which active instruments are fetched, and the timeframes that have bars there.
 
     Columns: calendar, provider (null for the default one), delay_seconds, timeframe; sorted.
     """
@@ -178,7 +178,7 @@ def markets(transaction: Transaction) -> pl.DataFrame:
 
 
 def ending_calendars(transaction: Transaction, until: datetime) -> pl.DataFrame:
-    """Calendars in use whose sessions or holidays are not known up to `until`: calendar, known_through; sorted."""
+    """Return calendars in use whose sessions or holidays end before `until`: calendar, known_through; sorted."""
     return transaction.query(
         """
         SELECT calendar, least(max(s.session), min(c.known_through)) AS known_through

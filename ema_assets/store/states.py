@@ -1,4 +1,4 @@
-"""What providers say became of their symbols: active, halted, renamed, delisted or unknown. SQL only."""
+"""The states of symbols according to their providers: active, halted, renamed, delisted or unknown. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,13 +10,14 @@ from ema_assets.store.database import Transaction
 
 
 def claim(transaction: Transaction, provider: str | None, due: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Take the symbols of `provider` (null for the default one) that it is to be asked about at `now`.
+    """Claim the symbols that `provider` (None for the default one) is to be asked about at `now`.
 
-    These are those it was never asked about, and those last asked about before `due` (calendar, due_at). Whoever takes
-    them is the only one to ask, and the next one is the next night's.
+    These are symbols it was never asked about, and those last asked about before `due` (calendar, due_at). Only the
+    caller that claims them asks; they are due again the next night.
 
     Returns:
-        symbol, calendar, actions_through (up to when it has told of corporate actions, or null); sorted by symbol.
+        symbol, calendar, actions_through (up to when the provider has reported corporate actions, or null); sorted by
+        symbol.
     """
     return transaction.query(
         """
@@ -40,10 +41,10 @@ def claim(transaction: Transaction, provider: str | None, due: pl.DataFrame, now
 
 
 def note(transaction: Transaction, states: pl.DataFrame, source: str, now: datetime) -> None:
-    """Write the `states` (STATE_SCHEMA) of symbols as `source` says at `now`.
+    """Write the `states` (STATE_SCHEMA) of symbols according to `source` at `now`.
 
     Raises:
-        SchemaMismatch: when the columns are others.
+        SchemaMismatch: when `states` has other columns.
     """
     check_frame(f"states of {source}", states, STATE_SCHEMA)
     transaction.execute(
@@ -66,17 +67,17 @@ def note(transaction: Transaction, states: pl.DataFrame, source: str, now: datet
 
 
 def note_told(transaction: Transaction, symbols: Sequence[str], now: datetime) -> None:
-    """Write that the provider of `symbols` has told of their corporate actions up to `now`."""
+    """Write that the provider of `symbols` has reported their corporate actions up to `now`."""
     transaction.execute(
         "UPDATE market.instrument SET actions_through = $2 WHERE symbol = ANY ($1::text[])", list(symbols), now
     )
 
 
 def known(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
-    """What is known of the state of watched symbols, all or some; sorted by symbol.
+    """Return watched symbols (None: all) that have a known state or are silent; sorted by symbol.
 
-    Columns: symbol, state, since, detail, source, noted_at, silent_since (opening time of its last day, when it has no
-    bars any more); of those alone of which a state is known, or that have no bars any more.
+    Columns: symbol, state, since, detail, source, noted_at, silent_since (the opening time of its last day with bars;
+    null when it is not silent).
     """
     return transaction.query(
         """

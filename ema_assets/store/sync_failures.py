@@ -1,4 +1,4 @@
-"""Why the database could not be made to fit the watchlist: kept from the first failure until it succeeds. SQL only."""
+"""Why the last sync of the watchlist to the database failed: kept until a sync succeeds. SQL only."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,14 +8,14 @@ from ema_assets.store.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class SyncFailure:
-    """What went wrong, in a sentence, and since when it has been so (UTC)."""
+    """The reason of a failed sync, in a sentence, and since when it has failed for this reason (UTC)."""
 
     reason: str
     since: datetime
 
 
 def note(transaction: Transaction, reason: str) -> None:
-    """Keep `reason`. One that is kept already stays as it is, with its time."""
+    """Store `reason`. If it is stored already, it keeps its time."""
     transaction.execute(
         """
         INSERT INTO ema_assets.sync_failure AS f (reason) VALUES ($1)
@@ -27,14 +27,14 @@ def note(transaction: Transaction, reason: str) -> None:
 
 
 def forget(transaction: Transaction) -> None:
-    """The last sync succeeded, or there is nothing to sync."""
+    """Delete the stored reason: the last sync succeeded, or there is nothing to sync."""
     transaction.execute("DELETE FROM ema_assets.sync_failure")
 
 
 def last(transaction: Transaction) -> SyncFailure | None:
-    """What is kept; None when the last sync succeeded, also in a database of a version that kept nothing.
+    """Return the stored failure; None when the last sync succeeded, or in a database of a version without this table.
 
-    Such a version let its readers not see into the schema, and they do not until the first sync by this one.
+    Such a version gave its readers no access to the schema, so they see nothing until the first sync by this version.
     """
     is_old = """
         SELECT NOT EXISTS (

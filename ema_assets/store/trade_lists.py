@@ -1,4 +1,4 @@
-"""Trades as lists: open ones with their stops, those of a series, what each has made. SQL only."""
+"""Lists of trades: open ones with their stops, and the results of all trades of a strategy. SQL only."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from ema_assets.store.database import Transaction
 def open_trades(
     transaction: Transaction, strategies: Sequence[str], timeframes: Sequence[str], symbols: Sequence[str] | None
 ) -> pl.DataFrame:
-    """The open trades of active symbols, unsorted.
+    """Return the open trades of active symbols, unsorted.
 
     Columns: strategy, symbol, timeframe, side, entry_ts, entry_price, last_ts, last_price, return_pct, bars_held,
     stop_price (at entry), stop_now, target_price, r_multiple, stop_distance_pct (how far the last price is above the
@@ -33,11 +33,11 @@ def open_trades(
 
 
 def steps(transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """What every trade of a strategy on a timeframe has made.
+    """Return the result of every trade of a strategy on a timeframe.
 
     Columns: symbol, entry_ts, side, entry_price, ts (opening time of the bar of the exit, or of the newest one),
-    net_return_pct (null where a price was not above zero, at a close within the trade too), entry_cost (as a fraction
-    of the equity at entry), is_open; sorted by symbol and entry.
+    net_return_pct (null where a price, or a close within the trade, was not above zero), entry_cost (as a fraction of
+    the equity at entry), is_open; sorted by symbol and entry_ts.
     """
     return transaction.query(
         """
@@ -59,7 +59,7 @@ def steps(transaction: Transaction, strategy: str, timeframe: str, symbols: Sequ
 
 
 def first_bars(transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """Of each series that a strategy has been computed on, its first and last bar: symbol, first_ts, last_ts."""
+    """Return the first and last bar of each series that `strategy` was computed on: symbol, first_ts, last_ts."""
     return transaction.query(
         """
         SELECT s.symbol, b.first_ts, s.last_ts
@@ -77,9 +77,9 @@ def first_bars(transaction: Transaction, strategy: str, timeframe: str, symbols:
 
 
 def closes_at(transaction: Transaction, timeframe: str, moments: pl.DataFrame) -> pl.DataFrame:
-    """The close of each symbol of `moments` (symbol, at) in the last bar that opened at `at` or before.
+    """Return the close of each symbol of `moments` (symbol, at) in the last bar that opened at `at` or before.
 
-    Columns: symbol, at, close; a row for each of `moments` that has such a bar.
+    Columns: symbol, at, close; one row for each of `moments` that has such a bar.
     """
     return transaction.query(
         """

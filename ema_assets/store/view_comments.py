@@ -1,4 +1,4 @@
-"""What database clients show of each view of `results`. SQL only."""
+"""The comments on the views of `results`, which database clients show. SQL only."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,11 +9,11 @@ _COMMENTS = {
     "results.performance": "One row per strategy and series, as of its last refresh.",
     "results.screener": "One row per symbol and timeframe: the newest bar, its trend and where the averages cross.",
 }
-# Made from the declarations as well; who remakes the views looks here for what they were made from.
+# This view's comment is the signature of all views: what they were created from. It has no comment for users.
 SIGNED = "market.trade"
 
 
 def statements(screeners: Sequence[str]) -> Iterator[str]:
-    """What writes the comments of all views, of those `screeners` too."""
+    """Yield the statements that write the comments of all views, including `screeners`."""
     for view, comment in {**dict.fromkeys(screeners, _COMMENTS["results.screener"]), **_COMMENTS}.items():
         yield f"COMMENT ON VIEW {view} IS '{comment}'"

@@ -1,7 +1,7 @@
-"""Sessions of the database that carry a name: by them others see that the process behind one lives.
+"""Named database sessions, by which other processes see that the process behind a session is alive. SQL only.
 
-A session gets its name when it is opened (`Database(url, name)`), or later, and ends with its process, however that
-ends.
+A session gets its name when it is opened (`Database(url, name)`) or by `rename`, and ends with its process, however
+that ends.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ema_assets.store.database import Database, Transaction
 
 
 def living(transaction: Transaction, names: Sequence[str]) -> set[str]:
-    """Those of `names` that a session of this database has at present."""
+    """Return those of `names` that an open session of this database has."""
     found = transaction.query(
         """
         SELECT DISTINCT application_name FROM pg_stat_activity
@@ -22,10 +22,10 @@ def living(transaction: Transaction, names: Sequence[str]) -> set[str]:
 
 
 def rename(database: Database, name: str) -> None:
-    """Give the sessions of `database` another name, the open one and those to come.
+    """Rename the open session of `database` and later ones.
 
     Raises:
-        StoreUnavailable: when the open one was lost. The next one carries the new name.
+        StoreUnavailable: when the open session was lost. The next one carries the new name.
     """
     database.name = name
     with database.transaction() as transaction:

@@ -1,6 +1,6 @@
 """The ledger: one row per series of an asset, which says how fresh it is and from which bar on its input has changed.
 
-Every function takes a Transaction, so that the ledger is written together with the data it speaks of. SQL only.
+Every function takes a Transaction, so that the ledger is written together with the data it describes. SQL only.
 """
 
 from ema_assets.store.ledger.begin_again import go_back

@@ -13,14 +13,15 @@ from ema_assets.store.ledger.timeframe_rows import known_timeframes
 
 
 def start_on_calendar(transaction: Transaction, symbols: Sequence[str]) -> None:
-    """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again.
+    """Delete the bars of `symbols` that are not on their calendar, and have the rest fetched and computed again.
 
-    All rolled-up bars are dropped, for they are made again. Those of files cannot be: they stay in the new sessions.
+    All rolled-up bars are deleted because they are made again. Bars of files cannot be made again: those within the new
+    sessions stay. Sessions must be stored before.
     """
     known = known_timeframes(transaction)
     for timeframe in known:
         if timeframe.is_fetched:
-            # What is older than any stored session stays: nothing is known against it.
+            # Bars older than all stored sessions stay: nothing is known that speaks against them.
             is_on = "s.regular_open = o.ts"
             if not timeframe.is_session:
                 is_on = """o.ts >= s.open AND o.ts < s.close
@@ -72,11 +73,11 @@ def start_on_calendar(transaction: Transaction, symbols: Sequence[str]) -> None:
 
 
 def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
-    """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed.
+    """Have the series of `calendar`, whose sessions have changed, fetched and computed again from `since` (UTC) on.
 
-    `since` is the open of a session, so that every bar that is rolled up again is made as a whole. Rolled-up bars that
-    the sessions have no place for are deleted, bars of whole sessions begin where these open; sessions must be stored
-    before. Bars of whole weeks and longer may now begin on another day: these series begin again.
+    `since` is the open of a session, so that every bar that is rolled up again is complete. Rolled-up bars that do not
+    fit the sessions are deleted, and bars of whole sessions are moved to the opens; sessions must be stored before.
+    Weekly and longer bars may now begin on another day, so these series are computed from the beginning.
     """
     longer: list[str] = []
     for timeframe in known_timeframes(transaction):
@@ -118,9 +119,9 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
 
 
 def ask_for_all(transaction: Transaction, symbols: Sequence[str]) -> None:
-    """Have the whole history of `symbols` asked for, whose bars came from files until now.
+    """Have the whole history of `symbols` requested, whose bars came from files until now.
 
-    Nobody was asked for what the files lack, nor for the sessions of a calendar that they got meanwhile.
+    No provider was asked for bars that the files lack, nor for those of a calendar that was changed in the meantime.
     """
     transaction.execute(
         """

@@ -1,4 +1,4 @@
-"""Stored bars that the sessions have no place for any more. SQL only."""
+"""Stored bars that no longer fit the sessions: deleted, or moved to the opens. SQL only."""
 
 from datetime import datetime
 
@@ -12,9 +12,9 @@ from ema_assets.store.tables import STORED_BARS
 def delete_off_grid(transaction: Transaction, timeframe: Timeframe, calendar: str, since: datetime) -> None:
     """Delete rolled-up bars of `calendar` that open at `since` (UTC) or later and cannot be made again.
 
-    `timeframe` is a rolled-up one below a day. Such a bar is off the grid of the sessions, or its bucket has become
-    shorter and holds no bar of the source. All others stay: when they were stored, and what they were before, is what
-    `market.ohlc_as_of` goes by.
+    `timeframe` is rolled up and shorter than a day. Such a bar is off the grid of the sessions, or its bucket is now
+    shorter and contains no bar of the source. All others stay, because `market.ohlc_as_of` depends on when they were
+    stored and on their earlier values.
     """
     step = f"make_interval(mins => {timeframe.minutes})"
     transaction.execute(
@@ -47,16 +47,16 @@ def delete_off_grid(transaction: Transaction, timeframe: Timeframe, calendar: st
     )
 
 
-# A session that opens further away is another one.
+# A session that opens at least this far from a bar's opening time is another session.
 _SAME_SESSION_HOURS = 12
 
 
 def move_to_opens(transaction: Transaction, timeframe: Timeframe, calendar: str, since: datetime) -> None:
-    """Have the bars of whole sessions of `calendar`, from `since` (UTC) on, begin where their sessions now open.
+    """Move the bars of whole sessions of `calendar`, from `since` (UTC) on, to the times at which their sessions open.
 
-    `timeframe` is that of a session; it begins at the exchange's own open, also with extended hours. Else the next
-    answer would bring a second bar of the same session. A second one that is there already is deleted. A bar whose
-    session is gone stays as it is: its source says that there was trading.
+    `timeframe` is one whose bars are sessions; they begin at the exchange's regular open, also with extended hours.
+    Otherwise the next answer would bring a second bar of the same session. If a bar at the open exists already, the
+    other one is deleted. A bar whose session no longer exists stays: its source says that there was trading.
     """
     moved = transaction.query(
         f"""

@@ -11,7 +11,10 @@ from ema_assets.store.database import Transaction
 
 
 def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Those of `symbols` that are known: symbol, calendar, is_fetched, checked_through of their bars; sorted."""
+    """Return the known ones of `symbols`: symbol, calendar, is_fetched, checked_through of their `timeframe` bars.
+
+    Sorted by symbol.
+    """
     return transaction.query(
         """
         SELECT i.symbol, i.calendar, i.is_fetched, s.checked_through
@@ -26,7 +29,7 @@ def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 
 
 def watched(transaction: Transaction) -> pl.DataFrame:
-    """The active symbols as the last sync has written them; sorted.
+    """Return the active symbols as written by the last sync; sorted.
 
     Columns: symbol, calendar, provider (null for the default one), allow_negative, timeframes and bars_only (keys).
     """
@@ -39,7 +42,10 @@ def watched(transaction: Transaction) -> pl.DataFrame:
 
 
 def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
-    """Series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error."""
+    """Return series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error.
+
+    Sorted by the first three; all assets when `asset` is None.
+    """
     return transaction.query(
         """
         SELECT s.asset, s.symbol, s.timeframe, s.failures, s.next_attempt_at, s.last_error
@@ -54,28 +60,29 @@ def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
 
 
 def assets(transaction: Transaction) -> list[str]:
-    """The assets that are switched on, each after what it reads."""
+    """Return the assets that are switched on, each after its inputs."""
     found = transaction.query("SELECT asset FROM market.asset WHERE is_on ORDER BY position, asset")
     return [str(asset) for asset in found["asset"]]
 
 
 def adopted_code_version(transaction: Transaction, asset: str) -> str | None:
-    """The version of its code by which `asset` is to be computed since the last sync; None before there was one."""
+    """Return the code version by which `asset` is to be computed since the last sync; None if there is none yet."""
     found = transaction.query("SELECT code_version FROM market.asset WHERE asset = $1", asset)
     version = found["code_version"].first()
     return None if version is None else str(version)
 
 
 def not_adopted(transaction: Transaction, code_versions: Mapping[str, str]) -> list[str]:
-    """The assets of `code_versions` that are to be computed by another version since the last sync; sorted."""
+    """Return the assets of `code_versions` for which the last sync adopted another version; sorted."""
     found = transaction.query("SELECT asset, code_version FROM market.asset WHERE code_version IS NOT NULL ORDER BY 1")
     return [asset for asset, version in found.rows() if code_versions.get(asset, version) != version]
 
 
 def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
-    """Per asset that is on and timeframe of active instruments: series, never_computed, failing, newest_ts.
+    """Return counts of active series: asset, timeframe, series, never_computed, failing, newest_ts; unsorted.
 
-    Of all symbols, or of `symbols`. A series that is fed from files counts once it has bars.
+    One row per timeframe of each asset that is on. Counts all symbols, or only `symbols`. A series that is fed from
+    files counts once it has bars.
     """
     return transaction.query(
         """
@@ -97,7 +104,7 @@ def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> p
 
 
 def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
-    """How far each series of `symbols` has got: asset, symbol, timeframe, checked_through, last_error."""
+    """Return how far each series of `symbols` has got: asset, symbol, timeframe, checked_through, last_error."""
     return transaction.query(
         """
         SELECT asset, symbol, timeframe, checked_through, last_error FROM market.series_state
@@ -108,13 +115,13 @@ def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
-    """Fetched series last asked for before their limit, of silent symbols, without a bar, or whose newest bars lack.
+    """Return fetched series last checked before their limit, of silent symbols, without a bar, or lacking newest bars.
 
-    The newest bars lack when at least `most_missing` bars after the last one are missing and are still asked for. A
-    silent symbol that its provider calls halted is as it should be. `limits` has calendar, provider (null for the
-    default one), delay_seconds, timeframe, late_before, most_missing. Columns: symbol, timeframe, asked_through,
-    last_bar, missing_bars (after the last one), silent_since, state (what its provider says of it, or null),
-    last_error.
+    A series lacks its newest bars when an open gap after the last bar has at least `most_missing` bars. Silent symbols
+    that their provider calls halted are left out. `limits` has calendar, provider (null for the default one),
+    delay_seconds, timeframe, late_before, most_missing. Columns: symbol, timeframe, asked_through, last_bar,
+    missing_bars (after the last one), silent_since, state (according to the provider, or null), last_error; sorted by
+    symbol and timeframe.
     """
     return transaction.query(
         """
@@ -149,7 +156,7 @@ def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
 
 
 def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Computed series that have been dirty since then or longer: asset, symbol, timeframe, waiting_since."""
+    """Return computed series that have been dirty since before `since`: asset, symbol, timeframe, waiting_since."""
     return transaction.query(
         """
         SELECT s.asset, s.symbol, s.timeframe, s.updated_at AS waiting_since
@@ -164,8 +171,8 @@ def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
     )
 
 
-# Each series of an active symbol: whether it is done in all assets. One of which the provider has no bars is done, and
-# one that is fed from files counts once it has bars.
+# Each series of an active symbol, and whether it is done in all assets. A series of which the provider has no bars is
+# done, and one that is fed from files counts once it has bars.
 _EACH_SERIES = """
     SELECT s.symbol, s.timeframe,
            bool_and(s.recorded_at IS NOT NULL)
@@ -183,11 +190,11 @@ _EACH_SERIES = """
 
 
 def progress(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """How many series of each timeframe have been computed to the end and recorded.
+    """Return how many series of each timeframe have been computed to the end and recorded.
 
-    Columns: timeframe, done, series; unrecorded (those that were computed to the end and not recorded); rows_left (of
-    all assets of series that are not done and were never recorded, without failing ones), rows_loaded (that were
-    recorded for the first time after `since`). To record what was recorded before, such as after a restore, is quick.
+    Columns: timeframe, done, series; unrecorded (series computed to the end but not recorded); rows_left (ledger rows
+    of series that are not done; rows that were recorded before or fail are left out), rows_loaded (ledger rows first
+    recorded after `since`). Recording a row again, such as after a restore, is quick and does not count.
     """
     return transaction.query(
         f"""
@@ -204,7 +211,7 @@ def progress(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def loading_since(transaction: Transaction) -> datetime | None:
-    """When the first of the fetched series came that have never been up to date and do not fail; None without one."""
+    """Return when the oldest fetched series was added that was never up to date and is not failing; None without."""
     since: datetime | None = transaction.query(
         """
         SELECT min(s.added_at) AS since
@@ -218,13 +225,13 @@ def loading_since(transaction: Transaction) -> datetime | None:
 
 
 def symbols_active(transaction: Transaction) -> int:
-    """How many symbols are watched."""
+    """Return the number of active symbols."""
     found: int = transaction.query("SELECT count(*) AS n FROM market.instrument WHERE is_active").item()
     return found
 
 
 def without_bars(transaction: Transaction) -> list[str]:
-    """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
+    """Return series that the provider was asked for but has no bar of, usually of a mistyped symbol; sorted."""
     found = transaction.query(
         """
         SELECT s.symbol || '|' || s.timeframe AS series
@@ -241,7 +248,7 @@ def without_bars(transaction: Transaction) -> list[str]:
 
 
 def warming_up(transaction: Transaction, asset: str) -> pl.DataFrame:
-    """Of how many active series the EMAs of `asset` have not converged: timeframe, symbols, most_bars (of any)."""
+    """Count active series whose EMAs of `asset` have not converged: timeframe, symbols, most_bars (of any of them)."""
     if transaction.query("SELECT to_regclass('market.' || $1::text) IS NULL AS gone", asset).item():
         return pl.DataFrame(schema={"timeframe": pl.String(), "symbols": pl.Int64(), "most_bars": pl.Int64()})
     return transaction.query(
@@ -257,13 +264,13 @@ def warming_up(transaction: Transaction, asset: str) -> pl.DataFrame:
 
 
 def newest_checked_through(transaction: Transaction) -> datetime | None:
-    """The close, UTC, up to which any series has been checked; None when none has."""
+    """Return the latest close (UTC) up to which any series has been checked; None when none has."""
     newest: datetime | None = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state").item()
     return newest
 
 
 def revisions(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> dict[str, int]:
-    """The revision of each of `symbols` that has rows of `asset` on `timeframe`, in their order by name."""
+    """Return the revision of each of `symbols` that has rows of `asset` on `timeframe`, sorted by symbol."""
     found = transaction.query(
         """
         SELECT symbol, revision FROM market.series_state
@@ -277,21 +284,21 @@ def revisions(transaction: Transaction, asset: str, timeframe: Timeframe, symbol
 
 
 def began(transaction: Transaction) -> str:
-    """When the database was made, as text: it tells one from another."""
+    """Return when the database was created, as text: it distinguishes one database from another."""
     found = transaction.query("SELECT min(applied_at)::text AS began FROM ema_assets.migration")
     return str(found.item())
 
 
 def incarnation(transaction: Transaction) -> int:
-    """The number of the ledger's table in the catalog: a restored backup has another one.
+    """Return the OID of the ledger's table in the catalog, which changes with a restored backup.
 
-    Revisions go on from those of the backup then, and mean other rows than the same ones before the restore.
+    After a restore, revisions continue from those of the backup and mean other rows than the same numbers did before.
     """
     return int(transaction.query("SELECT 'market.series_state'::regclass::oid::bigint AS number").item())
 
 
 def unknown_symbols(transaction: Transaction, symbols: Sequence[str]) -> list[str]:
-    """Those of `symbols` that never were on the watchlist."""
+    """Return those of `symbols` that were never on the watchlist."""
     found = transaction.query(
         """
         SELECT s.symbol FROM unnest($1::text[]) AS s(symbol)
@@ -303,5 +310,5 @@ def unknown_symbols(transaction: Transaction, symbols: Sequence[str]) -> list[st
 
 
 def known_symbols(transaction: Transaction) -> list[str]:
-    """All symbols that the watchlist has or had; sorted."""
+    """Return all symbols that are or were on the watchlist; sorted."""
     return transaction.query("SELECT symbol FROM market.instrument ORDER BY 1")["symbol"].to_list()

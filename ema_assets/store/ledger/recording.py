@@ -1,4 +1,4 @@
-"""Which series were brought up to date and Dagster has not been told of, and what they were computed from. SQL only."""
+"""Series that are up to date but not yet reported to Dagster, and what they were computed from. SQL only."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from ema_assets.store.database import Transaction
 
 
 def lock_recording(transaction: Transaction, asset: str, timeframe: Timeframe) -> None:
-    """Wait until nobody else tells Dagster of `asset` on `timeframe`, and keep others waiting until the end.
+    """Lock the reporting of `asset` on `timeframe` to Dagster until the transaction ends; wait while others hold it.
 
-    Without it an older revision could be logged after a newer one.
+    Without the lock, an older revision could be logged after a newer one.
     """
     transaction.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('ema_assets recording ' || $1 || '|' || $2, 0))",
@@ -72,14 +72,15 @@ ORDER BY c.symbol
 def to_record(
     transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool = False
 ) -> pl.DataFrame:
-    """Those of `symbols` that were brought up to date and that Dagster has not been told of; with `everything`, all.
+    """Return those of `symbols` that are up to date but not yet reported to Dagster; with `everything`, all.
 
     Returns:
         symbol, provider, revision, code_version (null when it was never computed), first_ts, last_ts, last_close (of
-        the bar at last_ts), computed_at, final_through (of the fetched bars that it comes from); what it was computed
-        from as lists: reads (assets), read_versions (their revisions, two with a comma where it reads two timeframes of
-        one), read_events (a place in Dagster's event log behind the event of what was read, and before the next one
-        that is different); untold (`ohlc|5m`: inputs of which Dagster is to be told first). Sorted by symbol.
+        the bar at last_ts), computed_at, final_through (of the fetched bars that it comes from); its inputs as lists:
+        reads (assets), read_versions (their revisions, separated by commas if it reads several timeframes of an asset),
+        read_events (a position in Dagster's event log at or after the event of the version that was read, and before
+        the event of the next version); untold (inputs such as `ohlc|5m` that must be reported to Dagster first). Sorted
+        by symbol.
     """
     return transaction.query(
         _TO_RECORD,
@@ -93,7 +94,10 @@ def to_record(
 
 
 def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, told: pl.DataFrame) -> None:
-    """Write that Dagster has been told of `told`: symbol, computed_at, revision, and event, its id in Dagster's log."""
+    """Write that series were reported to Dagster.
+
+    `told` has symbol, computed_at, revision, and event: the id of the event in Dagster's log.
+    """
     transaction.execute(
         """
         UPDATE market.series_state s
@@ -114,8 +118,8 @@ def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, to
     )
 
 
-# Forgets the series that come before it, and has what reads them told again: an event of a reader names an event of
-# what it read, and where that is gone Dagster takes the reader for stale until it is computed from something newer.
+# Forgets the series in the preceding CTE `chosen`, and has their readers reported again: an event of a reader names an
+# event of its input. If that one is deleted, Dagster takes the reader for stale until it is computed from a newer one.
 _FORGET = """
     forgotten AS (
         UPDATE market.series_state s
@@ -137,7 +141,7 @@ _FORGET = """
 
 
 def newest_events(transaction: Transaction) -> dict[str, int]:
-    """Per asset of which Dagster was told, the id of the newest event that tells of one of its series."""
+    """Return, per asset with reported series, the id of its newest event in Dagster's log."""
     found = transaction.query(
         """
         SELECT asset, max(recorded_event) AS event FROM market.series_state
@@ -148,7 +152,7 @@ def newest_events(transaction: Transaction) -> dict[str, int]:
 
 
 def adopt_storage(transaction: Transaction, storage_id: str) -> bool:
-    """Remember which of Dagster's storages is told from now on; True when it was another one before."""
+    """Remember the Dagster storage that receives reports from now on; return whether it was another one before."""
     found = transaction.query("SELECT storage_id FROM market.dagster_storage")["storage_id"].to_list()
     if found != [storage_id]:
         transaction.execute("DELETE FROM market.dagster_storage")
@@ -157,9 +161,9 @@ def adopt_storage(transaction: Transaction, storage_id: str) -> bool:
 
 
 def forget_asset(transaction: Transaction, asset: str) -> int:
-    """Write that Dagster knows nothing of `asset` any more; return of how many series it knew.
+    """Write that Dagster no longer knows any series of `asset`; return how many it knew.
 
-    The next runs tell Dagster of each series again, and of what reads it.
+    The next runs report each series and its readers to Dagster again.
     """
     found = transaction.query(
         f"""
@@ -173,10 +177,10 @@ def forget_asset(transaction: Transaction, asset: str) -> int:
 
 
 def forget_run(transaction: Transaction, run_id: str) -> int:
-    """Write that Dagster does not know any more what the events of this run tell; return of how many series it knew.
+    """Write that Dagster no longer has the events of this run; return how many series are affected.
 
-    That is a series whose newest event it is, or the first one of its revision: what reads it names an event between
-    these two. The next runs tell Dagster of each series again, and of what reads it.
+    A series is affected if the run has its newest event or the first event of its revision: readers name an event
+    between these two. The next runs report each of these series and its readers to Dagster again.
     """
     found = transaction.query(
         f"""
@@ -197,7 +201,7 @@ def forget_run(transaction: Transaction, run_id: str) -> int:
 
 
 def forget_series(transaction: Transaction, asset: str, symbol: str, timeframe: str) -> None:
-    """Write that what Dagster was told of this series last is not what the ledger says."""
+    """Write that the last report of this series to Dagster differs from the ledger, so that it is reported again."""
     transaction.execute(
         "UPDATE market.series_state SET recorded_at = NULL WHERE asset = $1 AND symbol = $2 AND timeframe = $3",
         asset,

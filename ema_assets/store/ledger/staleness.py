@@ -1,4 +1,4 @@
-"""What is stale and why, and what still waits for the bars that it is rolled up from. SQL only."""
+"""Stale series and the reasons, and series that still wait for the bars they are rolled up from. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,9 +12,9 @@ from ema_assets.store.ledger.row import CLOCK_SLACK_SECONDS, PAUSE_HOURS, RECORD
 
 
 def _waiting(now: str, ohlc: str) -> str:
-    """The part `waiting` of a recursive query: what has failed to be computed, and what reads that in the same run.
+    """Return the CTE `waiting` of a recursive query: failed computed series, and series that read them in the same run.
 
-    Dagster would not come to a reader behind a step that has failed. What is read on another timeframe is no such step.
+    Dagster would not reach a reader after a failed step. An input on another timeframe is not a step of the same run.
     """
     return f"""waiting AS (
     SELECT s.asset, s.symbol, s.timeframe, s.next_attempt_at
@@ -113,20 +113,20 @@ ORDER BY 1, 3, 2
 
 
 def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Every series of every asset that wants work at `now`.
+    """Return every series of every asset that needs work at `now`.
 
     Args:
         transaction: any.
-        closed: calendar, provider (null for the default one), delay_seconds, timeframe, ts_end: closing time of the
-            last bar that can be asked for; recheck_at: a series that was asked before is asked again. `closed_bars`
-            makes it.
-        now: UTC; series whose next attempt is later are left out, and what is computed from them.
+        closed: calendar, provider (null for the default one), delay_seconds, timeframe, ts_end (closing time of the
+            last bar that can be requested), recheck_at (a series last requested before this time is requested again).
+            `closed_bars` makes it.
+        now: UTC; series whose next attempt is later are left out, and so are those computed from them.
 
     Returns:
         asset, symbol, timeframe, reason (`bar closed`, `never asked`, `asked too early`, `to be confirmed`, `bars
         missing`, `never computed`, `input changed`, `older bars`, `not recorded`), since (the closing time, gap or
         dirty_from behind the reason, or null), failures; sorted by asset, timeframe and symbol. A series has one row
-        for each reason.
+        per reason.
     """
     return transaction.query(
         _STALE,
@@ -144,7 +144,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
 
 
 def dirty_since(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """From which bar on the input of a series has changed, of those of `symbols` where it has: symbol, dirty_from."""
+    """Return from which bar on the inputs of `symbols` have changed: symbol, dirty_from; only those with a change."""
     return transaction.query(
         """
         SELECT symbol, dirty_from FROM market.series_state
@@ -157,11 +157,11 @@ def dirty_since(transaction: Transaction, asset: str, timeframe: Timeframe, symb
 
 
 def pausing(transaction: Transaction, now: datetime) -> pl.DataFrame:
-    """Series whose next attempt is later than `now`, for they or what they are computed from have failed.
+    """Return series whose next attempt is later than `now`, because they or their inputs have failed.
 
-    That is what `stale` leaves out. Those that wait for another one have no failures and no last_error. Without those
-    that are asked for once in a while only, because their symbol is silent. There are few: an index knows them,
-    whatever the number of series.
+    These are the series that `stale` leaves out. Those that wait for another series have no failures and no last_error.
+    Series that are requested only once in a while, because their symbol is silent, are left out. An index finds the few
+    rows, whatever the number of series.
 
     Columns: asset, symbol, timeframe, calendar, provider (null for the default one), delay_seconds, timeframes (those
     that are on for the symbol), checked_through, asked_at, last_ts, dirty_from, failures, next_attempt_at, last_error.
@@ -195,9 +195,10 @@ def pausing(transaction: Transaction, now: datetime) -> pl.DataFrame:
 
 
 def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Rolled-up series whose bar has just closed but whose last 5m bars are still to be asked for.
+    """Return rolled-up series whose bar has closed but whose last source bars are still to be requested.
 
-    `closed` as in `stale`. A series whose 5m bars fail at present is left out. Returns symbol, timeframe, since.
+    `closed` is as in `stale`. A series whose source bars are failing is left out. Columns: symbol, timeframe, since
+    (the close); sorted by timeframe and symbol.
     """
     return transaction.query(
         """
@@ -229,7 +230,7 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
 def source_behind(
     transaction: Transaction, source: Timeframe, symbols: Sequence[str], closed: pl.DataFrame, now: datetime
 ) -> int:
-    """How many of `symbols` lack `source` bars up to what is `closed` (as in `stale`), without failing ones."""
+    """Return how many of `symbols` lack `source` bars up to `closed` (as in `stale`), not counting failing ones."""
     found = transaction.query(
         """
         SELECT count(*) AS n

@@ -1,4 +1,4 @@
-"""The ledger follows the configuration: instruments, assets and their inputs, rows, code versions. SQL only."""
+"""Bringing the ledger in line with the configuration: instruments, assets, inputs, rows, code versions. SQL only."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,17 +12,17 @@ from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.begin_again import ask_for_all, start_on_calendar
 from ema_assets.store.ledger.row import BEGINNING
 
-# More new symbols than this in one sync change what Postgres must know of the ledger to plan its queries.
+# With more new symbols than this in one sync, Postgres needs new statistics of the ledger to plan its queries well.
 _MANY_SYMBOLS = 100
 
 
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
     """Make the active instruments equal `instruments`; return the symbols added and those taken off.
 
-    A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active; so does a
-    timeframe that is switched off. One that is switched on again is computed anew. A symbol that moves to another
-    calendar loses the bars that do not exist there, and starts again; sessions must be stored before. One that comes
-    from files no longer has its whole history asked for.
+    A new symbol gets its ledger rows. A symbol that is taken off keeps its data and its inactive rows; so does a
+    timeframe that is switched off. A timeframe that is switched on again is computed from the beginning. A symbol that
+    moves to another calendar loses the bars that do not exist there, and starts again; sessions must be stored before.
+    The whole history of a symbol that is no longer fed from files is requested.
     """
     symbols = [each.symbol for each in instruments]
     before = transaction.query("SELECT symbol FROM market.instrument WHERE is_active")["symbol"].to_list()
@@ -51,13 +51,13 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
         ask_for_all(transaction, handed_over)
     added = sorted(set(symbols) - set(before))
     if len(added) > _MANY_SYMBOLS:
-        # Autovacuum comes within a minute or two; until then every plan would be one for the few series of before.
+        # Autovacuum comes within a minute or two; until then, every query would be planned for the few earlier series.
         transaction.execute("ANALYZE market.instrument, market.series_state")
     return added, sorted(set(before) - set(symbols))
 
 
 def _write_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> list[str]:
-    """Write `instruments`, all active; return the symbols whose timeframes are not what they were."""
+    """Write `instruments`, all active; return the symbols whose timeframes have changed."""
     symbols = [each.symbol for each in instruments]
     timeframes = (
         ["{" + ",".join(each.key for each in one.with_bars) + "}" for one in instruments],
@@ -105,7 +105,7 @@ def _write_instruments(transaction: Transaction, instruments: Sequence[Instrumen
 
 
 def _switch(transaction: Transaction, symbols: Sequence[str]) -> None:
-    """Switch the rows of `symbols` on or off, as their timeframes say; what comes back is computed anew."""
+    """Switch the rows of `symbols` on or off, as their timeframes say; rows switched on are computed from the start."""
     transaction.execute(
         """
         WITH wanted AS (
@@ -135,12 +135,12 @@ def _switch(transaction: Transaction, symbols: Sequence[str]) -> None:
 def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataFrame) -> None:
     """Make the graph of assets the configured one.
 
-    In `assets` (GRAPH_ASSETS_SCHEMA) each asset comes after what it reads; what is not in it is switched off. `inputs`
-    follows GRAPH_INPUTS_SCHEMA. An asset that is switched off is still marked dirty by its input, so that it has only
-    the difference to compute when it is switched on again.
+    In `assets` (GRAPH_ASSETS_SCHEMA) each asset comes after its inputs; assets that are not in it are switched off.
+    `inputs` follows GRAPH_INPUTS_SCHEMA. An asset that is switched off is still marked dirty by its input, so that it
+    has only the difference to compute when it is switched on again.
 
     Raises:
-        SchemaMismatch: when a frame has not the columns it must have.
+        SchemaMismatch: when a frame does not have the required columns.
     """
     check_frame("assets", assets, GRAPH_ASSETS_SCHEMA)
     check_frame("inputs of assets", inputs, GRAPH_INPUTS_SCHEMA)
@@ -185,7 +185,7 @@ def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataF
 def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     """Give each of `symbols` its ledger rows of every asset that is on, where they are missing.
 
-    A row of an asset whose input already holds data starts dirty: that is how a new asset computes its past.
+    A row of an asset whose input already has data starts dirty: that is how a new asset computes its past.
     """
     transaction.execute(
         """
@@ -232,10 +232,10 @@ def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
 
 
 def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -> int:
-    """Mark every series dirty from the beginning that another version of its asset's code computed; return how many.
+    """Mark every series computed by another version of its asset's code dirty from the beginning; return how many.
 
-    A row keeps the version that computed it until it is computed again. Fetched bars are not computed by us: they take
-    the new version over as they are, and Dagster is told of that.
+    A row keeps the version that computed it until it is computed again. Fetched bars are not computed here: they adopt
+    the new version unchanged, and that is reported to Dagster.
     """
     transaction.execute(
         """

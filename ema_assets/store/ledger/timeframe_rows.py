@@ -1,4 +1,4 @@
-"""Which timeframes the database knows: those that are on, and those that were on before. SQL only."""
+"""The timeframes that the database knows: those that are on now, and those that were on before. SQL only."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from ema_assets.store.database import Transaction
 
 
 def sync_timeframes(transaction: Transaction, timeframes: Iterable[Timeframe]) -> None:
-    """Have `timeframes` known to the database, beside those that were on before."""
+    """Add `timeframes` to those that the database knows already."""
     wanted = list(timeframes)
     transaction.execute(
         """
@@ -22,6 +22,6 @@ def sync_timeframes(transaction: Transaction, timeframes: Iterable[Timeframe]) -
 
 
 def known_timeframes(transaction: Transaction) -> tuple[Timeframe, ...]:
-    """All timeframes that have ever been on, shortest first."""
+    """Return all timeframes that have ever been on, shortest first."""
     found = transaction.query("SELECT timeframe FROM market.timeframe")
     return tuple(sorted(by_key(key) for key in found["timeframe"]))

@@ -1,4 +1,4 @@
-"""The work on series: locked, claimed, completed, failed, and marked dirty for what reads them. SQL only."""
+"""The work on series: lock, claim, complete or fail them, and mark their readers dirty. SQL only."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,12 +21,12 @@ from ema_assets.store.ledger.row import (
 
 
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Ledger of fetched bars; sorted by symbol.
+    """Return the ledger of fetched bars of `symbols`; sorted by symbol.
 
     Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
-    older_due_at (when older bars are to be looked at; null when there is no need or no bar), next_attempt_at (no
-    earlier than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended), last_error (null when the
-    last attempt did not fail).
+    older_due_at (when older bars are due; null when none are, or the series has no bar), next_attempt_at (no earlier
+    than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended), last_error (null when the last
+    attempt did not fail).
     """
     return transaction.query(
         f"""
@@ -48,10 +48,10 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 
 
 def take_back(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> None:
-    """Forget that bars were asked for which have not closed at `now`.
+    """Forget requests for bars that have not closed at `now`.
 
-    A clock that was ahead asked for them, and would have nothing asked for until its time has come. What was asked for
-    since the newest stored bar is asked for again.
+    They came from a clock that was ahead, and would prevent further requests until that time. Everything since the
+    newest stored bar is requested again.
     """
     transaction.execute(
         f"""
@@ -74,10 +74,10 @@ def take_back(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[
 
 
 def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
+    """Lock the ledger rows of `symbols` until the transaction ends, waiting for other transactions to release them.
 
-    Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand, allow_negative, and feeds (the timeframes
-    that are rolled up from this one, by their keys); sorted by symbol.
+    Returns symbol, the current dirty_from, dirty_end, first_ts and last_ts, allow_negative, and feeds (the keys of the
+    timeframes that are rolled up from this one); sorted by symbol.
     """
     return transaction.query(
         """
@@ -96,10 +96,10 @@ def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Se
 def pending(
     transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
 ) -> pl.DataFrame:
-    """The work there is for `asset` among `symbols`: symbol, rows (of its main input, at most); sorted by symbol.
+    """Return which of `symbols` need work for `asset`: symbol, rows (of its main input, at most); sorted by symbol.
 
-    With `everything`, all symbols that have input, from the beginning. The number of rows is for cutting the work into
-    batches: it takes every market for one that never closes.
+    With `everything`, all symbols that have input, from the beginning. The number of rows is for splitting the work
+    into batches: it is calculated as if the market never closed.
     """
     source = timeframe.source if asset == OHLC else timeframe
     return transaction.query(
@@ -134,13 +134,13 @@ def pending(
 def claim(
     transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
 ) -> pl.DataFrame:
-    """Lock those of `symbols` that want work and that nobody else works on.
+    """Lock those of `symbols` that need work and are not locked by others.
 
     Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), code_version (by
     which it was computed before), adopted (the version of the asset since the last sync, null before one), and for
-    rolled-up bars `complete_through` of their 5m input, asked_from (from when on they are made of long history, null
-    when they are not) and long_end (where the stored long history ends); sorted by symbol. With `everything`, from_ts
-    is the beginning and fresh series are claimed too.
+    rolled-up bars complete_through (the checked_through of the bars they are made from), asked_from (from when on they
+    are made of long history, null when they are not) and long_end (where the stored long history ends); sorted by
+    symbol. With `everything`, from_ts is the beginning and fresh series are claimed too.
     """
     return transaction.query(
         """
@@ -225,7 +225,7 @@ def complete(
     A changed series gets the next revision, and every asset that reads it becomes dirty from `changed_from`.
 
     Raises:
-        SchemaMismatch: when `results` has not the columns it must have.
+        SchemaMismatch: when `results` does not have the required columns.
     """
     check_frame(f"completed series of {asset}", results, COMPLETED_SCHEMA)
     transaction.execute(
@@ -248,7 +248,7 @@ def complete(
 
 
 def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
-    """Write by how many `seconds` the provider of each symbol is behind its exchange."""
+    """Write by how many `seconds` the provider of each symbol is behind its exchange, at most a day."""
     if seconds:
         transaction.execute(
             """
@@ -288,13 +288,13 @@ WHERE i.symbol = n.symbol AND i.silent_since IS DISTINCT FROM CASE WHEN n.sessio
 def note_silence(transaction: Transaction, symbols: Sequence[str]) -> None:
     """Write which of `symbols` are silent: SILENT_SESSIONS or more have closed since the last bar of any timeframe.
 
-    Only sessions count of which the provider was asked for a daily bar. A symbol that trades again is no longer silent.
+    Only sessions whose daily bar was requested count. A symbol that trades again is no longer silent.
     """
     transaction.execute(_NOTE_SILENCE, OHLC, _days(), list(symbols), SILENT_SESSIONS, True)
 
 
 def end_silence(transaction: Transaction, symbols: Sequence[str]) -> None:
-    """As `note_silence`, for those of `symbols` alone that are silent: mostly there is none."""
+    """Do as `note_silence`, but only for those of `symbols` that are silent: usually there is none."""
     transaction.execute(_NOTE_SILENCE, OHLC, _days(), list(symbols), SILENT_SESSIONS, False)
 
 
@@ -303,7 +303,7 @@ def _days() -> list[str]:
 
 
 def mark_dirty(transaction: Transaction, asset: str, starts: pl.DataFrame) -> None:
-    """Pull `dirty_from` of `asset` down to `starts` (symbol, timeframe, dirty_from, dirty_end); never up."""
+    """Move `dirty_from` of `asset` back to `starts` (symbol, timeframe, dirty_from, dirty_end); never forward."""
     if starts.is_empty():
         return
     transaction.execute(
@@ -333,9 +333,9 @@ def fail(
 ) -> None:
     """Write that the symbols of `errors` could not be brought up to date, and why.
 
-    The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter; or
-    until `until`, when all of them wait for the same thing. A symbol that has ended, or that its provider does not
-    list, waits for up to SILENT_PAUSE_HOURS.
+    The next attempt waits 30 s, twice as long after each further failure, an hour at most, each ±25 % at random. If all
+    wait for the same thing, it waits until `until`. A symbol that has ended, or that its provider does not list, waits
+    for up to SILENT_PAUSE_HOURS.
     """
     if not errors:
         return
@@ -360,7 +360,7 @@ def fail(
 
 
 def end_pauses(transaction: Transaction, symbols: Sequence[str], timeframes: Sequence[Timeframe]) -> None:
-    """Have those of the series of `symbols` that are left alone after a failure tried at once, of all assets."""
+    """End the pauses after failures of the series of `symbols` on `timeframes`, for all assets."""
     transaction.execute(
         """
         UPDATE market.series_state SET next_attempt_at = NULL
@@ -373,9 +373,10 @@ def end_pauses(transaction: Transaction, symbols: Sequence[str], timeframes: Seq
 
 
 def forget_failures(transaction: Transaction, versions: Mapping[str, str]) -> None:
-    """Have assets tried at once that were switched off until now, or computed by another version than in `versions`.
+    """Forget failures of assets that were switched off until now, or have another version in `versions`.
 
-    `versions` are those of all assets that are on, by name. What has failed before was something else.
+    `versions` has the code version of each asset that is on. The failures were those of other code or another
+    configuration, so the series are tried at once.
     """
     transaction.execute(
         """

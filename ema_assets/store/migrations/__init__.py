@@ -1,4 +1,4 @@
-"""Numbered SQL files, applied in order, each in a transaction of its own. A file that was applied is never edited."""
+"""Numbered SQL files, applied in order, each in its own transaction. A file that was applied is never edited."""
 
 import functools
 import hashlib
@@ -59,7 +59,7 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        """The hash of its text, by which an edited file is recognised."""
+        """The hash of its SQL, by which an edited file is recognised."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Migration:
 
 
 def all_migrations() -> list[Migration]:
-    """Every migration that this version knows, in order."""
+    """Return every migration that this version knows, in order."""
     found = [
         Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8"))
         for entry in resources.files(__name__).iterdir()
@@ -78,29 +78,29 @@ def all_migrations() -> list[Migration]:
 
 @functools.cache
 def _newest_known() -> int:
-    """The number of the newest migration when this process began to ask: an upgrade may put others beside its code."""
+    """Return the number of the newest migration at the first call. An upgrade may add files to a process's code."""
     return all_migrations()[-1].number
 
 
-# The databases that this process has brought to its version.
+# The URLs of the databases that this process has migrated.
 _migrated: set[str] = set()
 
 
 def migrate_once(url: str) -> None:
-    """As `migrate`, and nothing where this process has done it: for whoever cannot know that it was done."""
+    """Migrate the database at `url` unless this process has done so already: for callers that cannot know."""
     if url not in _migrated:
         migrate(url)
 
 
 def migrate(url: str) -> list[Migration]:
-    """Bring the database at `url` (libpq form) to this version; return what was applied.
+    """Bring the database at `url` (libpq form) to this version; return the migrations that were applied.
 
-    Also makes the schema `dagster`, in which Dagster's own storage makes its tables, and the table of bars. Where all
-    of that is there nothing is written, so whoever may only read may ask, too.
+    Also creates the schema `dagster`, in which Dagster's own storage creates its tables, and the table of bars. If
+    nothing is missing, nothing is written, so a user who may only read can call this, too.
 
     Raises:
         StoreUnavailable: when the database cannot be reached.
-        StoreError: when the database is of another version or encoding, when a file was edited after it had been
+        StoreError: when the database has an incompatible version or encoding, when a file was edited after it had been
             applied, or when the database refuses a migration.
     """
     try:
@@ -111,7 +111,7 @@ def migrate(url: str) -> list[Migration]:
             f"cannot connect to {masked_url(url)}: {reason}; is the server running and EMA_DATABASE_URL right?"
         ) from None
     if_refused = f"; have its owner run `ema-assets migrate`, and make this user a member of {roles.READER}"
-    # The lock goes with the connection.
+    # Closing the connection releases the lock.
     with closing(connection):
         try:
             with connection.cursor() as cursor:
@@ -125,7 +125,7 @@ def migrate(url: str) -> list[Migration]:
                 cursor.execute("SELECT pg_advisory_lock(%s)", (int(AdvisoryLock.MIGRATION),))
                 _check_age(cursor, url)
                 _check_encoding(cursor, url)
-                # Whoever reads a table waits behind a migration that waits for it.
+                # Readers of a table queue behind a migration that waits for it.
                 cursor.execute("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
                 _make_own_tables(cursor)
                 connection.commit()
@@ -137,7 +137,7 @@ def migrate(url: str) -> list[Migration]:
                         (migration.number, migration.name, migration.sha256),
                     )
                     connection.commit()
-                # Also when a process was killed between its migrations and this.
+                # Checked each time: a process may have been killed between its migrations and this step.
                 cursor.execute("SELECT to_regclass(%s) IS NULL", (f"market.{tables.STORED_BARS.name}",))
                 (lacks_bars,) = cursor.fetchone() or (True,)
         except psycopg2.Error as error:
@@ -152,7 +152,7 @@ def migrate(url: str) -> list[Migration]:
 
 
 def check_not_newer(transaction: Transaction) -> None:
-    """For a process that has run for long: refuse a database that a newer version has migrated meanwhile.
+    """Refuse a database that a newer version has migrated since this process started.
 
     Raises:
         NewerDatabase: saying what to do.
@@ -166,9 +166,9 @@ def check_not_newer(transaction: Transaction) -> None:
 
 
 def _wait_as_long_as_it_takes(cursor: Any) -> None:
-    """Lift limits of the server, database or role on statements, which are meant for queries, as pg_restore does.
+    """Lift the time limits of server, database or role on statements, which are meant for queries, as pg_restore does.
 
-    A migration that takes longer, or one that waits for that of another process, would never be done.
+    Otherwise a migration that takes longer, or waits for that of another process, would never complete.
     """
     cursor.execute(
         """
@@ -178,9 +178,9 @@ def _wait_as_long_as_it_takes(cursor: Any) -> None:
 
 
 def _make_own_tables(cursor: Any) -> None:
-    """Make what is in no numbered file, where it is missing.
+    """Create the schemas and tables that are in no numbered file, if they are missing.
 
-    `CREATE SCHEMA IF NOT EXISTS` asks for the right to make schemas also where there is nothing to make.
+    `CREATE SCHEMA IF NOT EXISTS` would require the right to create schemas even if the schema exists.
     """
     cursor.execute("SELECT name FROM unnest(%s) AS t(name) WHERE to_regnamespace(name) IS NULL", ([*_OWN_SCHEMAS],))
     for (name,) in cursor.fetchall():
@@ -189,14 +189,14 @@ def _make_own_tables(cursor: Any) -> None:
 
 
 def _said(error: psycopg2.Error) -> str:
-    """What PostgreSQL says, in one line and without the statement."""
+    """Return PostgreSQL's message in one line, without the statement."""
     said = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
     parts = [part.rstrip(".") for part in said if part]
     return " ".join("; ".join(parts or [str(error).strip()]).split())
 
 
 def _advice(error: psycopg2.Error, if_refused: str) -> str:
-    """What to do about a migration that the database refuses, where that is known."""
+    """Return the advice for a migration that the database refuses; empty if there is none."""
     match error:
         case psycopg2.errors.InsufficientPrivilege():
             return if_refused
@@ -208,7 +208,7 @@ def _advice(error: psycopg2.Error, if_refused: str) -> str:
 
 
 def _is_whole(cursor: Any) -> bool:
-    """Whether everything is there that is not in a numbered file."""
+    """Return whether everything that is not in a numbered file exists."""
     cursor.execute(
         """
         SELECT bool_and(to_regclass(name) IS NOT NULL) AND to_regnamespace('dagster') IS NOT NULL
@@ -237,7 +237,7 @@ def _check_age(cursor: Any, url: str) -> None:
 
 
 def _check_encoding(cursor: Any, url: str) -> None:
-    """Refuse a database that cannot hold every text: the first foreign letter would end a run or a restore."""
+    """Refuse a database that cannot store every text: the first foreign letter would end a run or a restore."""
     cursor.execute("SELECT getdatabaseencoding()")
     (encoding,) = cursor.fetchone() or ("",)
     if encoding != "UTF8":
@@ -249,7 +249,11 @@ def _check_encoding(cursor: Any, url: str) -> None:
 
 
 def _missing(cursor: Any, url: str) -> list[Migration]:
-    """The migrations that are still to be applied."""
+    """Return the migrations that are still to be applied.
+
+    Raises:
+        StoreError: when a newer version has migrated the database, or an applied file was edited.
+    """
     known = all_migrations()
     cursor.execute("SELECT number, sha256 FROM ema_assets.migration ORDER BY number")
     applied = dict(cursor.fetchall())

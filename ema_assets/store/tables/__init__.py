@@ -1,4 +1,4 @@
-"""The tables of bars, signals, trades and states: declared, made, read and written. SQL only."""
+"""The tables of bars, signals, trades and states: declaring, creating, reading and writing them. SQL only."""
 
 from ema_assets.store.tables.ddl import ensure
 from ema_assets.store.tables.reads import (

@@ -1,4 +1,4 @@
-"""Tables made from their declarations: the table, its indexes and comments, one partition per timeframe. SQL only."""
+"""Creating tables from declarations: the table, its indexes and comments, one partition per timeframe. SQL only."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.store.tables.table import CROSSOVERS, TRADES, Table
 
-# "Which symbols crossed lately" and "which trades are open" are what a trader asks of all series at once.
+# For the two queries that traders run over all series at once: which symbols crossed lately, and which trades are open.
 _INDEXES = {
     CROSSOVERS: ("crossover", "ts", "crossover IS NOT NULL"),
     TRADES: ("open", "symbol", "status = 'open'"),
@@ -20,14 +20,14 @@ _INDEXES = {
 def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterable[Timeframe]) -> list[str]:
     """Make every one of `tables` as declared; return the names of those whose rows must be computed again.
 
-    A table that lacks columns that may be null gets them, and one whose descriptions have changed gets these. A column
-    that may be null now and might not before loses that limit, and its rows stay. A table that differs in any other way
-    is dropped and made anew, for all it holds can be computed again. Columns that are no longer declared stay, null in
-    new rows. One of `timeframes` that has no partition yet gets one.
+    Missing nullable columns are added, changed descriptions are written, and a column that has become nullable loses
+    its NOT NULL; rows stay. A table that differs in any other way is dropped and created again, because all its rows
+    can be computed again. Columns that are no longer declared stay, null in new rows. Missing partitions for
+    `timeframes` are added.
 
     Raises:
-        StoreError: when a table that cannot be computed again is declared in another way than it was made, or when
-            another session has one in use for long.
+        StoreError: when a table that cannot be computed again differs from its declaration, or when another session
+            uses one for too long.
     """
     wanted, parted = list(tables), list(timeframes)
     declared = _declared(transaction, wanted)
@@ -35,7 +35,7 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
     if not lacking and all(declared.get(table.name) == {**_parts(table), **_comments(table)} for table in wanted):
         return []
     transaction.execute("SELECT pg_advisory_xact_lock($1)", int(AdvisoryLock.TABLES))
-    # Another process may have made them while this one waited.
+    # Another process may have created them while this one waited for the lock.
     declared = _declared(transaction, wanted)
     with lock_waits.limited(transaction):
         changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
@@ -48,7 +48,7 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
 
 
 def _declared(transaction: Transaction, tables: Iterable[Table]) -> dict[str, dict[str, str]]:
-    """Of each of `tables` that exists, the parts it was made of, by name."""
+    """Return the declared parts, by name, from which each existing one of `tables` was made."""
     rows = transaction.query(
         """
         SELECT table_name, part, sql FROM ema_assets.declaration
@@ -63,7 +63,7 @@ def _declared(transaction: Transaction, tables: Iterable[Table]) -> dict[str, di
 
 
 def _ensure(transaction: Transaction, table: Table, made_of: Mapping[str, str] | None) -> bool:
-    """Make `table` as declared; True when its rows must be computed again."""
+    """Make `table` as declared; return whether its rows must be computed again."""
     parts, comments = _parts(table), _comments(table)
     if made_of is None:
         _create(transaction, table)
@@ -81,13 +81,13 @@ def _ensure(transaction: Transaction, table: Table, made_of: Mapping[str, str] |
     )
     name = identifier(table.name)
     if is_extensible:
-        # One that was declared before is still there, with what it held then.
+        # A column that was declared in the past still exists with its old values, so it is dropped first.
         added = [f"DROP COLUMN IF EXISTS {identifier(column)}, ADD COLUMN {parts[column]}" for column in missing]
         freed += [column for column in gone if "NOT NULL" in made_of[column]]
         nullable = [f"ALTER COLUMN {identifier(column)} DROP NOT NULL" for column in freed]
         if added or nullable:
             transaction.execute(f"ALTER TABLE market.{name} {', '.join([*added, *nullable])}")
-        # A column that is made again has lost its comment.
+        # A column that is created again has lost its comment.
         new = [each for each, text in comments.items() if missing or said.get(each) != text]
         _comment(transaction, table, {each: comments[each] for each in new})
     elif not table.is_computed:
@@ -99,13 +99,13 @@ def _ensure(transaction: Transaction, table: Table, made_of: Mapping[str, str] |
     return bool(missing) or not is_extensible
 
 
-# Parts that are no column are called by a number or a word in brackets; so are comments, which change no row.
+# The names of parts other than columns are in brackets, and so are those of comments, which change no row.
 _NO_COLUMN = "("
 _COMMENT = f"{_NO_COLUMN}comment"
 
 
 def _parts(table: Table) -> dict[str, str]:
-    """The SQL of everything that `table` is made of: its columns by their names, the rest by what it is."""
+    """Return the SQL of all parts of `table`: its columns by their names, the rest by names in brackets."""
     parts = {column.name: _column(column) for column in table.columns}
     parts |= {f"{_NO_COLUMN}filled {number})": f"{each.name} {each.rule}" for number, each in enumerate(table.filled)}
     parts |= {f"{_NO_COLUMN}check {number})": f"CHECK ({sql})" for number, sql in enumerate(table.checks)}
@@ -116,7 +116,7 @@ def _parts(table: Table) -> dict[str, str]:
 
 
 def _comments(table: Table) -> dict[str, str]:
-    """What is said of `table` and its columns."""
+    """Return the comments on `table` and its columns, by the names of their parts."""
     described = {
         **{column.name: column.description for column in table.columns},
         **{each.name: each.description for each in table.filled},
@@ -177,7 +177,7 @@ def _remember(transaction: Transaction, table: Table) -> None:
 def _missing_partitions(
     transaction: Transaction, tables: Iterable[Table], timeframes: Sequence[Timeframe]
 ) -> list[tuple[Table, Timeframe]]:
-    """The partitions that `tables` lack; those of timeframes that are switched off stay."""
+    """Return the missing partitions of `tables`. Partitions of timeframes that are switched off stay."""
     wanted = {f"{table.name}_{each.sql_name}": (table, each) for table in tables for each in timeframes}
     existing = transaction.query(
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'market'::regnamespace AND relname = ANY ($1::text[])",
@@ -187,10 +187,10 @@ def _missing_partitions(
 
 
 def _type(kind: str) -> str:
-    """The type of a column of `kind`, one of schemas.KINDS."""
+    """Return the SQL type of a column of `kind`, one of schemas.KINDS."""
     return 'text COLLATE "C"' if kind == "text" else identifier(kind)
 
 
 def _literal(text: str) -> str:
-    """`text` as an SQL literal, where a statement takes no parameters."""
+    """Return `text` as an SQL literal, for statements that take no parameters."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,6 +1,6 @@
 """Reading bars and what is computed from them: deltas, ranges, pages, as of a moment. SQL only.
 
-A batch is one timeframe and many symbols, so every statement names the partition itself.
+A batch has one timeframe and many symbols, so every statement names the partition itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from ema_assets.store.tables.table import BARS, Table
 
 
 def has_part(transaction: Transaction, table: Table, timeframe: Timeframe) -> bool:
-    """Whether there is a partition of `timeframe`: there is none of what was never switched on."""
+    """Return whether `table` has a partition for `timeframe`: it has none for one that was never switched on."""
     return bool(transaction.query("SELECT to_regclass($1) IS NOT NULL AS there", table.part(timeframe)).item())
 
 
 def row_counts(transaction: Transaction, table: Table, timeframe: Timeframe, symbols: Sequence[str]) -> dict[str, int]:
-    """How many rows each of `symbols` has. It takes about a millisecond per series of a few thousand rows."""
+    """Return the number of rows of each of `symbols`. It takes about 1 ms per series of a few thousand rows."""
     found = transaction.query(
         f"SELECT symbol, count(*) AS n FROM {table.part(timeframe)} WHERE symbol = ANY ($1::text[]) GROUP BY 1",
         list(symbols),
@@ -30,7 +30,10 @@ def row_counts(transaction: Transaction, table: Table, timeframe: Timeframe, sym
 def read_since(
     transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
 ) -> pl.DataFrame:
-    """Rows of each symbol of `starts` (symbol, from_ts) from its from_ts on: symbol, ts, `values`; sorted by both."""
+    """Return rows of each symbol of `starts` (symbol, from_ts) from from_ts on: symbol, the table's time, `values`.
+
+    Sorted by symbol and time.
+    """
     columns = ", ".join(identifier(name) for name in values)
     return transaction.query(
         f"""
@@ -49,7 +52,7 @@ def read_since(
 def read_before(
     transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
 ) -> pl.DataFrame:
-    """The last row of each symbol before its from_ts, where there is one: symbol, `values`."""
+    """Return the last row, if any, of each symbol of `starts` (symbol, from_ts) before from_ts: symbol, `values`."""
     columns = ", ".join(identifier(name) for name in values)
     return transaction.query(
         f"""
@@ -69,7 +72,7 @@ def read_before(
 def earlier(
     transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, rows: int
 ) -> pl.DataFrame:
-    """`starts` (symbol, from_ts), each moved back by `rows` rows of `table` or to the first one."""
+    """Return `starts` (symbol, from_ts), each moved back by `rows` rows of `table`, or to its first row."""
     return transaction.query(
         f"""
         SELECT d.symbol, coalesce(r.from_ts, d.from_ts) AS from_ts
@@ -96,7 +99,7 @@ def newest_rows(
     values: tuple[str, ...],
     rows: int = 1,
 ) -> pl.DataFrame:
-    """The last `rows` rows of each symbol: symbol, the table's time, `values`; sorted by symbol and time."""
+    """Return the last `rows` rows of each symbol: symbol, the table's time, `values`; sorted by symbol and time."""
     columns = ", ".join(identifier(name) for name in (table.time, *values))
     return transaction.query(
         f"""
@@ -120,7 +123,7 @@ def read_range(
     start: datetime | None,
     end: datetime | None,
 ) -> pl.DataFrame:
-    """Rows of `symbols` (None: all) from `start` to before `end` (None: all).
+    """Return rows of `symbols` (None: all) from `start` to before `end` (None: open).
 
     Columns: symbol, the table's time, its values; sorted by symbol and time.
     """
@@ -141,7 +144,7 @@ def read_range(
 def pages(
     transaction: Transaction, table: Table, timeframe: Timeframe, symbols: Sequence[str] | None, rows: int
 ) -> Iterator[pl.DataFrame]:
-    """The same rows in the same order, at most `rows` at a time: each page goes on in the index where one ended."""
+    """Yield all rows as `read_range` does, at most `rows` per page. Each page continues in the index after the last."""
     after = ("", datetime(1, 1, 1, tzinfo=UTC))
     while True:
         page = transaction.query(
@@ -169,7 +172,7 @@ def pages(
 def bars_as_of(
     transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None, moment: datetime
 ) -> pl.DataFrame:
-    """The bars of `symbols` (None: all) as they stood at `moment`: symbol, ts, and the values of a bar; sorted."""
+    """Return the bars of `symbols` (None: all) as known at `moment`: symbol, ts, and a bar's values; sorted."""
     return transaction.query(
         f"""
         SELECT symbol, ts, {", ".join(BARS.values)} FROM market.ohlc_as_of($1)
@@ -183,7 +186,7 @@ def bars_as_of(
 
 
 def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
-    """Stored bars of each symbol of `spans` (symbol, first, last) from first to last, both included.
+    """Return stored bars of each symbol of `spans` (symbol, first, last) from first to last, both included.
 
     STORED_CLOSE_SCHEMA, sorted by symbol and ts.
     """
@@ -191,7 +194,7 @@ def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.Dat
 
 
 def bars_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
-    """As `closes_between`, with all values of the bars: symbol, ts, and those of BARS."""
+    """Return the bars of `closes_between` with all values: symbol, ts, and the values of BARS."""
     return _between(transaction, timeframe, spans, ("ts", *BARS.values))
 
 
@@ -216,7 +219,7 @@ def _between(
 
 
 def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame, bars: int) -> pl.DataFrame:
-    """The `bars` stored bars before each of `spans` (symbol, first, last) and the one after it.
+    """Return the last `bars` stored bars before each of `spans` (symbol, first, last) and the first one after it.
 
     STORED_CLOSE_SCHEMA, sorted by symbol and ts.
     """

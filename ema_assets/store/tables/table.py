@@ -1,4 +1,4 @@
-"""What a table of series is: its key, its columns, its indexes. Tables are made from these records and nothing else."""
+"""Declarations of tables of series: their key, columns and indexes. Tables are created from these records alone."""
 
 from dataclasses import dataclass, replace
 
@@ -7,10 +7,10 @@ from ema_assets.model.declarations import Column
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import identifier
 
-# What the blast radius of a correction counts in a table.
+# What the blast radius of a correction counts in a table, if anything.
 CROSSOVERS, TRADES = "crossovers", "trades"
 
-# The column that says who brought a bar. The same bar from somebody else is no change.
+# The column with the source of a bar. The same bar from another source is no change.
 SOURCE_ID = "source_id"
 
 
@@ -53,11 +53,11 @@ class Table:
         return tuple(column.name for column in self.columns)
 
     def part(self, timeframe: Timeframe) -> str:
-        """The partition of one timeframe, with its schema."""
+        """Return the name, with its schema, of the partition of `timeframe`."""
         return f"market.{identifier(self.name)}_{timeframe.sql_name}"
 
 
-# What readers see of a bar, and what is stored of it.
+# The columns of a bar that readers see (BARS), and those that are stored (STORED_BARS).
 BARS = Table(
     OHLC,
     "ts",
@@ -91,7 +91,7 @@ STORED_BARS = replace(
 
 
 def converging(table: Table, bars: int) -> Table:
-    """`table` with the column `warming_up`: true for a series' rows before bar number `bars`."""
+    """Return `table` with the column `warming_up`: true for a series' rows before bar number `bars`."""
     warming_up = Filled(
         "warming_up",
         f"boolean NOT NULL GENERATED ALWAYS AS (bar_number < {int(bars)}) STORED",

@@ -15,8 +15,8 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction, is_bound
 from ema_assets.store.tables.table import CROSSOVERS, SOURCE_ID, STORED_BARS, TRADES, Table
 
-# How many crossovers or trades up to last_ts are not what they were, once the given rows replace the rows from from_ts
-# on. A trade that goes on, or that a new bar closes, is what it was.
+# The number of crossovers or trades up to last_ts that differ when the given rows replace the rows from from_ts on. A
+# trade that continues, or that a new bar closes, does not differ.
 _FLIPS = {
     CROSSOVERS: """
         SELECT d.symbol, count(*) AS flipped
@@ -48,24 +48,24 @@ _FLIPS = {
 }
 
 
-# How many crossovers or trades of each symbol are not what they were.
+# The number of crossovers or trades of each symbol that differ from before.
 NOTHING_FLIPPED = pl.Schema({"symbol": pl.String(), "flipped": pl.Int64()})
 
 _WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items() if name != "timeframe"})
 
 
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame, source: str) -> pl.DataFrame:
-    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key), brought by `source`.
+    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key) from `source`.
 
-    Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`, with who had brought
-    them; an equal bar is not touched.
+    Rolled-up bars have missing_bars, too. The old values of a corrected bar and their source are moved to
+    `bar_correction`; an equal bar is not touched.
 
     Returns:
-        One row per symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
-        are new and lie before the last bar the ledger knew of, or had been asked for already).
+        One row per symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (the
+        number of new bars before the last bar in the ledger, or within what was requested before).
 
     Raises:
-        SchemaMismatch: when `bars` has not the columns it must have.
+        SchemaMismatch: when `bars` does not have the required columns.
     """
     check_frame("bars to be stored", bars, _WRITTEN_BAR_SCHEMA)
     if bars.is_empty():
@@ -79,7 +79,7 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
         if not _has_rows(transaction, STORED_BARS, timeframe, spans):
             return _append_bars(transaction, timeframe, bars)
     with transaction.given(bars.select("symbol", "ts", *STORED_BARS.values)) as given:
-        # All parts of the statement see the bars as they were before it.
+        # All parts of the statement see the bars as they were before the statement.
         return transaction.query(
             f"""
             WITH kept AS (
@@ -135,10 +135,10 @@ def write_computed(
 
     Returns:
         One row per symbol that changed: symbol, changed_from (earliest changed ts), written. Then one row per symbol of
-        `past` of which crossovers or trades are not what they were: symbol, flipped.
+        `past` with crossovers or trades that differ from before: symbol, flipped.
 
     Raises:
-        SchemaMismatch: when `rows` has not the columns of `table`, or holds something infinite.
+        SchemaMismatch: when `rows` does not have the columns of `table`, or has an infinite value.
     """
     check_frame(f"rows of {table.name}", rows, _schema_of(table))
     rows = with_numbers_only(f"rows of {table.name}", rows)
@@ -187,7 +187,7 @@ def write_computed(
 
 
 def _has_rows(transaction: Transaction, table: Table, timeframe: Timeframe, spans: pl.DataFrame) -> bool:
-    """Whether any symbol of `spans` (symbol, first, last; a `last` of null is open) has a row within its own."""
+    """Return whether any symbol of `spans` (symbol, first, last; null `last` is open) has a row within its span."""
     found = transaction.query(
         f"""
         SELECT EXISTS (
@@ -209,13 +209,13 @@ def _has_rows(transaction: Transaction, table: Table, timeframe: Timeframe, span
 
 
 def _append(transaction: Transaction, table: Table, timeframe: Timeframe, rows: pl.DataFrame) -> None:
-    """Write rows of series that have none yet where these lie: a third of the work of comparing them with nothing."""
+    """Write rows where their series have none yet. This is a third of the work of comparing them with nothing."""
     rows = rows.with_columns(timeframe=pl.lit(timeframe.key)).sort("symbol", table.time)
     transaction.append(table.part(timeframe), rows.select("symbol", "timeframe", table.time, *table.values))
 
 
 def _append_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
-    """What `write_bars` does where none of `bars` can be a correction."""
+    """Do as `write_bars` when none of `bars` can be a correction."""
     _append(transaction, STORED_BARS, timeframe, bars)
     known = transaction.query(
         """
@@ -249,9 +249,9 @@ def _schema_of(table: Table) -> dict[str, pl.DataType]:
 def thin_out(
     transaction: Transaction, table: Table, timeframe: Timeframe, symbols: pl.Series, newest: int, every: int
 ) -> None:
-    """Delete rows of `symbols` but for the `newest` ones and those whose bar_number is a multiple of `every`.
+    """Delete rows of `symbols`, except the `newest` ones and those whose bar_number is a multiple of `every`.
 
-    Looks at the last few rows only: what lies behind has been thinned out before.
+    Looks only at the last 4 * `newest` rows per symbol: earlier rows have been thinned out before.
     """
     transaction.execute(
         f"""
@@ -274,11 +274,11 @@ def thin_out(
 
 
 def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> None:
-    """Keep `rejected` bars (symbol, timeframe, ts, prices, volume, reason), and where they came from."""
+    """Store `rejected` bars (symbol, timeframe, ts, prices, volume, reason) with their source."""
     if rejected.is_empty():
         return
     with transaction.given(rejected) as given:
-        # The same bad bar asked for again with the next overlap is the same fact, not a new one.
+        # A bad bar that comes again with the overlap of the next request is not stored twice.
         transaction.execute(
             f"""
             INSERT INTO market.bar_rejected (symbol, timeframe, ts, open, high, low, close, volume, reason, source)
@@ -296,22 +296,22 @@ def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> Non
         )
 
 
-# The most sources that are told apart: an id has two bytes. A file a day for each symbol makes so many within years.
+# The most sources that have an id of their own: ids have two bytes. One file per day and symbol reaches this in years.
 MOST_SOURCES = 32_000
-# What every further one is called.
+# The common name of all further sources.
 FURTHER_SOURCES = "a further file"
 
 
 def source_id(transaction: Transaction, name: str) -> int:
-    """The id of the source of that name, which is given one when it is new.
+    """Return the id of the source `name`; a new source gets one.
 
-    From MOST_SOURCES on all new ones have the same, that of FURTHER_SOURCES.
+    Beyond MOST_SOURCES, all new sources share the id of FURTHER_SOURCES.
     """
     known = _known_source(transaction, name)
     if known is None:
         count = transaction.query("SELECT count(*) AS sources FROM market.source").item()
         name = name if count < MOST_SOURCES else FURTHER_SOURCES
-        # Asked for once more by its own name: an insert takes an id also where it then does nothing.
+        # Look up again under the final name: an insert consumes an id even if it then does nothing.
         known = _known_source(transaction, name)
     if known is None:
         transaction.execute("INSERT INTO market.source (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
@@ -326,7 +326,7 @@ def _known_source(transaction: Transaction, name: str) -> int | None:
 
 
 def _upsert(table: Table, timeframe: Timeframe, given: str) -> str:
-    """The statement that writes those rows of `given` that differ from what `table` has; $1 is the timeframe."""
+    """Return the statement that writes the rows of `given` that differ from those of `table`; $1 is the timeframe."""
     names = ", ".join(table.values)
     compared = [name for name in table.values if name != SOURCE_ID]
     # Sorted, because two writers that meet rows in different orders would deadlock.
