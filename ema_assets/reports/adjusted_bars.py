@@ -1,4 +1,4 @@
-"""Stored bars with other corporate actions allowed for than they are stored with."""
+"""Stored bars, adjusted for other corporate actions than those they are stored with. Writes nothing."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ def adjusted_bars(
     end: datetime | None,
     adjust: str,
 ) -> pl.DataFrame:
-    """The stored bars from `start` to before `end` (None: all) with `adjust`, one of ADJUSTMENTS.
+    """Return the stored bars from `start` to before `end` (None: open), adjusted by `adjust`, one of ADJUSTMENTS.
 
     Columns: symbol, ts and the values of bars; sorted by symbol and ts.
     """
@@ -37,7 +37,7 @@ def adjusted_bars(
 def _factors(
     transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None, adjust: str
 ) -> pl.DataFrame:
-    """What `adjust` multiplies bars by: FACTOR_SCHEMA."""
+    """Return the factors by which `adjust` multiplies bars: FACTOR_SCHEMA."""
     applied = action_facts.applied(transaction, timeframe, symbols)
     if adjust == adjustment.NONE:
         return adjustment.undoing(applied)
@@ -47,9 +47,10 @@ def _factors(
 def _longer_than_a_session(
     transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, adjust: str
 ) -> pl.DataFrame:
-    """`bars` that an action may fall into: such a bar is rolled up anew, from the days on either side of the action.
+    """Return adjusted `bars` that are longer than a session, so that actions may fall into them.
 
-    Where its days are not stored, all of it has the scale that its close has.
+    A bar with an action inside is rolled up again from its days, adjusted one by one. If its days are not stored, the
+    whole bar has the scale of its close.
     """
     days, symbols = timeframe.source, bars["symbol"].unique().sort().to_list()
     has_days = tables.has_part(transaction, tables.BARS, days)
@@ -67,7 +68,7 @@ def _longer_than_a_session(
     if not inside.is_empty():
         spans = inside.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts_end").max())
         stored = tables.bars_between(transaction, days, spans)
-        # A bar of a file may not be what its days come to.
+        # A bar from a file may differ from its days: only bars that equal the rollup are rolled up again.
         same = _rolled_up(stored, inside).join(inside, on=["symbol", "ts", "open", "close"], how="semi")
         anew = _rolled_up(adjustment.adjusted(stored, factors), inside).join(same, on=["symbol", "ts"], how="semi")
         found = found.update(anew, on=["symbol", "ts"])
@@ -75,7 +76,7 @@ def _longer_than_a_session(
 
 
 def _rolled_up(days: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """What `days` come to in the times of `bars` (symbol, ts, ts_end): symbol, ts, prices, volume."""
+    """Return `days` aggregated over the times of `bars` (symbol, ts, ts_end): symbol, ts, prices, volume."""
     placed = days.sort("ts").join_asof(
         bars.select("symbol", "ts_end", bar="ts").sort("bar"),
         left_on="ts",

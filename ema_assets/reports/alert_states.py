@@ -1,4 +1,4 @@
-"""How alerts fare: channels that take none, what waits and what was given up, in sentences. Sends nothing."""
+"""Problems of alerts in sentences: failing channels, waiting alerts, alerts given up. Sends nothing."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -9,15 +9,15 @@ from ema_assets.store import alert_delivery
 from ema_assets.store.database import Transaction
 
 _DAY = timedelta(days=1)
-# What is due is sent within seconds where anybody delivers.
+# Alerts that are due are sent within seconds if any process delivers.
 _PATIENCE = timedelta(minutes=2)
 
 
 def alert_problems(transaction: Transaction, now: datetime, used: Collection[str] | None = None) -> list[str]:
-    """A sentence for each channel that takes no messages, for what was given up, and when nobody delivers.
+    """Return a sentence per channel that takes no messages or has given up alerts, and one when nobody delivers.
 
-    `now` is the machine's time, UTC; `used` are the channels that an alert of the watchlist names, None for all. What
-    waits for any other one is sent by nobody, and that is no problem.
+    `now` is the machine's time, UTC; `used` are the channels that an alert of the watchlist names, None for all. Alerts
+    that wait for any other channel are never sent, and that is no problem.
     """
     found = []
     overdue = 0

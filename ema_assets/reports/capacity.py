@@ -1,6 +1,6 @@
-"""What a watchlist costs, from slopes that were measured. Arithmetic only; each figure names where it comes from.
+"""The cost of a watchlist, estimated from measured slopes. Arithmetic only; each figure names its source.
 
-Nothing here was measured above 10,000 symbols: beyond that the figures go on along the same lines.
+Nothing here was measured above 10,000 symbols: beyond that, the figures are extrapolated.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,37 +12,37 @@ from ema_assets.model.timeframes import Timeframe
 
 MOST_SYMBOLS = 100_000
 
-# benchmarks/README.md, "By a standby process": 0.38 CPU s for 100 symbols, 0.95 for 1,000, without PostgreSQL's. A run
+# benchmarks/README.md, "By a standby process": 0.38 CPU s for 100 symbols, 0.95 for 1,000, without PostgreSQL. A run
 # takes 1,000 series at most.
 SERIES_PER_RUN = 1_000
 CPU_SECONDS_PER_SERIES = (0.95 - 0.38) / 900
 CPU_SECONDS_PER_RUN = 0.38 - 100 * CPU_SECONDS_PER_SERIES
-# The same page: 0.69 CPU s with 12 assets, 0.345 with the chain of 4, of 100 symbols.
+# The same page: for 100 symbols, 0.69 CPU s with 12 assets, 0.345 with the chain of 4.
 EVERYTHING_TO_CHAIN = 2.0
 ASSETS_OF_CHAIN, ASSETS_OF_EVERYTHING = 4, 12
-# The same page and docs/OPERATIONS.md: what a process holds after runs of 1,000 series, with its kernels.
+# The same page and docs/OPERATIONS.md: memory of a process after runs of 1,000 series, with its kernels.
 MEGABYTES_PER_PROCESS = 300
 # "benchmarks.growth", days 7 to 28, 15 trading days: 70 to 198 MB in `market` for 100 symbols on six timeframes, four
 # assets; 90 are stocks, with 127 bars a day on six timeframes, and 10 pairs, with 463.
 MARKET_BYTES_PER_BAR = 128e6 / 15 / (90 * 127 + 10 * 463)
-# docs/CAPACITY.md: 19.3 MB for the chain, 54.6 for everything, of the same bars.
+# docs/CAPACITY.md: for the same bars, 19.3 MB for the chain, 54.6 for everything.
 MARKET_EVERYTHING_TO_CHAIN = 54.6 / 19.3
 # "benchmarks.growth" again: 140 MB in `dagster` per trading day for the chain, 383 MB for everything.
 DAGSTER_BYTES_PER_BAR = 140e6 / (90 * 127 + 10 * 463)
 DAGSTER_EVERYTHING_TO_CHAIN = 383 / 140
-# The month there, when a day was 165 MB: level at 2,571 MB when runs are kept for 14 days, with the room that
+# Its run over a month, at 165 MB per day: level at 2,571 MB when runs are kept for 14 days, including the space that
 # PostgreSQL keeps free.
 DAGSTER_LEVEL_TO_DAY = 2_571 / 165
 # "benchmarks.budget": 5 calls for 1,000 stocks.
 SYMBOLS_PER_CALL = 200
 
-# Minutes in which a market trades, of a US exchange and of one that never closes.
+# Trading minutes per day of a US exchange, and of a market that never closes.
 SESSION_MINUTES, ALWAYS_MINUTES = 390, 1_440
 
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """Symbols that trade at the same hours: how many, and how many bars of each timeframe close on a trading day."""
+    """Symbols with the same trading hours: their number, and how many bars per timeframe close on a trading day."""
 
     symbols: int
     closes: Mapping[Timeframe, int]
@@ -50,7 +50,7 @@ class Market:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a trading day costs. Processor times are those of runs: PostgreSQL, Dagster's daemon and UI come on top.
+    """The cost of a trading day. CPU times are those of runs, without PostgreSQL, Dagster's daemon and its UI.
 
     Attributes:
         series: symbols times timeframes.
@@ -60,8 +60,8 @@ class Estimate:
         cpu_seconds_at_the_worst_close: when all timeframes within a session close together.
         cpu_hours_per_day: of all runs.
         memory_megabytes: of four standby processes.
-        market_megabytes_per_day: what bars and results add, for ever.
-        dagster_megabytes: at which Dagster's records stay level, at 14 days of retention.
+        market_megabytes_per_day: what bars and results add; they are never deleted.
+        dagster_megabytes: size at which Dagster's records level off, at 14 days of retention.
         calls_per_tick: to a provider that answers for 200 symbols per call.
     """
 
@@ -78,7 +78,7 @@ class Estimate:
 
 
 def closes_per_day(timeframe: Timeframe, *, is_always_open: bool) -> int:
-    """How many bars of `timeframe` close on a trading day; 1 for a day and longer."""
+    """Return how many bars of `timeframe` close on a trading day; 1 for a day and longer."""
     if timeframe.is_session or timeframe.period is not None:
         return 1
     return ceil((ALWAYS_MINUTES if is_always_open else SESSION_MINUTES) / timeframe.minutes)
@@ -87,20 +87,20 @@ def closes_per_day(timeframe: Timeframe, *, is_always_open: bool) -> int:
 def estimate(
     symbols: int, timeframes: Iterable[Timeframe], *, is_everything: bool = False, is_always_open: bool = False
 ) -> Estimate:
-    """What `symbols` on `timeframes` cost, with the chain from bars to trades or with every signal and strategy.
+    """Return the cost of `symbols` on `timeframes`, with the chain from bars to trades or every signal and strategy.
 
     Raises:
-        ConfigurationError: when there are no symbols, or more than the figures are good for.
+        ConfigurationError: when there are no symbols, or more than MOST_SYMBOLS.
     """
     closes = {each: closes_per_day(each, is_always_open=is_always_open) for each in timeframes}
     return estimate_markets([Market(symbols, closes)], ASSETS_OF_EVERYTHING if is_everything else ASSETS_OF_CHAIN)
 
 
 def estimate_markets(markets: Sequence[Market], assets: int) -> Estimate:
-    """What the symbols of `markets` cost with so many `assets`; what other numbers than 4 and 12 cost is interpolated.
+    """Return the cost of the symbols of `markets` with this number of `assets`, interpolated from those of 4 and 12.
 
     Raises:
-        ConfigurationError: when there are no symbols, or more than the figures are good for.
+        ConfigurationError: when there are no symbols, or more than MOST_SYMBOLS.
     """
     symbols = sum(market.symbols for market in markets)
     if not 1 <= symbols <= MOST_SYMBOLS:

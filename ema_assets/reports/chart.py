@@ -1,7 +1,7 @@
 """A large chart of one series: candles, averages, trades with their stops, volume. Drawn by matplotlib, on demand.
 
-matplotlib is an extra (`ema-assets[chart]`): it takes 45 MB and a second to import, which no run shall pay. It has been
-kept for twenty years and writes PNG, SVG and PDF without a browser, which Plotly and Altair need or bring along.
+matplotlib is an extra (`ema-assets[chart]`): it takes 45 MB and a second to import, which runs must not pay. It has
+been maintained for twenty years and writes PNG, SVG and PDF without a browser, which Plotly and Altair need or bundle.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,13 +37,13 @@ _TRADE = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a chart shows of one series.
+    """The data of one series that a chart shows.
 
     Attributes:
         bars: symbol, ts, open, high, low, close, volume, fast, slow; oldest first, at least one row.
         trades: entry_ts, side, entry_price, exit_ts, exit_price, last_ts, last_price, stop_price, stop_now, return_pct;
-            those of which a part lies within `bars`.
-        averages: which ones `fast` and `slow` are.
+            trades that lie at least partly within `bars`.
+        averages: the columns that `fast` and `slow` are.
     """
 
     symbol: str
@@ -63,10 +63,10 @@ def picture_of(
     strategy: str | None = None,
     averages: str | None = None,
 ) -> Picture:
-    """The newest `bars` stored bars of a series, and the trades of `strategy` in them.
+    """Return the newest `bars` stored bars of a series, and the trades of `strategy` in them.
 
-    `averages` names two EMAs, such as `12/26`; without it they are those that the strategy compares. Without `strategy`
-    it is the first one, of those that compare these averages where there is any.
+    `averages` names two EMAs, such as `12/26`; the default is those that the strategy compares. The default of
+    `strategy` is the first one that compares `averages`, or else the first one.
 
     Raises:
         ConfigurationError: when there is no bar, no such strategy, or nothing compares these averages.
@@ -98,9 +98,10 @@ def _first_strategy(graph: Graph, averages: str | None) -> str | None:
 
 
 def draw(picture: Picture, note: str = "") -> "Figure":
-    """The chart as a figure of matplotlib; `savefig` writes it. `note` stands in its title: that prices are synthetic.
+    """Return the chart as a matplotlib figure, to be written by `savefig`.
 
-    One step to the right is one bar: nights and weekends take no room.
+    `note` is added to the title, for example that prices are synthetic. One step to the right is one bar: nights and
+    weekends take no space.
 
     Raises:
         ConfigurationError: when matplotlib is not installed.
@@ -129,7 +130,7 @@ def _draw_candles(axes: "Axes", bars: pl.DataFrame) -> None:
     axes.vlines(places, bars["low"].to_list(), bars["high"].to_list(), colors=colors, linewidth=0.8)
     bodies = bars.select(low=pl.min_horizontal("open", "close"), size=(pl.col("close") - pl.col("open")).abs())
     axes.bar(places, bodies["size"].to_list(), 0.7, bodies["low"].to_list(), color=colors, edgecolor=colors)
-    # A bar that does not move still has a body.
+    # A bar whose price did not move still has a body.
     left, right = [at - 0.35 for at in places], [at + 0.35 for at in places]
     axes.hlines(bars["close"].to_list(), left, right, colors=colors, linewidth=0.8)
 
@@ -143,7 +144,7 @@ def _draw_averages(axes: "Axes", picture: Picture) -> None:
 
 
 def _draw_trade(axes: "Axes", times: Sequence[datetime], trade: Mapping[str, Any]) -> None:
-    """Entry, way and exit of a trade, its stop at entry and now. What lies before the first bar begins at it."""
+    """Draw entry, path and exit of a trade, and its stops at entry and now; an earlier entry is at the first bar."""
     begin = _place(times, trade["entry_ts"])
     end = _place(times, trade["last_ts"]) or 0
     is_long, gain = trade["side"] == LONG, trade["return_pct"]
@@ -161,7 +162,7 @@ def _draw_trade(axes: "Axes", times: Sequence[datetime], trade: Mapping[str, Any
 
 
 def _place(times: Sequence[datetime], moment: datetime) -> int | None:
-    """The bar at `moment`; None when it lies before all of them."""
+    """Return the position of the bar at `moment`; None when there is none, as before the first bar."""
     return times.index(moment) if moment in times else None
 
 
@@ -182,7 +183,7 @@ def _name_axes(prices: "Axes", volumes: "Axes", picture: Picture, note: str) -> 
     told.append(f"bar of {last['ts']:%Y-%m-%d %H:%M} UTC, close {price_text(last['close'])}")
     if picture.strategy is not None:
         told.append(f"trades of {picture.strategy}")
-    # Dollars would begin a formula.
+    # Dollar signs would begin a formula.
     prices.set_title("  ·  ".join([*told, *([note] if note else [])]).replace("$", r"\$"), loc="left")
     prices.yaxis.set_major_formatter(lambda price, _: price_text(price))
     prices.grid(alpha=0.25)

@@ -1,4 +1,4 @@
-"""The bars that charts show, small or large: the newest ones, with two averages beside them."""
+"""The newest bars with two averages, as small and large charts show them. Draws nothing."""
 
 from collections.abc import Sequence
 
@@ -22,13 +22,13 @@ from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 
-# The columns of the faster and of the slower average.
+# The columns of the faster and the slower average.
 Averages = tuple[str, str]
 USUAL: Averages = (ema_name(FAST_SPAN), ema_name(SLOW_SPAN))
 
 
 def averages_of(node: Node) -> Averages | None:
-    """The averages to draw where `node` is looked at: those of its own spans, else EMA 9 and 30; None for neither."""
+    """Return the averages to draw for `node`: those of its own spans, else EMA 9 and 30; None if it reads neither."""
     reads = node.reads if node.variant is None else node.variant.rule_reads
     columns = [column for asset in reads for column in reads[asset]]
     if node.variant is not None and (spans := trend_spans(node.variant.trend)) != (FAST_SPAN, SLOW_SPAN):
@@ -41,10 +41,10 @@ def averages_of(node: Node) -> Averages | None:
 
 
 def chosen_averages(graph: Graph, named: str | None, strategy: str | None) -> Averages:
-    """The averages to draw: those that are `named`, such as `12/26`, else those of `strategy`, else EMA 9 and 30.
+    """Return the averages to draw: those `named`, such as `12/26`, else those of `strategy`, else EMA 9 and 30.
 
     Raises:
-        ConfigurationError: when no strategy compares those that are named.
+        ConfigurationError: when no strategy compares the named ones.
     """
     if named is None:
         return USUAL if strategy is None else averages_of(graph.nodes[strategy]) or USUAL
@@ -55,7 +55,7 @@ def chosen_averages(graph: Graph, named: str | None, strategy: str | None) -> Av
 
 
 def are_there(transaction: Transaction, graph: Graph, timeframe: Timeframe, averages: Averages) -> bool:
-    """Whether `averages` are on and were computed at all."""
+    """Return whether `averages` are on and have been computed on `timeframe`."""
     return all(
         graph.has(asset) and tables.has_part(transaction, graph.nodes[asset].table, timeframe)
         for asset in map(asset_of, averages)
@@ -63,12 +63,12 @@ def are_there(transaction: Transaction, graph: Graph, timeframe: Timeframe, aver
 
 
 def label_of(average: str) -> str:
-    """How a column with an average is called in a legend: `EMA 9`."""
+    """Return the label of a column with an average in a legend: `EMA 9`."""
     return average.upper().replace("_", " ")
 
 
 def newest_spread(bars: pl.DataFrame) -> float | None:
-    """How far `fast` is from `slow` at the newest of `bars`, in percent; None where `ema_trend` has none."""
+    """Return how far `fast` is from `slow` at the newest of `bars`, in percent; None where `ema_trend` has none."""
     averages = bars.tail(1).select(
         "ts", "fast", "slow", symbol=pl.lit(""), trend=pl.lit(None), bars_since_cross=pl.lit(None), bar_number=pl.lit(0)
     )
@@ -79,9 +79,9 @@ def newest_spread(bars: pl.DataFrame) -> float | None:
 def charted_bars(
     transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], rows: int, averages: Averages | None
 ) -> pl.DataFrame:
-    """The newest `rows` bars of each symbol: symbol, ts, the values of a bar, `fast` and `slow`; sorted.
+    """Return the newest `rows` bars of each symbol: symbol, ts, a bar's values, `fast` and `slow`.
 
-    Without averages, as where they are switched off, both are null.
+    Sorted by symbol and ts. Without averages, such as when they are switched off, `fast` and `slow` are null.
     """
     bars = tables.newest_rows(transaction, tables.BARS, timeframe, symbols, tables.BARS.values, rows)
     if averages is None:

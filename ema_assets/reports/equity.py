@@ -1,4 +1,4 @@
-"""How equity has grown with a strategy: of one series, or of several side by side as a portfolio. Writes nothing."""
+"""The equity curve of a strategy, on one series or on several series as a portfolio. Writes nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from ema_assets.strategies.figures import together
 from ema_assets.strategies.trade_columns import LONG
 
 MOST_POINTS = 1_000
-# Open trades are marked at so many times, evenly apart: of all series together, and of one at most.
+# Open trades are marked to market at evenly spaced times: the number for all series together, and the most per series.
 _MARKS, _MARKS_OF_ONE = 20_000, 400
 
-# How a portfolio is made, to be said wherever one is shown.
+# How a portfolio is weighted, to be shown with every portfolio.
 WEIGHTING = (
     "Equal weights: the capital is divided evenly among the series at the start, each part is traded and compounds by "
     "itself, and nothing is moved between them later. A series without a trade stays in cash. Closed trades count with "
@@ -29,12 +29,12 @@ class Equity:
     """Equity as a multiple of the start.
 
     Attributes:
-        curve: ts (opening time of the bar), equity, drawdown_pct (how far below the highest before, at most 0); sorted,
-            one row per time at most, thinned out to about MOST_POINTS rows.
-        series: how many series are in it.
-        left_out: symbols that are not, because a return of theirs is not defined: a price of zero or less.
-        trades: how many trades have ended, and how many are open.
-        max_drawdown_pct: deepest fall from a peak in percent, at least 0; of all times, not only those of `curve`.
+        curve: ts (opening time of the bar), equity, drawdown_pct (how far below the previous peak, at most 0); sorted
+            by ts, at most one row per time, thinned out to about MOST_POINTS rows.
+        series: number of series included.
+        left_out: symbols left out because a return is undefined, due to a price of zero or less.
+        trades: number of closed trades and of open trades.
+        max_drawdown_pct: deepest fall from a peak in percent, at least 0; over all times, not only those of `curve`.
     """
 
     curve: pl.DataFrame
@@ -45,14 +45,14 @@ class Equity:
 
     @property
     def total_return_pct(self) -> float | None:
-        """What became of the capital in percent; None without any series."""
+        """The return on the capital in percent; None without any series."""
         return None if self.curve.is_empty() else (float(self.curve["equity"][-1]) - 1) * 100
 
 
 def equity(transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None) -> Equity:
-    """The equity of `strategy` on the series of `symbols` (None: all active ones) on `timeframe`, as WEIGHTING says.
+    """Return the equity of `strategy` on `timeframe` for `symbols` (None: all active ones), weighted as WEIGHTING says.
 
-    Of one symbol it is that series' own.
+    For one symbol, it is the equity of that series.
     """
     spans = trade_lists.first_bars(transaction, strategy, timeframe, symbols)
     steps = trade_lists.steps(transaction, strategy, timeframe, symbols)
@@ -63,7 +63,7 @@ def equity(transaction: Transaction, strategy: str, timeframe: str, symbols: Seq
     if spans.is_empty():
         return Equity(_no_curve(), 0, tuple(left_out), (0, 0), 0.0)
     values = _values(transaction, timeframe, steps, spans).sort("symbol", "ts", maintain_order=True)
-    # Without a trade there is a curve, too.
+    # There is a curve even without a trade.
     ends = pl.DataFrame({"symbol": "", "ts": [spans["first_ts"].min(), spans["last_ts"].max()], "value": 1.0})
     curve = together(pl.concat([values, ends.match_to_schema(values.schema)]).rename({"value": "equity"}), spans.height)
     deepest = curve["drawdown_pct"].min()
@@ -78,9 +78,9 @@ def equity(transaction: Transaction, strategy: str, timeframe: str, symbols: Seq
 
 
 def _values(transaction: Transaction, timeframe: str, steps: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """What one unit in each series was worth after each trade, and at some times while one was open.
+    """Return the value of one unit invested in each series, after each trade and at some times while one was open.
 
-    Columns: symbol, ts, value; of one symbol in the order of time.
+    Columns: symbol, ts, value; unsorted.
     """
     after = (1 + pl.col("net_return_pct") / 100).clip(lower_bound=0).cum_prod()
     steps = steps.with_columns(value=after.over("symbol")).with_columns(
@@ -107,7 +107,7 @@ def _values(transaction: Transaction, timeframe: str, steps: pl.DataFrame, spans
 
 
 def _moments(spans: pl.DataFrame) -> pl.DataFrame:
-    """Evenly spaced times at which each series is looked at: symbol, at."""
+    """Return evenly spaced times at which each series is valued: symbol, at."""
     first, last = spans["first_ts"].min(), spans["last_ts"].max()
     count = max(min(_MARKS // spans.height, _MARKS_OF_ONE), 12)
     assert isinstance(first, datetime)
@@ -117,7 +117,7 @@ def _moments(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _thinned(curve: pl.DataFrame) -> pl.DataFrame:
-    """The first row, and the last one of each of MOST_POINTS stretches of equal length."""
+    """Return the first row, and the last row of each of MOST_POINTS periods of equal length."""
     if curve.height <= MOST_POINTS:
         return curve
     first, last = curve["ts"][0], curve["ts"][-1]

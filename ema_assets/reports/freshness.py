@@ -1,4 +1,4 @@
-"""How each series stands by the calendar and the ledger: fresh, due, late, failing, and since when. Writes nothing."""
+"""The condition of each series by calendar and ledger: fresh, due, late, failing, and since when. Writes nothing."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ FRESH, DUE, LATE, FAILING, COMPUTING = "fresh", "due", "late", "failing", "compu
 INCOMPLETE = "incomplete"
 LOADING, SILENT, WITHOUT_BARS, FROM_FILES = "loading", "silent", "without bars", "from files"
 
-# What each word means, for legends; the order is that of urgency.
+# The meaning of each word, for legends; the most urgent first.
 CONDITIONS: Mapping[str, str] = {
     FAILING: "the last attempt failed; it is tried again",
     LATE: "a bar has closed and is not stored yet",
@@ -27,25 +27,25 @@ CONDITIONS: Mapping[str, str] = {
     FRESH: "every bar that has closed is stored, and everything is computed from it",
     FROM_FILES: "bars come from files alone",
 }
-# Those that a person need not look at.
+# Conditions that need nobody's attention.
 FINE = (FRESH, DUE, FROM_FILES)
 
-# A bar that can be asked for since less than this is being fetched: its run has to start and to ask.
+# A bar that became available less than this ago is being fetched: its run must start and request it.
 GRACE = timedelta(minutes=2)
 
 
 def conditions(transaction: Transaction, now: datetime, publications: Publications = AT_ONCE) -> pl.DataFrame:
-    """The condition of every series of an active symbol at `now`, one of CONDITIONS.
+    """Return the condition of every series of an active symbol at `now`, one of CONDITIONS; unsorted.
 
-    Columns: symbol, timeframe, condition, since (closing time of the newest bar that is missing), those of
-    `series_overview.computed_series`, waiting_since, ts_end (closing time of the last bar that can be asked for),
-    missing_bars, missing_from, asked_again, asked_again_at (of its open gaps behind the newest bar).
+    Columns: symbol, timeframe, condition, since (closing time of the newest missing bar, or null), those of
+    `series_overview.computed_series`, waiting_since, ts_end (closing time of the last bar that can be requested),
+    missing_bars, missing_from, asked_again, asked_again_at (of its open gaps after the newest bar).
     """
     series = series_overview.computed_series(transaction)
     waiting = series_overview.to_compute(transaction)
     market = ["calendar", "provider", "delay_seconds", "timeframe"]
     expected = closed_bars(transaction, now, publications).select(*market, "ts", "ts_end")
-    # Of which the grace is over. The newest bar alone does not tell: on 1m another one closes before it ends.
+    # Bars whose grace is over. The newest bar alone is not enough: on 1m, another bar closes before the grace ends.
     overdue = closed_bars(transaction, now - GRACE, publications).select(*market, overdue_end="ts_end")
     rows = (
         series.join(expected, on=market, how="left", nulls_equal=True)
@@ -75,9 +75,9 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
 
 
 def _condition() -> pl.Expr:
-    """The first of the conditions that a row meets, the most urgent one first."""
+    """Return the expression for a row's condition: the first one that it meets, in the order below."""
     is_behind = pl.col("checked_through") < pl.col("ts_end")
-    # What did not trade is no gap.
+    # Bars that did not trade are not missing.
     lacks_newest = (pl.col("last_ts") < pl.col("ts")) & pl.col("missing_bars").is_not_null()
     return (
         # Files need not have bars of every timeframe.
@@ -108,7 +108,7 @@ def _condition() -> pl.Expr:
 
 
 def _gaps_at_the_end(transaction: Transaction, series: pl.DataFrame) -> pl.DataFrame:
-    """What is missing behind the newest bar of fetched series, where something is and is asked for again.
+    """Return the open gaps after the newest bar of fetched series; series without any are left out.
 
     Columns: symbol, timeframe, missing_bars, missing_from, asked_again, asked_again_at.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with the data now: late, failing and waiting series, gaps, flags, corrections. For the checks."""
+"""Current problems of the data, for the checks: late, failing and waiting series, gaps, flags, corrections."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from ema_assets.refresh.plan import late_limits
 from ema_assets.store import ledger, quality_reports, sessions
 from ema_assets.store.database import Transaction
 
-# Many a share does not trade in every five minutes.
+# Many shares do not trade every five minutes.
 _LATE_MINUTES, _LATE_BARS = 60, 2
 
 NO_LATE_SERIES = pl.DataFrame(schema={"symbol": pl.String(), "timeframe": pl.String()})
@@ -29,25 +29,25 @@ ending_calendars = sessions.ending_calendars
 
 
 def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
-    """Fetched series that are behind: by when they were asked for last, or by their last bar.
+    """Return fetched series that are behind, either in what was requested or in their last bar.
 
-    Late is one that was asked for two bars before the last close or earlier, that has no bar, or of which an hour of
-    trading is missing after its last bar, of days two. `closed` has calendar, provider, timeframe, ts_end. A bar counts
-    its nominal length, so a series is not late overnight. Columns: symbol, timeframe, asked_through, last_bar,
-    missing_bars (after it), silent_since (of a symbol that has no bars any more), state (what its provider says of it),
-    last_error.
+    A series is late if it was last requested up to two bars or more before the last close, if it has no bar, or if an
+    hour of trading (at least two bars) is missing after its last bar. `closed` has calendar, provider, delay_seconds,
+    timeframe, ts_end. A bar counts with its nominal length, so a series is not late overnight. Columns: symbol,
+    timeframe, asked_through, last_bar, missing_bars (after it), silent_since (of a symbol without further bars), state
+    (according to its provider), last_error.
     """
     missing = [max(_LATE_MINUTES // by_key(text).minutes, _LATE_BARS) for text in closed["timeframe"]]
     return ledger.late(transaction, late_limits(closed.with_columns(most_missing=pl.Series(missing, dtype=pl.Int64))))
 
 
 def series_problems(failing: pl.DataFrame, late: pl.DataFrame) -> dict[str, str]:
-    """Why each series that is not well is so, by its key: of `failing` and `late` series, as above.
+    """Return the reasons why series are `failing` or `late` (frames as returned above), by the key of the series.
 
-    A sentence stays the same while nothing changes, so that it is said once.
+    A sentence stays the same while nothing changes, so that it is reported once.
     """
     found = {_key(row): [_why_late(row)] for row in late.iter_rows(named=True)}
-    # What is late because it fails says so once.
+    # A series that is late because its bars fail has only the reason of the failure.
     for row in failing.filter(asset=OHLC).iter_rows(named=True):
         found.pop(_key(row), None)
     for row in failing.iter_rows(named=True):

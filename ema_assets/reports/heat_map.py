@@ -1,4 +1,4 @@
-"""All series on one map: trend, spread, bars since the cross, the next cross, freshness. Writes nothing."""
+"""All series on one map: trend, spread, bars since the last cross, the next cross, freshness. Writes nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ema_assets.reports.screen import NEEDED_PCT
 from ema_assets.store import series_overview
 from ema_assets.store.database import Transaction
 
-# What a map may be sorted by, and what that puts first.
+# The orders of a map, and what each puts first.
 SORTS: Mapping[str, str] = {
     "watchlist": "as on the watchlist",
     "symbol": "by name",
@@ -33,8 +33,9 @@ class HeatMap:
     """Every series of the active symbols at one moment.
 
     Attributes:
-        series: one row each: symbol, timeframe, condition, since, and, null without a trend, ts, close, trend,
-            bars_since_cross, spread_pct, cross_price, cross_distance_pct, alignment, is_warming_up, revision; unsorted.
+        series: one row per series: symbol, timeframe, condition, since; and ts, close, trend, bars_since_cross,
+            spread_pct, cross_price, cross_distance_pct, alignment, is_warming_up, revision, all null without a trend;
+            unsorted.
         timeframes: the columns of the map, shortest first.
     """
 
@@ -47,7 +48,7 @@ class HeatMap:
         return [str(symbol) for symbol in self.series["symbol"].unique().sort()]
 
     def breadth(self) -> dict[str, dict[str, int]]:
-        """Per timeframe: how many symbols are up, down, without a trend, and how many are not fresh."""
+        """Return, per timeframe, how many symbols are up, down, without a trend (`none`), and `not_fresh`."""
         counted = self.series.group_by("timeframe").agg(
             up=(pl.col("trend") == UP).sum(),
             down=(pl.col("trend") == DOWN).sum(),
@@ -57,15 +58,15 @@ class HeatMap:
         return {str(row.pop("timeframe")): row for row in counted.to_dicts()}
 
     def only(self, symbols: Collection[str] | None) -> "HeatMap":
-        """The same of `symbols` alone (None: all)."""
+        """Return the map of only these `symbols` (None: all)."""
         if symbols is None:
             return self
         return HeatMap(self.series.filter(pl.col("symbol").is_in(list(symbols))), self.timeframes)
 
     def ordered(self, sort: str, watched: Sequence[str], timeframe: str | None = None) -> list[str]:
-        """The symbols in the order of `sort`, one of SORTS; equal ones in the order of `watched`, then by name.
+        """Return the symbols in the order of `sort`, one of SORTS; equal ones in the order of `watched`, then by name.
 
-        By cross, recent and spread, the best value on any timeframe decides, or the one on `timeframe`.
+        For cross, recent and spread, the best value on any timeframe decides, or that on `timeframe` if given.
         """
         place = {symbol: number for number, symbol in enumerate(watched)}
         counted = (pl.col("timeframe") == timeframe) if timeframe is not None else pl.lit(True)
@@ -89,12 +90,12 @@ class HeatMap:
 
 
 def heat_map(transaction: Transaction, now: datetime, publications: Publications = AT_ONCE) -> HeatMap:
-    """The map at `now`, of all active symbols and the timeframes on which anything is computed."""
+    """Return the map at `now`, of all active symbols and the timeframes on which anything is computed."""
     return of_trend(transaction, conditions(transaction, now, publications))
 
 
 def of_trend(transaction: Transaction, found: pl.DataFrame, trend: str = EMA_TREND) -> HeatMap:
-    """The map of `trend`, of series whose conditions were `found`: symbol, timeframe, condition, since."""
+    """Return the map of `trend` for the series of `found`: symbol, timeframe, condition, since."""
     screened = series_overview.screened(transaction, trend)
     series = found.join(screened, on=["symbol", "timeframe"], how="left")
     timeframes = tuple(sorted(by_key(key) for key in series["timeframe"].unique()))
@@ -102,7 +103,7 @@ def of_trend(transaction: Transaction, found: pl.DataFrame, trend: str = EMA_TRE
 
 
 def about_to_cross(found: HeatMap, timeframe: str | None = None) -> pl.DataFrame:
-    """Fresh series that the smallest move of the price would flip at the next close, in percent, nearest first.
+    """Return fresh series, first those whose trend the smallest move in percent would flip at the next close.
 
     Columns: symbol, timeframe, trend, close, cross_price, cross_distance_pct, spread_pct, bars_since_cross. Series
     whose averages have not converged are left out.

@@ -1,4 +1,4 @@
-"""Signals and trades computed in memory, from bars that somebody else has read. Reads no database, stores nothing."""
+"""Signals and trades computed in memory from bars that the caller has read. Reads no database, stores nothing."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -19,7 +19,7 @@ _NO_STATES = pl.DataFrame(schema={"symbol": pl.String(), **STATE_SCHEMA})
 
 
 class InMemory:
-    """The assets of a graph, each computed once for all that read it: what a full recomputation would store."""
+    """The assets of a graph, each computed once for all its readers: the rows that a full recomputation would store."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class InMemory:
         bars: Callable[[Timeframe], pl.DataFrame],
         placed: Callable[[pl.DataFrame, Timeframe], pl.DataFrame],
     ) -> None:
-        """`bars` gives symbol, ts and prices of a timeframe, sorted; `placed` adds to bars what `calendars.place` does.
+        """Compute from `bars`, which returns symbol, ts and the values of bars of a timeframe, sorted.
 
-        `placed` also adds the column `calendar`.
+        `placed` adds the columns of `calendars.place` to bars, and the column `calendar`.
         """
         self._graph = graph
         self._bars = bars
@@ -37,13 +37,13 @@ class InMemory:
         self._known: dict[tuple[str, Timeframe], pl.DataFrame] = {}
 
     def rows(self, asset: str, timeframe: Timeframe) -> pl.DataFrame:
-        """All rows of `asset`, sorted by symbol and time: symbol, the time column of its table, its values."""
+        """Return all rows of `asset`, sorted by symbol and time: symbol, the time column of its table, its values."""
         if (asset, timeframe) not in self._known:
             self._known[asset, timeframe] = self._computed(asset, timeframe)
         return self._known[asset, timeframe]
 
     def traded_bars(self, strategy: str, timeframe: Timeframe) -> pl.DataFrame:
-        """What `simulate` reads of `strategy`, one row per bar."""
+        """Return the bars that `simulate` reads for `strategy`, with their inputs, one row per bar."""
         node = self._graph.nodes[strategy]
         assert node.variant is not None
         variant = node.variant.on(timeframe)
@@ -58,9 +58,9 @@ class InMemory:
     def trades(
         self, strategy: str, timeframe: Timeframe, bars: pl.DataFrame, *, leaves_nothing_open: bool = False
     ) -> pl.DataFrame:
-        """The trades of `strategy` on `bars`, which are all or some of its `traded_bars`; it begins without a trade.
+        """Return the trades of `strategy` on `bars`, all or some of its `traded_bars`; it begins without a trade.
 
-        With `leaves_nothing_open`, one that is open at the last close of a symbol is closed there, and none begins.
+        With `leaves_nothing_open`, a trade that is open at the last close of a symbol is closed there, and none begins.
         """
         variant = self._graph.nodes[strategy].variant
         assert variant is not None
@@ -72,7 +72,7 @@ class InMemory:
         if variant.exit_at_session_end:
             ends = pl.col("is_session_last").fill_null(value=False)
         else:
-            # To the simulator all bars of a symbol are one session, which no trade outlives.
+            # Make all bars of a symbol one session for the simulator: no trade outlives a session.
             bars = bars.with_columns(session=pl.col("ts").first().over("symbol"))
         last = bars.filter(is_last & ~ends).select("symbol", exit_ts="ts", is_forced=pl.lit(value=True))
         bars = bars.with_columns(is_session_last=ends | is_last)
@@ -85,7 +85,7 @@ class InMemory:
         )
 
     def forget(self, assets: Collection[str]) -> None:
-        """Drop the rows of `assets`: whoever needs them again computes them again."""
+        """Drop the rows of `assets` from memory: they are computed again when they are needed."""
         self._known = {key: rows for key, rows in self._known.items() if key[0] not in assets}
 
     def _computed(self, asset: str, timeframe: Timeframe) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Where the time from a bar's close to its strategy row goes, leg by leg. Nothing is measured here."""
+"""The time from a bar's close to its strategy row, split into legs. Measures nothing itself."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,11 +9,11 @@ from ema_assets.model.timeframes import by_key
 from ema_assets.store import latency
 from ema_assets.store.database import Transaction
 
-# Of each timeframe the newest closes, of the last day.
+# The number of newest closes per timeframe, within the last day.
 CLOSES = 100
 _REACH = timedelta(days=1)
 
-# A leg by the moment that ends it, in their order; the first begins at the close.
+# The legs in their order, named after the moment that ends each; the first begins at the close.
 LEGS = {
     "requested": "a tick has requested the run",
     "queued": "the run is queued",
@@ -30,7 +30,7 @@ LEGS = {
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """How long one leg took in so many closes, in seconds: the median, and what 99 % of them did not exceed."""
+    """The seconds that one leg took over a number of closes: the median, and what 99 % of them did not exceed."""
 
     timeframe: str
     leg: str
@@ -40,20 +40,20 @@ class Leg:
 
 
 def legs(transaction: Transaction, now: datetime) -> list[Leg]:
-    """The legs of the newest CLOSES closes of each timeframe, shortest timeframe first, in the order of LEGS.
+    """Return the legs of the newest CLOSES closes of each timeframe, shortest timeframe first, in the order of LEGS.
 
-    A moment that was not recorded, as without a queue, makes no leg: the next one begins where the one before it ended.
+    A moment that was not recorded, as without a queue, makes no leg: the next leg begins where the previous one ended.
     """
     moments = latency.moments(transaction, now - _REACH, CLOSES)
     return [] if moments is None else sorted(legs_of(moments), key=lambda each: by_key(each.timeframe))
 
 
 def legs_of(moments: pl.DataFrame) -> list[Leg]:
-    """The legs between `moments`, as `store.latency.moments` returns them."""
+    """Return the legs between `moments`, as returned by `store.latency.moments`."""
     if moments.is_empty():
         return []
     names = ["closed", *LEGS]
-    # Of a moment that is not known: the one before, so that its own leg is null and the next is whole.
+    # Each leg begins at the last known moment before it. An unknown moment has a null leg, and the next leg is whole.
     reached = [pl.coalesce([pl.col(before) for before in reversed(names[: place + 1])]) for place in range(len(names))]
     seconds = moments.select(
         "timeframe",

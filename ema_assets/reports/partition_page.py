@@ -1,4 +1,4 @@
-"""What the page of a partition says to a trader: newest values, the open trade, a chart. Writes nothing."""
+"""What a trader reads on the page of a partition: newest values, the open trade, a chart. Writes nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -17,16 +17,16 @@ from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.trade_columns import OPEN
 
-# Charts of one batch. A backfill of thousands of partitions is looked at as a whole, not chart by chart.
+# The most charts per batch. A backfill of thousands of partitions is looked at as a whole, not chart by chart.
 MOST_CHARTS = 100
 
 _TRADE = ("side", "entry_price", "exit_ts", "exit_price", "exit_reason", "return_pct", "stop_now", "status")
-# More trades than fit into the bars of a chart, as long as each lasts a bar.
+# At least as many trades as fit into the bars of a chart, if each lasts at least one bar.
 _MARKED_TRADES = BARS
 
 
 def newest_rows(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """The newest row of each symbol, with what the functions below read of it; no row of bars."""
+    """Return the newest row of each symbol, with the columns that the functions below read; empty for bars."""
     if node.variant is not None:
         return tables.newest_rows(transaction, node.table, timeframe, symbols, _TRADE)
     if node.signal is None:
@@ -35,10 +35,10 @@ def newest_rows(transaction: Transaction, node: Node, timeframe: Timeframe, symb
 
 
 def newest_values(node: Node, newest: pl.DataFrame, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What `newest` says of each of `symbols`, by symbol and name; nothing of a value that is null yet.
+    """Return the values to show from `newest`, by symbol and name; values that are null are left out.
 
-    A signal: its `shown` columns. A strategy: `open_trade`, a sentence, and `open_trade_pct`, before costs; the
-    `last_trade` while none is open. Numbers are rounded to what a person reads: eight digits.
+    For a signal: its `shown` columns. For a strategy: `open_trade` in words; while one is open, `open_trade_pct` before
+    costs, else `last_trade` in words. Numbers are rounded to eight significant digits.
     """
     rows = newest.iter_rows(named=True)
     if node.variant is not None:
@@ -81,7 +81,7 @@ def _at(moment: datetime) -> str:
 
 
 def events(node: Node, newest: pl.DataFrame, last: Mapping[str, datetime | None]) -> set[str]:
-    """The symbols in whose newest bar, `last`, the trend has flipped or a trade was entered or closed."""
+    """Return the symbols in whose newest bar (opening at `last`) the trend flipped or a trade was entered or closed."""
     if node.variant is not None:
         times = newest.select("symbol", "entry_ts", "exit_ts").iter_rows()
         return {symbol for symbol, *moments in times if last[symbol] is not None and last[symbol] in moments}
@@ -91,9 +91,9 @@ def events(node: Node, newest: pl.DataFrame, last: Mapping[str, datetime | None]
 
 
 def charts(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Collection[str]) -> dict[str, str]:
-    """Markdown with a small chart of each of `symbols` that has bars; for the trend and the strategies only.
+    """Return Markdown with a small chart for each of `symbols` that has bars; only for the trend and for strategies.
 
-    Candles, the averages that the asset is computed from, and the strategy's entries and exits.
+    A chart shows candles, the averages that the asset is computed from, and the strategy's entries and exits.
     """
     if not symbols or (node.variant is None and not _is_trend(node)):
         return {}
@@ -114,19 +114,19 @@ def charts(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: 
 
 
 def _rows_at(bars: pl.DataFrame, times: pl.Series) -> list[int]:
-    """The rows of `bars` whose ts is among `times`."""
+    """Return the row numbers of `bars` whose ts is among `times`."""
     return bars.with_row_index().filter(pl.col("ts").is_in(times.drop_nulls().to_list()))["index"].to_list()
 
 
 def row_counts(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Sequence[str]) -> dict[str, int]:
-    """How many rows each of `symbols` has."""
+    """Return how many rows each of `symbols` has."""
     return tables.row_counts(transaction, node.table, timeframe, symbols)
 
 
 def remark(node: Node, last: datetime | None, *, is_served: bool = True) -> str | None:
-    """What has to be said of a series without any rows, or of one that is not served; None when all is well.
+    """Return the remark on a series that has no rows or is not served; None when all is well.
 
-    `last` is the time of its newest row. A series is not served when all of it was asked for and no bar came.
+    `last` is the time of its newest row. A series is not served when its whole history was requested and no bar came.
     """
     if node.name == OHLC and last is not None and not is_served:
         return "the provider returned no bars; what is stored stays as it was"

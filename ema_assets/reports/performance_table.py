@@ -1,4 +1,4 @@
-"""How a strategy has done on each series, sorted as traders ask for it. Writes nothing."""
+"""The performance of a strategy on each series, sorted as traders request it. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from ema_assets.store import results
 from ema_assets.store.database import Transaction
 from ema_assets.strategies import figures
 
-# What the table may be sorted by: the column, and whether its largest values come first.
+# The orders of the table: the column, and whether its largest values come first.
 SORTS: Mapping[str, tuple[str, bool]] = {
     "return": ("total_return_pct", True),
     "worst": ("total_return_pct", False),
@@ -32,10 +32,10 @@ _COLUMNS = (
 def performance(
     transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None, sort: str = "return"
 ) -> pl.DataFrame:
-    """A row per series of `strategy` on `timeframe`, sorted by one of SORTS; columns as in `results.performance`.
+    """Return one row per series of `strategy` on `timeframe`, sorted by one of SORTS.
 
-    And `has_no_loss`: the profit factor has no bound, for no trade has lost. It is null then, and the greatest of all
-    where rows are sorted by it. What has no figure comes last.
+    Columns are those of `results.performance` and `has_no_loss`: no trade has lost, so the profit factor is unbounded.
+    It is null then, and counts as the greatest of all when rows are sorted by it. Rows without a value come last.
     """
     column, is_descending = SORTS[sort]
     rows = results.select(transaction, "performance", timeframe, symbols, strategy)
@@ -44,6 +44,6 @@ def performance(
 
 
 def refreshed_at(transaction: Transaction) -> datetime | None:
-    """When the figures were last added up, by the machine's clock; None before the first time."""
+    """Return when performance was last refreshed, by the machine's clock; None before the first time."""
     moment: datetime | None = results.performance_age(transaction, ())["refreshed_at"]
     return moment

@@ -1,4 +1,4 @@
-"""How far new series have been loaded, and how long the rest will take at the rate of the last minutes."""
+"""The progress of loading new series, and the time left at the rate of the last minutes. Writes nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
-# The rate is that of these last minutes: 5m history is loaded at another rate than days are.
+# The rate is measured over these last minutes, because 5m history is loaded at another rate than daily bars.
 _WINDOW = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How many series of each timeframe are loaded, of how many, and the seconds that the rest will take.
+    """The numbers of loaded and of all series per timeframe, and the seconds that the rest will take.
 
-    A series is loaded when all of its assets were computed and Dagster has been told. One of which the provider has no
-    bars counts as loaded; one that is fed from files counts once it has bars. `unrecorded` counts those of which only
-    Dagster has not been told. `seconds_left` is None while nothing has been loaded in the last minutes, or nothing is
-    left that does not fail.
+    A series is loaded when all of its assets were computed and reported to Dagster. A series without bars at its
+    provider counts as loaded; one that is fed from files counts once it has bars. `unrecorded` counts series that are
+    computed but not yet reported to Dagster. `seconds_left` is None while nothing has been loaded in the last minutes,
+    or if all that is left is failing.
     """
 
     series: Mapping[Timeframe, tuple[int, int]]
@@ -33,14 +33,14 @@ class Loading:
 
     @property
     def is_computed(self) -> bool:
-        """True when every series is loaded, or would be if Dagster were told: where it does not run nobody tells it."""
+        """True when every series is loaded, except for reports to Dagster, which nobody sends if it is not running."""
         return sum(total - done for done, total in self.series.values()) == self.unrecorded
 
     @property
     def estimate(self) -> str:
         """The time left in words, such as `about 12 minutes left`; empty when it is not known.
 
-        After a restore without what Dagster knows there is nothing to load, and that takes no time to speak of.
+        After a restore without Dagster's tables, everything is computed and only reported to Dagster, which is quick.
         """
         if self.seconds_left is None:
             return "computed; Dagster is being told" if self.is_computed and not self.is_complete else ""
@@ -57,7 +57,7 @@ class Loading:
 
 
 def loading(transaction: Transaction, now: datetime) -> Loading:
-    """How far loading has got at `now`, by the machine's clock."""
+    """Return how far loading has got at `now`, by the machine's clock."""
     begun = max(ledger.loading_since(transaction) or now, now - _WINDOW)
     counted = {by_key(row["timeframe"]): row for row in ledger.progress(transaction, begun).to_dicts()}
     rows = {timeframe: counted[timeframe] for timeframe in sorted(counted)}
@@ -68,7 +68,7 @@ def loading(transaction: Transaction, now: datetime) -> Loading:
 
 
 def seconds_left(left: int, loaded: int, took: timedelta) -> float | None:
-    """How long `left` will take when `loaded` took so long; None when that says nothing."""
+    """Return the seconds that `left` rows take at the rate of `loaded` rows in `took`; None if that is unknown."""
     if not left or not loaded or took <= timedelta(0):
         return None
     return took.total_seconds() * left / loaded

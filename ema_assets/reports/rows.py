@@ -1,4 +1,4 @@
-"""Results out of the store, as they are or as they stood at some moment."""
+"""Stored results, as they are now or as they were at an earlier moment. Writes nothing."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ def rows_of(
     start: datetime | None,
     end: datetime | None,
 ) -> pl.DataFrame:
-    """The stored rows of `node` from `start` to before `end` (None: all), sorted by symbol and time.
+    """Return the stored rows of `node` from `start` to before `end` (None: open), sorted by symbol and time.
 
     Columns: symbol, the time column of the table's key, its values.
     """
@@ -32,7 +32,7 @@ def rows_of(
 def with_preliminary(
     transaction: Transaction, rows: pl.DataFrame, timeframe: Timeframe, symbols: Sequence[str] | None, ts: str
 ) -> pl.DataFrame:
-    """`rows` with `is_preliminary`: the bar at the column `ts`, on which the row rests, may still change."""
+    """Return `rows` with `is_preliminary`: the bar at the time in the column `ts` may still change, and the row too."""
     since = results.preliminary_since(transaction, timeframe, symbols)
     return (
         rows.join(since, on="symbol", how="left", maintain_order="left")
@@ -49,10 +49,10 @@ def rows_as_of(
     symbols: Sequence[str] | None,
     moment: datetime,
 ) -> pl.DataFrame:
-    """All rows of `asset` as they stood at `moment`, sorted by symbol and time; columns as `rows_of`.
+    """Return all rows of `asset` as they were at `moment`, sorted by symbol and time; columns as in `rows_of`.
 
-    Bars are what was stored then, later corrections undone. Everything else is computed from them by the code of today:
-    it is what the tables held once the bars known at `moment` had been computed, which takes seconds.
+    Bars are those stored at that moment, with later corrections undone. Everything else is computed from them by
+    today's code: the rows that the tables had once the bars known at `moment` were computed, which takes seconds.
     """
 
     def bars(of: Timeframe) -> pl.DataFrame:
@@ -65,13 +65,13 @@ def rows_as_of(
 
 
 def with_ends(transaction: Transaction, rows: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """`rows` with `ts_end`: when the bar of each closes, with its session at the latest; UTC."""
+    """Return `rows` with `ts_end` (UTC): when the bar of each row closes, at the latest with its session."""
     ends = _placed(transaction, rows.select("symbol", "ts"), timeframe)["ts_end"]
     return rows.with_columns(ends)
 
 
 def _placed(transaction: Transaction, rows: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """`rows` with calendar, session, is_session_last and ts_end."""
+    """Return `rows` with calendar, session, is_session_last and ts_end."""
     calendars = sessions.calendars_of(transaction, rows["symbol"].unique().to_list())
     trading = sessions_of(transaction, calendars, rows, timeframe)
     return place(rows.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)

@@ -1,4 +1,4 @@
-"""What a trader asks of all symbols at once: filtered, sorted, from the view `results.screener`."""
+"""The screener over all symbols: rows of the view `results.screener`, filtered and sorted. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,14 +11,14 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import ledger, results
 from ema_assets.store.database import Transaction
 
-# How far the next close must move against the trend to flip it, in percent; below zero where an unchanged one would.
+# How far the next close must move against the trend to flip it, in percent; negative if an unchanged one flips it.
 NEEDED_PCT = pl.when(pl.col("trend") == UP).then(-pl.col("cross_distance_pct")).otherwise(pl.col("cross_distance_pct"))
 
-# What may be sorted by: the column, and whether its largest values come first.
+# The orders: the column, and whether its largest values come first.
 SORTS: Mapping[str, tuple[str, bool]] = {
     "alignment": ("alignment", True),
     "atr": ("atr_pct", True),
-    # About to cross: the smallest move of the price comes first.
+    # Nearest to a cross: the smallest move of the price comes first.
     "cross": ("needed", False),
     "return": ("trade_return_pct", True),
     "rsi": ("rsi", True),
@@ -42,10 +42,10 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     strategy: str | None = None,
     averages: tuple[int, int] = (FAST_SPAN, SLOW_SPAN),
 ) -> pl.DataFrame:
-    """Rows of the screener of `averages` on `timeframe`, one per symbol; columns as in the view.
+    """Return rows of the screener of `averages` on `timeframe`, one per symbol; columns as in the view.
 
-    `crossed_within` keeps those whose trend flipped at most so many bars ago. `sort` is one of SORTS; what has no value
-    there comes last, and equal ones are in the order of symbols. Trades are those of `strategy` where it is given.
+    `crossed_within` keeps rows whose trend flipped at most this number of bars ago. `sort` is one of SORTS; rows
+    without a value come last, and equal ones are sorted by symbol. If `strategy` is given, the trades are its trades.
     """
     view = results.screener_view(averages).rpartition(".")[2]
     rows = results.select(transaction, view, timeframe.key, symbols)
@@ -74,19 +74,19 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
 
 
 def computed(transaction: Transaction, timeframe: Timeframe, trend: str = EMA_TREND) -> tuple[int, int]:
-    """Of how many symbols the `trend` on `timeframe` is known, and of how many it is to be."""
+    """Return for how many symbols the `trend` on `timeframe` has been computed, and for how many it should be."""
     found = ledger.summary(transaction).filter(asset=trend, timeframe=timeframe.key)
     series, missing = (int(found[name].sum()) for name in ("series", "never_computed"))
     return series - missing, series
 
 
 def trends(row: Mapping[str, object], timeframes: Sequence[Timeframe]) -> str:
-    """The trend on each of `timeframes`: one arrow each, a dot where there is none."""
+    """Return the trend on each of `timeframes`: one arrow each, a dot where there is none."""
     return "".join({"up": "↑", "down": "↓"}.get(str(row.get(f"trend_{each.sql_name}")), "·") for each in timeframes)
 
 
 def screener_columns(timeframes: Sequence[Timeframe]) -> list[tuple[str, str, str]]:
-    """The columns of `results.screener`, in their order: name, type in SQL, and what it means."""
+    """Return the columns of `results.screener`, in their order: name, SQL type and meaning."""
     trends_on = [(f"trend_{each.sql_name}", "text", f"The trend on {each.key}") for each in timeframes]
     return [*_BEFORE_TRENDS, *trends_on, *_BEHIND_TRENDS]
 

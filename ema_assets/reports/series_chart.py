@@ -1,4 +1,4 @@
-"""What an interactive chart shows of a series: bars, averages, chosen signals, trades. Draws nothing."""
+"""The data of a series for an interactive chart: bars, averages, chosen signals, trades. Draws nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ _OHLCV = ("open", "high", "low", "close", "volume", "fast", "slow")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A column of a signal as it is drawn: over the bars when `on_price`, else in a pane of its signal below them.
+    """A column of a signal as it is drawn: over the bars when `on_price`, else in its signal's pane below them.
 
-    `unit` is `percent` where the name of the column says so, else None: whatever its signal is measured in. Lines of
-    two units have no scale in common.
+    `unit` is `percent` if the name of the column says so, else None: the unit of its signal. Lines with different units
+    do not share a scale.
     """
 
     signal: str
@@ -40,7 +40,7 @@ class Line:
 
     @property
     def place(self) -> str:
-        """The column of `SeriesChart.bars` that has its values: two signals may have columns of one name."""
+        """The name of its column in `SeriesChart.bars`, with its signal because two signals may share column names."""
         return f"{self.signal}.{self.column}"
 
 
@@ -50,9 +50,9 @@ class SeriesChart:
 
     Attributes:
         bars: ts, open, high, low, close, volume, fast, slow, and the `place` of each of `lines`.
-        averages: which ones `fast` and `slow` are.
+        averages: the columns that `fast` and `slow` are.
         lines: the columns of the chosen signals.
-        trades: entry_ts, side, entry_price, exit_ts, exit_price … of those that reach into `bars`; oldest first.
+        trades: entry_ts, side, entry_price, exit_ts, exit_price … of trades that reach into `bars`; oldest first.
         is_whole: False when the series has older bars.
     """
 
@@ -64,7 +64,7 @@ class SeriesChart:
 
 
 def drawable(graph: Graph) -> dict[str, tuple[Line, ...]]:
-    """The lines of each signal that a chart can draw beside the averages, by its name."""
+    """Return the lines of each signal that a chart can draw in addition to the averages, by the signal's name."""
     found = {node.name: _lines(node) for node in graph.computed if node.signal is not None}
     return {name: lines for name, lines in found.items() if lines and name != EMA_SIGNALS}
 
@@ -77,7 +77,7 @@ def _lines(node: Node) -> tuple[Line, ...]:
 
 
 def line_of(signal: str, column: str, on_price: bool) -> Line:
-    """How a column of a signal is drawn whose shown columns are prices, or are not; a percentage never is a price."""
+    """Return how a column of a signal is drawn; `on_price` says that its columns are prices. Percentages never are."""
     is_share = column.endswith(PERCENT_SUFFIX)
     return Line(signal, column, on_price and not is_share, PERCENT if is_share else None)
 
@@ -93,10 +93,10 @@ def series_chart(
     strategy: str | None = None,
     averages: str | None = None,
 ) -> SeriesChart:
-    """The newest `bars` bars of a series with `signals` beside them, and the trades of `strategy` in them.
+    """Return the newest `bars` bars of a series with their `signals`, and the trades of `strategy` in them.
 
-    `averages` names two EMAs, such as `12/26`; without it they are those that the strategy compares, else EMA 9 and 30.
-    A series without bars gives empty frames. One more bar is read than is shown, which tells whether there are more.
+    `averages` names two EMAs, such as `12/26`; the default is those that the strategy compares, else EMA 9 and 30.
+    A series without bars gives empty frames. One more bar is read than is shown, to know whether there are more.
 
     Raises:
         ConfigurationError: when there is no such signal or strategy, or when nothing compares these averages.

@@ -1,7 +1,7 @@
 """A chart that fits into a thousand characters: candles, averages, entries and exits as an SVG in Markdown. No I/O.
 
-The Dagster UI draws Markdown below 1,000 characters where it stands, and hides longer ones behind a button. It takes
-raw SVG out, but not an image whose source is a data URI.
+The Dagster UI shows Markdown below 1,000 characters in place, and hides longer Markdown behind a button. It removes
+raw SVG, but not an image whose source is a data URI.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,29 +9,29 @@ from collections.abc import Iterable, Mapping, Sequence
 import polars as pl
 
 BARS = 40
-# What the UI still shows without a button.
+# The longest Markdown that the UI shows without a button.
 MOST_CHARACTERS = 999
 _HEIGHT, _STEP = 60, 4
-# A moving average is drawn through every third bar: a third of the characters, and no eye sees it.
+# A moving average is drawn through every third bar: a third of the characters, and no visible difference.
 _EVERY = 3
-# Read well on a light and on a dark page.
+# Colours that are readable on a light and on a dark page.
 _UP, _DOWN, _FAST, _SLOW, _ENTRY, _EXIT = "teal", "tomato", "orange", "violet", "lime", "red"
 
 
 def small_chart(title: str, bars: pl.DataFrame, entries: Iterable[int] = (), exits: Iterable[int] = ()) -> str:
-    """Markdown with a chart of the last `BARS` rows of `bars`; fewer where they would not fit.
+    """Return Markdown with a chart of the last `BARS` rows of `bars`, or of fewer if they do not fit.
 
     Args:
         title: what the picture shows, for those who cannot see it.
         bars: open, high, low, close, and `fast` and `slow`, which may be null; oldest first, at least one row.
         entries: rows of `bars` in which a trade was entered.
-        exits: rows of `bars` in which one was closed.
+        exits: rows of `bars` in which a trade was closed.
 
     Returns:
-        At most MOST_CHARACTERS characters.
+        At most MOST_CHARACTERS characters; only the title if not even one bar fits.
     """
     entered, left, count = sorted(entries), sorted(exits), min(BARS, bars.height)
-    # Plain lists: for so few numbers each expression of a frame costs more than all that is drawn, and ticks draw many.
+    # Plain lists: for so few numbers, each frame expression would cost more than all the drawing, and ticks draw many.
     columns = bars.select("open", "high", "low", "close", "fast", "slow").to_dict(as_series=False)
     while count > 0:
         first = bars.height - count
@@ -41,7 +41,7 @@ def small_chart(title: str, bars: pl.DataFrame, entries: Iterable[int] = (), exi
         )
         if len(text) <= MOST_CHARACTERS:
             return text
-        # Each bar takes about as many characters as the others: two attempts are enough as a rule.
+        # All bars take about the same number of characters, so two attempts are usually enough.
         count = min(count - 1, count * MOST_CHARACTERS // len(text))
     return title[:MOST_CHARACTERS]
 
@@ -49,11 +49,11 @@ def small_chart(title: str, bars: pl.DataFrame, entries: Iterable[int] = (), exi
 def _svg(prices: Mapping[str, list[float | None]], entries: Sequence[int], exits: Sequence[int]) -> str:
     heights = _heights(prices)
     opens, highs, lows, closes = (heights[name] for name in ("open", "high", "low", "close"))
-    # Downwards from the top: a price that rises has a smaller y.
+    # y grows downwards from the top: a higher price has a smaller y.
     bodies = [
         (min(a, b), max(abs(a - b), 1)) for a, b in zip(opens, closes, strict=True) if a is not None and b is not None
     ]
-    # By the prices: a small rise may end at the same height.
+    # Decided by the prices, because a small rise may end at the same height.
     rose = [a is not None and b is not None and a >= b for a, b in zip(prices["close"], prices["open"], strict=True)]
     wicks = [(high, low - high) for high, low in zip(highs, lows, strict=True) if high is not None and low is not None]
     drawn = [
@@ -71,7 +71,7 @@ def _svg(prices: Mapping[str, list[float | None]], entries: Sequence[int], exits
 
 
 def _heights(prices: Mapping[str, list[float | None]]) -> dict[str, list[int | None]]:
-    """The y of each price: 0 at the highest one of all, `_HEIGHT` at the lowest."""
+    """Return the y of each price: 0 for the highest price of all, `_HEIGHT` for the lowest."""
     known = [price for each in prices.values() for price in each if price is not None]
     top, bottom = max(known), min(known)
     scale = _HEIGHT / (top - bottom) if top > bottom else 0.0
@@ -82,7 +82,7 @@ def _heights(prices: Mapping[str, list[float | None]]) -> dict[str, list[int | N
 
 
 def _strokes(color: str, width: int, strokes: Iterable[tuple[int, tuple[int, int]]]) -> str:
-    """A path of upright strokes: (row, (top, length)), each from where the one before has ended."""
+    """Return a path of vertical strokes (row, (top, length)), each relative to the end of the previous one."""
     path, x, y = "", 0, 0
     for row, (top, length) in strokes:
         to = row * _STEP + 2
@@ -93,7 +93,7 @@ def _strokes(color: str, width: int, strokes: Iterable[tuple[int, tuple[int, int
 
 
 def _line(color: str, heights: Sequence[int | None]) -> str:
-    """A path through the heights, broken where there is none. What follows the first point of an `m` are lines."""
+    """Return a path through the heights, broken where there is none. In SVG, points after an `m` point are lines."""
     path, x, y, is_drawing = "", 0, 0, False
     last = len(heights) - 1
     for row, height in enumerate(heights):
@@ -107,5 +107,5 @@ def _line(color: str, heights: Sequence[int | None]) -> str:
 
 
 def _signed(number: int) -> str:
-    """A number behind another one: a minus divides them as well as a blank does."""
+    """Return a number to be appended to another one: a minus sign separates them as well as a blank does."""
     return str(number) if number < 0 else f" {number}"

@@ -1,4 +1,4 @@
-"""How fresh everything is, in numbers a person or a script can read."""
+"""The freshness of everything, in numbers that a person or a script can read. Writes nothing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from ema_assets.store.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class AssetStatus:
-    """One asset on one timeframe: how many series, how many of them stale, missing (never computed), failing.
+    """Counts for one asset on one timeframe: its series, and those of them that are stale, missing or failing.
 
-    Failing series that wait for their next attempt are stale like any other.
+    Missing series were never computed. Failing series that wait for their next attempt count as stale, too.
     `newest_ts` is the opening time of the newest bar that the asset has reached in any series, UTC.
     """
 
@@ -41,9 +41,9 @@ def by_asset(
     publications: Publications = AT_ONCE,
     symbols: Sequence[str] | None = None,
 ) -> list[AssetStatus]:
-    """The status of every asset and timeframe, in the order of the lineage and of the timeframes.
+    """Return the status of every asset and timeframe, in the order of the lineage and of the timeframes.
 
-    Of all symbols, or of `symbols`.
+    Counts all symbols, or only `symbols`.
     """
     rows = ledger.summary(transaction, symbols).iter_rows(named=True)
     summary = {(row["asset"], row["timeframe"]): row for row in rows}
@@ -53,7 +53,7 @@ def by_asset(
     stale = pl.concat([due, alone])
     if symbols is not None:
         stale = stale.filter(pl.col("symbol").is_in(list(symbols)))
-    # A series that waits to be told to Dagster is up to date all the same, and one with several reasons is one series.
+    # A series that only has to be reported to Dagster is up to date, and one with several reasons counts once.
     stale = stale.filter(pl.col("reason") != "not recorded")
     stale = stale.group_by("asset", "timeframe").agg(n=pl.col("symbol").n_unique())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}
@@ -76,7 +76,7 @@ def by_asset(
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """A reason, how many series fail for it at present, and one of them."""
+    """A reason, the number of series that currently fail for it, and one of them."""
 
     reason: str
     count: int
@@ -88,7 +88,7 @@ class FailureReason:
 
 
 def failure_reasons(transaction: Transaction) -> list[FailureReason]:
-    """Why series fail at present, the commonest reason first."""
+    """Return the reasons why series are currently failing, the most common one first."""
     failing = ledger.failing(transaction)
     grouped = failing.group_by("last_error", maintain_order=True).agg(
         n=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
@@ -109,9 +109,9 @@ symbols_halted = symbol_states.halted
 
 
 def warming_up(transaction: Transaction) -> list[str]:
-    """A sentence per timeframe and asset whose averages have not converged: shortest timeframe and span first.
+    """Return a sentence per timeframe and asset whose averages have not converged: shortest timeframe and span first.
 
-    Beside `ema_signals` these are the EMAs that strategies read, by the spans that they name.
+    The assets are `ema_signals` and the EMAs of other spans that strategies read.
     """
     return [
         f"{timeframe.key} of {counted(row['symbols'], 'symbol')}: {row['most_bars']} bars at "
@@ -128,7 +128,7 @@ def warming_up(transaction: Transaction) -> list[str]:
 
 
 def _spans_on(transaction: Transaction) -> Iterator[tuple[str, int]]:
-    """The assets with EMAs that are switched on, each with its longest span."""
+    """Yield the assets with EMAs that are switched on, each with its longest span."""
     for asset in ledger.assets(transaction):
         said = averaged(asset)
         if asset == EMA_SIGNALS:
@@ -138,28 +138,28 @@ def _spans_on(transaction: Transaction) -> Iterator[tuple[str, int]]:
 
 
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
-    """From a bar's close to its strategy row, over the last seven days, in the order of the timeframes.
+    """Return the latency from a bar's close to its strategy row over the last seven days, shortest timeframe first.
 
-    Each has timeframe, closes, series, p50_seconds, p99_seconds.
+    Each row has timeframe, closes, series, p50_seconds, p99_seconds.
     """
     found = latencies.summary(transaction, now - timedelta(days=7)).to_dicts()
     return sorted(found, key=lambda row: by_key(row["timeframe"]))
 
 
 def not_synced(transaction: Transaction) -> str | None:
-    """Since when the watchlist, or a signal or strategy of the user's, is not taken up, and why; None when it is."""
+    """Return since when and why the watchlist, or a user's signal or strategy, is not synced; None when it is."""
     failure = sync_failures.last(transaction)
     return None if failure is None else f"not taken up since {failure.since:%Y-%m-%d %H:%M} UTC: {failure.reason}"
 
 
 def not_answering(transaction: Transaction, default_provider: str | None = None) -> list[str]:
-    """A sentence for each provider in use that does not answer at present, or did not say what became of its symbols.
+    """Return a sentence per provider in use that currently does not answer, or did not describe all its symbols.
 
-    `default_provider` as for `provider_state.not_answering`.
+    `default_provider` is as in `provider_state.not_answering`.
     """
     return [
         f"{row['provider']} does not answer, asked {times(row['failures'])}, again at "
-        # With its day: a pause may last some.
+        # With the day, because a pause may last for days.
         f"{row['open_until']:%Y-%m-%d %H:%M:%S} UTC: {row['last_error']}"
         for row in provider_state.not_answering(transaction, default_provider).iter_rows(named=True)
     ] + [

@@ -1,4 +1,4 @@
-"""The story of a series or of a single bar in plain sentences: where it is from, how far and how final it is."""
+"""The story of a series or a single bar in sentences: its source, how far it reaches, whether it is final."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ from ema_assets.store.database import Transaction
 
 
 def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
-    """What there is to know of the bars of `symbol`, a line or a few per timeframe."""
+    """Return what is known of the bars of `symbol`: lines about the symbol, then one line per timeframe."""
     brought = bar_history.sources(transaction, symbol)
     older = {row["timeframe"]: row for row in older_history.notes(transaction, symbol).iter_rows(named=True)}
     lines: list[str] = []
@@ -71,7 +71,7 @@ def _of_series(row: Mapping[str, Any], who: str) -> Iterator[str]:
 
 
 def _of_older(row: Mapping[str, Any] | None) -> Iterator[str]:
-    """What became of the bars from before the first one, where there is something to say."""
+    """Yield a sentence about bars older than the first one, if there is a note on them."""
     if row is None:
         return
     if row["failures"]:
@@ -81,7 +81,7 @@ def _of_older(row: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
-    """What there is to know of the bar of `series` that opens at `ts` (UTC), in the order in which it happened."""
+    """Return what is known of the bar of `series` that opens at `ts` (UTC), one line per event, oldest first."""
     symbol, timeframe = series.symbol, series.timeframe
     bars = bar_history.bar(transaction, symbol, timeframe, ts)
     lines = [f"{series}, the bar that opens at {_at(ts)} UTC:"]

@@ -1,4 +1,4 @@
-"""What became of symbols, in sentences: active, halted, renamed, delisted, unknown, or without bars for some days."""
+"""The states of symbols in sentences: active, halted, renamed, delisted, unknown, or without bars for some days."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,14 +10,14 @@ from ema_assets.config import renames
 from ema_assets.store import action_facts, ledger, states
 from ema_assets.store.database import Transaction
 
-# What may have become of a symbol without bars of which its provider says nothing.
+# The possible reasons why a symbol has no further bars, when its provider says nothing.
 WHY_SILENT = "it has ended, was renamed or is halted"
-# States of which somebody should know. A symbol that its provider calls active may be silent all the same.
+# States that somebody should know of. A symbol that its provider calls active may nevertheless be silent.
 _NOTABLE = ("halted", "renamed", "delisted", "unknown")
 
 
 def said_of(row: Mapping[str, Any]) -> str | None:
-    """What its provider says of a symbol (a row of `states.known`), as a clause; None when it says nothing."""
+    """Return what the provider says of a symbol (a row of `states.known`), as a clause; None when it says nothing."""
     state, detail, source = row["state"], row["detail"], row["source"]
     if state is None:
         return None
@@ -32,20 +32,20 @@ def said_of(row: Mapping[str, Any]) -> str | None:
 
 
 def silent_sentence(row: Mapping[str, Any]) -> str:
-    """That a symbol (a row of `states.known`) has no bars any more, why, and how often it is asked for."""
+    """Return since when a symbol (a row of `states.known`) has no bars, why, and how often it is requested."""
     often = "week" if row["state"] in ("renamed", "delisted") else "day"
     why = said_of(row) or WHY_SILENT
     return f"no bar since {row['silent_since']:%Y-%m-%d}; {why}, and is asked for once a {often}"
 
 
 def silent(transaction: Transaction) -> list[str]:
-    """A sentence for each symbol that has no bars any more."""
+    """Return a sentence for each silent symbol."""
     rows = states.known(transaction).drop_nulls("silent_since").iter_rows(named=True)
     return [f"{row['symbol']}: {silent_sentence(row)}" for row in rows]
 
 
 def states_apart(transaction: Transaction) -> list[str]:
-    """A sentence for each symbol that its provider calls halted or ended, or does not list, and that is not silent."""
+    """Return a sentence per symbol that is not silent, but halted, ended or not listed according to its provider."""
     rows = states.known(transaction).iter_rows(named=True)
     return [
         f"{row['symbol']}: {said_of(row)}" for row in rows if row["silent_since"] is None and row["state"] in _NOTABLE
@@ -53,18 +53,18 @@ def states_apart(transaction: Transaction) -> list[str]:
 
 
 def halted(transaction: Transaction, symbols: Sequence[str]) -> list[str]:
-    """A sentence for each of `symbols` that its provider calls halted: nothing is wrong with it."""
+    """Return a sentence for each of `symbols` that its provider calls halted: nothing is wrong with it."""
     rows = states.known(transaction, symbols).filter(pl.col("state") == "halted").iter_rows(named=True)
     return [f"{row['symbol']}: {_silence(row) or said_of(row)}" for row in rows]
 
 
 def problems(transaction: Transaction, symbols: Sequence[str], now: datetime) -> list[str]:
-    """A sentence for each of `symbols` that was renamed, has ended, or that its provider does not have; sorted.
+    """Return a sentence for each of `symbols` that was renamed, has ended, or is unknown to its provider; sorted.
 
-    A rename up to `now` comes with what to type, whoever told of it. One that is halted is no problem.
+    A rename up to `now`, from any source, comes with the commands to type. A halted symbol is no problem.
     """
     rows = {row["symbol"]: row for row in states.known(transaction, symbols).iter_rows(named=True)}
-    # What is found out later is the better explanation.
+    # Later entries are better explanations and replace earlier ones.
     found = {
         **_without_bars(transaction),
         **{symbol: what for symbol, row in rows.items() if (what := _ended(row)) is not None},
@@ -90,14 +90,14 @@ def _ended(row: Mapping[str, Any]) -> str | None:
 
 
 def _silence(row: Mapping[str, Any]) -> str | None:
-    """Since when a symbol has no bars, and why; None for one that has some."""
+    """Return since when a symbol has no bars, and why; None for a symbol that is not silent."""
     if row["silent_since"] is None:
         return None
     return f"no bar since {row['silent_since']:%Y-%m-%d}: {said_of(row) or WHY_SILENT}"
 
 
 def _renamed(transaction: Transaction, symbols: Sequence[str], now: datetime, trading: set[str]) -> dict[str, str]:
-    """What to type for each renamed symbol. One that is `trading` under its old name is another company's."""
+    """Return what to type for each renamed symbol. A symbol that is still `trading` belongs to another company now."""
     since = {
         symbol: (value, f"{at:%Y-%m-%d}")
         for symbol, kind, at, value in action_facts.endings(transaction, symbols, now).iter_rows()

@@ -1,7 +1,7 @@
 """A chart of one series in characters: candles, two averages, entries and exits, volume, axes. Prints nothing.
 
-A bar is a column. A cell has two halves, so that a chart of 20 rows tells 40 prices apart. Drawn here and not by
-plotext, whose candles take three columns per bar and know no trades; box characters are in every font of a terminal.
+A bar is a column. A cell has two halves, so a chart of 20 rows distinguishes 40 prices. It is drawn here and not by
+plotext, whose candles take three columns per bar and show no trades; every terminal font has box characters.
 """
 
 import math
@@ -18,7 +18,7 @@ from ema_assets.strategies.trade_columns import LONG
 FAST, SLOW = "•", "◦"
 UP_ARROW, DOWN_ARROW, EXIT = "▲", "▼", "\N{MULTIPLICATION SIGN}"
 LEAST_COLUMNS, LEAST_ROWS = 40, 8
-# Upper and lower half of a cell: nothing, wick, body.
+# What the upper and the lower half of a cell show: nothing, a wick or a body.
 _NOTHING, _WICK, _BODY = range(3)
 _CELLS = {
     (_NOTHING, _NOTHING): " ",
@@ -33,9 +33,9 @@ _CELLS = {
 }
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _VOLUME_ROWS = 2
-# Of few bars, each has room beside it.
+# A chart of few bars spaces them out: the most columns per bar.
 _WIDEST_STEP = 3
-# Of a label of the price axis and what stands between it and the bars.
+# The columns between the bars and the labels of the price axis.
 _AXIS = 2
 _ROWS_PER_PRICE = 4
 
@@ -53,7 +53,7 @@ Line = list[Cell]
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """From prices to halves of rows, counted from the bottom."""
+    """The conversion of prices to half rows, counted from the bottom."""
 
     low: float
     high: float
@@ -64,23 +64,23 @@ class _Scale:
         return min(max(round(share * (2 * self.rows - 1)), 0), 2 * self.rows - 1)
 
     def row(self, price: float) -> int:
-        """From the top."""
+        """Return the row of `price`, counted from the top."""
         return self.rows - 1 - self.half(price) // 2
 
 
 def bars_that_fit(columns: int) -> int:
-    """How many bars a chart that is `columns` wide can show; the price axis takes the rest."""
+    """Return how many bars a chart of `columns` columns can show; the price axis takes the rest."""
     return max(columns - 12, 1)
 
 
 def terminal_chart(picture: Picture, columns: int, rows: int, note: str = "") -> list[Line]:
-    """The newest bars of `picture` that fit, as lines of at most `columns` cells; about `rows` of them.
+    """Return a chart of the newest bars of `picture` that fit: about `rows` lines of at most `columns` cells.
 
-    `note` stands in the title: that prices are synthetic.
+    `note` is added to the title, for example that prices are synthetic.
     """
     columns, rows = max(columns, LEAST_COLUMNS), max(rows, LEAST_ROWS)
     bars = picture.bars.tail(bars_that_fit(columns)).rows(named=True)
-    # The prices of the smallest coins take more room than others.
+    # The price labels of the smallest coins are wider than others.
     fitting = min(bars_that_fit(columns), max(columns - _AXIS - max(map(len, map(price_text, _prices(bars)))), 1))
     bars = bars[-fitting:]
     step = min(_WIDEST_STEP, max(1, fitting // len(bars)))
@@ -102,7 +102,7 @@ def terminal_chart(picture: Picture, columns: int, rows: int, note: str = "") ->
 
 
 def _prices(bars: Sequence[Mapping[str, Any]]) -> list[float]:
-    """What has to lie within the scale."""
+    """Return all prices that the scale must include."""
     return [price for bar in bars for price in (bar["low"], bar["high"], bar["fast"], bar["slow"]) if _is_there(price)]
 
 
@@ -111,7 +111,7 @@ def _is_there(price: object) -> bool:
 
 
 def _told(picture: Picture, bars: Sequence[Mapping[str, Any]], note: str) -> list[list[tuple[str, str]]]:
-    """What stands above the chart: parts of lines with their roles."""
+    """Return the lines above the chart, each as parts with their roles."""
     last = bars[-1]
     title = [f"{picture.symbol} {picture.timeframe.key}", f"bar of {last['ts']:%Y-%m-%d %H:%M} UTC"]
     title += [f"close {price_text(last['close'])}", *([note] if note else [])]
@@ -144,7 +144,7 @@ def _last_trade(picture: Picture) -> str:
 
 
 def _wrapped(told: Sequence[Sequence[tuple[str, str]]], columns: int) -> list[Line]:
-    """Each line in one, with an ellipsis where it does not fit."""
+    """Return each line as cells, cut off with an ellipsis if it does not fit."""
     lines = []
     for parts in told:
         cells = [Cell(letter, role) for text, role in parts for letter in f"{text}  "][:-2]
@@ -156,7 +156,7 @@ def _draw_averages(grid: list[Line], bars: Sequence[Mapping[str, Any]], step: in
     for role, mark in (("slow", SLOW), ("fast", FAST)):
         for place, bar in enumerate(bars):
             if _is_there(bar[role]):
-                # In the gaps between bars that stand apart the line goes on.
+                # The line continues between bars that are spaced out.
                 for column in range(place * step, place * step + step):
                     grid[scale.row(bar[role])][column] = Cell(mark, role)
 
@@ -170,7 +170,7 @@ def _draw_candles(grid: list[Line], bars: Sequence[Mapping[str, Any]], step: int
             halves[low : high + 1] = [kind] * (high + 1 - low)
         for row in range(scale.rows):
             lower, upper = halves[2 * (scale.rows - 1 - row)], halves[2 * (scale.rows - 1 - row) + 1]
-            # An average is seen through a wick, not through a body.
+            # An average is visible through a wick, not through a body.
             if _BODY in (upper, lower) or ((upper or lower) and grid[row][place * step].text == " "):
                 grid[row][place * step] = Cell(_CELLS[upper, lower], role)
 
@@ -178,7 +178,7 @@ def _draw_candles(grid: list[Line], bars: Sequence[Mapping[str, Any]], step: int
 def _draw_trades(
     grid: list[Line], picture: Picture, bars: Sequence[Mapping[str, Any]], step: int, scale: _Scale
 ) -> None:
-    """Entries point in the direction of the trade, below the bar or above it; exits stand on the other side."""
+    """Draw entries as arrows in the direction of the trade, below the bar or above it, and exits on the other side."""
     places = {bar["ts"]: place for place, bar in enumerate(bars)}
     for trade in picture.trades.iter_rows(named=True):
         is_long = trade["side"] == LONG
@@ -194,18 +194,18 @@ def _draw_trades(
 
 
 def _price_axis(row: int, scale: _Scale, close: float) -> Line:
-    """The price of this row where it has a label; the last close has one of its own."""
+    """Return the axis of this row, with its price if it has a label; the last close has its own label."""
     if row == scale.row(close):
         return _cells(f" ◂{price_text(close)}", "last")
     labels = _labels(scale)
-    # One that touches the last close would only be in its way.
+    # A label next to that of the last close would be in its way.
     if row not in labels or abs(row - scale.row(close)) < 2:
         return _cells(" │", "axis")
     return _cells(f" ┤{labels[row]}", "axis")
 
 
 def _labels(scale: _Scale) -> dict[int, str]:
-    """Round prices, by their rows."""
+    """Return labels with round prices, by their rows."""
     span = scale.high - scale.low
     if span <= 0:
         return {}
@@ -235,7 +235,7 @@ def _volume(bars: Sequence[Mapping[str, Any]], step: int) -> list[Line]:
 
 
 def _time_axis(times: Sequence[datetime], step: int, *, is_intraday: bool) -> list[Line]:
-    """Ticks, and below them the opening times of their bars, with the day where it has changed."""
+    """Return ticks, and below them the opening times of their bars, with the day where it has changed."""
     width = len(times) * step
     room = 14
     ticks: list[Line] = [_cells("─", "axis") * width, []]

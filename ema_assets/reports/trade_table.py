@@ -1,4 +1,4 @@
-"""Open trades as traders look at them: how far the stop is, what is at risk, best and worst first. Writes nothing."""
+"""Open trades in the orders that traders need: nearest to the stop, best or worst first. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import polars as pl
 from ema_assets.store import trade_lists
 from ema_assets.store.database import Transaction
 
-# What trades may be sorted by, and what that puts first.
+# The orders of trades, and what each puts first.
 SORTS: Mapping[str, str] = {
     "stop": "nearest to the stop first",
     "return": "largest gain first",
@@ -32,7 +32,7 @@ def open_trades(
     symbols: Sequence[str] | None,
     sort: str = "stop",
 ) -> pl.DataFrame:
-    """The open trades, sorted by one of SORTS; columns as `trade_lists.open_trades` has them."""
+    """Return the open trades, sorted by one of SORTS; columns as in `trade_lists.open_trades`."""
     by, is_descending = _ORDERS[sort]
     rows = trade_lists.open_trades(transaction, strategies, timeframes, symbols)
     return (

@@ -1,4 +1,4 @@
-"""Whether the numbers can be trusted now: fresh or not, last work, gaps, corrections and how far they reached."""
+"""Whether the numbers can be trusted now: freshness, last work, gaps, corrections and their blast radius."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ema_assets.reports import freshness, health, status
 from ema_assets.store import series_overview
 from ema_assets.store.database import Transaction
 
-# Corrections of so long are told of.
+# Corrections of this period are reported.
 LOOK_BACK = timedelta(hours=24)
 
 _BEHIND = (freshness.LATE, freshness.INCOMPLETE, freshness.COMPUTING, freshness.WITHOUT_BARS)
@@ -18,18 +18,18 @@ _BEHIND = (freshness.LATE, freshness.INCOMPLETE, freshness.COMPUTING, freshness.
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What all series together say at one moment.
+    """A summary of all series at one moment.
 
     Attributes:
-        counts: how many series there are of each of `freshness.CONDITIONS`.
+        counts: number of series per condition of `freshness.CONDITIONS`.
         last_work: when bars were last stored or confirmed, by the machine's clock; None before the first time.
-        gaps: open gaps: how many, and how many bars are missing in them.
+        gaps: number of open gaps, and of bars missing in them.
         corrections: symbol, timeframe, kind, changed_from, bars_corrected, rows_recomputed, crossovers_flipped,
             trades_flipped, source, revised_at; of the last 24 hours, newest first.
-        failures: why series fail, the commonest reason first.
+        failures: why series fail, the most common reason first.
         not_answering: a sentence per provider that does not answer.
         symbols: a sentence per symbol that has no bars any more or does not trade as usual.
-        not_synced: since when and why the watchlist is not taken up; None when it is.
+        not_synced: since when and why the watchlist is not synced; None when it is.
     """
 
     counts: Mapping[str, int]
@@ -43,12 +43,12 @@ class Trust:
 
     @property
     def series(self) -> int:
-        """How many series there are."""
+        """The number of series."""
         return sum(self.counts.values())
 
     @property
     def fine(self) -> int:
-        """How many of them nobody has to look at."""
+        """The number of series that need nobody's attention."""
         return sum(self.counts.get(each, 0) for each in freshness.FINE)
 
     @property
@@ -64,7 +64,7 @@ class Trust:
         return "loading" if self.counts.get(freshness.LOADING) else "fresh"
 
     def flipped(self) -> tuple[int, int, int]:
-        """What the corrections changed: rows computed again, crossovers and trades that are not what they were."""
+        """Return what the corrections changed: the numbers of rows computed again, and of crossovers and trades."""
         if self.corrections.is_empty():
             return 0, 0, 0
         names = ("rows_recomputed", "crossovers_flipped", "trades_flipped")
@@ -75,9 +75,9 @@ class Trust:
 def trust(
     transaction: Transaction, conditions: pl.DataFrame, instant: datetime, default_provider: str | None = None
 ) -> Trust:
-    """What is to be said of `conditions`, those of `freshness.conditions`, at an `instant` of the machine's.
+    """Return the summary of `conditions`, as returned by `freshness.conditions`, at `instant` of the machine's clock.
 
-    `default_provider` as for `status.not_answering`.
+    `default_provider` is as in `status.not_answering`.
     """
     gaps = health.open_gaps(transaction)
     return Trust(

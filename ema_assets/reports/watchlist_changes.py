@@ -1,4 +1,4 @@
-"""How the watchlist differs from what the database knows of it, because nobody has taken it up yet."""
+"""Differences between the watchlist and the database that the next sync will remove. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
-# Of many changed symbols, this many are named.
+# The most changed symbols that are named.
 _NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class WatchlistChanges:
-    """Symbols of the watchlist that the database does not watch, those that it watches still, and changed ones.
+    """Symbols that are only on the watchlist, symbols that are only active in the database, and changed ones.
 
-    `changed` has per symbol what is another one: `calendar`, `provider`, `allow_negative`, `timeframes`.
+    `changed` has, per symbol, the names of changed settings: `calendar`, `provider`, `allow_negative`, `timeframes`.
     """
 
     added: tuple[str, ...]
@@ -38,7 +38,7 @@ class WatchlistChanges:
 
 
 def watchlist_changes(transaction: Transaction, instruments: Sequence[Instrument]) -> WatchlistChanges:
-    """What a sync would change of the symbols, whose watchlist has `instruments`."""
+    """Return how a sync of a watchlist with `instruments` would change the symbols in the database."""
     known = {row["symbol"]: row for row in ledger.watched(transaction).iter_rows(named=True)}
     wanted = {each.symbol: _as_written(each) for each in instruments}
     changed = {
@@ -64,5 +64,5 @@ def _as_written(instrument: Instrument) -> dict[str, object]:
 
 
 def _said(names: Sequence[str]) -> tuple[str, ...]:
-    """Which timeframes are there for their bars alone follows from `timeframes`."""
+    """Return `names` once each, with `bars_only` named `timeframes`, the setting it follows from."""
     return tuple(dict.fromkeys("timeframes" if name == "bars_only" else name for name in names))

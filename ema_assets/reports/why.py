@@ -16,7 +16,7 @@ from ema_assets.reports import freshness, status, story
 from ema_assets.store import series_overview
 from ema_assets.store.database import Transaction
 
-# While something runs, some bar is stored every few minutes, crypto or not.
+# While anything runs, some bar is stored every few minutes, with or without crypto.
 _IDLE_AFTER = timedelta(minutes=10)
 
 
@@ -29,9 +29,9 @@ class Why:
         headline: the answer in one sentence.
         reasons: how that came about, one sentence each, in the order in which data flows.
         advice: what to do, one sentence each; empty when nothing is to be done.
-        story: what is known of the bars of the series: who brought them, gaps, corrections.
-        chain: the assets of the series in the order of their lineage, as `series_overview.chain` has them.
-        waiting: those of them of which an input has changed, and which wait to be computed.
+        story: what is known of the bars of the series: sources, gaps, corrections.
+        chain: the assets of the series in the order of their lineage, as returned by `series_overview.chain`.
+        waiting: assets whose input has changed and that wait to be computed.
         base: the series whose bars it is rolled up from; None when its bars are fetched.
     """
 
@@ -47,13 +47,13 @@ class Why:
 
     @property
     def is_fine(self) -> bool:
-        """True when nobody has to look at it."""
+        """True when the series needs nobody's attention."""
         return self.condition in freshness.FINE
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the sentences are made from."""
+    """The facts that the sentences are made from."""
 
     series: Series
     row: Mapping[str, Any]
@@ -66,9 +66,9 @@ class _Known:
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """The assets of which an input has changed.
+        """The assets whose input has changed.
 
-        What a rolled-up bar will be made from comes while it forms: that is no change of those that have closed.
+        While a rolled-up bar is forming, new input for it does not count: it changes no bar that has closed.
         """
         is_forming = (pl.col("asset") == OHLC) & (pl.col("dirty_from") >= pl.lit(self.row["ts_end"], UTC_TIME))
         changed = self.chain.filter(pl.col("dirty_from").is_not_null(), ~is_forming.fill_null(False))
@@ -83,13 +83,13 @@ def why(
     now: datetime,
     instant: datetime,
 ) -> Why | None:
-    """Why `series` is as it is; None when it is not one that is kept up to date.
+    """Return why `series` is in its condition; None when it is not in `conditions`, as it is not kept up to date.
 
     Args:
         transaction: any.
         series: one series.
-        conditions: as `freshness.conditions` has them at `now`.
-        provider: the one of symbols that name none.
+        conditions: as returned by `freshness.conditions` at `now`.
+        provider: the provider of symbols that name none.
         now: the market's time.
         instant: the machine's time.
     """
@@ -151,7 +151,7 @@ def _headline(known: _Known) -> str:
 
 
 def _missing(known: _Known) -> str:
-    """Which bars are missing, with the verb: those that closed behind what was asked for."""
+    """Return which bars are missing, with the verb: those that closed after the last request."""
     row = known.row
     if row["checked_through"] < row["since"] - known.series.timeframe.duration:
         said = f"bars that closed after {_at(row['checked_through'])}, up to {_at(row['since'])} UTC"
@@ -205,7 +205,7 @@ def _of_rollup(series: Series, *, is_asked_for: bool) -> str:
 
 
 def _of_gap(row: Mapping[str, Any]) -> Iterator[str]:
-    """What is missing behind the newest bar."""
+    """Yield sentences about the bars missing after the newest one."""
     bars, asked = row["missing_bars"], row["asked_again"]
     missing = f"{counted(bars, 'bar is', 'bars are')} missing from {_at(row['missing_from'])} UTC on"
     yield f"By the calendar, {missing}: the provider answered, and left {'it' if bars == 1 else 'them'} out."
