@@ -1,1 +1,1 @@
-"""What people and jobs do beside a refresh: ingest files, sync the watchlist, maintain, refresh performance."""
+"""Work of people and jobs other than a refresh: ingest files, sync the watchlist, maintain, refresh performance."""

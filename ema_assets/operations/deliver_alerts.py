@@ -1,7 +1,7 @@
-"""Alerts from the outbox to channels: handed over, grouped into messages, and settled. What sends is not here.
+"""Delivering alerts from the outbox to channels: routed, grouped into messages, settled. Sends nothing itself.
 
 One session at a time delivers (`store.alert_listener`). A message is settled after it was sent: a crash in between
-sends it once more, and one before that loses nothing.
+sends it once more, and a crash before that loses nothing.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -20,7 +20,7 @@ from ema_assets.store.database import Transaction
 
 _ROUTED_AT_ONCE = 10_000
 _HOUR = timedelta(hours=1)
-# What is due so soon comes along.
+# Alerts that are due this soon are sent, too.
 SOON = timedelta(seconds=1)
 _TOLD = ("id", "subscription", "kind", "text", "symbol", "timeframe", "strategy", "ts", "is_over", "is_synthetic")
 
@@ -33,7 +33,7 @@ class Parcel:
         channel: where it goes.
         ids: of the alerts in it.
         message: what it says.
-        partly: what it says to targets that have taken some of these alerts before, by their keys; None where all.
+        partly: by target key, what it says to targets that have taken some of these alerts before; None if all.
     """
 
     channel: Channel
@@ -43,9 +43,9 @@ class Parcel:
 
 
 def route(transaction: Transaction, alerts: Alerts, now: datetime) -> int:
-    """Hand new alerts over to the channels of their subscriptions; return how many alerts that were.
+    """Hand new alerts over to the channels of their subscriptions; return the number of alerts.
 
-    One whose subscription is gone goes to nobody. `now` is the machine's time, UTC, here and below.
+    An alert whose subscription was deleted goes to nobody. `now` is the machine's time, UTC, here and below.
     """
     new = alert_delivery.unrouted(transaction, _ROUTED_AT_ONCE)
     if new.is_empty():
@@ -63,7 +63,7 @@ def route(transaction: Transaction, alerts: Alerts, now: datetime) -> int:
 
 
 def give_up_unwanted(transaction: Transaction, alerts: Alerts | None, now: datetime | None = None) -> None:
-    """Give up what waits for a channel that its subscription names no more, such as when the whole row was removed."""
+    """Give up alerts for channels that their subscription no longer names, such as after its row was removed."""
     subscriptions = () if alerts is None else alerts.subscriptions
     alert_delivery.give_up_unwanted(transaction, [(each.name, to) for each in subscriptions for to in each.to], now)
 
@@ -77,17 +77,17 @@ def pack(
     room: Callable[[Channel], int] | None = None,
     ahead: timedelta = SOON,
 ) -> list[Parcel]:
-    """The messages that are to be sent now, one per channel: all that is due for it, but for what has to wait.
+    """Return the messages to be sent now, one per channel with all of its due alerts, except those that must wait.
 
-    What is due takes along what its subscription has raised since for the same channel: that is what it waited for.
+    A due alert takes along all later alerts of its subscription for the same channel: it has waited to be grouped.
 
     Args:
         transaction: any.
         alerts: subscriptions and channels as they are now.
         now: the machine's time, UTC.
-        busy: channels to which a message is on its way.
+        busy: channels to which a message is being sent.
         room: how many characters the body of a message to a channel may have.
-        ahead: what is due within this time comes along.
+        ahead: alerts that are due within this time are included.
     """
     channels = alerts.used()
     give_up_unwanted(transaction, alerts, now)
@@ -130,7 +130,7 @@ def _told(row: Mapping[str, Any]) -> Told:
 def _that_may_go(
     transaction: Transaction, alerts: Alerts, channel: str, rows: pl.DataFrame, now: datetime
 ) -> pl.DataFrame:
-    """Those of `rows` whose subscription is neither quiet nor over its limit; the others are postponed."""
+    """Return those of `rows` whose subscription is neither quiet nor over its limit; postpone the others."""
     recent = None
     for name in rows["subscription"].unique(maintain_order=True):
         subscription = alerts.named(name)
@@ -147,7 +147,7 @@ def _that_may_go(
 
 
 def _allowed_at(recent: pl.DataFrame, subscription: Subscription, channel: str) -> datetime | None:
-    """When `subscription` may send the next message to `channel`; None when it may now."""
+    """Return when `subscription` may send the next message to `channel`; None when it may now."""
     assert subscription.messages_per_hour is not None
     sent = recent.filter(subscription=subscription.name, channel=channel)["sent_at"]
     if len(sent) < subscription.messages_per_hour:
@@ -158,9 +158,9 @@ def _allowed_at(recent: pl.DataFrame, subscription: Subscription, channel: str) 
 
 
 def settle(transaction: Transaction, parcel: Parcel, problem: NotSent | None, now: datetime) -> None:
-    """Write that the message of `parcel` was sent, or why not; then its alerts wait for the next attempt.
+    """Write that the message of `parcel` was sent, or why it was not; in that case its alerts wait for a next attempt.
 
-    Targets of a channel that have taken it are not among those that the next attempt goes to.
+    The next attempt leaves out targets of the channel that have taken the message.
     """
     if problem is None:
         alert_delivery.settle(transaction, parcel.channel.name, parcel.ids, "sent", None, now)

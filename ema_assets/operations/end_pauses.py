@@ -1,4 +1,4 @@
-"""Series and providers that are left alone after a failure are tried at once: somebody has mended what was wrong."""
+"""Ending the pauses of series and providers after failures, because somebody has fixed the cause."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime

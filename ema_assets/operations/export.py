@@ -1,4 +1,4 @@
-"""Results as files for other tools: one per asset, timeframe and symbol, written only when it has changed."""
+"""Exporting results as files for other tools: one per asset, timeframe and symbol, written only when it changed."""
 
 import json
 import os
@@ -17,10 +17,10 @@ from ema_assets.refresh.graph import Node
 from ema_assets.store import ledger, tables
 from ema_assets.store.database import Database, Transaction
 
-# A file holds this many rows at most, and so does memory. A longer series goes on in files with a number.
+# The most rows per file, and in memory at a time. A longer series continues in numbered files.
 ROWS_PER_FILE = 500_000
-# What is written is noted after so many series, or one in twenty of those that are noted, for each time all of them are
-# written down: an export that was stopped goes on from there.
+# The record is saved whenever this many series, or a twentieth of those in the record, were written since: each save
+# writes the whole record. An export that was stopped continues from the last save.
 _NOTED_EVERY = 50
 _NOTED_SHARE = 20
 _MANIFEST = "export.json"
@@ -35,7 +35,7 @@ FORMATS = tuple(_WRITERS)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What became of one series: how many rows were written; None when its files were as they should be."""
+    """The result for one series: how many rows were written; None when its files were up to date."""
 
     asset: str
     series: Series
@@ -53,14 +53,14 @@ def export(
     """Write the rows of `nodes` to `folder`, as `ohlc/5m/AAPL.parquet`; only series that have changed since.
 
     Each file has the columns symbol, timeframe, the time, and those of its asset, sorted by time. A file is complete or
-    not there: it is written beside its place and moved. Files that were deleted are not missed: delete the whole folder
-    to have all of it again. Yields every series as it is done.
+    does not exist: it is written next to its place and moved. Deleted files are not noticed: delete the whole folder to
+    export everything again. Yields every series when it is done.
 
     Raises:
-        ConfigurationError: when the folder holds an export of another database or in another format.
+        ConfigurationError: when the folder has an export of another database or in another format.
     """
     manifest = _Manifest.of(folder, _identity(database), form)
-    # Before the first file: a folder whose export was stopped at once says all the same what it holds.
+    # Saved before the first file, so that a folder has a record even if the export is stopped at once.
     manifest.save()
     for node in nodes:
         for timeframe in timeframes:
@@ -82,7 +82,7 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """What tells this database from another, when it was made, and from itself before a restore."""
+    """Identifies a database by the time it was created, and distinguishes it from itself before a restore."""
 
     born: str
     incarnation: int
@@ -94,7 +94,7 @@ def _identity(database: Database) -> _Identity:
 
 
 def _write(transaction: Transaction, node: Node, series: Series, folder: Path, form: str) -> int:
-    """Write the files of one series, and remove those that it has no more."""
+    """Write the files of one series and delete its surplus files; return the number of rows."""
     place = folder / node.name / series.timeframe.key
     place.mkdir(parents=True, exist_ok=True)
     name = quote(series.symbol, safe="^=.-_")
@@ -117,7 +117,7 @@ def _file_name(name: str, number: int, form: str) -> str:
 
 
 class _Manifest:
-    """What the folder holds: by series, the revision that was written."""
+    """The record of an export in its folder: by series, the revision that was written."""
 
     def __init__(self, path: Path, identity: _Identity, form: str, written: dict[str, str]) -> None:
         self.written = written
@@ -126,7 +126,11 @@ class _Manifest:
 
     @classmethod
     def of(cls, folder: Path, identity: _Identity, form: str) -> "_Manifest":
-        """That of `folder`, or an empty one; of before a restore, one that says of no series that it was written."""
+        """Return the record of `folder`, or an empty one. After a restore, the record has no series as written.
+
+        Raises:
+            ConfigurationError: when the record cannot be read, or is of another database or format.
+        """
         path = folder / _MANIFEST
         if not path.exists():
             return cls(path, identity, form, {})
@@ -149,7 +153,7 @@ class _Manifest:
             self.save()
 
     def save(self) -> None:
-        """Write down what was noted."""
+        """Write the record to its file, if anything was noted since the last time."""
         if not self._new and self._path.exists():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

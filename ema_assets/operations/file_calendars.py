@@ -1,4 +1,4 @@
-"""Which calendars fit a file whose symbols do not tell theirs, and what is still to be asked then. No store."""
+"""Calendars that fit a file whose symbols do not imply one, and what remains to be asked with each. No store."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -22,7 +22,7 @@ def readings_by_calendar(
     options: ReadOptions,
     now: datetime,
 ) -> Iterator[FileReading]:
-    """How the file can be read when its `unclear` symbols trade on one of the usual calendars, the likeliest first.
+    """Yield the ways to read the file if its `unclear` symbols trade on one of the usual calendars, likeliest first.
 
     `known` are the instruments of its other symbols.
     """
@@ -32,7 +32,7 @@ def readings_by_calendar(
         try:
             understand(source, instruments, special_days, options, now)
         except AmbiguousBarFile as error:
-            # One of another calendar is that calendar's own turn.
+            # A reading with another calendar comes up when that calendar is tried.
             yield from (
                 FileReading(each.evidence, (*each.answers, answer))
                 for each in error.readings

@@ -1,4 +1,4 @@
-"""Which session each daily bar of a file is of, whatever its label: a date, the open or the close. No store."""
+"""The session of each daily bar of a file, whatever its label: a date, the open or the close. No store."""
 
 from datetime import date
 
@@ -21,18 +21,20 @@ from ema_assets.operations.file_times import PlacedTimes
 
 _NEARLY_ALL = 95
 _LAST_SECOND = 86_399
-# So many days outside the sessions may be holidays on which somebody traded.
+# Up to this many days outside the sessions may be holidays on which somebody traded.
 _FEW_DAYS = 3
 
 
 def place_days(bars: pl.DataFrame, sessions: pl.DataFrame, options: ReadOptions) -> PlacedTimes:
-    """Opens of the sessions of daily `bars` (calendar, `wall`, `ts`, `line`), in their order.
+    """Return the opens of the sessions of daily `bars` (calendar, `wall`, `ts`, `line`), in their order.
 
-    `sessions` (SESSION_SCHEMA) cover them. A day that is no session keeps its date, as midnight UTC.
+    `sessions` (SESSION_SCHEMA) cover them. A day without a session gets the usual open, or midnight UTC if it is before
+    the first session.
 
     Raises:
-        AmbiguousBarFile: when labels may stand for the open or the close of a session.
-        BarFileError: when days begin at another time than those of the calendar, or most are no sessions.
+        AmbiguousBarFile: when labels may stand for the open or the close of a session, or when too many days have none.
+        BarFileError: when days begin at another time than those of the calendar, or when they have a time of day
+            without a zone that would be needed.
     """
     rows = bars.with_row_index("row")
     parts, zones, labels = [], [], []
@@ -78,7 +80,7 @@ def _nearly_all(part: pl.DataFrame, condition: pl.Expr) -> bool:
 
 
 def _around_the_clock(part: pl.DataFrame) -> PlacedTimes:
-    """Days from midnight to midnight UTC. Labels of the last second are those of the close."""
+    """Return the opens of days from midnight to midnight UTC. Labels in the last second stand for the close."""
     at = part.select(pl.coalesce("at", pl.col("wall").dt.replace_time_zone("UTC"))).to_series()
     day = at.dt.truncate("1d")
     into = at - day
@@ -95,12 +97,12 @@ def _around_the_clock(part: pl.DataFrame) -> PlacedTimes:
 
 
 def _by_date(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, label: str, *, partial: bool) -> PlacedTimes:
-    """Bars whose column `session` has their date."""
+    """Return the opens of bars by their date in the column `session`."""
     joined = part.join(sessions.select("session", "regular_open"), on="session", how="left", maintain_order="left")
     lost = joined.filter(pl.col("regular_open").is_null() & pl.col("session").is_not_null())["session"].unique()
     if not partial:
         _check_days(lost.to_list(), joined["session"].drop_nulls().unique().to_list(), calendar)
-    # A day that the calendar lacks is stored, where it is, at the usual open; one before the first session has none.
+    # A day that the calendar lacks is stored, if at all, at the usual open; there is none before the first session.
     unlisted = unlisted_sessions(sessions).select("session", _usual_open="regular_open")
     joined = joined.join(unlisted, on="session", how="left", maintain_order="left")
     midnight = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(UTC_TIME)
@@ -109,7 +111,7 @@ def _by_date(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, label: s
 
 
 def _check_days(lost: list[date], days: list[date], calendar: str) -> None:
-    """Refuse days of which too many are no sessions, and say which calendars would fit."""
+    """Refuse days of which too many have no session, and say which calendars would fit."""
     if len(lost) <= max(_FEW_DAYS, len(days) // 50):
         return
     weekend = sum(day.weekday() >= 5 for day in lost)
@@ -126,7 +128,7 @@ def _check_days(lost: list[date], days: list[date], calendar: str) -> None:
 
 
 def _by_time(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: ReadOptions) -> PlacedTimes:
-    """Labels that are instants within days: the open of a session, its close, or whatever `--label` says."""
+    """Return the opens of bars whose labels are instants: the open of a session, its close, or what `--label` says."""
     days = sessions.select("regular_open", "regular_close", "session")
     by_open = part.join(days, left_on="at", right_on="regular_open", how="left", maintain_order="left", coalesce=False)
     by_close = part.join(days, left_on="at", right_on="regular_close", how="left", maintain_order="left")
@@ -145,7 +147,7 @@ def _by_time(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options:
 
 
 def _check_before_close(part: pl.DataFrame, sessions: pl.DataFrame) -> None:
-    """Ask about labels that lie behind the close of their own day: they would count as the next one."""
+    """Ask about labels after the close of their own day, which would be taken for the next day."""
     late = part.with_columns(session=pl.col("local").dt.date()).join(
         sessions.select("session", "regular_close"), on="session", how="left"
     )

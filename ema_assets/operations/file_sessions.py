@@ -1,4 +1,4 @@
-"""What the sessions of calendars say of the times in a file: how many lie in them, read in this or that way. No store.
+"""Comparing the times in a file with the sessions of calendars: how many fit, in each way to read them. No store.
 
 A frame of times has the columns calendar, timeframe and `at` (UTC).
 """
@@ -22,32 +22,32 @@ from ema_assets.model.timeframes import Timeframe, by_key
 AT_OPEN, AT_CLOSE = "open", "close"
 _MARGIN = timedelta(days=14)
 # The calendars that are tried for a file that does not fit its own: the largest exchanges of each part of the world.
-# Without Seoul (XKRX), which takes the library three seconds; each of the others takes 0.02 to 0.6.
+# Seoul (XKRX) is left out because it takes the library three seconds; each of the others takes 0.02 to 0.6 s.
 TRIED_CALENDARS = (
     *("XNYS", "XLON", "XTKS", "XHKG", "XBOM", "XSHG", "XFRA", "XPAR", "XTSE", "XASX", "XSWX", "BVMF", "XJSE"),
     *("XTAI", "XSES", "XMIL", "XMAD", "XSTO", "XMEX"),
 )
-# Of a long history the last part tells as much and takes less time.
+# The last part of a long history is as conclusive and takes less time.
 _TRIED_SPAN = timedelta(days=1100)
 
 
 def is_around_the_clock(calendar: str) -> bool:
-    """True for calendars that trade day and night, where a time of day tells nothing."""
+    """Return whether `calendar` trades day and night, so that the time of day is not conclusive."""
     return calendar in (ALWAYS_OPEN, FX_CALENDAR)
 
 
 @cache
 def zone_of(calendar: str) -> str:
-    """The IANA zone in which the exchange of `calendar` keeps its clocks; New York for foreign exchange."""
+    """Return the IANA zone of the exchange of `calendar`; New York for foreign exchange."""
     return exchanges.zone_of(calendar).key
 
 
 def sessions_around(
     calendars: Iterable[str], first: date, last: date, special_days: Mapping[str, SpecialDays]
 ) -> pl.DataFrame:
-    """Sessions (SESSION_SCHEMA) of `calendars` from two weeks before `first` to two weeks after `last`.
+    """Return sessions (SESSION_SCHEMA) of `calendars` from two weeks before `first` to two weeks after `last`.
 
-    `special_days` are by calendar, without the mark of extended hours.
+    `special_days` are keyed by calendar, without the suffix of extended hours.
     """
     parts = [
         exchange_sessions(
@@ -62,7 +62,7 @@ def sessions_around(
 
 
 def fitting(times: pl.DataFrame, sessions: pl.DataFrame, label: str) -> pl.Series:
-    """Whether each of `times` can be that of a bar of its timeframe, as the `label` says: its open or its close."""
+    """Return whether each of `times` can be the open or close (as `label` says) of a bar of its timeframe."""
     rows = times.with_row_index("row")
     fits = [
         _fitting_rows(part, by_key(str(key)), sessions, label)
@@ -82,7 +82,7 @@ def _fitting_rows(rows: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFra
 
 
 def _overlapping_rows(rows: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, label: str) -> pl.Series:
-    """Bars that are cut by the clock and lie in a stretch of trading at least in part."""
+    """Return the rows of bars that are aligned to the clock and overlap a continuous stretch of trading."""
     full = pl.lit(timeframe.duration)
     opens = pl.col("at") if label == AT_OPEN else pl.col("at") - full
     bars = rows.select("row", "calendar", ts=opens).drop_nulls("ts")
@@ -90,9 +90,9 @@ def _overlapping_rows(rows: pl.DataFrame, timeframe: Timeframe, sessions: pl.Dat
 
 
 def opens_of(times: pl.DataFrame, sessions: pl.DataFrame) -> pl.Series:
-    """The opening times (UTC) of bars whose closing times are `times`.
+    """Return the opening times (UTC) of bars whose closing times are `times`, in their order.
 
-    A bar that ends with a stretch of trading is shorter than the others: the grid knows when it opened.
+    A bar that ends with a stretch of trading may be shorter than the others: the grid has its opening time.
     """
     rows = times.with_row_index("row")
     parts = []
@@ -100,7 +100,7 @@ def opens_of(times: pl.DataFrame, sessions: pl.DataFrame) -> pl.Series:
         timeframe = by_key(str(key))
         grid = bar_grid(sessions, timeframe).select("calendar", at="ts_end", opens="ts")
         on_grid = part.join(grid, on=["calendar", "at"], how="left")
-        # Bars that are cut by the clock are whole ones, unless most of them end where the grid's do.
+        # Bars have their full length, aligned to the clock, unless at least half of them end where bars of the grid do.
         is_grid = on_grid["opens"].null_count() * 2 <= on_grid.height
         whole = pl.col("at") - pl.lit(timeframe.duration)
         parts.append(on_grid.select("row", opens=pl.coalesce("opens", whole) if is_grid else whole))
@@ -109,7 +109,7 @@ def opens_of(times: pl.DataFrame, sessions: pl.DataFrame) -> pl.Series:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How many of a file's times, or days, a calendar has."""
+    """The number of a file's times, or days, that a calendar has."""
 
     calendar: str
     count: int
@@ -117,7 +117,7 @@ class Fit:
 
 
 def better_calendars(days: Collection[date], own: Collection[str]) -> Sequence[Fit]:
-    """Up to two calendars that have nearly all of `days`, the best first; few holidays tell neighbours apart."""
+    """Return up to two calendars that have nearly all of `days`, best first: neighbours differ by few holidays."""
     if not days:
         return []
     last = max(days)
@@ -132,7 +132,7 @@ def better_calendars(days: Collection[date], own: Collection[str]) -> Sequence[F
             except ConfigurationError:
                 continue
             had = set(sessions["session"].to_list())
-            # A day that it has and the file lacks speaks against it as well.
+            # A day of the calendar that the file lacks counts against it, too.
             count = len(recent & had) - len({day for day in had if day not in recent})
             found.append((count, Fit(calendar, len(recent & had), len(recent))))
     best = sorted((each for each in found if each[1].count * 50 >= each[1].of * 49), key=lambda each: -each[0])

@@ -1,4 +1,4 @@
-"""How much of a file could be stored, and when it is the smaller part: why that is, and what would help. No store."""
+"""How much of a file could be stored, and if it is less than half, why and what would help. No store."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from ema_assets.operations.file_sessions import AT_OPEN, TRIED_CALENDARS, fittin
 _PARTLY = "with `--partial` what fits is stored and the rest skipped"
 _SAMPLED_BARS = 400
 _NEARLY_ALL = 95
-# So many times with several prices may be corrections, whatever the length of the file.
+# Up to this many times with several prices may be corrections, whatever the length of the file.
 _CORRECTIONS = 2
 
 
@@ -26,12 +26,12 @@ def check_mostly_stored(
 ) -> None:
     """Check that at least half of `bars` (BAR_SCHEMA) of each timeframe are fit to be stored at `now`.
 
-    Rows that repeat a time and its prices are one bar. Where half of the times have other prices too, the rows are
-    those of several instruments or of several sources.
+    Rows that repeat a time and its prices are one bar. If at least half of the times have several prices, the rows are
+    from several instruments or several sources.
 
     Raises:
-        AmbiguousBarFile: naming the commonest reason, with what would help.
-        BarFileError: the same when there is nothing to choose.
+        AmbiguousBarFile: naming the most common reason, with what would help.
+        BarFileError: naming that reason when there is nothing to choose.
     """
     by_symbol = pl.DataFrame(
         [(each.symbol, each.calendar, each.allow_negative) for each in instruments.values()],
@@ -88,14 +88,14 @@ def _cause(reason: str, shown: pl.DataFrame, instruments: Mapping[str, Instrumen
 
 
 def _readings(part: pl.DataFrame, by_symbol: pl.DataFrame) -> Iterator[FileReading]:
-    """Calendars in whose sessions nearly all of a sample lies: with extended hours, or those of other exchanges."""
+    """Yield calendars that fit nearly all of a sample: with extended hours, of other exchanges, or always open."""
     sample = part.drop_nulls("ts").tail(_SAMPLED_BARS)
     if sample.is_empty():
         return
     own = set(by_symbol["calendar"])
     extended = [f"{each}{EXTENDED_SUFFIX}" for each in EXTENDED_CALENDARS if each in own]
     others = [each for each in TRIED_CALENDARS if each not in own]
-    # Everything fits a market that never closes: it is the last to be thought of.
+    # Everything fits a market that never closes, so it is tried last.
     for group in (extended, others, [ALWAYS_OPEN]):
         fits = [(_share(sample, each), each) for each in group]
         best = max(fits, default=(0, ""))[0]
@@ -107,7 +107,7 @@ def _readings(part: pl.DataFrame, by_symbol: pl.DataFrame) -> Iterator[FileReadi
 
 
 def _share(sample: pl.DataFrame, calendar: str) -> int:
-    """How many of a hundred times of `sample` are those of bars of `calendar`."""
+    """Return the percentage of times of `sample` that are times of bars of `calendar`, rounded down."""
     low, high = sample["ts"].min(), sample["ts"].max()
     assert isinstance(low, datetime)
     assert isinstance(high, datetime)

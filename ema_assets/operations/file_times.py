@@ -1,7 +1,7 @@
-"""Which instants the intraday times of a file are: their zone, and the end of a bar that they stand for. No store.
+"""Placing the intraday times of a file: their zone, and whether they are opens or closes of bars. No store.
 
-A time with a zone or an epoch is certain, unless the sessions show that the zone lacks the summer time. One without is
-read as UTC and on the clocks of the exchange, and the sessions of the calendar decide, or a person is asked.
+A time with a zone or an epoch is certain, unless the sessions show that its zone ignores summer time. A time without
+one is read both as UTC and in the zone of the exchange, and the sessions of the calendar decide, or a person is asked.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,17 +25,17 @@ from ema_assets.operations.file_sessions import (
     zone_of,
 )
 
-# So many of a hundred times must lie in sessions for a reading to count.
+# The percentage of times that must fit the sessions for a reading to count.
 _NEARLY_ALL = 95
 _UTC = "UTC"
 _SERIES = ("symbol", "timeframe")
-# The clock of most brokers of foreign exchange: their weeks and days begin at midnight on it.
+# The zone of most foreign exchange brokers: their weeks and days begin at midnight in it.
 _BROKERS_ZONE = "Europe/Athens"
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedTimes:
-    """Opening times of bars (UTC), and how the times of the file were understood, as one says it."""
+    """Opening times of bars (UTC), and in words how the times of the file were understood."""
 
     ts: pl.Series
     zone: str
@@ -44,7 +44,10 @@ class PlacedTimes:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One way to read all times: on the clocks of `zone`, standing for the `label` end of each bar."""
+    """One way to read all times: in `zone`, as the open or the close (`label`) of each bar.
+
+    `at` has the instants (UTC, or null), `count` says how many of them fit the sessions.
+    """
 
     zone: str
     label: str
@@ -56,15 +59,15 @@ class _Reading:
 
 
 def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions) -> PlacedTimes:
-    """Opening times of intraday `bars` (symbol, timeframe, calendar, `wall`, `ts`, `line`), in their order.
+    """Return the opening times of intraday `bars` (symbol, timeframe, calendar, `wall`, `ts`, `line`), in their order.
 
     `sessions` (SESSION_SCHEMA) cover them.
 
     Raises:
         AmbiguousBarFile: when two readings fit, or only another one than UTC.
-        BarFileError: when times do not exist on the clocks of the zone that was given.
+        BarFileError: when times do not exist in the zone, or the rows of a repeated hour cannot be told apart.
     """
-    # Around the clock the end of a week is all that there is to tell, and a zone an hour away looks the same.
+    # Around the clock, only the end of the week could decide, and a zone that differs by an hour looks the same.
     is_tested = layout.is_guessed and not _is_around_the_clock(bars)
     told_label = options.label or (None if is_tested else layout.label)
     if told_label != AT_OPEN and (closes := _from_last_seconds(bars)) is not None:
@@ -93,9 +96,9 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
 
 
 def _from_last_seconds(bars: pl.DataFrame) -> pl.DataFrame | None:
-    """`bars` with the whole minutes behind their times, where all of these are in the last second of a minute.
+    """Return `bars` with times moved to the next whole minute if all are in the last second of a minute; else None.
 
-    So some exchanges write when a bar closes: 00:59:59, or 00:59:59.999. None where any time is another one.
+    Some exchanges write the close of a bar like this: 00:59:59, or 00:59:59.999.
     """
     second = bars.select(pl.coalesce(pl.col("ts").dt.second(), pl.col("wall").dt.second())).to_series().drop_nulls()
     if second.is_empty() or not (second == 59).all():
@@ -104,7 +107,7 @@ def _from_last_seconds(bars: pl.DataFrame) -> pl.DataFrame | None:
 
 
 def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[list[str], str]:
-    """The zones to try, and why where there is but one."""
+    """Return the zones to try, and the reason if there is only one (empty when it is an assumption)."""
     if bars["ts"].null_count() < bars.height:
         return [_UTC], "as the file says"
     if options.tz is not None:
@@ -119,7 +122,7 @@ def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[li
 
 
 def _usual_zones(calendars: Sequence[str], layout: Layout) -> list[str]:
-    """UTC, the zones of the exchanges, those of the vendor, and for foreign exchange the clock of brokers."""
+    """Return UTC, the zones of the exchanges, those of the vendor, and for foreign exchange the zone of brokers."""
     brokers = [_BROKERS_ZONE] if FX_CALENDAR in calendars else []
     return list(dict.fromkeys([_UTC, *(zone_of(each) for each in calendars), *layout.zones, *brokers]))
 
@@ -127,12 +130,12 @@ def _usual_zones(calendars: Sequence[str], layout: Layout) -> list[str]:
 def _with_summer_time(
     bars: pl.DataFrame, sessions: pl.DataFrame, labels: Sequence[str], options: ReadOptions
 ) -> pl.DataFrame:
-    """`bars`, without their `ts` when `--tz` is the zone of the exchange whose standard time the file names all year.
+    """Return `bars`, without `ts` if `--tz` is the exchange's zone and the file names its standard time all year.
 
-    `EST` in summer is five hours behind UTC, and New York is four. Who writes it may mean either.
+    `EST` in summer is five hours behind UTC, and New York is four: a file that says `EST` may mean either.
 
     Raises:
-        AmbiguousBarFile: when the times fit the sessions on the clocks of the exchange, and as the file says fit worse.
+        AmbiguousBarFile: when the times fit the sessions in the exchange's zone, and fit worse as the file says.
     """
     zones = dict.fromkeys(zone_of(each) for each in bars["calendar"].unique().sort())
     zone = next(iter(zones), _UTC)
@@ -172,7 +175,7 @@ def _with_summer_time(
 
 
 def _check_fits_nowhere_else(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, labels: Sequence[str]) -> None:
-    """Refuse to take the zone of a layout that is only guessed, when the sessions fit another one."""
+    """Refuse the zone of a layout that is only guessed when another zone fits the sessions."""
     zones = _usual_zones(bars["calendar"].unique().sort().to_list(), layout)
     others = [_read(bars, sessions, zone, label) for zone in zones if zone != layout.zone for label in labels]
     if any(each.is_good() for each in others):
@@ -187,7 +190,7 @@ def _is_around_the_clock(bars: pl.DataFrame) -> bool:
 
 
 def _unknown_zone(layout: Layout, readings: Sequence[_Reading], bars: pl.DataFrame) -> AmbiguousBarFile:
-    """The question of the zone, those that the vendor's users have most first among those that fit alike."""
+    """Return the error that asks for the zone, best fit first, then in the order of `readings`: most common first."""
     calendars = " and ".join(bars["calendar"].unique().sort())
     return AmbiguousBarFile(
         f"{layout.name} writes times on the clock of the broker's server, and a market that trades around the clock "
@@ -208,7 +211,10 @@ def _read(bars: pl.DataFrame, sessions: pl.DataFrame, zone: str, label: str) -> 
 
 
 def _in_repeated_hour(bars: pl.DataFrame, at: pl.Series, zone: str) -> pl.Series:
-    """Of a time that stands twice, the second is the later when clocks were turned back, newest first the first."""
+    """Return `at` with the later instant for the second row of a repeated time, or for the first if newest is first.
+
+    A time is repeated when clocks are turned back.
+    """
     frame = bars.with_columns(at, _step().sum().over(_SERIES).alias("direction"))
     place, count = pl.int_range(pl.len()).over(*_SERIES, "wall"), pl.len().over(*_SERIES, "wall")
     is_later = pl.when(pl.col("direction") < 0).then(place < count - 1).otherwise(place > 0)
@@ -217,23 +223,27 @@ def _in_repeated_hour(bars: pl.DataFrame, at: pl.Series, zone: str) -> pl.Series
 
 
 def _is_repeated() -> pl.Expr:
-    """Whether the time of a row names no instant and stands more than once in its series."""
+    """Return an expression for whether a row has no instant and its wall time occurs more than once in its series."""
     return pl.col("ts").is_null() & pl.struct(*_SERIES, "wall").is_duplicated()
 
 
 def _step() -> pl.Expr:
-    """1 where the clock of a row is ahead of that of the row before it in its series, -1 where it is behind."""
+    """Return an expression: 1 where a row's wall time is after that of the previous row of its series, -1 if before."""
     return pl.col("wall").diff().dt.total_microseconds().sign().over(_SERIES)
 
 
 def _latest(zone: str) -> pl.Expr:
-    """The instant at which the clocks of `zone` show `wall`: the later one, where they do twice."""
+    """Return an expression for the instant at which clocks in `zone` show `wall`: the later one if they do so twice."""
     wall = pl.col("wall").dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
     return wall.dt.convert_time_zone(_UTC)
 
 
 def _of_one_zone(readings: Sequence[_Reading], bars: pl.DataFrame) -> list[_Reading]:
-    """The readings as UTC, when no other zone fits; UTC and the exchange's zone may be the same all year."""
+    """Return the readings as UTC if no other zone fits; UTC and the exchange's zone may be the same all year.
+
+    Raises:
+        AmbiguousBarFile: when UTC does not fit, or another zone fits as well.
+    """
     utc = [each for each in readings if each.zone == _UTC]
     others = [each for each in readings if each.zone != _UTC and not any(each.at.equals(own.at) for own in utc)]
     best = max(utc, key=lambda each: each.count)
@@ -252,7 +262,7 @@ def _outside(reading: _Reading) -> str:
 
 
 def _asked(readings: Iterable[_Reading], bars: pl.DataFrame) -> list[FileReading]:
-    """For each zone its better label, the best first; both labels when they fit alike."""
+    """Return the best reading of each zone, best first, for the user to choose."""
     best: dict[str, _Reading] = {}
     for each in sorted(readings, key=lambda reading: -reading.count):
         best.setdefault(each.zone, each)
@@ -275,7 +285,11 @@ def _answers(reading: _Reading) -> tuple[tuple[str, str], ...]:
 
 
 def _labelled(readings: Sequence[_Reading]) -> _Reading:
-    """The reading with labels at the open, unless those at the close fit better by a bar on most days."""
+    """Return the reading with labels at the open, or the only one.
+
+    Raises:
+        AmbiguousBarFile: when labels at the close fit better, by a bar on at least half of the days.
+    """
     by_label = {each.label: each for each in readings}
     if len(by_label) == 1:
         return readings[0]
@@ -305,9 +319,9 @@ def _check_all_exist(bars: pl.DataFrame, chosen: _Reading, options: ReadOptions)
 
 
 def _check_repeated_hour(bars: pl.DataFrame, chosen: _Reading) -> None:
-    """Refuse a file with both bars of a time that clocks show twice, whose rows are in no order that tells them apart.
+    """Refuse a file with both bars of a repeated time if the order of its rows does not tell them apart.
 
-    In the order of time its clock goes back once for each such hour, and forward once when the newest row is first.
+    In order of time, its clock goes back once per repeated hour; with the newest row first, it goes forward as often.
     """
     if chosen.zone == _UTC:
         return

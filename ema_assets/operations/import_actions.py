@@ -1,4 +1,4 @@
-"""Corporate actions from a file of the user's: read, checked, recorded as facts, and taken back. No bar is changed."""
+"""Corporate actions from a user's file: reading, checking, recording and withdrawing them. No bar is changed."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
@@ -16,7 +16,7 @@ from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 
 _COLUMNS = ("symbol", "kind", "date")
-# What a row of each kind must have beside these.
+# The column that a row of each kind needs in addition to these.
 _NEEDED = {
     "split": "ratio",
     "spin-off": "ratio",
@@ -31,7 +31,7 @@ _NEEDED = {
     "rights distribution": None,
 }
 
-# What two of a kind on one day come to.
+# How two actions of a kind on one day combine into one.
 _TOGETHER = {
     "dividend": "the sum of the amounts",
     "split": "the product of the ratios",
@@ -40,12 +40,12 @@ _TOGETHER = {
 
 
 def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
-    """The corporate actions of a CSV file, following ACTION_SCHEMA.
+    """Return the corporate actions of a CSV file, following ACTION_SCHEMA.
 
-    Columns: symbol, kind, date (the first day on which it trades in the new way), and of `ratio` (old price over new:
-    `7:1`, `1253:1000` or a number), `amount` (of a dividend, per share of today) and `value` (the new symbol or
-    currency, who took it over, new shares per share) those that are needed. An action takes effect at the open of the
-    session of that day, where `calendars` has the calendar of its symbol, else at midnight UTC.
+    Columns of the file: symbol, kind, date (the first day on which it trades in the new way), and, if the kind needs
+    it, `ratio` (old price over new: `7:1`, `1253:1000` or a number), `amount` (of a dividend, per share of today) or
+    `value` (the new symbol or currency, the acquirer, new shares per share). An action takes effect at the open of that
+    day's session if `calendars` has the calendar of its symbol, otherwise at midnight UTC.
 
     Raises:
         ActionFileError: naming file, line and what is wrong.
@@ -81,16 +81,17 @@ def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
 
 
 def import_actions(database: Database, actions: pl.DataFrame, source: str) -> int:
-    """Record `actions` (ACTION_SCHEMA) of the file `source`; return how many are new or changed."""
+    """Record `actions` (ACTION_SCHEMA) from the file `source`; return how many are new or changed."""
     with database.transaction() as transaction:
         return action_facts.record(transaction, actions, source)
 
 
 def take_back(database: Database, symbol: str, kind: str, text: str) -> None:
-    """Forget the action of `symbol` on a day, the `text` such as 2026-11-25, that files told of.
+    """Delete the action of `symbol` on the day `text`, such as 2026-11-25, that came from files.
 
     Raises:
-        ConfigurationError: when no file told of it, with what is known of the symbol.
+        ConfigurationError: when no file has such an action, with what is known of the symbol, or when `kind` or `text`
+            is invalid.
     """
     if kind not in ACTION_KINDS:
         raise not_one_of("kind", kind, ACTION_KINDS)

@@ -1,4 +1,4 @@
-"""Bars from files: understood with the sessions of their calendars, validated as a provider's, stored in `ohlc`."""
+"""Ingesting files: bars are placed by the sessions of their calendars, validated like a provider's, and stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,10 +34,10 @@ class UnderstoodFile:
     """A file whose bars can be stored.
 
     Attributes:
-        source: the file as it stands.
+        source: the file as it was read.
         bars: its bars (BAR_SCHEMA), `ts` the opening time in UTC, in the order of the file.
-        zone: in which zone its times were read and why, as one says it; empty for a file without bars.
-        label: which end of a bar its times stand for, as one says it.
+        zone: in words, the zone in which its times were read and why; empty for a file without bars.
+        label: in words, whether its times are opens or closes of bars.
         calendars: trading calendar by symbol.
     """
 
@@ -50,12 +50,12 @@ class UnderstoodFile:
 
 @dataclass(slots=True)
 class IngestedSeries:
-    """What became of one series of a file.
+    """The result of ingesting one series of a file.
 
-    `stored` counts new or corrected bars, `equal` those already there, `flagged` the suspicious ones among both,
-    `missing` bars that should be between the file's first and last bar and are nowhere. `split` is the ratio by which
-    what was stored had to be brought to the file's scale, `unadjusted` the one by which bars of the file had to be
-    brought to that of what is stored. `refused` says why nothing of the series was stored.
+    `stored` counts new or corrected bars, `equal` bars that were stored already, `flagged` the suspicious ones among
+    both, `missing` bars that should be between the file's first and last bar but are neither in it nor stored. `split`
+    is the ratio by which stored bars were rescaled to the file, `unadjusted` the ratio by which the file's bars were
+    rescaled to the stored ones. `refused` says why nothing of the series was stored.
     """
 
     symbol: str
@@ -80,9 +80,9 @@ def understand(
     options: ReadOptions,
     now: datetime,
 ) -> UnderstoodFile:
-    """The bars of a file with their opening times, as the sessions of the calendars of `instruments` show them.
+    """Return the bars of a file with their opening times, found with the sessions of the calendars of `instruments`.
 
-    `instruments` has every symbol of the file. `special_days` are by calendar.
+    `instruments` has every symbol of the file. `special_days` are keyed by calendar.
 
     Raises:
         AmbiguousBarFile: when the times can be read in several ways, or only in another one than usual.
@@ -108,7 +108,11 @@ def understand(
 
 
 def _check_timeframes(source: BarsOfFile, instruments: Mapping[str, Instrument]) -> None:
-    """Refuse bars of which none are kept."""
+    """Refuse bars of timeframes that are not stored from files or are not on.
+
+    Raises:
+        BarFileError: naming the path, the timeframe and the symbol.
+    """
     for symbol, key in source.bars.select("symbol", "timeframe").unique(maintain_order=True).iter_rows():
         timeframe, on = by_key(key), instruments[symbol].with_bars
         if timeframe.period is not None:
@@ -125,7 +129,7 @@ def _check_timeframes(source: BarsOfFile, instruments: Mapping[str, Instrument])
 def _placed(
     bars: pl.DataFrame, around: pl.DataFrame, source: BarsOfFile, options: ReadOptions
 ) -> tuple[pl.DataFrame, str, str]:
-    """Bars (BAR_SCHEMA) in the order of the file, and how their zone and their labels were understood."""
+    """Return bars (BAR_SCHEMA) in the order of the file, and how their zone and their labels were understood."""
     is_day = pl.col("timeframe").is_in([key for key in bars["timeframe"].unique() if by_key(key).is_session])
     rows = bars.with_row_index("row")
     parts, zones, labels = [], [], []
@@ -142,14 +146,14 @@ def _placed(
 
 
 def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetime) -> list[IngestedSeries]:
-    """Store the sound ones of `bars` (BAR_SCHEMA, any number of series), a batch of series a transaction.
+    """Store the valid ones of `bars` (BAR_SCHEMA, any number of series), one transaction per batch of series.
 
     Every symbol must be an instrument already. Bars that have not closed at `now` are skipped, as are bars outside
-    the sessions of the symbol's calendar; invalid and impossible ones go to `bar_rejected` with `source`. Bars on
-    another scale than the stored ones bring what is stored of their series to their scale, or are brought to its scale
-    where newer bars are stored on it.
+    the sessions of the symbol's calendar; invalid and impossible ones go to `bar_rejected` with `source`. If bars have
+    another scale than the stored ones, the stored bars of their series are rescaled, or the new bars if newer ones are
+    stored on the old scale.
     """
-    # Whoever asks who brought a bar takes the name of a provider for the provider.
+    # A file named like a provider would be taken for the provider when the source of a bar is shown.
     source = source if registry.find(source) is None else f"./{source}"
     summaries = []
     for (text,), series in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
@@ -185,8 +189,8 @@ def _store_batch(
 
 
 def _asked(known: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """The series of a file (ASKED_SCHEMA). Its bars say how far it reaches."""
-    # What lies between the bars a provider was asked for and those of the file it must still be asked for.
+    """Return the series of a file (ASKED_SCHEMA). The start and end are null: they follow from its bars."""
+    # Bars between the provider's last request and the file's first bar must still be requested.
     is_asked_for = ~pl.col("is_fetched") | (pl.col("file_start") <= pl.col("checked_through")).fill_null(False)
     return known.select(
         "symbol",
@@ -227,7 +231,7 @@ def _summaries(symbols: list[str], timeframe: Timeframe, bars: pl.DataFrame, sto
 
 
 def _unadjusted(bars: pl.DataFrame, stored: Stored) -> dict[str, str]:
-    """By which split closes of `bars` had to be divided, by symbol: nothing but a change of the scale changes them."""
+    """Return the split by which closes of `bars` were divided, by symbol: only a change of scale alters closes."""
     read = bars.select("symbol", "ts", read="close").unique(["symbol", "ts"], keep="last")
     divided = (
         stored.accepted.filter(~pl.col("symbol").is_in(list(stored.splits)))

@@ -1,7 +1,7 @@
-"""Maintenance: delete old runs and old rejected bars, refresh statistics. What may go is in store/retention.
+"""Maintenance: delete old data, refresh statistics. What may be deleted is defined in store/retention.
 
-Every deletion goes in bounded batches, each in a transaction of its own: a kill loses nothing but the rest, which the
-next maintenance takes, and no batch holds its locks for long.
+Deletions run in bounded batches, one transaction each: after a kill, the next maintenance does the rest, and no batch
+holds its locks for long.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ from ema_assets.store.database import Database, Transaction
 
 # One batch of this many events takes about a quarter of a second on two cores.
 ROWS_PER_BATCH = 20_000
-# Ten thousand symbols make about 5,000 runs a day; after a long pause the rest is left to the next day.
+# Ten thousand symbols make about 5,000 runs per day; after a long pause, the rest is left to the next day.
 RUNS_AT_MOST = 20_000
-# `status` looks at the last week's.
+# `status` reads only the last week.
 LATENCY_DAYS = 30
-# So long an alert is not raised a second time, and is in the log.
+# How long an alert stays in the log and is not raised a second time.
 ALERT_DAYS = 365
 
 RemoveLogs = Callable[[str], None]
@@ -32,7 +32,7 @@ RemoveLogs = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many days what is kept. `correction_days` is None when corrected bars keep their old values for ever."""
+    """Days for which data is kept. `correction_days` is None when old values of corrected bars are never deleted."""
 
     run_days: int
     rejected_days: int
@@ -40,7 +40,7 @@ class Retention:
 
     @classmethod
     def of(cls, settings: Settings) -> "Retention":
-        """As the environment says."""
+        """Return the rules of `settings`."""
         return cls(
             run_days=settings.run_retention_days,
             rejected_days=settings.rejected_retention_days,
@@ -52,8 +52,8 @@ class Retention:
 class Tidied:
     """What a maintenance deleted and what it left.
 
-    `runs_kept` are old runs that hold what is the latest of a partition or check; `runs_left` are old runs that the
-    next maintenance deletes; `logs_left` are deleted runs whose log files could not be removed.
+    `runs_kept` are old runs with the latest event of a partition or check; `runs_left` are old runs that the next
+    maintenance deletes; `logs_left` are deleted runs whose log files could not be removed, and `log_error` says why.
     """
 
     runs: int = 0
@@ -70,11 +70,11 @@ class Tidied:
     log_error: str = ""
 
     def counts(self) -> dict[str, int]:
-        """All numbers by name."""
+        """Return all numbers by name."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "log_error"}
 
     def sentences(self, rules: Retention) -> list[str]:
-        """The same for a person."""
+        """Return the same in sentences."""
         corrections = (
             f"{counted(self.corrections, 'old value')} of corrected bars after {counted(rules.correction_days, 'day')}"
             if rules.correction_days
@@ -109,9 +109,10 @@ def maintain(
     runs_at_most: int = RUNS_AT_MOST,
     rows_per_batch: int = ROWS_PER_BATCH,
 ) -> Tidied:
-    """Delete what is older than `rules` allow at `now` and refresh the statistics of tables that changed.
+    """Delete data that is older than `rules` allow at `now`, and refresh the statistics of tables that changed.
 
-    `remove_logs` removes the log files of a run, given its id. A batch is `rows_per_batch` rows, or one run with more.
+    `remove_logs` removes the log files of a run, given its id. A batch has at most `rows_per_batch` rows, or one run
+    with more.
     """
     done = Tidied()
     with database.transaction() as transaction:
@@ -143,11 +144,11 @@ def maintain(
 
 
 def log_folder_remover(storage_folder: Path) -> RemoveLogs:
-    """Removes a run's folder below Dagster's storage folder, where its local compute log manager writes."""
+    """Return a function that removes a run's folder in the storage folder of Dagster's local compute log manager."""
 
     def remove(run_id: str) -> None:
         folder = storage_folder / run_id
-        # An id that is a path must not lead anywhere else.
+        # An id that is a path must not lead outside the storage folder.
         if folder.parent == storage_folder and run_id != ".." and folder.is_dir():
             rmtree(folder)
 
@@ -159,7 +160,7 @@ def _tidy_dagster(
 ) -> None:
     with database.transaction() as transaction:
         runs = retention.removable_runs(transaction, before, runs_at_most)
-    # A run without events is a row all the same.
+    # A run itself is a row, too.
     estimates = runs.select(symbol=pl.col("run_id"), rows=pl.col("events") + 1)
     for run_ids in batches(estimates, rows_per_batch):
         with database.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""The whole chain in one process, for the command line and for benchmarks; Dagster runs it an asset at a time."""
+"""The whole chain in one process, for the command line and for benchmarks; Dagster runs one asset at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -28,10 +28,10 @@ def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who h
     everything: bool = False,
     clock: Callable[[], datetime] = market_clock.now,
 ) -> Iterator[tuple[str, Timeframe, Outcome]]:
-    """Bring `symbols` on `timeframes` up to date, asset by asset; yield what came of each as it is done.
+    """Bring `symbols` on `timeframes` up to date, asset by asset; yield each asset, timeframe and outcome when done.
 
-    Without `graph`, the one that `watched` makes. What reads a longer timeframe is computed once more when that one is
-    done.
+    Without `graph`, it is built from `watched`. Assets that read a longer timeframe are computed once more when that
+    one is done.
     """
     now = clock()
     graph = graph or build(watched)

@@ -1,4 +1,4 @@
-"""The watchlist and the graph of assets into the database: instruments, tables, ledger rows, sessions, versions."""
+"""Syncing the watchlist and the graph of assets to the database: instruments, tables, ledger, sessions, versions."""
 
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -24,14 +24,14 @@ _LEAST_AHEAD = timedelta(days=180)
 def sync(
     database: Database, watchlist: Watchlist, now: datetime, graph: Graph | None = None
 ) -> tuple[list[str], list[str]]:
-    """Make the database watch what `watchlist` says and compute `graph`; return the symbols added and those taken off.
+    """Make the database follow `watchlist` and `graph`; return the symbols added and those taken off.
 
-    Without `graph`, it is the one that `watchlist` makes. Tables of signals and strategies are made where they are
-    missing. A failure that was kept of a sync before is forgotten.
+    Without `graph`, it is built from `watchlist`. Missing tables of signals and strategies are created. The stored
+    failure of an earlier sync is deleted.
 
     Raises:
-        ConfigurationError: when a calendar is not known; nothing is written then.
-        StoreError: as `adopt_graph`.
+        ConfigurationError: when a calendar is unknown; nothing is written then.
+        StoreError: as in `adopt_graph`.
     """
     graph = graph or build(watchlist)
     past = now.date() - timedelta(days=max(*watchlist.history_days.values(), LOOK_BACK.days) + 30)
@@ -46,7 +46,7 @@ def sync(
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
         forget_unwanted(transaction, watchlist.alerts)
-        # Where the last row is gone, nobody delivers who would do it.
+        # Delivery does this, too, but nobody delivers when the last `[[alert]]` was removed.
         give_up_unwanted(transaction, watchlist.alerts)
         older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
         sync_failures.forget(transaction)
@@ -54,16 +54,16 @@ def sync(
 
 
 def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
-    """Make tables and views fit `graph`; return the assets whose tables were made anew or have new columns.
+    """Make tables and views fit `graph`; return the assets whose tables were created again or have new columns.
 
-    Views that a user has made over them are there again afterwards.
+    Users' views over them are created again afterwards.
 
     Raises:
-        StoreError: naming a view of the user's that cannot be.
+        StoreError: when tables or views cannot be changed, or naming a user's view that cannot be created again.
     """
     ledger.forget_failures(transaction, {node.name: node.code_version for node in graph.on})
     own = own_views.noted(transaction, results.VIEWS)
-    # Where every strategy is switched off, the views of trades stay: they are empty ones of this table.
+    # If every strategy is switched off, the views of trades stay, based on this empty table.
     wanted = [table for node in graph.on for table in node.tables] + (
         [] if graph.strategies else [trades_table(STRATEGY)]
     )
@@ -90,11 +90,11 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
 
 
 def cover(transaction: Transaction, calendar: str, start: date, today: date) -> datetime | None:
-    """Store the sessions of `calendar` from `start` to a year from `today`, where they are missing or out of date.
+    """Store the sessions of `calendar` from `start` to a year from `today`, if they are missing or out of date.
 
-    They begin with the year of `start`, so that the bars of whole weeks, months and years begin where these do.
+    They begin with the year of `start`, so that bars of weeks, months and years are complete.
 
-    Returns the open (UTC) of the first session of those stored before that has changed, or None.
+    Returns the open (UTC) of the first previously stored session that has changed, or None.
     """
     start = date(start.year, 1, 1) - timedelta(days=7)
     low, high, stored_from = sessions.stored(transaction, calendar)
@@ -113,10 +113,10 @@ def cover(transaction: Transaction, calendar: str, start: date, today: date) -> 
 
 
 def _first_open(days: list[date], before: pl.DataFrame, found: pl.DataFrame) -> datetime | None:
-    """The first open of the sessions of `days`, as they were `before` or as they are `found` (SESSION_SCHEMA).
+    """Return the first open (UTC) of sessions of `days`, as they were `before` or are now `found`; None without days.
 
-    Where another session has begun then and not ended, the open of that one. None without days. Bars of every length
-    begin anew at an open, but not at midnight UTC, which many sessions hold.
+    If another session is open at that time, it is the open of that session: bars of every length begin at an open, but
+    not at midnight UTC, which many sessions contain.
     """
     if not days:
         return None

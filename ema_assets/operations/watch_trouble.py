@@ -1,4 +1,4 @@
-"""Looking for trouble: what subscriptions want to be told of the product itself. Done by whoever delivers alerts."""
+"""Finding trouble with the product itself that subscriptions want alerts for. Run by the process that delivers them."""
 
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -15,13 +15,13 @@ from ema_assets.store.alert_outbox import ALERT_SCHEMA
 from ema_assets.store.database import Transaction
 
 _RUNS_BACK = timedelta(hours=1)
-# Of a timeframe no run may end for long, such as over a holiday: until one has ended well, the trouble lasts.
+# A timeframe may have no run for long, such as over a holiday: the trouble lasts until a run succeeds.
 _RUNS_OF_TIMEFRAMES_BACK = timedelta(days=1)
 _KEY = ["subscription", "kind", "subject"]
 
 
 class Standing:
-    """How the whole stands: `alerts.declaration.Conditions` from the database."""
+    """The state of the product, read from the database: implements `alerts.declaration.Conditions`."""
 
     def __init__(
         self,
@@ -38,19 +38,19 @@ class Standing:
         self._default_provider = default_provider
 
     def failing_series(self) -> pl.DataFrame:
-        """As declared."""
+        """Return failing series, as declared in `Conditions`."""
         return self._failing
 
     def silent_providers(self) -> pl.DataFrame:
-        """As declared."""
+        """Return providers that do not answer, as declared in `Conditions`."""
         return provider_state.not_answering(self._transaction, self._default_provider)
 
     def freshness(self) -> pl.DataFrame:
-        """As declared."""
+        """Return how many series are fresh or late, as declared in `Conditions`."""
         return self._freshness
 
     def failed_runs(self) -> pl.DataFrame:
-        """As declared; none where Dagster's storage is in another database."""
+        """Return failed runs, as declared in `Conditions`; none if Dagster's storage is in another database."""
         if not retention.dagster_is_here(self._transaction):
             names = ("run_id", "job", "of_timeframe", "backfill")
             return pl.DataFrame(schema={**dict.fromkeys(names, pl.String()), "ended_at": UTC_TIME})
@@ -63,8 +63,8 @@ class Standing:
 
     @cached_property
     def _freshness(self) -> pl.DataFrame:
-        # What has closed two bars ago by the clock, and not two bars before the last close: after a night the first bar
-        # of the day comes two bars after none.
+        # Bars that closed two bars ago by the clock, not two bars before the last close: after a night, no bar came
+        # two bars before the first one of the day.
         due = [
             closed_bars(self._transaction, self._now - 2 * each.duration, self._publications, timeframes=[each])
             for each in FETCHED
@@ -82,10 +82,10 @@ def watch_trouble(
     publications: Publications,
     default_provider: str | None = None,
 ) -> int:
-    """Raise alerts about trouble that began or is over since the last look; return how many.
+    """Raise alerts about trouble that began or ended since the last check; return how many.
 
-    `now` is the market's time, which says what should be fresh. What was told is remembered in the same transaction.
-    `default_provider` is that of symbols that name none.
+    `now` is the market's time, which decides what should be fresh. Reported trouble is remembered in the same
+    transaction. `default_provider` is the provider of symbols that name none.
     """
     wanted = [(each, kind) for each in alerts.subscriptions for kind in each.trouble_kinds()]
     if not wanted:
@@ -108,9 +108,9 @@ def watch_trouble(
 
 
 def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) -> pl.DataFrame:
-    """What `kind` finds for `subscription`: its key, text, symbol, timeframe and is_lasting.
+    """Return the trouble of `kind` for `subscription`.
 
-    Symbol and timeframe are null where it is about no series.
+    Columns: subscription, kind, subject, text, symbol and timeframe (null if it is about no series), is_lasting.
     """
     rows = kind.find(standing, subscription.params)
     if kind.is_of_series:
@@ -132,7 +132,7 @@ def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) ->
 
 
 def _ends(over: pl.DataFrame, wanted: list[tuple[Subscription, TroubleKind]], now: datetime) -> pl.DataFrame:
-    """What is over of trouble that was told, for subscriptions that still want to know."""
+    """Return messages about reported trouble that is over, for subscriptions that still want it."""
     still = {(subscription.name, kind.name) for subscription, kind in wanted}
     rows = over.filter(
         pl.Series([key in still for key in over.select("subscription", "kind").iter_rows()], dtype=pl.Boolean)
@@ -163,7 +163,7 @@ def _as_alerts(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def forget_unwanted(transaction: Transaction, alerts: Alerts | None) -> None:
-    """Forget trouble that was told to subscriptions that are gone: to one of the same name it would be told no more."""
+    """Forget trouble reported to deleted subscriptions: a new one of the same name would not be alerted of it."""
     wanted = [
         (each.name, kind.name) for each in (alerts.subscriptions if alerts else ()) for kind in each.trouble_kinds()
     ]
@@ -171,5 +171,5 @@ def forget_unwanted(transaction: Transaction, alerts: Alerts | None) -> None:
 
 
 def looks(alerts: Alerts) -> bool:
-    """Whether anybody wants to be told of trouble at all."""
+    """Return whether any subscription wants alerts about trouble."""
     return any(each.trouble_kinds() for each in alerts.subscriptions)
