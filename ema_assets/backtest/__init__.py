@@ -1,4 +1,4 @@
-"""Strategies tried on stored bars, without storing anything: any rule and options, sweeps, walk-forward. Public names.
+"""Try strategies on stored bars without storing anything: any rule and options, sweeps, walk-forward. Public names.
 
     from ema_assets import backtest
 

@@ -1,4 +1,4 @@
-"""Options of a strategy as keywords: one value each, or several to be tried. From them come variants. No I/O."""
+"""Options of a strategy as keywords, with one value each or several to try, and the variants they make. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _WHERE = "backtest"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One choice of options: the values of those that are varied, and the variant that they make."""
+    """One choice of options: the values of the varied ones, and the resulting variant."""
 
     varied: Mapping[str, Any]
     variant: Variant
 
 
 def single(rule: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) -> Choice:
-    """The one choice that `options` are.
+    """Return the choice made by `options` with a single value each.
 
     Raises:
         ConfigurationError: naming the option, what was received and what is allowed.
@@ -37,10 +37,10 @@ def single(rule: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) -> 
 
 
 def several(rule: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) -> list[Choice]:
-    """Every choice of one value for each option with several; those whose values do not fit together are left out.
+    """Return every combination of one value per option with several values, except those that do not fit together.
 
     Raises:
-        ConfigurationError: when nothing is varied, when nothing fits together, or as `single`.
+        ConfigurationError: when nothing is varied, when nothing fits together, or as in `single`.
     """
     varied = _varied(options)
     if not varied:
@@ -72,7 +72,7 @@ def _choice(
                 f"{did_you_mean(name, allowed)}"
             )
     given = {name: _plain(value) for name, value in {**options, **chosen}.items()}
-    # None is what an option is without being named.
+    # None stands for the default, as if the option were not named.
     row = {"rule": rule, **{name: value for name, value in given.items() if value is not None}}
     return Choice({name: given[name] for name in chosen}, variant_of(row, f"choice_{number}", rules, _WHERE))
 
@@ -86,5 +86,5 @@ def _is_several(value: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy as one of Python."""
+    """Return a numpy number as a Python number, and any other value as it is."""
     return value.item() if hasattr(value, "item") and not isinstance(value, Sequence) else value

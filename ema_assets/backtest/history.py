@@ -1,4 +1,4 @@
-"""`load` and `History`: what is in memory of some symbols, and the three ways to try strategies on it."""
+"""`load` and `History`: bars of some symbols in memory, and the three ways to try strategies on them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from ema_assets.store.results import FEWEST_TRADES
 from ema_assets.strategies import figures
 from ema_assets.strategies.rule_discovery import discover
 
-# A frame of one row takes 45 kB, a row of a large one 0.3 kB.
+# A frame with one row takes 45 kB, a row of a large frame 0.3 kB: frames are merged when there are this many.
 _MANY_FRAMES = 256
 
 
@@ -37,13 +37,13 @@ def load(
     adjust: str = adjustment.SPLITS,
     url: str | None = None,
 ) -> "History":
-    """The stored bars of `symbols` (None: all) on `timeframe`, to try strategies on.
+    """Load the stored bars of `symbols` (None: all) on `timeframe`, to try strategies on.
 
-    From `start` to before `end`, UTC: averages begin at the first bar. `adjust` is that of `read.bars`; with `all`,
-    dividends are no losses. The database is that of `url`, or the one that the settings name.
+    From `start` to before `end`, UTC: averages begin at the first bar. `adjust` is as in `read.bars`; with `all`,
+    dividends do not count as losses. The database is the one at `url`, or that of the settings.
 
     Raises:
-        ConfigurationError: for a symbol or timeframe that there never was, a time that is none, or no bars at all.
+        ConfigurationError: for a symbol or timeframe that never existed, an invalid time, or when there are no bars.
         StoreUnavailable: when the database cannot be reached.
     """
     adjustment.check_adjustment(adjust)
@@ -54,8 +54,8 @@ def load(
 class History:
     """Bars of some symbols on one timeframe. Made by `load`.
 
-    The options of every method are keys of a `[[strategy]]` row. One that is not given, or None, has the default of a
-    row. Rules and signals of your own, and the parameters of signals, are those of EMA_HOME.
+    The options of every method are keys of a `[[strategy]]` row. An option that is missing or None has the default of
+    a row. Your own rules and signals, and the parameters of signals, are read from EMA_HOME.
 
     Every method raises ConfigurationError for an unknown rule or option and for a value that is not allowed.
     """
@@ -74,17 +74,17 @@ class History:
 
     @property
     def flagged(self) -> pl.DataFrame:
-        """Bars that look suspicious, such as by a split not adjusted for: symbol, ts, reason, detail; sorted.
+        """Suspicious bars, such as after a split without adjustment: symbol, ts, reason, detail; sorted.
 
-        In the prices as they are stored, whatever `adjust` says.
+        They refer to the prices as stored, whatever `adjust` says.
         """
         return self._market.flags
 
     def run(self, rule: str, *, start: Time | None = None, end: Time | None = None, **options: Any) -> Backtest:
-        """What `rule` with these options would have done from `start` to `end` (None: with all bars).
+        """Return what `rule` with these options would have done from `start` to `end` (None: with all bars).
 
-        With the bars that open from `start` on and have closed at `end`. Averages know the bars before `start`, the
-        strategy does not: it begins without a trade. A trade that is open at the end is marked to the last close.
+        It uses the bars that open from `start` on and have closed at `end`. Averages include the bars before `start`,
+        but the strategy begins without a trade. A trade that is open at the end is marked to the last close.
         """
         window = self._window(start, end)
         configured = _Configured()
@@ -100,11 +100,12 @@ class History:
         )
 
     def sweep(self, rule: str, *, start: Time | None = None, end: Time | None = None, **options: Any) -> pl.DataFrame:
-        """`run` with every choice of one value for each option that has several: one row per choice and symbol.
+        """Return the figures of `run` for every combination of the options that have several values.
 
-        Columns: the options that are varied, symbol, and those of `results.performance` behind timeframe. In the order
-        of the values given, then of symbols. Choices that do not fit together are left out, such as a fast span above
-        the slow one. An option that is called as one of the figures, such as `bars`, is the column `bars_option`.
+        One row per combination and symbol. Columns: the varied options, symbol, and those of `results.performance`
+        after timeframe. Sorted in the order of the values given, then by symbol. Combinations that do not fit together
+        are left out, such as a fast span above the slow one. An option with the name of a figure, such as `bars`, is
+        the column `bars_option`.
         """
         window = self._window(start, end)
         spans, configured = self._spans(window), _Configured()
@@ -127,13 +128,13 @@ class History:
         end: Time | None = None,
         **options: Any,
     ) -> WalkForward:
-        """Options that are chosen again and again by what was known then, and what they did afterwards.
+        """Choose options repeatedly by what was known at the time, and return what they did afterwards.
 
-        The choice with the highest mean of the figure `by` over all symbols in a time as long as `train` trades in the
-        following time, as long as `test`. A trade that is open then is closed, for other options may follow. Then both
-        move on by `test`. Times are such as "180d" or "26w". The last test ends with the bars, sooner than others if
-        need be, and its open trade is marked to the last close. Where a symbol has no such figure, choices of which
-        more symbols have one come first.
+        The choice with the highest mean of the figure `by` over all symbols in a window of length `train` is traded in
+        the following window of length `test`. A trade that is open at its end is closed, because other options may
+        follow. Then both windows move on by `test`. Lengths are such as "180d" or "26w". The last test window ends with
+        the bars, even if that is early, and its open trade is marked to the last close. If symbols lack the figure,
+        choices that have it for more symbols come first.
 
         Raises:
             ConfigurationError: also when the bars are not longer than `train`.
@@ -162,10 +163,10 @@ class History:
         return window
 
     def _not_closed(self, end: datetime) -> pl.DataFrame | None:
-        """The bars that open before `end` and have not closed then: symbol, ts; None when there are none."""
+        """Return the bars that open before `end` and have not closed by then: symbol, ts; None when there are none."""
         timeframe = self._market.timeframe
         longest = timeframe.duration + timedelta(days=1)
-        # Added to the bars, since there may be no time so long before `end`.
+        # Added to the bars, because subtracting it from an early `end` could leave the range of datetime.
         near = self.bars.filter(pl.col("ts") < end, pl.col("ts") + longest > end)
         late = self._market.placed(near, timeframe).filter(pl.col("ts_end") > end).select("symbol", "ts")
         return None if late.is_empty() else late
@@ -175,13 +176,13 @@ class History:
 
 
 class _Configured:
-    """What the configuration says now, read once per call: files of a user's own may have changed since the last."""
+    """The current configuration, read once per call because the user's files may have changed since the last call."""
 
     def __init__(self) -> None:
         settings = Settings.from_env()
         self.signals_folder = settings.signals_folder
         self.watchlist = graph.watchlist_of(settings)
-        # A mistake in the watchlist is told as one, before anything is tried.
+        # A mistake in the watchlist is reported as such, before anything is tried.
         graph.build(self.watchlist, settings.signals_folder, settings.strategies_folder)
         self.rules = discover(settings.strategies_folder)
 
@@ -196,7 +197,7 @@ class _Traded:
     bars: pl.DataFrame
 
     def trades(self, window: walking.Window) -> pl.DataFrame:
-        """Its trades in `window`, at whose beginning there is none."""
+        """Return its trades in `window`, which begins without a trade."""
         return self.computed.trades(
             self.choice.variant.name,
             self.timeframe,
@@ -206,12 +207,12 @@ class _Traded:
 
 
 def _traded(market: Market, choices: Sequence[Choice], configured: _Configured) -> Iterator[_Traded]:
-    """Each of `choices` in turn. What one of them reads is computed once, and dropped after the last that reads it."""
+    """Yield each of `choices`, ready to be simulated. Inputs are computed once and dropped after their last reader."""
     for higher in {each.variant.higher_timeframe for each in choices}:
         if higher is not None and market.timeframe < higher:
             listed = [each.symbol for each in configured.watchlist.instruments if higher in each.timeframes]
             market.check_trends(higher, listed)
-    # Nobody is told of a backtest, it may read signals that are switched off, and its symbols are those of the market.
+    # A backtest sends no alerts, may read signals that are switched off, and has the symbols of `market`.
     watched = replace(
         configured.watchlist, instruments=(), strategies=(), signals_off=(), alerts=None, where="backtest"
     )
@@ -226,7 +227,7 @@ def _traded(market: Market, choices: Sequence[Choice], configured: _Configured) 
 
 
 def _reads(built: graph.Graph, name: str) -> set[str]:
-    """What `name` reads, directly or not, but for bars."""
+    """Return the assets that `name` reads directly or indirectly, except bars."""
     found: set[str] = set()
     waiting = [name]
     while waiting:
@@ -240,7 +241,7 @@ def _reads(built: graph.Graph, name: str) -> set[str]:
 
 
 def _varied_columns(varied: Mapping[str, Any], others: Sequence[str]) -> list[pl.Expr]:
-    """The values of the options that are varied, as columns; none is called as one of the `others`."""
+    """Return the values of the varied options as columns; a name that is among `others` gets the suffix `_option`."""
     names = {name: f"{name}_option" if name in others else name for name in varied}
     return [
         pl.lit(value, pl.Int64 if type(value) is int else None).alias(names[name]) for name, value in varied.items()

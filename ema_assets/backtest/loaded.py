@@ -1,4 +1,4 @@
-"""Stored bars and sessions in memory, read when they are first needed. Knows no strategy."""
+"""Stored bars and sessions in memory, read when they are first needed. Contains nothing about strategies."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from ema_assets.refresh.compute import sessions_of
 from ema_assets.reports.adjusted_bars import adjusted_bars
 from ema_assets.store import quality_reports, results, sessions, tables
 
-# So many symbols are named in an error.
+# The most symbols that an error names.
 _NAMED = 5
 
 
@@ -28,7 +28,7 @@ class _Read:
 
 @dataclass(slots=True)
 class Market:
-    """The bars of `symbols` (None: all) from `start` to before `end`, with corporate actions as `adjust` says.
+    """The bars of `symbols` (None: all) from `start` to before `end` (None: open), adjusted as `adjust` says.
 
     Longer timeframes, whose trends a strategy may wait for, are read from their beginning.
     """
@@ -53,13 +53,16 @@ class Market:
             raise ConfigurationError(f"there are no bars{of} on {self.timeframe.key} in that time to try anything on")
 
     def bars(self, timeframe: Timeframe) -> pl.DataFrame:
-        """Symbol, ts, open, high, low, close, volume; sorted by symbol and ts."""
+        """Return symbol, ts, open, high, low, close, volume on `timeframe`; sorted by symbol and ts."""
         return self._read(timeframe).bars
 
     def check_trends(self, higher: Timeframe, expected: Collection[str]) -> None:
-        """Refuse a timeframe to wait for the trend of, where a symbol that is traded has no bars on it.
+        """Refuse `higher` as a timeframe whose trend a strategy waits for if a traded symbol has no bars on it.
 
-        The `expected` symbols have it on the watchlist: they may have begun too late for a bar.
+        The `expected` symbols have it on the watchlist: they may have begun too late to have a bar.
+
+        Raises:
+            ConfigurationError: naming the symbols without bars.
         """
         lacking = self.bars(self.timeframe).join(self.bars(higher), on="symbol", how="anti")["symbol"].unique().sort()
         if others := [symbol for symbol in lacking if symbol not in expected]:
@@ -69,7 +72,7 @@ class Market:
             )
 
     def placed(self, bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-        """`bars` with calendar, session, is_session_last and ts_end."""
+        """Return `bars` with calendar, session, is_session_last and ts_end."""
         return place(
             bars.join(self.calendars, on="symbol", how="left", maintain_order="left"),
             timeframe,

@@ -1,4 +1,4 @@
-"""What a backtest gives: trades, figures, and curves of equity. Nothing is read or simulated here."""
+"""The results of a backtest: trades, figures, and curves of equity. Reads and simulates nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ class Backtest:
     """What one rule with one choice of options would have done.
 
     Attributes:
-        rule: of the strategy.
-        options: as they were given.
+        rule: name of the rule.
+        options: options as given.
         trades: symbol and the columns of a trade (docs/STRATEGIES.md), sorted by symbol and entry_ts.
-        performance: one row per symbol, sorted, with the columns of `results.performance` behind timeframe.
-        closes: symbol, ts, close of every bar that was traded on; sorted.
-        cost: of the traded value, per side of a trade, as a fraction.
+        performance: one row per symbol, sorted, with the columns of `results.performance` after timeframe.
+        closes: symbol, ts, close of every bar that was traded on; sorted by symbol and ts.
+        cost: cost per side of a trade, as a fraction of the traded value.
     """
 
     rule: str
@@ -31,35 +31,35 @@ class Backtest:
     cost: float
 
     def equity(self) -> pl.DataFrame:
-        """Equity of each symbol at the close of every bar: symbol, ts, equity, drawdown_pct; sorted.
+        """Return the equity of each symbol at the close of every bar: symbol, ts, equity, drawdown_pct; sorted.
 
-        Equity is a multiple of the start, and null from a trade on whose way a price was not above zero. drawdown_pct
-        is how far it is below its highest before, at most 0.
+        Equity is a multiple of the start, and null from the first trade on during which a price was not above zero.
+        drawdown_pct is how far it is below its previous peak, at most 0.
         """
         trades = self.trades.with_columns(cost=pl.lit(self.cost))
         return _with_drawdown(_equity(self.closes, trades, ["symbol"]))
 
     def portfolio(self) -> pl.DataFrame:
-        """Equity of all symbols together: ts, equity, drawdown_pct; sorted.
+        """Return the equity of all symbols together: ts, equity, drawdown_pct; sorted.
 
         The capital is divided evenly among the symbols at the start, and nothing is moved between them later. A symbol
-        stays in cash before its first bar. Symbols whose equity is not defined are left out.
+        stays in cash before its first bar. Symbols whose equity is null anywhere are left out.
         """
         return _portfolio(self.equity())
 
 
 @dataclass(frozen=True, slots=True)
 class WalkForward:
-    """What a strategy would have done whose options were chosen anew, again and again, by what was known then.
+    """What a strategy would have done if its options had been chosen repeatedly by what was known at the time.
 
     Attributes:
-        windows: one row per window: window (1, 2, …), train_from, test_from, test_until (not in it), the options that
-            were chosen (null when there was nothing to choose by), and the figure that they were chosen by, its mean
-            over the symbols before the choice and after it: train_… and test_….
-        trades: those in all test windows: window, symbol and the columns of a trade; sorted by symbol and entry_ts.
-        performance: of all test windows together, one row per symbol, as of a Backtest.
+        windows: one row per window: window (1, 2, …), train_from, test_from, test_until (exclusive), the chosen options
+            (null when there was nothing to choose by), and train_… and test_…: the means over the symbols of the figure
+            that they were chosen by, before and after the choice.
+        trades: trades in all test windows: window, symbol and the columns of a trade; sorted by symbol and entry_ts.
+        performance: figures of all test windows together, one row per symbol, as in a Backtest.
         closes: symbol, ts, window, close of every bar in the test windows; sorted by symbol and ts.
-        costs: of the traded value, per side of a trade, as a fraction, by window; without windows that were not traded.
+        costs: cost per side of a trade, as a fraction of the traded value, by window; only windows that were traded.
     """
 
     windows: pl.DataFrame
@@ -69,10 +69,10 @@ class WalkForward:
     costs: Mapping[int, float] = field(repr=False)
 
     def equity(self) -> pl.DataFrame:
-        """Equity of each symbol over all test windows, as `Backtest.equity`. It goes on from one window to the next."""
+        """Return the equity of each symbol over all test windows, as `Backtest.equity`. It continues across windows."""
         cost = pl.col("window").replace_strict(self.costs, default=0.0, return_dtype=pl.Float64())
         within = _equity(self.closes, self.trades.with_columns(cost=cost), ["symbol", "window"])
-        # A window begins with what was there at the end of the one before.
+        # A window begins with the equity at the end of the previous one.
         begins = (
             within.group_by("symbol", "window", maintain_order=True)
             .agg(pl.col("equity").last())
@@ -88,13 +88,16 @@ class WalkForward:
         return _with_drawdown(chained.select("symbol", "ts", equity=equity))
 
     def portfolio(self) -> pl.DataFrame:
-        """Equity of all symbols together, as `Backtest.portfolio`."""
+        """Return the equity of all symbols together, as `Backtest.portfolio`."""
         return _portfolio(self.equity())
 
 
 def _equity(closes: pl.DataFrame, trades: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """`by`, ts and equity at each of `closes`, each curve from 1 on. `trades` have their cost per side as `cost`."""
-    # As figures count them: a price that is not above zero at the entry, the exit or a close within the trade.
+    """Return `by`, ts and equity at each of `closes`; each curve starts at 1.
+
+    `trades` have their cost per side in the column `cost`. Equity is null from the first trade without a return on.
+    """
+    # As in `figures`: a price was not above zero at the entry, the exit or a close within the trade.
     has_no_return = pl.col("net_return_pct").is_null() | pl.col("bar_returns_sum").is_null()
     known = trades.with_columns(
         level=level_before(*by), is_undefined=has_no_return.cast(pl.Int64).cum_sum().over(by) > 0

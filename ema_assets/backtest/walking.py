@@ -1,4 +1,4 @@
-"""Walk-forward: windows of time one after another, and the choice of options that each of them is traded with."""
+"""Walk-forward: consecutive windows of time, and the choice of options with which each of them is traded."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +23,8 @@ _LENGTH = re.compile(r"([1-9][0-9]{0,4})([dw])")
 class Window:
     """The time from `start` to before `end`; None is no limit.
 
-    Of the bars that open in it, those that are `not_closed` at its end (symbol, ts) are left out. Where other options
-    may follow, a trade that is open at the end is closed there, at what that costs: `leaves_nothing_open`.
+    Bars that open in it but are `not_closed` at its end (symbol, ts) are left out. With `leaves_nothing_open`, because
+    other options may follow, a trade that is open at the end is closed there, at its costs.
     """
 
     start: datetime | None
@@ -33,7 +33,7 @@ class Window:
     leaves_nothing_open: bool = False
 
     def of(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """The `bars` in it."""
+        """Return those of `bars` (symbol, ts, …) that are in the window."""
         limits = []
         if self.start is not None:
             limits.append(pl.col("ts") >= self.start)
@@ -46,10 +46,10 @@ class Window:
 
 
 def length(name: str, given: str | timedelta) -> timedelta:
-    """The time that the argument `name` says.
+    """Return the length of time that the argument `name` was `given` as.
 
     Raises:
-        ConfigurationError: when it says none.
+        ConfigurationError: when it is not a positive timedelta or a text such as "180d" or "26w".
     """
     if isinstance(given, timedelta) and given > timedelta(0):
         return given
@@ -60,12 +60,12 @@ def length(name: str, given: str | timedelta) -> timedelta:
 
 
 def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelta) -> list[tuple[Window, Window]]:
-    """The windows to choose in and to trade in, one after another, over `bars` (symbol, ts, ts_end) as long as `bar`.
+    """Return consecutive pairs of a window to choose in and a window to trade in, over `bars` (symbol, ts, ts_end).
 
-    What is traded with was chosen by bars that had closed: exchanges do not open and close together.
+    `bar` is the length of a bar. Only bars that have closed count for a choice: exchanges close at different times.
 
     Raises:
-        ConfigurationError: when there is no bar behind the first window to choose in.
+        ConfigurationError: when there is no bar after the first window to choose in.
     """
     first, last = bars["ts"].min(), bars["ts"].max()
     assert isinstance(first, datetime)
@@ -75,9 +75,9 @@ def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelt
             f"`train` must be shorter than the bars, which go from {first} to {last}, received {_said(train)}"
         )
     found, begin = [], first
-    # The end of a window is not in it, but the last bar is in the last one.
+    # The end of a window is exclusive, and the last window includes the last bar.
     stop = last + bar
-    # No calendar reaches as far as some times do.
+    # A longer `test` could leave the range of datetime.
     test = min(test, stop - first)
     while begin + train <= last:
         middle = begin + train
@@ -94,7 +94,7 @@ def _said(length: timedelta) -> str:
 
 @dataclass(slots=True)
 class Walk:
-    """Choices of options are added one by one; then the best one of each window is known."""
+    """A walk over windows: choices of options are added one by one, and the best one per window is kept."""
 
     windows: Sequence[tuple[Window, Window]]
     by: str
@@ -108,9 +108,9 @@ class Walk:
         self._spans = [(self.spans(train), self.spans(test)) for train, test in self.windows]
 
     def add(self, varied: Mapping[str, Any], cost: float, trades: Callable[[Window], pl.DataFrame]) -> None:
-        """Take one choice of options, whose trades in any window are `trades`, into account.
+        """Take one choice of options into account; `trades` returns its trades in a window.
 
-        `cost` is that of a side of a trade, as a fraction of the traded value.
+        `cost` is the cost per side of a trade, as a fraction of the traded value.
         """
         self._first = self._first or varied
         for number, (train, test) in enumerate(self.windows):
@@ -120,12 +120,12 @@ class Walk:
             mean = known.mean()
             assert isinstance(mean, float)
             best = self._best[number]
-            # Of equal ones the first that was given.
+            # Of equal choices, the first one given is kept.
             if best is None or (len(known), mean) > (best.symbols, best.mean):
                 self._best[number] = _Best(varied, cost, len(known), mean, trades(test))
 
     def result(self, bars: pl.DataFrame) -> WalkForward:
-        """What the best choices did on `bars` (symbol, ts, close, …)."""
+        """Return what the best choices did on `bars` (symbol, ts, close, …)."""
         rows, traded = [], []
         for number, ((train, test), best) in enumerate(zip(self.windows, self._best, strict=True), start=1):
             chosen = dict.fromkeys(self._first) if best is None else best.varied
@@ -158,7 +158,7 @@ class Walk:
         )
 
     def _closes(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """Symbol, ts, window and close of the `bars` of all test windows."""
+        """Return symbol, ts, window and close of the `bars` of all test windows, sorted by symbol and ts."""
         begins = pl.DataFrame(
             {"window": range(1, len(self.windows) + 1), "test_from": [test.start for _, test in self.windows]},
             schema={"window": pl.Int64(), "test_from": UTC_TIME},
@@ -169,7 +169,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class _Best:
-    """The choice that was best in a window so far: on how many symbols, with which mean; its trades afterwards."""
+    """The best choice in a window so far: the number of symbols with a figure, the mean, and the trades afterwards."""
 
     varied: Mapping[str, Any]
     cost: float

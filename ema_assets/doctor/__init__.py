@@ -1,4 +1,4 @@
-"""`ema-assets doctor`: looks at everything around the pipeline and says what to do. Starts nothing and writes nothing.
+"""`ema-assets doctor`: checks everything around the pipeline and says what to do. Starts nothing and writes nothing.
 
-Each module of `checks` declares a `CHECK`, which is found by itself.
+Each module of `checks` declares a `CHECK`, which is discovered automatically.
 """

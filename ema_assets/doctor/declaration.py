@@ -1,4 +1,4 @@
-"""What a check of the doctor declares and what it finds. The checks themselves are in `checks`."""
+"""The records of a doctor's check, its surroundings and its findings. The checks themselves are in `checks`."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check has found, in a sentence without its full stop, and what to do about it, likewise.
+    """What a check found and what to do about it, each a sentence without its full stop.
 
-    A warning is something that works today. An error is something that does not.
+    A warning is about something that works at present, an error about something that does not.
     """
 
     level: Level
@@ -26,34 +26,34 @@ class Finding:
 
 
 def ok(text: str) -> Finding:
-    """All is well."""
+    """Return a finding that all is well."""
     return Finding("ok", text)
 
 
 def warning(text: str, remedy: str) -> Finding:
-    """It works, and should be looked at."""
+    """Return a finding on something that works but needs attention."""
     return Finding("warning", text, remedy)
 
 
 def error(text: str, remedy: str) -> Finding:
-    """It does not work."""
+    """Return a finding on something that does not work."""
     return Finding("error", text, remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What there is to look at.
+    """Everything that checks can look at.
 
     Attributes:
-        settings: with the addresses of services that a running `up` has started.
+        settings: settings, with the addresses of services that a running `up` has started.
         now: the machine's time, UTC.
         market_now: the market's time, UTC.
         is_online: whether vendors may be asked over the network.
         running: the `up` of this EMA_HOME, or None.
         database: a connection, or None when the database cannot be reached or does not run.
         database_error: why it cannot be reached; None when it can, or when an embedded server just does not run.
-        is_migrated: whether the database has the tables of this version, so that they can be asked.
-        watched: the watchlist, the default one where there is no file yet; None when it cannot be read.
+        is_migrated: whether the database has the tables of this version, so that they can be queried.
+        watched: the watchlist, or the default one if there is no file yet; None when it cannot be read.
         watchlist_error: why it cannot be read.
     """
 
@@ -71,7 +71,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to look at. `place` orders the checks: what others rest on comes first."""
+    """One check. `place` orders the checks: those that others depend on come first."""
 
     name: str
     place: int

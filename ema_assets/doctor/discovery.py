@@ -1,4 +1,4 @@
-"""Which checks there are, and one look at all of them. A check that fails itself is an error and stops no other."""
+"""Discovering and running all checks. A check that raises is reported as an error and does not stop the others."""
 
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ from ema_assets.store.database import Database
 from ema_assets.store.driver_errors import is_about_rights, refusal
 from ema_assets.store.migrations import all_migrations
 
-# A server that does not answer for so long is not reachable.
+# A server that does not answer within this time is not reachable.
 CONNECT_SECONDS = 5
 SETTINGS = "settings"
 
@@ -35,7 +35,7 @@ class Found:
 
 
 def discover() -> list[Check]:
-    """Every check, in the order of their places."""
+    """Return every check, in the order of their places."""
     found: list[Check] = [
         import_module(f"{checks.__name__}.{module.name}").CHECK for module in pkgutil.iter_modules(checks.__path__)
     ]
@@ -43,7 +43,7 @@ def discover() -> list[Check]:
 
 
 def examine(env: Mapping[str, str], *, is_online: bool, known: Iterable[Check] | None = None) -> list[Found]:
-    """Look at everything that `env` names. Settings that cannot be read are all that is found then."""
+    """Run all checks, or those `known`, on the settings of `env`. If these cannot be read, that is the only finding."""
     try:
         settings = Settings.from_env(env)
     except ConfigurationError as refused:
@@ -95,7 +95,7 @@ def _watchlist(settings: Settings) -> tuple[Watchlist | None, str | None]:
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[tuple[Database | None, str | None]]:
-    """The database, if it answers. An embedded server gets no lease, which would be written down."""
+    """Yield the database if it answers, and otherwise why not. An embedded server gets no lease: that would write."""
     try:
         url = locate.database_url(settings)
     except StoreUnavailable:
@@ -108,7 +108,7 @@ def _database(settings: Settings) -> Iterator[tuple[Database | None, str | None]
                 transaction.read_one_moment()
                 diagnosis.server(transaction)
         except StoreError as refused:
-            # The limit is not the user's.
+            # The connect_timeout in the URL is not the user's.
             yield None, str(refused).replace(masked_url(asked), masked_url(url))
             return
         yield database, None
@@ -122,6 +122,6 @@ def _is_migrated(database: Database) -> bool:
     except Exception as error:
         if not is_about_rights(error):
             raise
-        # The check of migrations says so.
+        # The check of migrations reports that.
         return False
     return all(each.number in applied for each in all_migrations())

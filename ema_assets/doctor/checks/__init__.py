@@ -1,1 +1,1 @@
-"""What the doctor looks at: one module per check, each with a record `CHECK`. How they are run is not known here."""
+"""The doctor's checks: one module per check, each with a record `CHECK`. Running them is not done here."""

@@ -1,4 +1,4 @@
-"""The check of alerts: whether the variables of their channels are set, and which channels take no message."""
+"""The check of alerts: whether the variables of their channels are set, and which channels refuse messages."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
 
 
 def _unset(seen: Surroundings, used: Mapping[str, Channel]) -> Iterator[Finding]:
-    # A running `up` had them when it started, wherever this command was called.
+    # A running `up` had them when it started, whatever the environment of this command.
     if seen.running is not None:
         return
     for channel in used.values():

@@ -1,4 +1,4 @@
-"""The check of calendars: for how long sessions and holidays of those in use are known."""
+"""The check of calendars: how far into the future sessions and holidays of the calendars in use are known."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta

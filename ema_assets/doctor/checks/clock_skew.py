@@ -1,4 +1,4 @@
-"""The check of the machine's clock: against the database server's and that of a provider."""
+"""The check of the machine's clock: against the clocks of the database server and of providers."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, o
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.store import diagnosis
 
-# Bars are asked for three seconds after their close. A second more or less is a bar that is not there yet.
+# Bars are requested three seconds after their close. With a clock that is wrong by more, a bar may not exist yet.
 _WRONG_SECONDS, _FAR_OFF_SECONDS = 1.5, 30.0
 _ANSWER_SECONDS = 5.0
 _REMEDY = "let the system keep its clock by NTP, such as chrony or systemd-timesyncd"
@@ -29,9 +29,10 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
 
 
 def compared(whose: str, theirs: float, before: float, after: float, resolution: float = 0.0) -> Finding:
-    """What the clock of somebody else says of ours; all in seconds since 1970.
+    """Return the finding on this machine's clock compared with another one; all times in seconds since 1970.
 
-    They read it at an instant between `before` and `after`, and `resolution` seconds may have passed since its tick.
+    The other clock was read at an instant between `before` and `after` of this one, and up to `resolution` seconds may
+    have passed since its last tick.
     """
     off = max(theirs - after, before - theirs - resolution, 0.0)
     text = f"the clocks of this machine and {whose} agree"
@@ -43,7 +44,7 @@ def compared(whose: str, theirs: float, before: float, after: float, resolution:
 
 
 def _addresses(seen: Surroundings) -> list[tuple[str, str]]:
-    """Whose Date header is asked for: with `--online` of every provider in use, else of a service on this machine."""
+    """Return providers and URLs whose Date header is read: with `--online` all in use, else services run by `up`."""
     if seen.watched is None:
         return []
     local = seen.settings.service_urls

@@ -1,4 +1,4 @@
-"""The check of EMA_HOME: whether it can be written to, and how much room is left on its disk."""
+"""The check of EMA_HOME: whether it can be written to, and how much space is left on its disk."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
 
-# With every signal on, a trading day of 100 symbols adds 0.6 GB before the first maintenance: three days of it.
+# Three trading days: with every signal on, 100 symbols add 0.6 GB per day before the first maintenance.
 FEW_BYTES = 2 * 1024**3
 # PostgreSQL stops when it cannot write its log, which grows to 1 GB between two checkpoints.
 TOO_FEW_BYTES = 256 * 1024**2

@@ -35,7 +35,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
 
 
 def _for_reading(server: diagnosis.Server, text: str) -> Finding:
-    """What to say of a server, database or role by which nothing can be written: that is right for who reads."""
+    """Return the finding on a read-only server, database or role, which is sufficient for reading."""
     what, elsewhere = "a standby, which follows its primary and can only be read", "its primary"
     if not server.is_standby:
         what, elsewhere = "default_transaction_read_only is on, so that it can only be read", "one where that is off"
@@ -50,7 +50,7 @@ def _for_reading(server: diagnosis.Server, text: str) -> Finding:
 
 
 def _without_writing(server: diagnosis.Server, text: str) -> Finding:
-    """What to say of a role that cannot make tables. To let it is right only where there are none yet."""
+    """Return the finding on a role that cannot create tables. Granting that is advised only while there are none."""
     if server.may_read:
         return ok(f"{text}: read-only role, enough for the commands that read")
     if server.may_read is None:

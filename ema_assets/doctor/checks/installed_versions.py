@@ -1,4 +1,4 @@
-"""The check of what is installed: Python, and every package in a version that meets what the project requires."""
+"""The check of installed versions: Python, and every package that the project requires."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 _SHOWN = ("dagster", "polars")
-# Dagster's own packages only work in one version.
+# Dagster's own packages only work together in the same version.
 _ALIKE = ("dagster", "dagster-webserver", "dagster-graphql")
 
 
@@ -37,7 +37,7 @@ def _look(_seen: Surroundings) -> Iterator[Finding]:
 
 
 def unmet(requirements: "list[Requirement]") -> Iterator[str]:
-    """A sentence for each of `requirements`, without those of extras, that is not installed or in another version."""
+    """Yield a sentence per unmet one of `requirements`: not installed, or in another version. Extras are ignored."""
     for requirement in requirements:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -1,4 +1,4 @@
-"""The check of dagster.yaml: where runs are recorded, and whether they go to standby processes that fit into memory."""
+"""The check of dagster.yaml: where runs are recorded, and whether standby processes are used and fit into memory."""
 
 import os
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from ema_assets.runtime.dagster_parts import STORAGE
 
 LAUNCHER = ("ema_assets.defs.launcher", "StandbyRunLauncher")
 CELERY_LAUNCHER = ("ema_assets.defs.celery_launcher", "LaneRunLauncher")
-# What a process holds that waits, with its kernels: docs/OPERATIONS.md.
+# Memory of a waiting process, with its kernels: docs/OPERATIONS.md.
 MEGABYTES_PER_PROCESS = 300
-# Dagster's own, where dagster.yaml does not say.
+# Dagster's default if dagster.yaml has no value.
 _RUNS_AT_ONCE = 10
 
 
@@ -54,7 +54,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _named(content: dict[str, Any], *path: str) -> tuple[Any, Any] | None:
-    """The module and class at a place of dagster.yaml; None where there are none."""
+    """Return the module and class in a section of dagster.yaml; None without such a section."""
     section: Any = content
     for key in path:
         section = section.get(key) if isinstance(section, dict) else None

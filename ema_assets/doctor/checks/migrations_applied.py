@@ -1,4 +1,4 @@
-"""The check of migrations: whether the tables are those of this version."""
+"""The check of migrations: whether the database has exactly the migrations of this version."""
 
 from collections.abc import Iterator
 

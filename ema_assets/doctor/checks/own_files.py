@@ -1,4 +1,4 @@
-"""The check of signals and strategies, the user's own among them: whether they load and fit together."""
+"""The check of signals and strategies, including the user's own: whether they load and fit together."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The check of providers: keys are set, and with `--online` accepted, by one call for a week of days of one symbol."""
+"""The check of providers: keys are set, and with `--online` accepted by a call for one week of one symbol's bars."""
 
 import asyncio
 from collections.abc import Collection, Iterator
@@ -50,9 +50,10 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
 
 
 def _not_answering(seen: Surroundings, answering: Collection[str]) -> Iterator[Finding]:
-    """Providers that runs had no answer from of late, and when runs ask them again; `answering` have just answered.
+    """Yield warnings about providers that did not answer the last runs, and say when runs call them again.
 
-    That ends no pause: the doctor writes nothing, and the next run finds it out with one call.
+    Providers in `answering` have just answered the doctor. That ends no pause, because the doctor writes nothing; the
+    next run finds out with one call.
     """
     if seen.database is None or not seen.is_migrated:
         return
@@ -95,7 +96,11 @@ def _called(seen: Surroundings, watched: Watchlist, name: str, symbol: str) -> F
 
 
 async def _call(seen: Surroundings, watched: Watchlist, name: str, symbol: str) -> ProviderError | None:
-    """Ask for one symbol, by a budget of this process: nothing is written down."""
+    """Request bars of one symbol, within a call budget of this process only: nothing is written to the database.
+
+    Returns:
+        The error of the provider, or None if it answered.
+    """
     from ema_assets.providers.fetching.base import BarRequest
     from ema_assets.refresh.clients import open_provider
 

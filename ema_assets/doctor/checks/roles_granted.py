@@ -1,4 +1,4 @@
-"""The check of roles: whether those that only read, for board, metrics, alerts and dashboards, exist and may read."""
+"""The check of roles: whether the roles of board, metrics, alerts and dashboards exist and have their rights."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The check of `up`: whether it runs, and its UI answers."""
+"""The check of `up`: whether it is running and its UI answers."""
 
 import urllib.error
 import urllib.request

@@ -1,4 +1,4 @@
-"""The check of schedules and sensors: whether somebody has stopped one in the UI, which a restart does not undo."""
+"""The check of schedules and sensors: whether somebody stopped one in the UI, which a restart does not undo."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from ema_assets.doctor.declaration import Check, Finding, Surroundings, ok, warn
 from ema_assets.store import diagnosis
 
 _REMEDY = "start it in the Dagster UI under *Automation*, or reset it there"
-# What waits for whom. The sweep does the work of a schedule, later.
+# The consequence of stopping each one. The sweep does the work of a stopped schedule later.
 _WAITS = {
     "sweep": "what no schedule sees to waits: corrections, files, failed attempts, first results of new symbols",
     "sync_watchlist": "new symbols are not loaded, and no other edit of the watchlist is taken up",
@@ -28,7 +28,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         stopped = diagnosis.stopped_automation(transaction)
     if stopped is None:
         return
-    # Those of a component of another project are called `eu__sweep`.
+    # In a component of another project, the names have a prefix, such as `eu__sweep`.
     found = [(name, waits[own]) for name in stopped if (own := name.rpartition("__")[2]) in waits]
     for name, consequence in found:
         yield warning(f"{name} is stopped: {consequence}", _REMEDY)

@@ -1,4 +1,4 @@
-"""The check of the environment: whether a variable looks like one of ours and is none."""
+"""The check of the environment: whether a variable has this project's prefix but is unknown."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -8,13 +8,13 @@ from ema_assets.doctor.declaration import Check, Finding, Surroundings, ok, warn
 from ema_assets.model.counts import noun
 from ema_assets.model.errors import did_you_mean
 
-# Read by parts that are not always installed, by our own processes, and by our tests.
+# Variables read by parts that are not always installed, by processes of `up`, and by the tests.
 _OTHERS = ("EMA_CELERY_BROKER", "EMA_SUPERVISOR_ID", "EMA_HYPOTHESIS")
 
 
 def _look(seen: Surroundings) -> Iterator[Finding]:
     path = seen.settings.watchlist_path
-    # A channel of alerts may be in a variable of any name.
+    # The URL of an alert channel may be in a variable of any name, which the watchlist mentions.
     named = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     known = {*known_variables(), *_OTHERS}
     mine = sorted(name for name in os.environ.keys() - _of_services(os.environ) if name.startswith("EMA_"))

@@ -1,4 +1,4 @@
-"""The check of the watchlist: whether it can be read, and whether the database could be made to fit it."""
+"""The check of the watchlist: whether it can be read, and whether it could be synced to the database."""
 
 from collections.abc import Iterator
 
