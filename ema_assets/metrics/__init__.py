@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what is read, what it is called, and the server that hands it out. Reads, never writes.
+"""Metrics for Prometheus: the readings, the names of the metrics, and their server. Reads, never writes.
 
-The library prometheus_client is imported here only. `python -m ema_assets.metrics` is the process.
+Only this room imports the library prometheus_client. `python -m ema_assets.metrics` is the process.
 """

@@ -15,7 +15,7 @@ from ema_assets.runtime import locate, log_lines
 
 def main(place: Place) -> None:
     """Serve at `place` until Ctrl-C or SIGTERM."""
-    # The first process of a container is not ended by a signal that it does not handle.
+    # A signal without a handler does not end the first process of a container.
     signal.signal(signal.SIGTERM, _end)
     settings = Settings.from_env()
     os.environ.setdefault("DAGSTER_HOME", str(settings.dagster_home))

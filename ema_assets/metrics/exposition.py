@@ -1,4 +1,4 @@
-"""A scrape: one reading, in the families of prometheus_client. What is read, and its names, are beside this file."""
+"""A scrape: one reading as families of prometheus_client. Readings and names of gauges are defined in other modules."""
 
 import logging
 import threading
@@ -27,7 +27,7 @@ from ema_assets.store.database import Database
 if TYPE_CHECKING:
     from ema_assets.defs.run_queue import Runs
 
-# Several who scrape at once, or often, cost one reading in so many seconds.
+# Parallel or frequent scrapes cost one reading per this many seconds.
 LEAST_SECONDS = 5.0
 _CONNECT_SECONDS = 5
 
@@ -35,9 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 class Exporter(Collector):
-    """Reads the database at each scrape, wherever it is then. Without it, the metrics say that it is down.
+    """A collector that reads the database at each scrape, at its current address. The metrics say if it is down.
 
-    `ask_dagster` gives what Dagster says of the runs of timeframes, and may raise anything.
+    `ask_dagster` returns what Dagster knows of the runs of timeframes, and may raise anything.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Exporter(Collector):
         self.statements = 0
 
     def describe(self) -> list[Metric]:
-        """Nothing: to register must not read."""
+        """Return nothing: registering must not read the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All families of one reading."""
+        """Yield all families of one reading, which is reused for LEAST_SECONDS."""
         with self._turn:
             if self._last is None or time.monotonic() - self._last[0] >= LEAST_SECONDS:
                 self._last = (time.monotonic(), list(self._families()))
             yield from self._last[1]
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to the database."""
         if self._database is not None:
             self._database.close()
 
@@ -121,7 +121,7 @@ class Exporter(Collector):
         return replace(seen, runs=self._runs(seen))
 
     def _connected(self) -> Database:
-        """The connection to the database that is in use now. An embedded server gets no lease: it may stop."""
+        """Return the connection to the current database. An embedded server gets no lease, so it may stop."""
         url = with_settings(locate.database_url(self._settings), connect_timeout=str(_CONNECT_SECONDS))
         if self._database is None or self._database.url != url:
             self.close()

@@ -1,4 +1,4 @@
-"""Every gauge by name: what it means, its labels, and where its values come from. A new one is one more record.
+"""Every gauge by name: its meaning, its labels, and the source of its values. A new gauge is one more record.
 
 No label is a symbol: what Prometheus stores must not grow with the watchlist.
 """
@@ -18,7 +18,7 @@ _STATISTICS = {"median": 0.5, "p99": 0.99, "max": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One gauge. `values` gives the values of the labels, in their order, and the number."""
+    """One gauge. `values` returns the values of the labels, in their order, with the number of each."""
 
     name: str
     meaning: str

@@ -1,4 +1,4 @@
-"""One reading of everything that is measured. What the numbers are called is not known here."""
+"""One reading of everything that is measured. The names of the metrics are not defined here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ema_assets.store.database import Transaction
 if TYPE_CHECKING:
     from ema_assets.defs.run_queue import Runs
 
-# What is further behind is this far behind at least: older sessions are not looked at.
+# Older sessions are not looked at: the lag of a series that is further behind is a lower bound.
 _LOOK_BACK = timedelta(days=10)
 _DAY = timedelta(days=1)
 _FAR = timedelta(days=36_500)
@@ -29,22 +29,22 @@ _FAR = timedelta(days=36_500)
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the database says.
+    """The numbers read from the database, and from Dagster.
 
     Attributes:
         now: the machine's time, UTC.
         market_now: the market's time, UTC.
-        assets: series, stale, missing and failing ones of each asset and timeframe.
-        lags: timeframe, lag_seconds, series: how far series are behind.
+        assets: numbers of all, stale, missing and failing series per asset and timeframe.
+        lags: timeframe, lag_seconds, series: how far series are behind, see `lags`.
         computed: timeframe, computed_at: when bars of a timeframe were last brought up to date.
         latency: timeframe, closes, series, p50_seconds, p99_seconds of the last seven days.
-        providers: provider, calls, failures, is_open, closed_seconds; also those in use that nobody has asked.
-        allowed: calls per minute by provider, of those in use.
-        counts: what, label, n.
-        sizes: schema, bytes.
+        providers: provider, calls, failures, is_open, closed_seconds; including providers in use without any call.
+        allowed: calls per minute by provider, for providers in use.
+        counts: what, label, n; see `measurements.counts`.
+        sizes: schema, bytes; see `measurements.sizes`.
         horizons: calendar, known_through.
-        channels: those of alerts, as `alert_delivery.channels` gives them for the last 24 hours.
-        runs: what Dagster says; None when it does not answer or has not been asked.
+        channels: channels of alerts, as returned by `alert_delivery.channels` for the last 24 hours.
+        runs: runs known to Dagster; None when it does not answer or was not asked.
     """
 
     now: datetime
@@ -63,7 +63,7 @@ class Readings:
 
 
 def read(transaction: Transaction, settings: Settings, now: datetime, market_now: datetime) -> Readings:
-    """Everything at one moment, in as many statements for ten symbols as for ten thousand."""
+    """Read everything at one moment, with as many statements for ten symbols as for ten thousand."""
     transaction.read_one_moment()
     asked = measurements.asked_through(transaction)
     known = measurements.providers(transaction, WINDOW_SECONDS, settings.provider)
@@ -86,10 +86,10 @@ def read(transaction: Transaction, settings: Settings, now: datetime, market_now
 
 
 def _with_silent_ones(known: pl.DataFrame, are_asked: Sequence[str]) -> pl.DataFrame:
-    """`known` and a row of zeros for each of `are_asked` that it lacks.
+    """Return `known` and a row of zeros for each of `are_asked` that it lacks; sorted by provider.
 
-    A series of Prometheus that comes and goes with each close draws a line through the minutes without calls, and ends
-    an alert that waits for it.
+    A Prometheus series that came and went with each close would draw a line through the minutes without calls, and
+    would end an alert that waits for it.
     """
     silent = pl.DataFrame({"provider": [name for name in are_asked if name not in set(known["provider"])]})
     zeros = silent.cast(pl.String).with_columns(calls=0, failures=0, is_open=False, closed_seconds=0.0)
@@ -101,9 +101,10 @@ def _allowed(settings: Settings, provider: str) -> int:
 
 
 def lags(transaction: Transaction, asked: pl.DataFrame, now: datetime, publications: Publications) -> pl.DataFrame:
-    """How long the first bar that a series lacks could have been asked for: timeframe, lag_seconds, series.
+    """Return for how long series could have requested the first bar they lack: timeframe, lag_seconds, series.
 
-    0 when it lacks none; nights and weekends do not count. `asked` is from `measurements.asked_through`.
+    The lag is 0 for series that lack none; nights and weekends do not count. `series` is their number. `asked` is from
+    `measurements.asked_through`.
     """
     closed = closed_bars(transaction, now, publications).select(
         "calendar", "provider", "delay_seconds", "timeframe", "ts_end", delay=pl.col("published_at") - pl.col("ts_end")
@@ -123,7 +124,7 @@ def lags(transaction: Transaction, asked: pl.DataFrame, now: datetime, publicati
 
 
 def _behind(series: pl.DataFrame, grid: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """The lag of series of one timeframe that lack a bar. `grid` has its bars of the last days."""
+    """Return the lag of series of one timeframe that lack a bar. `grid` has the timeframe's bars of the last days."""
     closes = grid.select("calendar", next_end="ts_end").sort("next_end")
     found = series.sort("checked_through").join_asof(
         closes,

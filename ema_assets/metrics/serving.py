@@ -1,4 +1,4 @@
-"""The server of /metrics. It answers to names that it was told only, so that no web page can read it."""
+"""The server of /metrics. It answers only under the host names it was given, so that no web page can read it."""
 
 import socket
 from collections.abc import Callable, Collection, Iterable
@@ -19,14 +19,14 @@ Respond = Callable[[str, list[tuple[str, str]]], object]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to listen: an address, a port (0 for a free one), and the names of hosts under which it answers."""
+    """Where the server listens: an address, a port (0 for a free one), and the host names under which it answers."""
 
     host: str = "127.0.0.1"
     port: int = 0
     names: Collection[str] = HERE
 
     def url(self, port: int) -> str:
-        """The address of the metrics on the `port` that was taken."""
+        """Return the URL of the metrics on the `port` that was taken."""
         return f"http://{in_url(self.host)}:{port}/metrics"
 
 
@@ -40,11 +40,11 @@ class _Server6(_Server):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Nothing: a line per scrape says nothing."""
+        """Log nothing: a line per scrape is of no use."""
 
 
 def server(place: Place, collector: Collector) -> WSGIServer:
-    """A server of what `collector` gives, bound to `place`. It serves in `serve_forever`.
+    """Return a server of the metrics of `collector`, bound to `place`. It serves in `serve_forever`.
 
     Raises:
         OSError: when it cannot listen there.
@@ -71,10 +71,10 @@ def server(place: Place, collector: Collector) -> WSGIServer:
 
 
 def serve(place: Place, collector: Collector, started: Callable[[str], object]) -> None:
-    """Serve to the end of the process. `started` is told the address.
+    """Serve until the process ends. `started` is called with the URL.
 
     Raises:
-        OSError: as `server`.
+        OSError: as in `server`.
     """
     with server(place, collector) as serving:
         started(place.url(serving.server_port))
