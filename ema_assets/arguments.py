@@ -1,4 +1,4 @@
-"""What the public functions of `read` and `backtest` are given: symbols, times, a database. Reads no series."""
+"""Arguments of the public functions of `read` and `backtest`: symbols, times, a database. Reads no series."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,28 +14,28 @@ from ema_assets.runtime.locate import required_database
 from ema_assets.store import ledger, tables
 from ema_assets.store.database import Database, Transaction
 
-# Datetimes of pandas are among those of Python.
+# A Timestamp of pandas is a datetime of Python.
 Time = datetime | date | str | np.datetime64
 
 
 def symbols_of(symbols: Sequence[str] | None) -> list[str] | None:
-    """The symbols as a list; None, which means all of them, stays None.
+    """Return the symbols as a list; None, which means all of them, stays None.
 
     Raises:
-        ConfigurationError: when it is no list.
-        InvalidKeyError: for what cannot be a symbol.
+        ConfigurationError: when `symbols` is a text or not iterable.
+        InvalidKeyError: for an item that cannot be a symbol.
     """
     if symbols is None:
         return None
     if isinstance(symbols, str) or not isinstance(symbols, Iterable):
         example = symbols if isinstance(symbols, str) else "AAPL"
         raise ConfigurationError(f'`symbols` must be a list such as ["{example}"], received {symbols!r}')
-    # What is no text, such as the NaN of a column of pandas, is named as what it is.
+    # An item that is no text, such as a NaN from a pandas column, is named in the error.
     return [parse_symbol(symbol if isinstance(symbol, str) else repr(symbol)) for symbol in symbols]
 
 
 def spelt(transaction: Transaction, symbols: Sequence[str] | None) -> list[str] | None:
-    """`symbols` as the watchlist spells them, others as they are: by `aapl` AAPL is meant, unless there are both."""
+    """Return `symbols` as the watchlist spells them, others unchanged: `aapl` means AAPL unless both exist."""
     if symbols is None:
         return None
     unknown = ledger.unknown_symbols(transaction, symbols)
@@ -43,10 +43,11 @@ def spelt(transaction: Transaction, symbols: Sequence[str] | None) -> list[str] 
 
 
 def stored_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> list[str] | None:
-    """`symbols` as `spelt`.
+    """Return `symbols` as `spelt` does.
 
     Raises:
-        ConfigurationError: for those that never were on it: a frame without rows would say that nothing has traded.
+        ConfigurationError: for symbols that never were on the watchlist: a frame without rows would say that they did
+            not trade.
     """
     if symbols is None or not ledger.unknown_symbols(transaction, symbols):
         return None if symbols is None else list(symbols)
@@ -62,7 +63,11 @@ def stored_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> l
 
 
 def check_timeframe(transaction: Transaction, table: tables.Table, timeframe: Timeframe) -> None:
-    """Refuse a timeframe that was never on."""
+    """Refuse a timeframe that was never on.
+
+    Raises:
+        ConfigurationError: naming the timeframes that were.
+    """
     if not tables.has_part(transaction, table, timeframe):
         known = ", ".join(each.key for each in ledger.known_timeframes(transaction)) or "none yet"
         raise ConfigurationError(
@@ -72,18 +77,19 @@ def check_timeframe(transaction: Transaction, table: tables.Table, timeframe: Ti
 
 @contextmanager
 def database_of(url: str | None) -> Iterator[Database]:
-    """The database at `url`, or the one that the settings name."""
+    """Open the database at `url`, or the one that the settings name."""
     with nullcontext(url) if url else required_database(Settings.from_env()) as found, Database(found) as database:
         yield database
 
 
 def utc(name: str, given: Time | None) -> datetime | None:
-    """The moment that the argument `name` says: text is UTC unless it has a zone, a date is its midnight, UTC.
+    """Return the argument `name` as a moment in UTC: text is UTC unless it has a zone, a date is its midnight UTC.
 
-    So is what numpy and pandas have without a zone, which mean UTC by it. A datetime of Python means the local time.
+    Times of numpy and pandas without a zone are UTC, as these libraries mean them. A Python datetime without a zone
+    would mean local time, so it is refused.
 
     Raises:
-        ConfigurationError: for what is no time, and for a datetime without a zone.
+        ConfigurationError: for an invalid time, and for a Python datetime without a zone.
     """
     if given is None:
         return None
@@ -103,11 +109,11 @@ def utc(name: str, given: Time | None) -> datetime | None:
 
 
 def _of_python(given: object) -> object:
-    """A time of numpy or pandas as Python has it, None where it is none (NaT); anything else as it is."""
+    """Return a time of numpy or pandas as a Python object, None for NaT, and anything else unchanged."""
     if given != given:  # noqa: PLR0124 - NaT, of numpy and of pandas alike
         return None
     if isinstance(given, np.datetime64):
         return given.astype("datetime64[us]").item()
-    # Of pandas, which need not be there.
+    # A Timestamp is recognised by this method, because pandas need not be installed.
     turn = getattr(given, "to_pydatetime", None)
     return turn(warn=False) if isinstance(given, datetime) and turn is not None else given

@@ -1,4 +1,4 @@
-"""The results as polars frames, for notebooks and scripts. A small public module: these names stay.
+"""The results as polars frames, for notebooks and scripts. A small public module, whose names are stable.
 
     from ema_assets import read
 
@@ -12,20 +12,21 @@ Times are UTC: a datetime with a zone, a time of numpy or pandas, or text such a
 written as `aapl`. Every function opens its own connection to the database that the settings name (EMA_DATABASE_URL, or
 the embedded server that `ema-assets up` runs), or to `url`.
 
-`as_of` gives what was known then: bars that came later are left out, later corrections are undone, and signals, trends
-and trades are those of the bars known at that moment. It always looks at whole series, since an EMA has no start.
+`as_of` returns what was known then: bars that came later are left out, later corrections are undone, and signals,
+trends and trades are computed from the bars known at that moment. It always reads whole series, because an EMA depends
+on all earlier bars.
 
-With `finality=True`, bars, signals, trends and trades have a column `is_preliminary` too: the bar of the row, or the
-newest one of a trade, may still change at its provider, and with it the row. What was final at an `as_of` is not known.
+With `finality=True`, bars, signals, trends and trades have an additional column `is_preliminary`: the bar of the row,
+or the newest bar of a trade, may still change at its provider, and with it the row. It cannot be combined with `as_of`.
 
-With `ends=True`, bars, signals and trends have a column `ts_end` too: when the bar closes, with its session at the
-latest. Until then nobody knows the row. Join a longer timeframe by it, and nothing comes from the future.
+With `ends=True`, bars, signals and trends have an additional column `ts_end`: when the bar closes, at the latest with
+its session. Before that moment, nobody knows the row. Join a longer timeframe by it to avoid look-ahead.
 
-What is too large for memory comes in parts: `for part in read.pages("ohlc", "5m"): …`.
+Results that are too large for memory come in parts: `for part in read.pages("ohlc", "5m"): …`.
 
-Raises everywhere: InvalidKeyError for a symbol or timeframe that cannot be one, ConfigurationError for a time that is
-none, a symbol that never was on the watchlist, or a signal or strategy that does not exist, StoreUnavailable when the
-database cannot be reached. A signal or strategy of yours that is wrong is a Python warning: the others can be read.
+All functions raise InvalidKeyError for an invalid symbol or timeframe, ConfigurationError for an invalid time, a symbol
+that never was on the watchlist, or an unknown signal or strategy, and StoreUnavailable when the database cannot be
+reached. A mistake in one of your own signals or strategies is a Python warning: the others can be read.
 """
 
 import warnings
@@ -67,13 +68,13 @@ def bars(  # noqa: PLR0913 - what a person may ask for, by name
     ends: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
-    """Closed bars: symbol, ts, open, high, low, close, volume; sorted by symbol and ts.
+    """Return closed bars: symbol, ts, open, high, low, close, volume; sorted by symbol and ts.
 
-    `ts` is the opening time, from `start` to before `end`; of all symbols when none are named.
+    `ts` is the opening time (UTC), from `start` to before `end`. All symbols are returned when none are named.
 
-    `adjust` says which corporate actions the prices allow for: `splits` gives bars as they are stored, adjusted for
-    splits and what else their vendor rescales for; `none` undoes what `actions` knows of that, which gives prices as
-    they traded; `all` also multiplies by 1 - amount / previous close before each dividend, as CRSP does
+    `adjust` says which corporate actions prices are adjusted for: `splits` returns bars as stored, adjusted for splits
+    and everything else their vendor rescales for; `none` undoes the actions that `actions` returns, which gives prices
+    as traded; `all` also multiplies by 1 - amount / previous close before each dividend, as CRSP does
     (docs/CORPORATE_ACTIONS.md names the sources). With `as_of` only `splits` is possible.
     """
     adjustment.check_adjustment(adjust)
@@ -92,22 +93,22 @@ def bars(  # noqa: PLR0913 - what a person may ask for, by name
 
 
 def actions(symbols: Sequence[str] | None = None, *, url: str | None = None) -> pl.DataFrame:
-    """Corporate actions: symbol, kind, effective_at, ratio, amount, value, source, known_at; sorted by symbol and time.
+    """Return corporate actions: symbol, kind, effective_at, ratio, amount, value, source, known_at.
 
     `ratio` is the old price over the new one (7 for a split of 7:1), `amount` a dividend per share, `value` a new
-    symbol or currency. Of all symbols when none are named.
+    symbol or currency. Sorted by symbol and effective_at. All symbols are returned when none are named.
     """
     chosen = symbols_of(symbols)
     with database_of(url) as database, database.transaction() as transaction:
-        # Facts may be of symbols that are on no watchlist yet.
+        # Actions may be known of symbols that are not on the watchlist yet.
         return action_facts.known(transaction, spelt(transaction, chosen))
 
 
 def assets() -> pl.DataFrame:
-    """What there is: asset, kind (`bars`, `signal`, `strategy`), is_on, reads, columns, description; parents first.
+    """Return all assets: asset, kind (`bars`, `signal`, `strategy`), is_on, reads, columns, description; inputs first.
 
-    As the watchlist and the folders of your own signals and strategies say now. `reads` are the assets it is computed
-    from, `columns` those of its table behind symbol and timeframe.
+    They follow from the watchlist and the folders of your own signals and strategies as they are now. `reads` are the
+    assets that it is computed from, `columns` the columns of its table after symbol and timeframe.
     """
     known = _configured()
     return pl.DataFrame(
@@ -135,10 +136,11 @@ def signals(  # noqa: PLR0913 - what a person may ask for, by name
     ends: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
-    """Signals side by side: symbol, ts, and the columns of every one of `names`; other arguments as `bars`.
+    """Return signals side by side: symbol, ts, and the columns of every one of `names`; other arguments as in `bars`.
 
-    `ema_signals` has ema_9, ema_30, bar_number (1 for the first bar of the series). A bar is there when the first of
-    `names` has it; what another does not have is null. Of a column that two of them have, the first one's is given.
+    `ema_signals` has ema_9, ema_30, bar_number (1 for the first bar of the series). The rows are those of the first of
+    `names`; values that another signal does not have are null. A column that several signals have is taken from the
+    first.
     """
     if isinstance(names, str) or not names:
         raise ConfigurationError(f'`names` must be a list such as ["rsi", "atr"], received {names!r}')
@@ -168,7 +170,7 @@ def trends(
     ends: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
-    """Trends: symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number; arguments as `bars`."""
+    """Return trends: symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number; arguments as in `bars`."""
     return _rows(_named(EMA_TREND, "signal"), _Query(timeframe, symbols, start, end, as_of, url, finality, ends))
 
 
@@ -183,11 +185,11 @@ def trades(
     finality: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
-    """Trades of `strategy`, entered from `start` to before `end`; sorted by symbol and entry_ts.
+    """Return trades of `strategy` entered from `start` to before `end`; sorted by symbol and entry_ts.
 
     Columns: symbol, entry_ts, side, entry_price, entry_reason, exit_ts, exit_price, exit_reason and more, as
-    docs/STRATEGIES.md defines them. The open trade has no exit and is marked to the newest bar. With None those of all
-    strategies that are switched on, one after the other, with a first column `strategy`.
+    docs/STRATEGIES.md defines them. An open trade has no exit and is marked to the newest bar. With None, the trades of
+    all strategies that are switched on follow one another, with a first column `strategy`.
     """
     query = _Query(timeframe, symbols, start, end, as_of, url, finality)
     if strategy is not None:
@@ -206,9 +208,9 @@ def screener(
     averages: str = "9/30",
     url: str | None = None,
 ) -> pl.DataFrame:
-    """One row per symbol on `timeframe` (None: one for each timeframe), as in the view `results.screener`; unsorted.
+    """Return one row per symbol on `timeframe` (None: on every timeframe), as in the view `results.screener`; unsorted.
 
-    `averages` are EMAs that are compared, such as `12/26`: those of a strategy with other spans.
+    `averages` names a pair of EMAs, such as `12/26`, that a strategy with these spans compares.
     """
     spans = spans_of(averages)
     if spans != (FAST_SPAN, SLOW_SPAN):
@@ -225,9 +227,9 @@ def performance(
     strategy: str | None = None,
     url: str | None = None,
 ) -> pl.DataFrame:
-    """How each strategy, or one, has done on each series, as in the view `results.performance`; unsorted.
+    """Return the performance of each strategy, or one, on each series, as in the view `results.performance`; unsorted.
 
-    As of its last refresh, a few minutes ago. docs/STRATEGIES.md defines every figure.
+    It is as of the last refresh, usually a few minutes ago. docs/STRATEGIES.md defines every figure.
     """
     chosen = _named(strategy, "strategy").name if strategy is not None else None
     return _view("performance", timeframe, symbols, chosen, url)
@@ -242,10 +244,10 @@ def chart(
     averages: str | None = None,
     url: str | None = None,
 ) -> "Figure":
-    """The newest `bars` bars of a series with volume, the trades of `strategy` and its averages, as a picture.
+    """Return a chart of the newest `bars` bars of a series with volume, the trades of `strategy` and its averages.
 
-    A matplotlib figure, which notebooks show and `savefig` writes. The first strategy is taken where none is named.
-    `averages` are other EMAs, such as `12/26`: those of a strategy with these spans.
+    It is a matplotlib figure, which notebooks show and `savefig` writes. The default of `strategy` is the first one.
+    `averages` names another pair of EMAs, such as `12/26`, that a strategy with these spans compares.
 
     Raises:
         ConfigurationError: when there are no bars of the series, when nothing compares these averages, or when
@@ -268,9 +270,9 @@ def pages(
     rows: int = 100_000,
     url: str | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """All rows of `asset` (`ohlc`, a signal or a strategy), at most `rows` at a time, sorted by symbol and time.
+    """Yield all rows of `asset` (`ohlc`, a signal or a strategy), at most `rows` at a time, sorted by symbol and time.
 
-    All parts are of the same moment: the one at which the first is read.
+    All parts are as of the same moment, when the first one is read.
     """
     node = _named(asset, None)
     if rows < 1:
@@ -284,17 +286,21 @@ def pages(
 
 
 def _configured() -> graph.Graph:
-    """What the configuration makes. A mistake there is a warning: what is stored can be read all the same."""
+    """Return the graph of the configuration. A mistake in it is a warning, because stored rows can still be read."""
     settings = Settings.from_env()
     known, wrong = readable(graph.watchlist_of(settings), settings.signals_folder, settings.strategies_folder)
     if wrong is not None:
-        # Of the caller of the public function that has called this one.
+        # Attributed to the caller of the public function that called this one.
         warnings.warn(f"{wrong}; nothing is computed until that is corrected", stacklevel=3)
     return known
 
 
 def _named(name: str, kind: str | None, argument: str | None = None) -> graph.Node:
-    """The asset `name`, a signal or a strategy when `kind` says so, as which the `argument` is called by itself."""
+    """Return the asset `name` of `kind` (None: any).
+
+    Raises:
+        ConfigurationError: when there is none; it names the `argument` (None: that is called like the kind).
+    """
     known = _configured()
     of_kind = {each.name: each for each in known.nodes.values() if kind is None or _kind(each) == kind}
     if name not in of_kind:
@@ -318,7 +324,7 @@ def _view(
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """What a public function was asked for."""
+    """The arguments of a public function."""
 
     timeframe: str
     symbols: Sequence[str] | None
@@ -349,7 +355,7 @@ def _rows(node: graph.Node, query: _Query) -> pl.DataFrame:
             newest = "ts" if node.variant is None else "last_ts"
             rows = stored.with_preliminary(transaction, rows, frame, chosen, newest)
     if moment is None:
-        # It was narrowed where it was read.
+        # The query has applied `start` and `end` already.
         return rows
     within = [pl.lit(True)]
     if first is not None:
