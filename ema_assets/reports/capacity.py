@@ -23,7 +23,7 @@ ASSETS_OF_CHAIN, ASSETS_OF_EVERYTHING = 4, 12
 # The same page and docs/OPERATIONS.md: memory of a process after runs of 1,000 series, with its kernels.
 MEGABYTES_PER_PROCESS = 300
 # "benchmarks.growth", days 7 to 28, 15 trading days: 70 to 198 MB in `market` for 100 symbols on six timeframes, four
-# assets; 90 are stocks, with 127 bars a day on six timeframes, and 10 pairs, with 463.
+# assets; 90 are stocks, with 127 bars per day on six timeframes, and 10 pairs, with 463.
 MARKET_BYTES_PER_BAR = 128e6 / 15 / (90 * 127 + 10 * 463)
 # docs/CAPACITY.md: for the same bars, 19.3 MB for the chain, 54.6 for everything.
 MARKET_EVERYTHING_TO_CHAIN = 54.6 / 19.3

@@ -108,7 +108,7 @@ def _condition() -> pl.Expr:
 
 
 def _gaps_at_the_end(transaction: Transaction, series: pl.DataFrame) -> pl.DataFrame:
-    """Return the open gaps after the newest bar of fetched series; series without any are left out.
+    """Return what open gaps after the newest bar of fetched series lack, one row per series that has such gaps.
 
     Columns: symbol, timeframe, missing_bars, missing_from, asked_again, asked_again_at.
     """

@@ -64,7 +64,7 @@ class Trust:
         return "loading" if self.counts.get(freshness.LOADING) else "fresh"
 
     def flipped(self) -> tuple[int, int, int]:
-        """Return what the corrections changed: the numbers of rows computed again, and of crossovers and trades."""
+        """Return the blast radius of all corrections: the numbers of rows recomputed, crossovers and trades flipped."""
         if self.corrections.is_empty():
             return 0, 0, 0
         names = ("rows_recomputed", "crossovers_flipped", "trades_flipped")

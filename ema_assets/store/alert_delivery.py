@@ -88,7 +88,7 @@ def messages_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def postpone(transaction: Transaction, channel: str, ids: Sequence[int], until: datetime) -> None:
-    """Let alerts to `channel` wait until `until`."""
+    """Make alerts to `channel` due at `until`."""
     transaction.execute(
         """
         UPDATE market.alert_delivery SET due_at = $3
@@ -188,7 +188,7 @@ def channel_failed(
 
 
 def has_tables(transaction: Transaction) -> bool:
-    """Whether the database has the tables of alerts."""
+    """Return whether the database has the tables of alerts."""
     return bool(transaction.query("SELECT to_regclass('market.alert_channel') IS NOT NULL AS has_them").item())
 
 

@@ -179,7 +179,7 @@ class Database:
                 completely(connection.commit)
             except BaseException as error:
                 self._roll_back(connection)
-                # Rows stream in while polars reads them: an error of the server then reaches us as one of polars.
+                # Rows stream in while polars reads them, so a server error may arrive as a polars error.
                 if isinstance(error, (adbc_driver_manager.Error, pl.exceptions.ComputeError)) and _is_lost(error):
                     self.close()
                     raise StoreUnavailable(

@@ -24,7 +24,7 @@ def refusal(error: Exception) -> str | None:
     if not isinstance(error, adbc_driver_manager.Error | psycopg2.Error | pl.exceptions.ComputeError):
         return None
     text = str(error)
-    # Rows stream in while polars reads them: an error of the server then reaches us as one of polars.
+    # Rows stream in while polars reads them, so a server error may arrive as a polars error.
     if isinstance(error, pl.exceptions.ComputeError) and "[libpq]" not in text:
         return None
     sentence = f"the database or its driver refused: {first_line(error)}"

@@ -18,7 +18,7 @@ T = TypeVar("T")
 # The pause before a statement that still runs is canceled again: the server ignores a cancel that arrives just before
 # the statement.
 _AGAIN_SECONDS = 0.5
-# The main thread wakes up this often: a signal does not end its wait if polars has replaced Python's handler.
+# The main thread wakes up this often: a signal does not end its wait if polars has put its handler before Python's.
 _LOOK_SECONDS = 0.1
 
 
@@ -122,7 +122,7 @@ def interruptibly(do: Callable[[], T], cancel: Callable[[], None]) -> T:
 
 
 def completely(do: Callable[[], T]) -> T:
-    """Return what `do` returns. It is too short to be interrupted: `interrupt` does not cancel it."""
+    """Return what `do` returns, which is too short to be interrupted: a signal during it is raised afterwards."""
     if threading.current_thread() is threading.main_thread():
         return _aside(do, _nothing)
     return do()

@@ -15,7 +15,7 @@ LONGEST_PAUSE_SECONDS = 900
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """A provider's circuit breaker: how often in a row it did not answer, until when it is left alone, and why."""
+    """A provider's circuit breaker: how often in a row it did not answer, until when it is not called, and why."""
 
     failures: int = 0
     open_until: datetime | None = None

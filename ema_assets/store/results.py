@@ -40,8 +40,7 @@ FEWEST_TRADES = 10
 class Configured:
     """The configuration that the views are made from: columns per signal that is on and per strategy; the timeframes.
 
-    `averages` maps the spans of each pair of EMAs that is compared in addition to EMA 9 and 30 to the first strategy
-    that uses them.
+    `averages` maps the spans of pairs of EMAs other than 9 and 30 that are compared to the first strategy that does so.
     """
 
     signals: Mapping[str, tuple[str, ...]]

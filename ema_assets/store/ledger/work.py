@@ -260,7 +260,7 @@ def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
         )
 
 
-# A provider may lack daily bars of a symbol whose other bars go on, so the newest bar of all timeframes counts.
+# A provider may lack daily bars of a symbol whose other bars continue, so the newest bar of all timeframes counts.
 _NOTE_SILENCE = """
 UPDATE market.instrument i SET silent_since = CASE WHEN n.sessions >= $4 THEN n.since END
 FROM (

@@ -28,9 +28,9 @@ class Table:
     """A table of schema `market`, partitioned by timeframe, with the key (symbol, timeframe, `time`).
 
     Attributes:
-        name: of the table and of its asset.
+        name: name of the table and of its asset.
         time: the time column of the key.
-        columns: behind the key. Empty for a table that is only read from.
+        columns: columns after the key. Empty for a table that is only read from.
         flips: what the blast radius of a correction counts in it: CROSSOVERS, TRADES or nothing.
         checks: conditions that hold for every row, as SQL.
         filled: columns that the database itself fills.
