@@ -19,7 +19,7 @@ from ema_assets.store.database import Database, Transaction
 
 # The most rows per file, and in memory at a time. A longer series continues in numbered files.
 ROWS_PER_FILE = 500_000
-# The record is saved whenever this many series, or a twentieth of those in the record, were written since: each save
+# The record is saved after this many new series, or a twentieth of those in it if that is more, because each save
 # writes the whole record. An export that was stopped continues from the last save.
 _NOTED_EVERY = 50
 _NOTED_SHARE = 20

@@ -92,7 +92,7 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
 def cover(transaction: Transaction, calendar: str, start: date, today: date) -> datetime | None:
     """Store the sessions of `calendar` from `start` to a year from `today`, if they are missing or out of date.
 
-    They begin with the year of `start`, so that bars of weeks, months and years are complete.
+    They begin with the year of `start`, so that bars of weeks, months and years begin where these periods do.
 
     Returns the open (UTC) of the first previously stored session that has changed, or None.
     """

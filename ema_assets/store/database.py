@@ -212,7 +212,7 @@ class Database:
                 connection, knows_types = _connected(url)
                 if not knows_types:
                     connection.close()
-                    # Only for such a server: a pooler may refuse options.
+                    # Only if types are unknown, which quote_all_identifiers causes: a pooler may refuse options.
                     connection, _ = _connected(without_quotes(url))
                 self._connection = connection
             except adbc_driver_manager.Error as error:
