@@ -28,8 +28,8 @@ _FEW_DAYS = 3
 def place_days(bars: pl.DataFrame, sessions: pl.DataFrame, options: ReadOptions) -> PlacedTimes:
     """Return the opens of the sessions of daily `bars` (calendar, `wall`, `ts`, `line`), in their order.
 
-    `sessions` (SESSION_SCHEMA) cover them. A date without a session gets the usual open, or midnight UTC if it is
-    before the first session.
+    `sessions` (SESSION_SCHEMA) cover them. A date without a session gets the usual open between the first and the last
+    session, and midnight UTC elsewhere.
 
     Raises:
         AmbiguousBarFile: when labels may stand for the open or the close of a session, or when too many days have no
