@@ -1,1 +1,1 @@
-"""The Dagster side: partitions, resources, assets, checks, jobs, schedules, sensors. Thin; the work is in refresh/."""
+"""The Dagster side: partitions, resources, assets, checks, jobs, schedules, sensors. The work itself is in refresh/."""

@@ -1,6 +1,6 @@
-"""The sensor that delivers alerts where no process of its own does, as with plain `dagster dev`.
+"""The sensor that delivers alerts where no process of their own does, as with plain `dagster dev`.
 
-Imported only where the watchlist has an `[[alert]]`. Apprise is imported when something is to be sent.
+It is imported only when the watchlist has an `[[alert]]`. Apprise is imported when there is something to send.
 """
 
 from datetime import timedelta
@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 20.0
     ),
 )
 def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
-    """Launches nothing: what was done is the reason that it gives."""
+    """Deliver the alerts that are due. The sensor launches no run; its skip reason says what was done."""
     from ema_assets.runtime.alert_worker import Configuration
 
     here = known("")
@@ -43,7 +43,7 @@ def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
     if configured is None:
         return SkipReason("nobody is to be told of anything")
     url = leased_database(here.settings())
-    # Dagster may keep its own records elsewhere, and this tick be the first that needs the tables.
+    # Dagster may keep its own records elsewhere, so this tick may be the first to need the tables.
     migrate_once(url)
     done = _looks().deliver(url, configured, timedelta(seconds=INTERVAL_SECONDS), PATIENCE_SECONDS)
     if done is None:
@@ -57,7 +57,10 @@ def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
 
 @cache
 def _looks() -> "Looks":
-    """One for all ticks in this process: a look that a tick did not wait for is over in a later one."""
+    """Return the object that all ticks of this process share.
+
+    A look that outlasts its tick is finished by a later one.
+    """
     from ema_assets.runtime.alert_worker import Looks
 
     return Looks()

@@ -33,9 +33,9 @@ def assembled(
     log_format: str = "text",
     namespace: Namespace = ALONE,
 ) -> Definitions:
-    """Everything, with the signals and strategies of `graph`, bars from `sources`, and the names of `namespace`."""
+    """Return all definitions: signals and strategies of `graph`, bars from `sources`, and the names of `namespace`."""
     with warnings.catch_warnings():
-        # Of backfill policies, kinds and checks of several assets: to users dozens of lines they can do nothing about.
+        # Warnings about backfill policies, kinds and multi-asset checks: dozens of lines that users cannot act on.
         warnings.simplefilter("ignore", BetaWarning)
         warnings.simplefilter("ignore", PreviewWarning)
         checks, maintenance = series_checks(graph, namespace), maintenance_job(namespace)
@@ -59,7 +59,7 @@ def assembled(
                 namespace.name("store"): StoreResource(namespace=namespace.id),
                 namespace.name("market"): MarketResource(namespace=namespace.id),
             },
-            # Also for runs that a person launches, of assets and of no job. Within a project, that is its own business.
+            # Also for runs of assets without a job, which a person launches. A host project chooses its own executor.
             executor=None if namespace.prefix or namespace.source is not None else in_process_executor,
             loggers={"console": json_console_logger} if log_format == "json" and not namespace.prefix else None,
             metadata=works_with(namespace),

@@ -1,9 +1,9 @@
-"""When Dagster's daemon looks at backfills: soon after one was asked for, canceled or a run of one has ended.
+"""When Dagster's daemon looks at backfills: soon after one was requested or canceled, or a run of one has ended.
 
-By itself it looks every 30 s: a backfill waits that long to begin, and again to be seen as finished; one that a person
-cancels goes on as long, and most have ended by then. To look more often would cost what grows with its partitions, so
-the pause between two looks is what ends early. The loop of the daemon is not public API: when it is not as we know it,
-it goes on by itself.
+On its own, the daemon looks every 30 s: a backfill waits that long to begin, and again to be shown as finished. One
+that a person cancels continues as long, and most have ended by then. The cost of a look grows with the number of
+partitions, so this module does not look more often: it ends the pause between two looks early. The daemon's loop is not
+public API: when it is not as we know it, it runs unchanged.
 """
 
 import inspect
@@ -20,9 +20,9 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from ema_assets.defs.backfills import BACKFILL_TAG
 
 _PEEK_SECONDS = 2.0
-# A look that took long is not soon followed by the next one: a fifth of the time at most.
+# After a look that took long, wait four times as long: looking takes a fifth of the time at most.
 _REST = 4.0
-# Between the commit of a run's end and the time in it.
+# The time from a run's end to the commit that records it.
 _OVERLAP = timedelta(seconds=5)
 _DAEMON = "dagster._daemon.daemon"
 _LOOP = "execute_backfill_iteration_loop"
@@ -39,7 +39,7 @@ _ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.C
 
 
 class News:
-    """Whether something has happened to backfills since the last time it was asked: one count when there is none."""
+    """Detects changes to backfills since the last call. When there are none, a call costs one count."""
 
     def __init__(self, instance: DagsterInstance, now: datetime) -> None:
         self._instance = instance
@@ -48,7 +48,10 @@ class News:
         self._ended: set[str] = set()
 
     def is_there(self, now: datetime) -> bool:
-        """True when others are open or to be canceled, or a run of one has ended. `now` is the machine's time."""
+        """Return whether the open or canceling backfills have changed, or a run of one has ended.
+
+        `now` is the machine's time.
+        """
         still_open = self._count(_OPEN)
         counts = still_open, self._count([BulkActionStatus.CANCELING]) if still_open else 0
         has_changed, self._open = counts != self._open, counts
@@ -66,7 +69,7 @@ class News:
 
 
 class Pause:
-    """In place of the event that ends the daemon: waits for it as long as asked for, or until there is news."""
+    """Stands in for the daemon's shutdown event: its `wait` returns early when there is news."""
 
     def __init__(self, over: threading.Event, is_news: Callable[[], bool]) -> None:
         self._over = over
@@ -74,11 +77,11 @@ class Pause:
         self._began = time.monotonic()
 
     def is_set(self) -> bool:
-        """Whether the daemon is to end."""
+        """Return whether the daemon is to end."""
         return self._over.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """True when the daemon is to end."""
+        """Wait for `seconds`, or until there is news or the daemon is to end. Return True when it is to end."""
         began = time.monotonic()
         rest = min((began - self._began) * _REST, seconds)
         is_over = self._over.wait(rest)
@@ -89,7 +92,7 @@ class Pause:
 
 
 def install() -> bool:
-    """Have the daemon of this process look soon; False when it has none, or none as we know it.
+    """Make the daemon of this process look at backfills soon; return False when it has none, or none as we know it.
 
     Calling it again changes nothing.
     """
@@ -110,14 +113,14 @@ _dagsters: dict[str, Any] = {}
 def _loop(
     workspace_process_context: Any, logger: Any, shutdown_event: threading.Event, *arguments: Any, **options: Any
 ) -> Iterator[Any]:
-    """Stands in for Dagster's `execute_backfill_iteration_loop`."""
+    """Stand in for Dagster's `execute_backfill_iteration_loop`."""
     news = News(workspace_process_context.instance, datetime.now(UTC))
 
     def is_news() -> bool:
         try:
             return news.is_there(datetime.now(UTC))
         except Exception:
-            # Such as a database that is away: the next look says so.
+            # For example, the database cannot be reached. The next look reports that.
             logger.debug("Backfills could not be looked for", exc_info=True)
             return False
 

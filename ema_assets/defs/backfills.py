@@ -1,10 +1,10 @@
-"""Backfills: any choice of partitions becomes as few runs as it can, and their runs leave room for the newest bars.
+"""Backfills: any choice of partitions is covered by as few runs as possible, which leave room for the newest bars.
 
 Dagster makes one run per contiguous range, of symbols on one timeframe or of timeframes of one symbol: twenty scattered
-symbols on six timeframes are 120 runs. A run can do any partitions, though. So ours spans the chosen partitions as a
-rectangle and carries the chosen ones within it: to the storage as a tag, from there on as the run's partitions. Where
-Dagster asks for runs of a backfill is not public API: when it is not as we know it, its own runs come, which do the
-same. Only this module reaches behind Dagster's public API to make runs of backfills.
+symbols on six timeframes are 120 runs. A run can process any partitions, though. So our runs span the chosen partitions
+as a rectangle and carry the list of chosen ones: as a tag until the run is stored, from then on as the run's
+partitions. The place where Dagster requests the runs of a backfill is not public API: when it is not as we know it,
+Dagster makes its own runs, with the same result. Only this module uses Dagster's private API to make runs of backfills.
 """
 
 import importlib
@@ -47,14 +47,14 @@ from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
 
 BACKFILL_TAG = "dagster/backfill"
-# On the way from Dagster's daemon to the storage; a stored tag could not be so long.
+# Carries the chosen partitions from Dagster's daemon to the storage; a stored tag could not be as long.
 CHOSEN_TAG = "ema_assets/partitions"
 
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
 _ASK = "build_run_requests_with_backfill_policies"
 _BUILD = "_build_run_requests_with_backfill_policy"
 _REQUESTED = "_get_requested_asset_graph_subset_from_run_requests"
-# What Dagster hands over for one group of assets with the same partitions, by name.
+# The names of the parameters that Dagster passes for one group of assets with the same partitions.
 _BUILD_PARAMETERS = [
     "asset_keys",
     "asset_check_keys",
@@ -79,8 +79,8 @@ class Chunk:
 def chunks(chosen: Iterable[str], symbols: Sequence[str], timeframes: Sequence[str], most: int) -> list[Chunk]:
     """Cover the `chosen` partitions with as few runs as `most` partitions per run allow.
 
-    A symbol is not divided, so that its timeframes are computed in their order. `symbols` and `timeframes` are the
-    partitions of both dimensions in their order, which is what a rectangle spans.
+    A symbol's timeframes stay in one run, so that they are computed in order. `symbols` and `timeframes` list the
+    partitions of both dimensions in their order, which determines what a rectangle spans.
     """
     place = {timeframe: number for number, timeframe in enumerate(timeframes)}
     by_symbol: defaultdict[str, list[str]] = defaultdict(list)
@@ -118,23 +118,23 @@ def _chunk(
 
 
 def run_partitions(context: AssetExecutionContext | OpExecutionContext) -> list[str]:
-    """The partitions that the run of `context` is for: those that were chosen, where it spans others too."""
+    """Return the partitions that the run of `context` is for: only the chosen ones when it spans others, too."""
     spanned = [str(key) for key in context.partition_keys]
     chosen = _chosen(context.run)
     return spanned if chosen is None else [key for key in spanned if key in chosen]
 
 
 def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
-    """`run` as the storage keeps it: what a person asks for, with its partitions, and behind the newest bars.
+    """Return `run` as the storage keeps it: runs of a person get their chosen partitions and follow the newest bars.
 
-    `parent` is the run that it executes again: by itself, or because a person wants it, with or without its backfill.
-    Runs whose partitions are no series are the business of whoever has made them.
+    `parent` is the run that this one retries, automatically or because a person asked for it, within its backfill or
+    not. Runs whose partitions are not series are returned unchanged.
     """
     if not _is_of_series(run):
         return run
     tags = {LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: BACKFILL_PRIORITY, **run.tags}
     for of_parent in (FAILED_TAG, RETRY_RUN_TAG) if parent is not None else ():
-        # Dagster copies all tags, also those that say how the run before has ended.
+        # Dagster copies all tags, including those that say how the parent run has ended.
         tags.pop(of_parent, None)
     chosen = tags.pop(CHOSEN_TAG, None)
     subset = run.partitions_subset
@@ -146,7 +146,7 @@ def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
 
 
 def _is_of_series(run: DagsterRun) -> bool:
-    """Whether `run` is for partitions such as `AAPL|5m`."""
+    """Return whether `run` is for partitions such as `AAPL|5m`."""
     with suppress(InvalidKeyError):
         return bool(Series.parse(run.tags.get(RANGE_START_TAG) or run.tags.get(PARTITION_TAG, "")))
     return False
@@ -157,31 +157,34 @@ def _corners(run: DagsterRun) -> tuple[str | None, str | None]:
 
 
 def as_planned(run: DagsterRun) -> DagsterRun:
-    """`run`, as it was stored, of which Dagster logs next what it is going to do: its chosen partitions.
+    """Return the stored `run`, changed so that Dagster logs only its chosen partitions as planned.
 
-    Dagster logs all that it spans, and shows it as in progress, or as failed.
+    Dagster would log every partition that it spans, and show all as in progress or failed.
     """
     if (chosen := _chosen(run)) is not None:
         from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 
-        # An attribute of this one object in place of its method.
+        # Replaces the method on this one object.
         run.__dict__["get_resolved_partitions_subset_for_events"] = lambda _: DefaultPartitionsSubset(chosen)
     return run
 
 
 def _subset(chosen: Sequence[str]) -> KeyRangesPartitionsSubset:
-    """Of the two kinds of subsets that a run can have, the one that is no time: a range per partition."""
+    """Return the chosen partitions as key ranges, one per partition.
+
+    The other kind of subset that a run can have is for time.
+    """
     from dagster._core.definitions.partitions.snap import PartitionsSnap
 
     return KeyRangesPartitionsSubset(
         key_ranges=[PartitionKeyRange(each, each) for each in chosen],
-        # It says how to read ranges of several; ours have one partition each.
+        # Says how to expand ranges of several partitions; each of ours has one.
         partitions_snap=PartitionsSnap.from_def(ALONE.symbols),
     )
 
 
 def _chosen(run: DagsterRun) -> set[str] | None:
-    """The partitions of `run`, where it spans others too."""
+    """Return the chosen partitions of `run`, or None when it processes all that it spans."""
     subset = run.partitions_subset
     if LANE_TAG not in run.tags or not isinstance(subset, KeyRangesPartitionsSubset):
         return None
@@ -189,9 +192,9 @@ def _chosen(run: DagsterRun) -> set[str] | None:
 
 
 def install() -> bool:
-    """Have Dagster ask this module for the runs of backfills of our partitions; False when it is not as we know it.
+    """Make Dagster call this module for the runs of backfills; return False when Dagster is not as we know it.
 
-    It is the daemon that asks. Calling it again changes nothing.
+    It is for Dagster's daemon, which makes these runs. Calling it again changes nothing.
     """
     try:
         building: Any = importlib.import_module("dagster._core.definitions.automation_tick_evaluation_context")
@@ -217,14 +220,14 @@ def _parameters(function: Any) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-# Dagster's own functions, which see to all other assets.
+# Dagster's own functions, which handle all other assets.
 _dagsters: dict[str, Any] = {}
-# Of the backfill whose runs are being asked for.
+# The asset graph of the backfill whose runs are being requested.
 _graph: ContextVar[Any] = ContextVar("graph", default=None)
 
 
 def _ask(asset_partitions: Iterable[Any], asset_graph: Any, dynamic_partitions_store: Any) -> Sequence[RunRequest]:
-    """Stands in for Dagster's `build_run_requests_with_backfill_policies`, which says nothing of assets to `_build`."""
+    """Stand in for Dagster's `build_run_requests_with_backfill_policies`, which passes no asset graph to `_build`."""
     token = _graph.set(asset_graph)
     try:
         found: Sequence[RunRequest] = _dagsters["ask"](asset_partitions, asset_graph, dynamic_partitions_store)
@@ -242,7 +245,7 @@ def _build(
     tags: dict[str, Any],
     dynamic_partitions_store: Any,
 ) -> Sequence[RunRequest]:
-    """Stands in for Dagster's `_build_run_requests_with_backfill_policy`."""
+    """Stand in for Dagster's `_build_run_requests_with_backfill_policy`."""
     if not _are_ours(asset_keys, partitions_def):
         own: Sequence[RunRequest] = _dagsters["build"](
             asset_keys,
@@ -276,9 +279,10 @@ def _build(
 
 
 def _are_ours(asset_keys: Sequence[Any], partitions_def: Any) -> bool:
-    """Whether all of these assets are of this package, in any namespace.
+    """Return whether all of these assets belong to this package, in any namespace.
 
-    A host's own may have the same partitions: it reads them from its context, and has a backfill policy of its own.
+    A host's own assets may have the same partitions. They read them from their context and have their own backfill
+    policy.
     """
     graph = _graph.get()
     if graph is None or not isinstance(partitions_def, MultiPartitionsDefinition):
@@ -287,9 +291,9 @@ def _are_ours(asset_keys: Sequence[Any], partitions_def: Any) -> bool:
 
 
 def _requested(run_requests: Sequence[RunRequest], asset_graph_view: Any) -> Any:
-    """Stands in for Dagster's `_get_requested_asset_graph_subset_from_run_requests`: chosen partitions were requested.
+    """Stand in for Dagster's `_get_requested_asset_graph_subset_from_run_requests`: count only chosen partitions.
 
-    Dagster counts a whole range as in progress.
+    Dagster would count the whole range as in progress.
     """
     from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
     from dagster._core.definitions.events import AssetKeyPartitionKey

@@ -15,27 +15,31 @@ from ema_assets.defs.configuration import configuration_drift
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import Graph, configured
 
-# What this process loads with its first run; at most one.
+# The graph that this process loads with its first run; at most one.
 _loaded: list[Graph] = []
 
 
 def is_outdated() -> bool:
-    """Whether signals or strategies have changed since the first run of this process, which this call precedes."""
+    """Return whether signals or strategies have changed since the first run of this process.
+
+    The first call precedes it.
+    """
     if _loaded:
         return configuration_drift(_loaded[0]) is not None
     try:
         _loaded.append(configured(Settings.from_env()))
     except ConfigurationError:
-        # The run says so itself, when it loads the same.
+        # The run reports the error itself when it loads the same configuration.
         return False
     return False
 
 
 @contextmanager
 def stopped_by_sigterm(stop: Callable[..., Any] | signal.Handlers = signal.SIG_DFL) -> Iterator[None]:
-    """SIGTERM, by which *Terminate* stops a run, calls `stop`, or ends this process; afterwards it does the latter.
+    """Make SIGTERM call `stop` within the block, or end this process, as it does afterwards.
 
-    Dagster has a signal of its own kind while it executes a run here, and leaves SIGTERM ignored behind it.
+    *Terminate* stops a run by SIGTERM. While Dagster executes a run here it handles signals its own way, and it leaves
+    SIGTERM ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -48,9 +52,9 @@ def stopped_by_sigterm(stop: Callable[..., Any] | signal.Handlers = signal.SIG_D
 
 
 def execute_in_a_new_process(args: ExecuteRunArgs) -> int:
-    """Execute the run of `args` as Dagster does without workers, with the instance of this host; its exit code.
+    """Execute the run of `args` as Dagster does without workers, with the instance of this host; return its exit code.
 
-    *Terminate* stops the new process, which says by itself that the run was canceled.
+    *Terminate* stops the new process, which itself reports that the run was canceled.
     """
     own = ExecuteRunArgs(args.job_origin, args.run_id, None, args.set_exit_code_on_failure)
     words = [sys.executable, "-m", "dagster", *own.get_command_args()[-3:]]

@@ -17,24 +17,24 @@ from ema_assets.model.variables import text_of
 # The same broker as the launcher in deploy/celery/dagster.yaml.
 _BROKER = text_of(os.environ, "EMA_CELERY_BROKER")
 app = make_app({"broker": _BROKER, "backend": "rpc://"})  # type: ignore[no-untyped-call, unused-ignore]
-# A process takes no run that another one could begin: with early acknowledgement a worker would take one more for each
-# process that is busy. What a lost host had taken is given to another one; Dagster ignores a run that has begun before.
+# With early acknowledgement, a worker would reserve one more run for each busy process although another process could
+# begin it. Runs that a lost host had taken are delivered again; Dagster ignores a run that has begun before.
 app.conf.task_acks_late = True
 app.conf.worker_prefetch_multiplier = 1
 app.conf.broker_connection_retry_on_startup = True
-# A broker that is away for a night is waited for.
+# Wait for a broker even when it is down for a night.
 app.conf.broker_connection_max_retries = None
-# RabbitMQ takes a host for gone that was silent for two of them.
+# RabbitMQ considers a host lost when it has been silent for two intervals.
 app.conf.broker_heartbeat = 20
-# What a run prints is the line that it printed, with EMA_LOG_FORMAT=json too, and no warning of Celery.
+# Output of a run stays as it was printed, also with EMA_LOG_FORMAT=json, and does not become a warning of Celery.
 app.conf.worker_redirect_stdouts = False
 if is_redis(_BROKER):
-    # A broker that went away without a word is noticed, and not waited for.
+    # Notice a broker that disappeared silently, instead of waiting for it.
     app.conf.broker_transport_options = {"socket_keepalive": True, "health_check_interval": 20}
 
 
 class _Run(Task):  # type: ignore[misc, unused-ignore]
-    """Dagster's task, which keeps what it has loaded."""
+    """Dagster's task, which keeps its loaded code between runs."""
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         try:
@@ -44,10 +44,10 @@ class _Run(Task):  # type: ignore[misc, unused-ignore]
                     return execute_in_a_new_process(unpack_value(packed, as_type=ExecuteRunArgs))
                 return super().__call__(*given, **named)
         finally:
-            # A run whose end could not be written, such as on a full disk, must not look alive: this process is.
+            # This process is alive, but a run whose end could not be written, e.g. on a full disk, must not look alive.
             forget_run()
 
 
-# Nobody asks for the result, and Redis would keep it for ever. Dagster hands these on to Celery as they are.
+# Nobody reads the results, and Redis would keep them forever. Dagster passes these options on to Celery unchanged.
 _OPTIONS: dict[str, Any] = {"base": _Run, "ignore_result": True}
 execute_job = create_execute_job_task(app, **_OPTIONS)

@@ -91,7 +91,7 @@ def _specs(graph: Graph, namespace: Namespace) -> list[AssetCheckSpec]:
 
 
 def _within(namespace: Namespace, key: AssetKey | None) -> AssetKey:
-    """The key that an asset of this module has in `namespace`."""
+    """Return the key that an asset of this module has in `namespace`."""
     assert key is not None
     return namespace.key(key.path[-1])
 
@@ -100,14 +100,14 @@ def _no_series_fails(node: Node) -> str:
     said = "The last attempt succeeded for every series; the failing ones are named with the reason."
     if node.name == OHLC:
         return said
-    # One check and not two: each costs a run of any size 5 ms, for every asset.
+    # One check instead of two: each costs a run of any size 5 ms per asset.
     return f"{said} And none waits for more than 15 minutes to be computed after a change of {' or '.join(node.reads)}."
 
 
 def series_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefinition:
-    """One pass over the ledger for all checks of all assets, so that they cost a run one step."""
+    """Return all checks of all assets as one definition: they read the ledger once and cost a run one step."""
 
-    # A backfill of some assets brings the checks of these.
+    # A backfill of some assets includes the checks of these.
     @multi_asset_check(name=namespace.name("series_checks"), specs=_specs(graph, namespace), can_subset=True)
     @namespace.own_resources
     def checks(context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource) -> Iterator[Any]:
@@ -123,12 +123,12 @@ def series_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefi
 def log_for_failed_step(
     context: AssetExecutionContext, graph: Graph, store: StoreResource, market: MarketResource, namespace: Namespace
 ) -> None:
-    """Log the checks of all assets of a run in which a step has failed: Dagster skips the step that would do it.
+    """Log the checks of all assets of a run in which a step has failed: Dagster skips the step of the checks.
 
-    Without them they would say what was true before, and nothing at all once an asset is materialized again.
+    Otherwise they would show the previous result, and none at all once an asset is materialized again.
     """
     results, _ = _results(graph, store, market, namespace)
-    # A run of a whole job has none.
+    # A run of a whole job has no selection.
     chosen = context.run.asset_selection
     results = [each for each in results if not chosen or each.asset_key in chosen]
     for evaluation in evaluations_of(context, results):
@@ -138,7 +138,7 @@ def log_for_failed_step(
 def _results(
     graph: Graph, store: StoreResource, market: MarketResource, namespace: Namespace
 ) -> tuple[list[AssetCheckResult], list[AssetCheckEvaluation]]:
-    """The results of all checks, and those of partitions that are not what they were."""
+    """Return the results of all checks, and of the partition checks whose result has changed."""
     now, machine_now = market.now(), market.machine_now()
     day_ago = machine_now - timedelta(hours=24)
     with store.open() as database, database.transaction() as transaction:
@@ -184,9 +184,9 @@ def _result(
     count: int | None = None,
     informs: bool = False,
 ) -> AssetCheckResult:
-    """What a check that should find no `rows` says. In `counted`, {} is how many and {s} the ending of several.
+    """Return the result of a check that should find no `rows`. In `counted`, {} is the count and {s} the plural ending.
 
-    `count` counts what the rows add up to. A check that only `informs` passes all the same.
+    `count` replaces the number of rows. A check that only `informs` passes in any case.
     """
     number = rows.height if count is None else count
     metadata: dict[str, Any] = {"count": number, **(also or {})}

@@ -1,6 +1,6 @@
-"""For which version of an asset's code and which provider a run was launched, and whether its process has another one.
+"""Which code version and provider a run was launched for, and whether the executing process has others.
 
-On other hosts, whose files are their own. Here, code server and runs read the same files.
+This matters on other hosts, which have their own files. On one host, code server and runs read the same files.
 """
 
 import socket
@@ -14,20 +14,20 @@ from ema_assets.refresh.graph import Node
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 
-# On the step of each computed asset, in what Dagster stores of a run when it is launched.
+# A tag on the step of each computed asset, which Dagster stores with the run's plan when the run is launched.
 CODE_VERSION_TAG = "ema_assets/code_version"
-# On the step of bars: the provider of symbols that name none.
+# A tag on the step of bars: the provider of symbols that name none.
 PROVIDER_TAG = "ema_assets/provider"
 _OF_THIS_HOST = ("StandbyRunLauncher", "DefaultRunLauncher")
-# The tags in the plan that was read last, by step: one for all steps of a run. A plan is called by its contents.
+# The tags in the plan that was read last, per step. All steps of a run share a plan, whose id is a hash of its contents.
 _tags: dict[str, dict[str, Mapping[str, str]]] = {}
 
 
 def code_differs(context: AssetExecutionContext, node: Node, database: Database) -> CodeDiffers | None:
-    """Why this host must not compute `node`: it would do it in a way that nobody has asked for; None when it may.
+    """Return why this host must not compute `node`, because its code version was not requested; None when it may.
 
-    Somebody has asked for it when the code location that launched the run computes it so, or when the configuration was
-    synced since: a run may have waited in the queue meanwhile.
+    A version was requested when the code location that launched the run has it, or when the configuration was synced to
+    it since: the run may have waited in the queue meanwhile.
     """
     launched_for = _launched_for(context, CODE_VERSION_TAG)
     if launched_for is None or launched_for == node.code_version:
@@ -43,9 +43,9 @@ def code_differs(context: AssetExecutionContext, node: Node, database: Database)
 
 
 def provider_differs(context: AssetExecutionContext, provider: str) -> ConfigurationError | None:
-    """Why this host must not ask `provider`, its default one, for a series; None when it may.
+    """Return why this host must not request bars from `provider`, its default one; None when it may.
 
-    Bars of two providers, or synthetic ones among those of a market, would be one series.
+    Otherwise bars of two providers, or synthetic and real bars, would form one series.
     """
     launched_for = _launched_for(context, PROVIDER_TAG)
     if launched_for is None or launched_for == provider:
@@ -57,12 +57,12 @@ def provider_differs(context: AssetExecutionContext, provider: str) -> Configura
 
 
 def _is_elsewhere(instance: DagsterInstance) -> bool:
-    """Whether the run may be on another host than the code server."""
+    """Return whether the run may be on another host than the code server."""
     return not instance.is_ephemeral and launcher_name(instance) not in _OF_THIS_HOST
 
 
 def _launched_for(context: AssetExecutionContext, tag: str) -> str | None:
-    """What the code location had as `tag` of this step; None on its own host, and for a run without a stored plan."""
+    """Return the code location's `tag` of this step; None on its own host, and for a run without a stored plan."""
     stored = context.run.execution_plan_snapshot_id
     if stored is None or not _is_elsewhere(context.instance):
         return None

@@ -1,6 +1,8 @@
-"""`EmaAssetsComponent`: ema-assets within another project of `dg`, from one `defs.yaml`. It makes nothing that is run.
+"""`EmaAssetsComponent`: ema-assets within another project of `dg`, from one `defs.yaml`.
 
-What a file of it may say is in docs/GUEST.md. Everything else stands in the watchlist and in the environment.
+Nothing that runs is made here.
+
+docs/GUEST.md describes the attributes. Everything else is configured by the watchlist and the environment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +26,7 @@ from ema_assets.model.errors import ConfigurationError, did_you_mean
 from ema_assets.refresh.graph import configured
 
 _WATCHLIST, _SIGNALS, _STRATEGIES = "watchlist.toml", "signals", "strategies"
-# The variables that attributes stand in for.
+# The environment variables that attributes replace.
 _ATTRIBUTES = {
     "EMA_HOME": "home",
     "EMA_WATCHLIST": "watchlist",
@@ -36,10 +38,10 @@ _ATTRIBUTES = {
 
 
 class EmaAssetsScaffolder(Scaffolder[Any]):
-    """Writes a `defs.yaml` and a watchlist beside it, whose prices are synthetic until a provider is named."""
+    """Writes a `defs.yaml` and a watchlist next to it, whose prices are synthetic until a provider is named."""
 
     def scaffold(self, request: ScaffoldRequest[Any]) -> None:
-        """Called by `dg scaffold defs`."""
+        """Write the files. Called by `dg scaffold defs`."""
         prefix = request.target_path.name.lower().replace("-", "_")
         watchlist.ensure(request.target_path / _WATCHLIST)
         scaffold_component(request, {"asset_key_prefix": prefix, "watchlist": _WATCHLIST})
@@ -49,7 +51,8 @@ class EmaAssetsScaffolder(Scaffolder[Any]):
 class EmaAssetsComponent(Component, Model, Resolvable):
     """Bars, signals and strategies as assets with a prefix of their own, with their jobs, schedules and sensors."""
 
-    # None is what Dagster makes of `{{ env.NAME }}` without such a variable: allowed here, and refused in a sentence.
+    # Dagster turns `{{ env.NAME }}` into None when there is no such variable. It is allowed here, and refused in a
+    # sentence.
     asset_key_prefix: str | None = Field(
         default="",
         description="Before the name of every asset, such as `eu` or `desk/eu`; also begins the names of jobs.",
@@ -71,7 +74,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         repr=False,
         description="EMA_DATABASE_URL: a database of its own, such as `{{ env.EU_DATABASE_URL }}`.",
     )
-    # What looks like a number becomes one when Dagster fills in templates.
+    # Dagster turns values that look like numbers into numbers when it fills in templates.
     variables: dict[str, str | int | float | None] = Field(
         default_factory=dict,
         repr=False,
@@ -79,14 +82,14 @@ class EmaAssetsComponent(Component, Model, Resolvable):
     )
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
-        """Called by Dagster. No database is needed.
+        """Build the definitions. Called by Dagster; needs no database.
 
         Raises:
             ConfigurationError: naming what is wrong in the watchlist, the prefix or a folder.
         """
         prefix = tuple(part for part in (self.asset_key_prefix or "").split("/") if part)
         place = (context.component_path.file_path, str(context.component_path.instance_key))
-        # Before anything is written: their folders would be the same.
+        # Before anything is written: both would use the same folders.
         refuse_second(prefix, place)
         with self._in_words_of_the_file(prefix, context.path):
             namespace = Namespace(prefix, self._environment(prefix, context.path), place)
@@ -96,7 +99,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
 
     @contextmanager
     def _in_words_of_the_file(self, prefix: tuple[str, ...], folder: Path) -> Iterator[None]:
-        """A block whose mistakes name the attributes that stand in `defs.yaml`, and not the variables behind them."""
+        """Let errors in the block name the attributes in `defs.yaml` instead of the variables behind them."""
         try:
             yield
         except ConfigurationError as error:
@@ -109,14 +112,14 @@ class EmaAssetsComponent(Component, Model, Resolvable):
             raise ConfigurationError(text) from None
 
     def _check_values(self) -> None:
-        """Refuse what has no value, and variables that go elsewhere: without it the data would go elsewhere, too."""
+        """Refuse attributes without a value, and variables that are not allowed: the data would go to another place."""
         for name in ("asset_key_prefix", *_ATTRIBUTES.values()):
             value = getattr(self, name)
             if name in self.model_fields_set and (value is None or (value == "" and name != "asset_key_prefix")):
                 raise ConfigurationError(
                     f"`{name}` is in defs.yaml and has no value; set the variable that it names, or leave the line out"
                 )
-        # Ticks and runs of the whole process go by one clock.
+        # All ticks and runs of the process share one clock.
         allowed = known_variables() - {clock.VARIABLE}
         for name, value in self.variables.items():
             if name not in allowed:
@@ -134,7 +137,10 @@ class EmaAssetsComponent(Component, Model, Resolvable):
                 )
 
     def _environment(self, prefix: tuple[str, ...], folder: Path) -> Mapping[str, str]:
-        """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""
+        """Return the values that replace environment variables.
+
+        Folders are absolute: runs may have another working folder.
+        """
         self._check_values()
         home = self._home(prefix, folder)
         found = {
@@ -152,11 +158,14 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         return (folder / Path(self.home).expanduser()) if self.home else home_folder().joinpath(*prefix)
 
     def _watchlist(self, home: Path, folder: Path) -> Path:
-        """The file of the watchlist. One that stands in `defs.yaml` is written there where ticks and runs read it."""
+        """Return the path of the watchlist file.
+
+        A watchlist inside `defs.yaml` is written there for ticks and runs to read.
+        """
         if not isinstance(self.watchlist, dict):
             path = folder / Path(self.watchlist or _WATCHLIST).expanduser()
             if not path.exists():
-                # A misspelt name would go by the default watchlist, which has a hundred symbols.
+                # A misspelt name would load the default watchlist, which has a hundred symbols.
                 raise ConfigurationError(f"`watchlist` must be a file, received {path}, which is not there")
             return path
         _check_for_toml(self.watchlist, "watchlist")
@@ -176,7 +185,7 @@ def _own_folder(folder: Path, named: str | None, usual: str) -> str | None:
 
 
 def _check_for_toml(value: Any, where: str) -> None:
-    """Refuse what YAML can say and a watchlist cannot.
+    """Refuse what YAML can express and a watchlist cannot.
 
     Raises:
         ConfigurationError: naming the place.
@@ -185,7 +194,7 @@ def _check_for_toml(value: Any, where: str) -> None:
         raise ConfigurationError(f"`{where}` has no value; give it one, or leave the line out")
     for key, each in _members(value):
         if isinstance(key, bool):
-            # As YAML reads off, on, no and yes without quotes.
+            # YAML reads off, on, no and yes without quotes as booleans.
             raise ConfigurationError(
                 f"`{where}` has a key that YAML reads as {str(key).lower()}; write it in quotes, as in "
                 f'"{"on" if key else "off"}":'
@@ -194,7 +203,7 @@ def _check_for_toml(value: Any, where: str) -> None:
 
 
 def _members(value: Any) -> Iterator[tuple[Any, Any]]:
-    """The keys and values of a table, and the numbers and values of a list."""
+    """Yield the keys and values of a table, or the positions (from 1) and values of a list."""
     if isinstance(value, dict):
         yield from value.items()
     elif isinstance(value, list):

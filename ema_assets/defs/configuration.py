@@ -1,6 +1,6 @@
-"""Whether this process was loaded with the configuration that stands in the files now.
+"""Whether this process was loaded with the configuration that is in the files now.
 
-The code server builds the assets once; each run reads the files anew. A run of assets that only one of the two knows
+The code server builds the assets once; each run reads the files again. A run of assets that only one of the two knows
 would fail, so nothing is launched until the code location is reloaded.
 """
 
@@ -13,9 +13,9 @@ from ema_assets.refresh.graph import Graph, configured
 
 
 def configuration_drift(loaded: Graph, namespace: Namespace = ALONE) -> str | None:
-    """Why nothing may be launched by a process that was loaded with the assets of `loaded`; None when all is well.
+    """Return why a process that was loaded with the assets of `loaded` may launch nothing; None when it may.
 
-    Asked in every tick, so the files are read again only when one of them has changed.
+    Every tick calls this, so the files are read again only when one of them has changed.
     """
     try:
         return check_configuration(loaded, namespace)
@@ -24,7 +24,7 @@ def configuration_drift(loaded: Graph, namespace: Namespace = ALONE) -> str | No
 
 
 def check_configuration(loaded: Graph, namespace: Namespace = ALONE) -> str | None:
-    """As `configuration_drift`, for the one whose task it is to say what is wrong.
+    """Return the same as `configuration_drift`, for the caller whose task it is to report configuration errors.
 
     Raises:
         ConfigurationError: when the files cannot be read.
@@ -35,12 +35,12 @@ def check_configuration(loaded: Graph, namespace: Namespace = ALONE) -> str | No
     if last is None or last[0] != seen:
         last = _last[namespace.id] = seen, _drift(loaded.fingerprint, settings)
     if isinstance(last[1], ConfigurationError):
-        # A new one: each raise of the same would add its frames to it.
+        # A new exception: raising the same one again would add frames to it.
         raise ConfigurationError(str(last[1]))
     return last[1]
 
 
-# By namespace: what was looked at, and what was found.
+# Per namespace: the state that was checked, and the result.
 _last: dict[str, tuple[tuple[str, Settings, tuple[Stamp, ...]], ConfigurationError | str | None]] = {}
 
 

@@ -1,7 +1,7 @@
-"""`dagster dev` with our webserver: `python -m ema_assets.defs.dev_command …`, options as those of `dagster dev`.
+"""`dagster dev` with our webserver: `python -m ema_assets.defs.dev_command …`, with the options of `dagster dev`.
 
-`dagster dev` starts the webserver and the daemon itself. The webserver is the process that strangers can talk to: it
-gets no key of a provider. Daemon and code server keep them, for they start the processes of runs.
+`dagster dev` starts the webserver and the daemon itself. The webserver is the process that strangers can reach, so it
+gets no provider keys. Daemon and code server keep them because they start the processes of runs.
 """
 
 import os
@@ -20,7 +20,7 @@ _WEBSERVER = ["-m", "dagster_webserver"]
 
 
 def start(parts: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
-    """Start what `dagster dev` wants to start, in place of its webserver ours."""
+    """Start the process that `dagster dev` wants to start, but our webserver in place of its own."""
     command = list(parts)
     if command[1:3] == _WEBSERVER:
         command[2] = "ema_assets.defs.webserver"
@@ -30,7 +30,7 @@ def start(parts: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
 
 
 def main() -> None:
-    """Run until a signal."""
+    """Run until a signal arrives."""
     _dev.open_ipc_subprocess = start
     _dev.dev_command(sys.argv[1:], prog_name="dagster dev", auto_envvar_prefix="DAGSTER_CLI_DEV")
 

@@ -1,9 +1,9 @@
-"""Rows of Dagster's event log and of its tags, for batches of materializations that differ in little.
+"""Rows of Dagster's event log and its tags, for batches of materializations that differ in little.
 
-Dagster packs every object of every event anew: of a run over 1,000 symbols that was a quarter of the time. Here one
-event of a batch is serialized by Dagster, and the others are the same text with their own partition, tags, metadata and
-time. What comes out must be Dagster's text to the letter, which is checked on a few events of each batch. When it is
-not, or an event differs in something else, Dagster serializes all.
+Dagster packs every object of every event separately: in a run over 1,000 symbols that was a quarter of the time. Here
+Dagster serializes one event of a batch, and the others are the same text with their own partition, tags, metadata and
+time. The result must equal Dagster's text to the letter, which is checked on a few events of each batch. When it does
+not, or when events differ in something else, Dagster serializes all.
 """
 
 import json
@@ -17,12 +17,12 @@ from dagster._serdes import serialize_value
 
 # A batch this small is not worth a template.
 _LEAST_EVENTS = 4
-# PostgreSQL compresses rows from 2,032 bytes on, to 800 bytes; one of 1,900 is stored as it is. So shorter texts get
-# blanks at their end, which are nothing in JSON. The shortest have nothing to gain.
+# PostgreSQL compresses rows of 2,032 bytes or more, to 800 bytes; a row of 1,900 bytes is stored as it is. So shorter
+# texts are padded with blanks, which have no meaning in JSON. The shortest would gain nothing.
 _COMPRESSED_FROM = 2_048
 _WORTH_COMPRESSING = 700
 _TYPE = DagsterEventType.ASSET_MATERIALIZATION.value
-# What it looks like when a part of Dagster that is not public has gone or has changed.
+# The errors that appear when a part of Dagster that is not public was removed or changed.
 _NOT_AS_KNOWN = (AttributeError, TypeError, KeyError, ValueError, IndexError)
 
 Text = Callable[[Any], str]
@@ -33,9 +33,9 @@ def batch_rows(
     row_of: Callable[[EventLogEntry], dict[str, Any]],
     timestamp_of: Callable[[EventLogEntry], Any],
 ) -> list[dict[str, Any]]:
-    """One row per event, as `row_of` makes them.
+    """Return one row per event, as `row_of` makes them.
 
-    `timestamp_of` gives the column `timestamp` of an event.
+    `timestamp_of` returns the column `timestamp` of an event.
     """
     try:
         texts = _texts(events)
@@ -60,7 +60,7 @@ def batch_rows(
 
 
 def compressible(text: str) -> str:
-    """The text of an event with as many blanks behind it as it needs for PostgreSQL to compress it."""
+    """Return the text of an event, padded with as many blanks as PostgreSQL needs to compress it."""
     return text.ljust(_COMPRESSED_FROM) if len(text) > _WORTH_COMPRESSING else text
 
 
@@ -69,7 +69,7 @@ def _materialization(event: EventLogEntry) -> Any:
 
 
 def _texts(events: Sequence[EventLogEntry]) -> list[str] | None:
-    """The serialized events; None when they are not alike enough."""
+    """Return the serialized events; None when they are not alike enough."""
     if len(events) < _LEAST_EVENTS or events[0].dagster_event is None:
         return None
     alike = _alike(events[0])
@@ -80,7 +80,7 @@ def _texts(events: Sequence[EventLogEntry]) -> list[str] | None:
 
 
 def _alike(event: EventLogEntry) -> tuple[Any, ...] | None:
-    """What must be the same in all events of a batch; None when it is no materialization."""
+    """Return what must be equal in all events of a batch; None when the event is not a materialization."""
     inner = event.dagster_event
     if inner is None or inner.event_type_value != _TYPE:
         return None
@@ -94,7 +94,7 @@ def _alike(event: EventLogEntry) -> tuple[Any, ...] | None:
 
 
 def _template(event: EventLogEntry) -> Callable[[EventLogEntry], str]:
-    """What serializes the events that are like this one."""
+    """Return a function that serializes events that share everything but partition, tags, metadata and time."""
     whole = json.loads(serialize_value(event))
     made = whole["dagster_event"]["event_specific_data"]["materialization"]
     entries = made["metadata_entries"]
@@ -123,7 +123,7 @@ def _template(event: EventLogEntry) -> Callable[[EventLogEntry], str]:
 
 
 def _split(whole: Any, *places: tuple[dict[str, Any], str]) -> list[str]:
-    """The text of `whole` around the values at `places`, in their order."""
+    """Return the pieces of the text of `whole` around the values at `places`, in their order."""
     marks = [f"@{number}@ema-assets" for number in range(len(places))]
     for (parent, key), mark in zip(places, marks, strict=True):
         parent[key] = mark
@@ -135,7 +135,7 @@ def _split(whole: Any, *places: tuple[dict[str, Any], str]) -> list[str]:
 
 
 def _text_of(value: Any) -> Text:
-    """What serializes values of the kind of this one: most are one number or text with the name of their class."""
+    """Return a function that serializes values of this class: most are a number or text with their class's name."""
     packed = json.loads(serialize_value(value))
     fields = [name for name in packed if name != "__class__"]
     if len(fields) != 1 or packed[fields[0]] != value.value:
@@ -148,7 +148,7 @@ _written_sorted = json.JSONEncoder(sort_keys=True).encode
 
 
 def _written(value: Any) -> str:
-    """`value` as `json.dumps` writes it, which for a number takes ten times as long."""
+    """Return `value` as `json.dumps` writes it, which takes ten times as long for a number."""
     kind = type(value)
     if kind is str:
         return json.encoder.encode_basestring_ascii(value)
@@ -163,7 +163,7 @@ def tag_rows(
     tags_of: Callable[[EventLogEntry], Mapping[str, str]],
     timestamp_of: Callable[[EventLogEntry], Any],
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, str | None], int]]:
-    """A row per tag of each event, and the ids by asset key and partition."""
+    """Return a row per tag of each event, and the event ids by asset key and partition."""
     rows: list[dict[str, Any]] = []
     ids: dict[tuple[str, str | None], int] = {}
     names: dict[Any, str] = {}
@@ -181,7 +181,7 @@ def tag_rows(
 
 
 def check_row(event: EventLogEntry, event_id: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row that Dagster keeps of the result of a check in a run, beside that of its event."""
+    """Return the row that Dagster keeps of the result of a check in a run, in addition to that of its event."""
     found = event.get_dagster_event().asset_check_evaluation_data
     status = AssetCheckExecutionRecordStatus.SUCCEEDED if found.passed else AssetCheckExecutionRecordStatus.FAILED
     target = found.target_materialization_data

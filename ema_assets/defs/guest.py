@@ -1,6 +1,6 @@
 """What another project's `dagster.yaml` means for ema-assets: everything works, only slower. Said once per process.
 
-And what a storage of Dagster does not know that another one was told of the same data.
+Also finds out when the Dagster storage lacks materializations that another storage was told of.
 """
 
 from dagster import DagsterInstance
@@ -12,16 +12,16 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
 _LAUNCHER = "StandbyRunLauncher"
-# Processes of both have loaded everything before a run begins: here, and as workers of Celery.
+# Both launchers use processes that have loaded everything before a run begins: standby processes or Celery workers.
 _WARM_LAUNCHERS = (_LAUNCHER, "LaneRunLauncher")
-# Whether this process has looked; an instance is made for every tick.
+# Not empty once this process has looked; an instance is made for every tick.
 _looked: list[bool] = []
-# The namespaces of which this process has compared what Dagster knows with what it was told.
+# The namespaces for which this process has compared Dagster's records with the ledger.
 _compared: set[str] = set()
 
 
 def what_is_slower(instance: DagsterInstance) -> str | None:
-    """A sentence about an instance that was not made from our dagster.yaml; None when it was, and all later times."""
+    """Return a sentence about an instance that our dagster.yaml did not make; None otherwise and on later calls."""
     if _looked:
         return None
     _looked.append(True)
@@ -38,7 +38,7 @@ def what_is_slower(instance: DagsterInstance) -> str | None:
 
 
 def launcher_name(instance: DagsterInstance) -> str:
-    """The class of its run launcher, which is not made: it would import what only Dagster's daemon needs."""
+    """Return the class name of the run launcher, without importing what only Dagster's daemon needs."""
     launcher = instance.get_ref().run_launcher_data
     return "DefaultRunLauncher" if launcher is None else launcher.class_name
 
@@ -46,22 +46,22 @@ def launcher_name(instance: DagsterInstance) -> str:
 def tell_anew(
     instance: DagsterInstance, transaction: Transaction, graph: Graph, namespace: Namespace = ALONE
 ) -> str | None:
-    """Have the next runs tell Dagster of assets of which it knows less than it was told, as the ledger says.
+    """Make the next runs report assets again of which Dagster knows less than the ledger says it was told.
 
-    That is a storage that has taken the place of another one, also of one that has had its place before; or one that is
-    not ours and in which somebody has wiped an asset. A sentence about it; None when there is no such asset, and all
-    later times.
+    That happens when one storage has replaced another, also one that was in use before, or when somebody has wiped an
+    asset in a storage that is not ours. Return a sentence about it; None when there is no such asset, and on later
+    calls.
     """
     if namespace.id in _compared:
         return None
     _compared.add(namespace.id)
     is_another = (own_id := _id_of(instance)) is not None and ledger.adopt_storage(transaction, own_id)
-    # In this order: what a run tells meanwhile is not missing.
+    # In this order, what a run reports meanwhile does not look missing.
     told = ledger.newest_events(transaction)
     records = instance.get_asset_records([namespace.key(node.name) for node in graph.on])
     newest = {each.asset_entry.asset_key: each.asset_entry.last_materialization_record for each in records}
     unknown = []
-    # Readers first: what is to be told again because of its input would be taken for forgotten already.
+    # Readers first: an asset that is reported again because of its input would otherwise look forgotten already.
     for node in reversed(graph.on):
         record = newest.get(namespace.key(node.name))
         known = record.storage_id if record is not None else 0
@@ -74,6 +74,6 @@ def tell_anew(
 
 
 def _id_of(instance: DagsterInstance) -> str | None:
-    """The id by which the storage of runs knows itself; None of one that has none."""
+    """Return the id of the storage of runs; None when it has none."""
     ask = getattr(instance.run_storage, "get_run_storage_id", None)
     return None if ask is None else str(ask())

@@ -1,8 +1,8 @@
-"""What Dagster looks up of a step's inputs before it begins: nothing where no event of its own will name them.
+"""What Dagster looks up about a step's inputs before it begins: nothing when none of its events will name them.
 
-A run for stale series logs its materializations by itself, with the inputs that the ledger has noted. Dagster reads the
-newest event of every input nevertheless: a tenth of such a step. What it asks for later it looks up then. This is not
-public API: when it is not as we know it, Dagster looks everything up.
+A run for stale series logs its own materializations, with the inputs that the ledger has noted. Dagster reads the
+newest event of every input nevertheless, which takes a tenth of such a step. Whatever it needs later, it looks up then.
+This is not public API: when it is not as we know it, Dagster looks everything up.
 """
 
 import inspect
@@ -11,13 +11,13 @@ from typing import Any
 from ema_assets.defs.run_tags import DEFER_TAG
 
 _NAME = "fetch_external_input_asset_version_info"
-# What it looks like when a part of Dagster that is not public has gone or has changed.
+# The errors that appear when a part of Dagster that is not public was removed or changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError, ValueError)
 _dagsters: dict[str, Any] = {}
 
 
 def install() -> bool:
-    """Have steps ask this module; False when Dagster is not as we know it. Calling it again changes nothing."""
+    """Make steps call this module; return False when Dagster is not as we know it. Calling it again changes nothing."""
     try:
         from dagster._core.execution.context.system import StepExecutionContext
 

@@ -1,4 +1,4 @@
-"""Runs that a tick of this process has just requested: for some seconds no other tick finds them in Dagster."""
+"""Runs that a tick of this process has just requested: for some seconds, other ticks do not find them in Dagster."""
 
 import threading
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from ema_assets.refresh.runs import PlannedRun
 
-# The daemon makes the runs of a tick when the tick is over, one after another. A tick that fails makes none.
+# The daemon creates the runs of a tick when the tick is over, one after another. A tick that fails creates none.
 _LONGEST = timedelta(seconds=30)
-# So far the clock of the database may be behind ours.
+# The clock of the database may be behind ours by as much.
 _CLOCKS_APART = timedelta(seconds=20)
 
 
@@ -21,9 +21,9 @@ class _Request:
 
 
 class JustRequested:
-    """What ticks of schedules and sensors, at work side by side, have requested.
+    """The runs requested by concurrent ticks of schedules and sensors.
 
-    A tick is told from others by its name. What it has requested itself is known when it looks again.
+    Ticks are distinguished by name. A tick finds its own earlier requests in Dagster when it looks again.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,16 @@ class JustRequested:
         made_since: Callable[[datetime], set[tuple[str, str]]],
         plan: Callable[[list[PlannedRun]], list[PlannedRun]],
     ) -> list[PlannedRun]:
-        """The runs that `plan` makes of what other ticks have requested and Dagster does not know; noted for others.
+        """Return the runs that `plan` makes, given what other ticks have requested and Dagster does not know yet.
+
+        The returned runs are noted for other ticks.
 
         Args:
-            tick: the name of the schedule or sensor that asks.
+            tick: the name of the schedule or sensor that plans.
             now: the machine's time.
-            made_since: the first and last series of the runs that Dagster has made since a time; asked only where there
-                is a request of another tick.
-            plan: gets these requests.
+            made_since: returns the first and last series of the runs that Dagster has created since a time; called only
+                when there is a request of another tick.
+            plan: receives the requests of the other ticks.
         """
         with self._turn:
             young = [each for each in self._requests if abs(now - each.at) < _LONGEST]

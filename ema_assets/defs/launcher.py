@@ -1,6 +1,6 @@
 """The run launcher: standby processes execute runs of the product's code location, Dagster's own launcher the others.
 
-Dagster's daemon launches, and owns the processes. Any process may stop a run or ask for its health: a tag of the run
+Dagster's daemon launches runs and owns the processes. Any process may stop a run or query its health: a tag of the run
 says which process has it.
 """
 
@@ -39,34 +39,34 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         self._inst_data = inst_data
         self._default = DefaultRunLauncher()
         self._pool: Pool | None = None
-        # Of runs that a process has taken: what it takes to launch them the other way.
+        # By run id, for runs that a process has taken: the context that is needed to launch them the other way.
         self._contexts: dict[str, LaunchRunContext] = {}
         super().__init__()  # type: ignore[no-untyped-call]
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
-        """What Dagster has made it from."""
+        """The data from which Dagster has made this launcher."""
         return self._inst_data
 
     @classmethod
     def config_type(cls) -> Any:
-        """See `options`."""
+        """Return the schema; see `options`."""
         return SCHEMA
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "StandbyRunLauncher":
-        """Called by Dagster for each of its instances. No process is started before the first run."""
+        """Make a launcher. Called by Dagster for each of its instances; no process is started before the first run."""
         return cls(Options.of(config_value), inst_data)
 
     def register_instance(self, instance: DagsterInstance) -> None:
-        """Called by the instance; the other launcher needs it, too."""
+        """Register the instance here and with the default launcher. Called by the instance."""
         super().register_instance(instance)
         self._default.register_instance(instance)
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Have a standby process execute the run, or else the code server start a new one."""
+        """Make a standby process execute the run, or have the code server start a new process."""
         run_id = context.dagster_run.run_id
         self._contexts[run_id] = context
         try:
@@ -78,7 +78,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             raise
 
     def prepare(self, origin: RepositoryPythonOrigin, name: str | None = None) -> None:
-        """Have a process ready for the code location of `origin` that Dagster calls `name`; for benchmarks.
+        """Start a process for the code location of `origin`, called `name` by Dagster, and wait for it; for benchmarks.
 
         Raises:
             Unavailable: when it cannot be loaded.
@@ -87,11 +87,11 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
 
     @property
     def pids(self) -> list[int]:
-        """The standby processes of this launcher."""
+        """The process ids of the standby processes of this launcher."""
         return self._pool.pids() if self._pool is not None else []
 
     def terminate(self, run_id: str) -> bool:
-        """Stop the run, from any process of this machine; False when it is over, or out of reach."""
+        """Stop the run, from any process of this machine; return False when it is over or out of reach."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
@@ -110,11 +110,11 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """True: the daemon fails runs whose process is gone."""
+        """True: the daemon fails runs whose process has ended."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the process of the run is there."""
+        """Return whether the process of the run is alive."""
         holder = Holder.of_run(run.run_id, run.tags)
         if holder is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server watches over its process")
@@ -142,7 +142,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         self._default.join(timeout)  # type: ignore[no-untyped-call]
 
     def dispose(self) -> None:
-        """Called when the instance ends: its processes end, too."""
+        """End the standby processes. Called when the instance ends."""
         if self._pool is not None:
             self._pool.close()
         self._default.dispose()
@@ -163,7 +163,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         return replace(found, works_with=tuple(of_location(run, context.workspace).items()))
 
     def _location(self, origin: RepositoryPythonOrigin, name: str | None) -> Location:
-        """Where the definitions are.
+        """Return where the definitions are.
 
         Raises:
             Unavailable: when they are not what standby processes load.
@@ -187,17 +187,17 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
     def _launch_otherwise(self, run_id: str, reason: str) -> None:
         context = self._contexts.pop(run_id)
         run = context.dagster_run
-        # What is wrong with the watchlist may end with a question.
+        # An error in the watchlist may end with a question.
         why = reason if reason.endswith((".", "?")) else f"{reason}."
         self._instance.report_engine_event(
             f"A new process is started for this run, for no standby process takes it: {why}", run, cls=type(self)
         )
-        # It may have been promised to a process that could not take it.
+        # The run may have been promised to a process that could not take it.
         self._instance.add_run_tags(run_id, {TAG: ""})
         self._default.launch_run(context)
 
     def _launch_later(self, run_id: str, reason: str) -> None:
-        """The same after `launch_run` has returned, with what Dagster does around it."""
+        """Launch the run the other way after `launch_run` has returned, and handle errors as Dagster does around it."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return
@@ -213,7 +213,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             raise
 
     def _see_to(self, run_id: str, how_it_ended: str | None) -> None:
-        """A process is done with a run, or has ended with it: then nobody else says that the run is over."""
+        """Record the end of a run that its process has finished or died with, unless Dagster knows it already."""
         self._contexts.pop(run_id, None)
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
@@ -227,7 +227,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
 
 
 def _run_slots(instance: DagsterInstance) -> int:
-    """How many runs there are at a time."""
+    """Return how many runs can run at a time."""
     queue = instance.get_concurrency_config().run_queue_config
     most = queue.max_concurrent_runs if queue is not None else None
     return most if most is not None and most > 0 else os.cpu_count() or 1

@@ -1,9 +1,9 @@
-"""Runs whose process is gone although Dagster takes them for running, or that never get one: found and failed.
+"""Lost runs: Dagster considers them running although their process has ended, or they were never queued.
 
 Dagster's code server, or the owner of a standby process, notices when the process of a run dies. When both die
-together, nobody does: the run stays STARTED, takes one of the few slots for runs, and its series look as if somebody
-was at work on them. So do those of a run that was created and never queued, because the database failed in between: its
-disk was full, for example.
+together, nobody does: the run stays STARTED, takes one of the few slots for runs, and its series look as if they were
+being processed. The same holds for the series of a run that was created and never queued because the database failed in
+between, for example because its disk was full.
 """
 
 import json
@@ -18,15 +18,15 @@ from ema_assets.defs.standby.tag import Holder
 from ema_assets.store import ledger, worker_sessions
 from ema_assets.store.database import Transaction
 
-# From its launch to its first connection a run takes some seconds, and its code server vouches for it.
+# From launch to its first connection a run takes some seconds; during that time its code server confirms that it lives.
 GRACE = timedelta(seconds=15)
-# Between its creation and its way into the queue a run takes less than a second; many of one tick take their turns.
+# From its creation into the queue a run takes less than a second; many runs of one tick follow one another.
 QUEUEING_GRACE = timedelta(minutes=2)
-# How long a code server may take to answer; one that is gone refuses at once.
+# How long a code server may take to answer; one that has ended refuses at once.
 _ANSWER_SECONDS = 5
 
 _AT_WORK = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-# Where the launcher of `dagster dev` and `ema-assets up` notes the code server that has started the process.
+# The launcher of `dagster dev` and `ema-assets up` notes here the code server that has started the process.
 _SERVER_TAG = ".dagster/grpc_info"
 
 _MESSAGE = (
@@ -42,14 +42,14 @@ _NEVER_QUEUED = (
 
 
 def session_name(run_id: str) -> str:
-    """What the process of a run calls its sessions of the market database."""
+    """Return the name that the process of a run gives its sessions of the market database."""
     return f"ema-assets run {run_id}"
 
 
 def fail_lost_runs(
     instance: DagsterInstance, transaction: Transaction, now: datetime, namespace: Namespace = ALONE
 ) -> list[str]:
-    """Fail each run of this code location whose process is gone, or that waits for no queue; return their ids.
+    """Fail each run of this code location whose process has ended, or that was never queued; return their ids.
 
     `now` is the machine's time.
     """
@@ -82,21 +82,21 @@ def _grace(run: DagsterRun) -> timedelta:
 
 
 def _is_of_job(run: DagsterRun, jobs: set[str]) -> bool:
-    """Whether `run` is of one of `jobs`, whose runs all have a lane: a host may call jobs of its own the same."""
+    """Return whether `run` is of one of `jobs` and has a lane, as ours do: a host may have jobs of the same name."""
     return run.job_name in jobs and LANE_TAG in run.tags
 
 
 def _is_of_assets(run: DagsterRun, assets: set[str], namespace: Namespace) -> bool:
-    """Whether a run of no job of ours is of `assets` alone: at work on one of the host's, it has no session here.
+    """Return whether `run` is of no job of ours and of `assets` alone: computing a host's asset, it has no session.
 
-    Never within a project, whose executor may be any other.
+    Always False within a project, which may have any other executor.
     """
     found = () if namespace.prefix else run.asset_selection or ()
     return bool(found) and {namespace.asset_of(key) for key in found} <= assets
 
 
 def _is_elsewhere(run: DagsterRun) -> bool:
-    """True when somebody else answers for `run`, which has no session of the database: who has started it.
+    """Return whether somebody else is responsible for `run`, which has no session of the database.
 
     A standby process of this machine is known by its pid, any other process by its code server. Before a run has
     started, another launcher may keep it in a queue of its own.
@@ -117,15 +117,15 @@ def _is_elsewhere(run: DagsterRun) -> bool:
                 CanCancelExecutionRequest(run_id=run.run_id), timeout=_ANSWER_SECONDS
             )
         except DagsterUserCodeUnreachableError as error:
-            # One that takes its time is there: the machine is busy.
+            # A server that is slow is alive: the machine is busy.
             return _is_late(error.__cause__)
         return deserialize_value(answer, CanCancelExecutionResult).can_cancel
     except (ImportError, AttributeError, TypeError, KeyError, ValueError):
-        # Not as we know Dagster: rather a run that is lost than one that is failed while it works.
+        # Dagster is not as we know it: rather leave a lost run than fail one that is still working.
         return True
 
 
 def _is_late(error: BaseException | None) -> bool:
-    """True for an error of gRPC which says that the time for the answer was over."""
+    """Return whether a gRPC error says that the time for the answer was over."""
     code = getattr(error, "code", None)
     return callable(code) and getattr(code(), "name", "") == "DEADLINE_EXCEEDED"

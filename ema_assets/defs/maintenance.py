@@ -27,7 +27,7 @@ from ema_assets.operations.maintain import Retention, maintain
 
 
 def maintenance_job(namespace: Namespace = ALONE) -> JobDefinition:
-    """The job, of one step."""
+    """Return the job, which has one step."""
 
     @op(name=namespace.name("tidy_up"))
     @namespace.own_resources
@@ -43,7 +43,7 @@ def maintenance_job(namespace: Namespace = ALONE) -> JobDefinition:
 
     @job(
         name=namespace.name(MAINTENANCE_JOB),
-        # After everything live and before the loading of history, and never in the slots that are kept for 5m.
+        # After everything live and before history is loaded, and never in the slots that are reserved for 5m.
         tags={LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
         description=(
             "Keeps the database level: deletes old runs in which no event is the latest of its partition, and old bars "
@@ -58,12 +58,12 @@ def maintenance_job(namespace: Namespace = ALONE) -> JobDefinition:
 
 
 def maintenance_schedule(whole: JobDefinition, namespace: Namespace = ALONE) -> ScheduleDefinition:
-    """The schedule of the job `whole`."""
+    """Return the schedule of the job `whole`."""
 
     @schedule(
         name=whole.name,
         job=whole,
-        # Most exchanges are shut then, and no bar closes at that minute.
+        # Most exchanges are closed then, and no bar closes at that minute.
         cron_schedule="17 5 * * *",
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
@@ -71,7 +71,7 @@ def maintenance_schedule(whole: JobDefinition, namespace: Namespace = ALONE) -> 
     )
     @namespace.own_resources
     def maintenance(context: ScheduleEvaluationContext, market: MarketResource) -> RunRequest | SkipReason:
-        """One run, whatever days were missed and however long the last one takes."""
+        """Request one run, however many days were missed and however long the last run takes."""
         if market.machine_now() - context.scheduled_execution_time >= timedelta(days=1):
             return SkipReason("a later day's maintenance does this one's work too")
         if context.instance.get_runs(

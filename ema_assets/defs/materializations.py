@@ -1,8 +1,8 @@
 """Materializations: from the ledger's rows to events that tell Dagster what was computed from what.
 
-Dagster takes a partition for stale when its newest event names other inputs than there are now. So each event carries
-its own data version, which is the ledger's revision, and per input two tags: the data version that was read, and a
-place in Dagster's event log up to which the input has not changed since. How events are logged is in `recording`.
+Dagster considers a partition stale when its newest event names other inputs than there are now. So each event carries
+its own data version, which is the ledger's revision, and two tags per input: the data version that was read, and a
+position in Dagster's event log up to which the input has not changed since. How events are logged is in `recording`.
 """
 
 from collections import defaultdict
@@ -23,19 +23,19 @@ from ema_assets.reports import partition_page
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 
-# Of a series that another run or a command has brought up to date.
+# For a series that another run or a command has brought up to date.
 _NOT_TOLD = "computed before, and Dagster was not told of it yet"
 
-# From the provider of a series (None: the configured one) to what its materializations say about the prices.
+# Takes the provider of a series (None: the configured one). Returns what its materializations say about the prices.
 Labels = Callable[[str | None], Mapping[str, str]]
 
 
 class Recorder:
-    """Tells Dagster, in the step of `context`, what the ledger of `database` says."""
+    """Reports to Dagster, in the step of `context`, what the ledger of `database` says."""
 
     def __init__(self, context: AssetExecutionContext, database: Database, labels: Labels) -> None:
         self._context = context
-        # What a project has put before the names of assets is before that of the one at work.
+        # A project's prefix of the current asset's key applies to the keys of the other assets, too.
         prefix = context.asset_key.path[:-1]
         self._key: Callable[[str], AssetKey] = cache(lambda asset: AssetKey([*prefix, asset]))
         self._database = database
@@ -44,10 +44,10 @@ class Recorder:
     def record(
         self, node: Node, timeframe: Timeframe, symbols: Sequence[str], outcome: Outcome, *, everything: bool
     ) -> None:
-        """Log a materialization of each series that Dagster has not been told of, also those of a run that died.
+        """Log a materialization of each series that Dagster was not told of, also of a run that died.
 
-        With `everything`, one of each of `symbols` that has not failed: Dagster fails a backfill that leaves a
-        partition out, even one without any bars, or of a timeframe that the group of the symbol does not have.
+        With `everything`, log one for each of `symbols` that has not failed: Dagster fails a backfill that leaves a
+        partition out, even a partition without bars, or of a timeframe that the symbol's group does not have.
         """
         wanted = [symbol for symbol in symbols if symbol not in outcome.errors] if everything else symbols
         with self._database.transaction() as transaction:
@@ -59,7 +59,7 @@ class Recorder:
         ledger.lock_recording(transaction, asset, timeframe)
         rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
         if untold := _untold(rows):
-            # An event must be there before it can be named.
+            # An event must exist before it can be named.
             for (source, source_timeframe), names in untold.items():
                 self._record(transaction, source, source_timeframe, names, _Told())
             rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
@@ -109,9 +109,9 @@ class Recorder:
         )
 
     def _of_no_series(self, key: AssetKey, series: Series, told: "_Told") -> AssetMaterialization:
-        """Of a partition that the ledger does not know: all symbols and all timeframes are more than there are series.
+        """Return the event of a partition without a series in the ledger: not every symbol has every timeframe.
 
-        It has the version of what was never computed, and names as read what was never materialized.
+        Its version is that of a series that was never computed, and it names its inputs as never materialized.
         """
         reads = () if told.node is None else told.node.reads
         inputs = {"reads": reads, "read_versions": ["0"] * len(reads), "read_events": ["NULL"] * len(reads)}
@@ -128,10 +128,10 @@ class Recorder:
         )
 
     def _input_tags(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """The tags by which Dagster compares what was read with what there is now.
+        """Return the tags by which Dagster compares what was read with what there is now.
 
-        To Dagster a place in the event log is the id of an event: of all events of the input's partition, those up to
-        it were read.
+        To Dagster, a position in the event log is the id of an event: of all events of the input's partition, those up
+        to it were read.
         """
         tags = {}
         for asset, version, event in zip(
@@ -144,9 +144,9 @@ class Recorder:
 
 
 class _Told:
-    """What is told of a group of series beside the ledger's rows.
+    """What is reported about a group of series in addition to the ledger's rows.
 
-    Without an outcome: series that another run, or a command without Dagster, has computed.
+    Without an outcome: the series were computed by another run, or by a command without Dagster.
     """
 
     __slots__ = ("code_version", "everything", "node", "outcome")
@@ -161,10 +161,10 @@ class _Told:
 def _page(
     transaction: Transaction, timeframe: Timeframe, rows: pl.DataFrame, told: _Told
 ) -> Mapping[str, Mapping[str, Any]]:
-    """What a trader looks for on the pages of the partitions of `rows`, by symbol and name.
+    """Return what a trader looks for on the pages of the partitions of `rows`, by symbol and name.
 
-    A chart is drawn where something has happened in the newest bar, and where a person asked for the partition. Rows
-    are counted for a person only: for all series of a tick it would take as long as the rest of it.
+    A chart is drawn where something has happened in the newest bar, and for partitions that a person has requested.
+    Rows are counted only for a person: for all series of a tick, counting would take as long as the rest of it.
     """
     node = told.node
     if node is None or rows.is_empty():
@@ -188,7 +188,7 @@ def _page(
 
 
 def _untold(rows: pl.DataFrame) -> dict[tuple[str, Timeframe], list[str]]:
-    """The inputs of `rows` of which Dagster was not told yet: their symbols per asset and timeframe."""
+    """Return the inputs of `rows` of which Dagster was not told yet: their symbols per asset and timeframe."""
     found: dict[tuple[str, Timeframe], list[str]] = defaultdict(list)
     for symbol, keys in rows.select("symbol", "untold").drop_nulls().iter_rows():
         for key in keys:

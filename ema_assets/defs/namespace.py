@@ -1,6 +1,6 @@
-"""What keeps two ema-assets in one deployment of Dagster apart: how their names begin, and where settings come from.
+"""What keeps two ema-assets in one deployment of Dagster apart: prefixes of names, and the source of settings.
 
-Alone in a code location nothing has a prefix, and the settings are those of the environment.
+When it is alone in a code location, nothing has a prefix, and the settings come from the environment.
 """
 
 import functools
@@ -25,25 +25,25 @@ from ema_assets.model.urls import masked_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# In the names of jobs and of steps; Dagster joins the parts of an asset's key to the name of its step in this way.
+# In the names of jobs and steps; Dagster joins the parts of an asset's key into the name of its step in this way.
 _JOINT = "__"
-# Of a part of a prefix. No joint in it, so that no two prefixes make the same name.
+# The pattern for a part of a prefix. It allows no joint, so that no two prefixes make the same name.
 _PART = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 _RESOURCES = ("store", "market")
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """The `prefix` of every asset key and name, and `variables` that stand in for those of the environment.
+    """The `prefix` of every asset key and name, and `variables` that replace those of the environment.
 
     Raises:
         ConfigurationError: when a part of the prefix cannot begin a name.
     """
 
     prefix: tuple[str, ...] = ()
-    # Not in a repr: some are secrets.
+    # Not in the repr: some are secrets.
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False, repr=False)
-    # Of a component: its folder, and which one it is in the `defs.yaml` there.
+    # For a component: its folder, and which component it is in the `defs.yaml` there.
     source: tuple[Path, str] | None = None
 
     def __post_init__(self) -> None:
@@ -56,16 +56,16 @@ class Namespace:
 
     @property
     def id(self) -> str:
-        """The prefix as one word; empty where there is none."""
+        """The prefix as one word; empty without a prefix."""
         return _JOINT.join(self.prefix)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment as it is now, with what stands in for it."""
+        """The environment as it is now, with the values that replace variables."""
         return {**os.environ, **self.variables} if self.variables else os.environ
 
     def settings(self) -> Settings:
-        """The settings as they are now."""
+        """Return the settings as they are now."""
         return Settings.from_env(self.environment)
 
     @property
@@ -74,27 +74,27 @@ class Namespace:
         return _place(self.settings())
 
     def key(self, asset: str) -> AssetKey:
-        """The key of the asset that is called `asset` here."""
+        """Return the key of the asset that is called `asset` here."""
         return AssetKey([*self.prefix, asset])
 
     def asset_of(self, key: AssetKey) -> str | None:
-        """What the asset of `key` is called here; None when it is another's."""
+        """Return the name of the asset of `key` within this namespace; None when it belongs to another one."""
         *prefix, name = key.path
         return name if tuple(prefix) == self.prefix else None
 
     def name(self, name: str) -> str:
-        """The name in the whole deployment of what is called `name` here: a job, schedule, sensor, step or resource."""
+        """Return the deployment-wide name of a job, schedule, sensor, step or resource that is called `name` here."""
         return _JOINT.join((*self.prefix, name))
 
     @property
     def symbols(self) -> DynamicPartitionsDefinition:
-        """The partitions that follow the watchlist."""
+        """The dynamic partitions that follow the watchlist."""
         return DynamicPartitionsDefinition(name=self.name("symbol"))
 
     def own_resources(self, function: Function) -> Function:
-        """`function` of an asset, schedule or sensor, which asks Dagster for the resources of this namespace.
+        """Return `function` of an asset, schedule or sensor, changed to request the resources of this namespace.
 
-        Dagster goes by the names of parameters, and these are the names within the namespace.
+        Dagster identifies resources by the names of parameters; `function` uses the names within the namespace.
         """
         if not self.prefix:
             return function
@@ -112,7 +112,7 @@ class Namespace:
         def generate(*arguments: Any, **resources: Any) -> Any:
             yield from function(*arguments, **within(resources))
 
-        # Dagster treats the two kinds differently, and looks at the function itself.
+        # Dagster treats functions and generators differently, and inspects the function itself.
         renaming: Any = generate if inspect.isgeneratorfunction(function) else call
         signature = inspect.signature(function)
         parameters = [each.replace(name=renamed.get(each.name, each.name)) for each in signature.parameters.values()]
@@ -122,12 +122,12 @@ class Namespace:
 
 
 ALONE = Namespace()
-# Of this process, by id. One whose definitions are gone, such as after a reload, goes with them.
+# Per process, keyed by id. A namespace disappears with its definitions, for example after a reload.
 _known: "WeakValueDictionary[str, Namespace]" = WeakValueDictionary()
 
 
 def known(name: str) -> Namespace:
-    """The namespace with the id `name` whose definitions are loaded; ALONE where none is."""
+    """Return the namespace with the id `name` whose definitions are loaded; ALONE when there is none."""
     return _known.get(name, ALONE)
 
 
@@ -137,7 +137,7 @@ def all_known() -> list[Namespace]:
 
 
 def register(namespace: Namespace) -> None:
-    """Make `namespace` known to resources, which Dagster makes from texts.
+    """Make `namespace` known to resources, which Dagster makes from strings.
 
     Raises:
         ConfigurationError: when another namespace keeps its data in the same place.
@@ -154,13 +154,13 @@ def register(namespace: Namespace) -> None:
 
 
 def refuse_second(prefix: tuple[str, ...], source: tuple[Path, str]) -> None:
-    """Refuse a component of `source` whose `prefix` another one has, of which Dagster would name a resource only.
+    """Refuse a component from `source` whose `prefix` another one has. Dagster's own error would name only a resource.
 
     Raises:
         ConfigurationError: naming the other one.
     """
     found = _known.get(_JOINT.join(prefix))
-    # One whose folder is gone was loaded before, and Dagster may keep its definitions.
+    # A component whose folder was deleted was loaded before, and Dagster may keep its definitions.
     if found is None or found.source is None or found.source == source or not found.source[0].exists():
         return
     folder, number = found.source
@@ -174,11 +174,11 @@ def _others_in(place: str, namespace: Namespace) -> list[Namespace]:
 
 
 def _place(settings: Settings) -> str:
-    """Where the data are: the database, or the folder of the embedded one."""
+    """Return where the data are: the server and its database, or the folder of the embedded one."""
     if settings.database_url is None:
         return str(settings.postgres_folder)
     parts = urlsplit(settings.database_url)
-    # By several users, or with the usual port and without it, it is one database.
+    # URLs with different users, or with and without the default port, name one database.
     with suppress(ValueError):
         if parts.hostname:
             return f"{parts.hostname}:{parts.port or 5432}{parts.path}"

@@ -1,4 +1,4 @@
-"""How a mistake of the user's, or a refusal of the database, reads in Dagster's UI: as one sentence, no traceback."""
+"""Errors of users and refusals of the database as Dagster's UI shows them: one sentence, without a traceback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from ema_assets.store.driver_errors import refusal
 
 
 class WrongConfiguration(DagsterUserCodeProcessError):
-    """What Dagster shows as it stands: in Deployment, at a tick, and in the events of a run.
+    """An error that Dagster shows unchanged: in Deployment, at a tick, and in the events of a run.
 
-    It takes an error of this class for one that another process has serialized already. Any other it wraps, and shows
-    with the frames of both.
+    Dagster treats an error of this class as one that another process has already serialized. It wraps any other error
+    and shows the frames of both.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -24,10 +24,10 @@ class WrongConfiguration(DagsterUserCodeProcessError):
 
 @contextmanager
 def in_one_sentence(consequence: str = "") -> Iterator[None]:
-    """A block in which a mistake or refusal is told to Dagster, and in a second line its `consequence`.
+    """Report a configuration error or refusal in the block to Dagster, with its `consequence` in a second line.
 
     Raises:
-        WrongConfiguration: when one is found.
+        WrongConfiguration: when there is one.
     """
     try:
         yield
@@ -38,5 +38,5 @@ def in_one_sentence(consequence: str = "") -> Iterator[None]:
 
 
 def sentence_of(error: Exception) -> str | None:
-    """What `error` means to the user; None when it is a bug and keeps its traceback."""
+    """Return what `error` means to the user; None when it is a bug and keeps its traceback."""
     return str(error) if isinstance(error, ConfigurationError | StoreError) else refusal(error)

@@ -1,8 +1,8 @@
 """The check of each partition by itself: a series that fails is red where a person looks for it.
 
-A run for stale series writes a result of those partitions only that have begun to fail, fail for another reason, or are
-well again: a result of every partition in every run would be as many events as materializations. In a run that a person
-asked for, each of its partitions has a result.
+A run for stale series writes results only for partitions that have begun to fail, fail for another reason, or have
+recovered: a result of every partition in every run would be as many events as materializations. In a run that a person
+has launched, each of its partitions has a result.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,12 +31,15 @@ from ema_assets.store.partition_checks import Materialization, failed_partitions
 from ema_assets.store.retention import dagster_is_here
 
 CHECK = "series_is_well"
-# A provider that is down makes all series fail at once. Those beyond are told by the next runs.
+# A provider that is down makes all series fail at once. The next runs report those beyond this number.
 MOST_TOLD = 200
 
 
 def partition_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefinition:
-    """The check, which a person runs with the partitions of `ohlc`; runs for stale series tell of it by `changed`."""
+    """Return the check, which a person runs with partitions of `ohlc`.
+
+    Runs for stale series report it through `changed`.
+    """
     spec = AssetCheckSpec(
         CHECK,
         asset=namespace.key(OHLC),
@@ -60,7 +63,7 @@ def partition_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksD
                 targets = newest_materializations(transaction, OHLC, partitions) if dagster_is_here(transaction) else {}
                 results = _evaluations(namespace.key(OHLC), {each: problems.get(each) for each in partitions}, targets)
             else:
-                # "Execute all" of the checks of an asset names no partition.
+                # "Execute all" for the checks of an asset names no partition.
                 results = changed(transaction, namespace.key(OHLC), problems)
         yield from results
         output = context.get_step_execution_context().job_def.asset_layer.get_op_output_name(spec.key)
@@ -70,9 +73,9 @@ def partition_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksD
 
 
 def changed(transaction: Transaction, asset: AssetKey, problems: Mapping[str, str]) -> list[AssetCheckEvaluation]:
-    """Results of the partitions whose `problems` are not what Dagster was told last: at most MOST_TOLD."""
+    """Return results of the partitions whose `problems` differ from what Dagster was told last: at most MOST_TOLD."""
     if not dagster_is_here(transaction):
-        return []  # what Dagster was told is in a storage that is not ours
+        return []  # What Dagster was told is in a storage that is not ours.
     told = failed_partitions(transaction, asset.path, CHECK)
     ended = [partition for partition in told if partition not in problems]
     targets = newest_materializations(transaction, OHLC, [*ended, *problems]) if ended or problems else {}
@@ -81,7 +84,7 @@ def changed(transaction: Transaction, asset: AssetKey, problems: Mapping[str, st
 
 
 def begun(transaction: Transaction, asset: AssetKey, problems: Mapping[str, str]) -> list[AssetCheckEvaluation]:
-    """Results of the partitions whose `problems` Dagster was not told of: at most MOST_TOLD."""
+    """Return results of the partitions whose `problems` Dagster was not told of: at most MOST_TOLD."""
     if not dagster_is_here(transaction):
         return _evaluations(asset, problems, {})[:MOST_TOLD]
     targets = newest_materializations(transaction, OHLC, list(problems))
@@ -94,7 +97,7 @@ def _begun(
     problems: Mapping[str, str],
     targets: Mapping[str, Materialization],
 ) -> dict[str, str]:
-    """Those of `problems` that are new, or that Dagster has forgotten because the partition was materialized since."""
+    """Return the `problems` that are new, or that Dagster forgot when the partition was materialized again."""
     return {
         partition: reason
         for partition, reason in problems.items()
@@ -105,7 +108,7 @@ def _begun(
 def _evaluations(
     asset: AssetKey, results: Mapping[str, str | None], targets: Mapping[str, Materialization]
 ) -> list[AssetCheckEvaluation]:
-    """A result of each partition: its problem, or None."""
+    """Return a result of each partition: its problem, or None when it is well."""
     return [
         AssetCheckEvaluation(
             asset_key=asset,
@@ -113,7 +116,8 @@ def _evaluations(
             passed=problem is None,
             description=problem or "The last attempt succeeded, and its bars are there.",
             partition=partition,
-            # Dagster shows a result until its partition is materialized again, and none of an older materialization.
+            # Dagster shows a result until its partition is materialized again, and no result of an older
+            # materialization.
             target_materialization_data=target_of(targets.get(partition)),
         )
         for partition, problem in results.items()

@@ -1,4 +1,4 @@
-"""The partitions every asset shares: symbol by timeframe. Both follow the watchlist, symbols without a reload."""
+"""The partitions that every asset shares: symbol by timeframe. Both follow the watchlist, symbols without a reload."""
 
 from dagster import MultiPartitionsDefinition, StaticPartitionsDefinition
 
@@ -9,7 +9,7 @@ SYMBOLS = ALONE.symbols
 
 
 def series_of(graph: Graph, namespace: Namespace = ALONE) -> MultiPartitionsDefinition:
-    """The partitions of every asset of `graph`, such as `AAPL|5m`.
+    """Return the partitions of every asset of `graph`, such as `AAPL|5m`.
 
     A symbol whose group has fewer timeframes than others has partitions that stay empty: they are materialized only
     when a person chooses them.

@@ -50,16 +50,16 @@ from ema_assets.reports.screen import screener_columns
 from ema_assets.store import results, series_overview
 from ema_assets.store.database import Transaction
 
-# Performance is added up when trades have changed, and twice a day at least, on a Sunday and a holiday, too; so what is
-# older than a day at six in the morning has been left alone.
+# Performance is computed when trades have changed, and at least twice a day, on Sundays and holidays, too. So a
+# materialization that is older than a day at 06:00 UTC has been neglected.
 _EACH_DAY = FreshnessPolicy.cron("0 6 * * *", lower_bound_delta=timedelta(days=1), timezone="UTC")
 
 _CROSSES = 10
-# A new series is added up that soon after it was computed; looking costs two statements.
+# New series are added up this soon after they were computed; looking costs two statements.
 _LOOK_SECONDS = 10
 # How many of the best and of the worst series the page of performance names.
 _SHOWN = 5
-# Four would make 28,800 of a price of 28,797.67.
+# Four digits would turn a price of 28,797.67 into 28,800.
 _PRICE_DIGITS = 6
 PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
@@ -71,7 +71,7 @@ _SCREENER_IS = (
 
 
 def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefinition:
-    """What each strategy did on each series, added up."""
+    """Return the asset with the performance of each strategy on each series."""
 
     @asset(
         key=namespace.key(PERFORMANCE),
@@ -117,18 +117,18 @@ def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefin
 
 
 def _usual(graph: Graph) -> Timeframe:
-    """The timeframe whose crosses the page of the screener names: 1h, as `ema-assets screen`, or the shortest."""
+    """Return the timeframe whose crosses the screener's page names: 1h, as in `ema-assets screen`, or the shortest."""
     return next((each for each in graph.timeframes if each.key == "1h"), graph.timeframes[0])
 
 
 def _compared(graph: Graph) -> dict[str, tuple[int, int]]:
-    """The spans of every pair of EMAs that has a screener, by its name such as `12/26`; 9/30 first."""
+    """Return the spans of every pair of EMAs that has a screener, by its name such as `12/26`; 9/30 first."""
     named = dict.fromkeys((spans_text((FAST_SPAN, SLOW_SPAN)), *graph.averages))
     return {averages: spans for averages in named if (spans := spans_of(averages)) is not None}
 
 
 def _screened(screener: AssetKey, timeframe: Timeframe, crosses: Mapping[str, pl.DataFrame]) -> AssetMaterialization:
-    """What the page of the screener shows: who is about to cross, by the averages that are compared."""
+    """Return what the page of the screener shows: which symbols are about to cross, per pair of averages."""
     return AssetMaterialization(
         screener,
         description=f"The nearest crosses on {timeframe.key} at this moment; a view itself is always up to date.",
@@ -142,12 +142,15 @@ def _screened(screener: AssetKey, timeframe: Timeframe, crosses: Mapping[str, pl
 
 
 def _rounded(rows: pl.DataFrame, digits: int = 4) -> pl.DataFrame:
-    """`rows` with figures of so many digits."""
+    """Return `rows` with floats rounded to `digits` significant digits."""
     return rows.with_columns(pl.selectors.float().round_sig_figs(digits))
 
 
 def screener_spec(graph: Graph, namespace: Namespace = ALONE) -> AssetSpec:
-    """The screener is a view: always as fresh as what it reads, and never run. Other averages have views like it."""
+    """Return the screener, a view: always as fresh as what it reads, and never run.
+
+    Other averages have such views, too.
+    """
     _, *more = _compared(graph).items()
     more_views = "".join(
         f" `{results.screener_view(spans)}` is the same of EMA {spans[0]} and {spans[1]}." for _, spans in more
@@ -177,7 +180,7 @@ def screener_spec(graph: Graph, namespace: Namespace = ALONE) -> AssetSpec:
 
 
 def _views(others: Mapping[str, tuple[int, int]]) -> pl.DataFrame:
-    """The views of other averages than EMA 9 and 30, and what differs in them."""
+    """Return the views of averages other than EMA 9 and 30, and what differs in them."""
     return pl.DataFrame(
         {
             "averages": list(others),
@@ -189,7 +192,7 @@ def _views(others: Mapping[str, tuple[int, int]]) -> pl.DataFrame:
 
 
 def performance_job(namespace: Namespace = ALONE) -> UnresolvedAssetJobDefinition:
-    """The job of that asset alone."""
+    """Return the job of `strategy_performance` alone."""
     return define_asset_job(
         namespace.name(PERFORMANCE_JOB),
         selection=AssetSelection.assets(namespace.key(PERFORMANCE)),
@@ -200,7 +203,7 @@ def performance_job(namespace: Namespace = ALONE) -> UnresolvedAssetJobDefinitio
 
 
 def performance_schedule(graph: Graph, namespace: Namespace = ALONE) -> ScheduleDefinition:
-    """Every five minutes, between the bar closes."""
+    """Return the schedule: every five minutes, between the bar closes."""
 
     @schedule(
         name=namespace.name(PERFORMANCE_JOB),
@@ -220,7 +223,7 @@ def performance_schedule(graph: Graph, namespace: Namespace = ALONE) -> Schedule
 
 
 def performance_sensor(graph: Graph, namespace: Namespace = ALONE) -> SensorDefinition:
-    """For symbols and timeframes that were just switched on, which shall not wait for the schedule."""
+    """Return the sensor for symbols and timeframes that were just switched on and should not wait for the schedule."""
 
     @sensor(
         name=namespace.name("performance_of_new_series"),
@@ -245,7 +248,7 @@ def _why_not(
     namespace: Namespace,
     reason_not_to: Callable[[Transaction, Sequence[str]], str | None],
 ) -> str | None:
-    """Why no run adds up now, by the configuration, by `reason_not_to` or by a run that is not over; None: launch."""
+    """Return why no run adds up now: the configuration, `reason_not_to`, or an unfinished run. None: launch one."""
     if (reason := configuration_drift(graph, namespace)) is not None:
         return reason
     with store.open() as database, database.transaction() as transaction:

@@ -1,11 +1,11 @@
 """How Dagster is told which partitions were materialized: exactly those, in bulk.
 
 A scheduled run covers a rectangle of partitions but brings only the stale ones up to date. It carries the tag
-`dagster/defer_asset_events`, so that Dagster logs no event for the rectangle, and this module logs one
-AssetMaterialization for each series that was processed. Written one by one, 1,000 events cost 15 s on Postgres; sent
-as one batch, well under one. The batch is made of Dagster's own events and handed to its instance, which is not public
-API: when that is not as we know it, events go one by one through the public `context.log_event`. Only this module
-reaches behind Dagster's public API to log events.
+`dagster/defer_asset_events`, so that Dagster logs no events for the rectangle, and this module logs one
+AssetMaterialization for each series that was processed. Written one by one, 1,000 events cost 15 s on Postgres; sent as
+one batch, well under one. The batch is made of Dagster's own events and handed to its instance, which is not public
+API: when that is not as we know it, events go one by one through the public `context.log_event`. Only this module uses
+Dagster's private API to log events.
 """
 
 import logging
@@ -32,7 +32,7 @@ from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.defs.storage import MarketEventLog, noted_event_ids
 
-# What it looks like when a part of Dagster that is not public has gone or has changed.
+# The errors that appear when a part of Dagster that is not public was removed or changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
 
 
@@ -43,10 +43,10 @@ def set_event_variables() -> None:
 
 
 def keep_events_for_us(context: AssetExecutionContext) -> bool:
-    """Keep Dagster from logging materializations of its own when this step ends; True when it will not.
+    """Keep Dagster from logging its own materializations when this step ends; return True when that succeeds.
 
-    Dagster's own events would carry one data version for all partitions, which is none of the ledger's. A run that is
-    launched with DEFER_TAG logs none anyway; for others the step's view of its run gets that tag.
+    Dagster's own events would carry one data version for all partitions, which the ledger does not know. A run that is
+    launched with DEFER_TAG logs none anyway; in others, the step's view of its run gets that tag.
     """
     if context.run.tags.get(DEFER_TAG) == "true":
         return True
@@ -64,7 +64,7 @@ def keep_events_for_us(context: AssetExecutionContext) -> bool:
 def log_materializations(
     context: AssetExecutionContext, asset: AssetKey, materializations: Sequence[AssetMaterialization]
 ) -> Mapping[str, int]:
-    """Log all `materializations`, of partitions of `asset`; return the id that each partition's event got.
+    """Log all `materializations`, of partitions of `asset`; return the id of each partition's event.
 
     They go as one batch; one by one when the way to do that is not as we know it.
     """
@@ -93,7 +93,7 @@ def _log(context: AssetExecutionContext, materializations: Sequence[AssetMateria
 
 
 def _batch_of(context: Any, entries: Sequence[EventLogEntry]) -> Callable[[], None]:
-    """What hands `entries` to Dagster's instance, which stores them in as few statements as it can."""
+    """Return a function that hands `entries` to Dagster's instance, which stores them in few statements."""
     from dagster._core.events import DagsterEventBatchMetadata
 
     handle = context.instance.handle_new_event
@@ -109,7 +109,7 @@ def _batch_of(context: Any, entries: Sequence[EventLogEntry]) -> Callable[[], No
 
 
 def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> list[EventLogEntry]:
-    """The events that Dagster would log, without the way through Python's logging, a quarter of their cost.
+    """Return the events that Dagster would log, without Python's logging, which takes a quarter of their cost.
 
     Each has a millisecond of its own, the last one now: the Events tab of the UI shows one event per millisecond.
     """
@@ -125,7 +125,7 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
 
 
 def _entry_of(context: Any, kind: DagsterEventType) -> Callable[[Any, str, float], EventLogEntry]:
-    """What makes an event of the step of `context`, from its data, its message and its time in seconds."""
+    """Return a function that makes events of the step of `context`, from data, message and time in seconds."""
     step = context.get_step_execution_context().step
     run_id, job_name, pid = context.run.run_id, context.run.job_name, os.getpid()
 
@@ -157,12 +157,12 @@ def _entry_of(context: Any, kind: DagsterEventType) -> Callable[[Any, str, float
 def log_checks(
     context: Any, results: Sequence[AssetCheckResult], partitions: Sequence[AssetCheckEvaluation]
 ) -> Iterator[AssetCheckResult | AssetCheckEvaluation | Output[None]]:
-    """Log the `results` of unpartitioned checks of partitioned assets, and those of `partitions`, as one batch.
+    """Log the `results` of unpartitioned checks of partitioned assets, and the checks of `partitions`, as one batch.
 
-    Left to Dagster, each would be stored by itself. And for each asset Dagster would list all partitions and look which
-    materialization was its latest; of 10,000 symbols on six timeframes that took 3 s per run. The latest of all is in
-    the record of the asset. When that is not as we know it, the results are yielded as they are, for Dagster to log; in
-    a storage that is not ours, one by one.
+    Dagster would store each by itself. And for each asset it would list all partitions and look up which
+    materialization was the latest; for 10,000 symbols on six timeframes that took 3 s per run. The latest of all is in
+    the record of the asset. When that is not as we know it, the results are yielded unchanged, for Dagster to log; in a
+    storage that is not ours, one by one.
     """
     try:
         outputs = context.get_step_execution_context().job_def.asset_layer.get_op_output_name
@@ -184,7 +184,7 @@ def log_checks(
 
 
 def evaluations_of(context: Any, results: Sequence[AssetCheckResult]) -> list[AssetCheckEvaluation]:
-    """The `results` as events, which speak of the newest materialization of their assets."""
+    """Return the `results` as events that refer to the newest materialization of their assets."""
     targets = _latest(context, list({_key(result) for result in results}))
     return [
         AssetCheckEvaluation(
@@ -207,7 +207,7 @@ def _sentence(found: AssetCheckEvaluation) -> str:
 
 
 def _latest(context: Any, assets: Sequence[AssetKey]) -> dict[AssetKey, Any]:
-    """The newest materialization of each of `assets` that has one, as what a check speaks of."""
+    """Return the newest materialization of each of `assets` that has one, as the target of a check."""
     found = {}
     for record in context.instance.get_asset_records(assets):
         latest = record.asset_entry.last_materialization_record
@@ -217,7 +217,10 @@ def _latest(context: Any, assets: Sequence[AssetKey]) -> dict[AssetKey, Any]:
 
 
 def target_of(materialization: tuple[int, str, float] | None) -> Any:
-    """What a check speaks of: a materialization by its id, run and time; None when that is not as we know it."""
+    """Return the target of a check: a materialization given as id, run and time.
+
+    None when Dagster is not as we know it.
+    """
     if materialization is None:
         return None
     try:

@@ -34,15 +34,15 @@ from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle, plan_runs
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
-# By the name of the job: components with prefixes of their own have watchlists of their own.
+# Per name of the job: components with their own prefixes have their own watchlists.
 _just_requested: defaultdict[str, JustRequested] = defaultdict(JustRequested)
 
-# At the default, DEBUG, a run prints a line for every partition it materializes; and without any config Dagster's own
-# text, also where JSON is asked for. Said with each run: as the config of the job it has no effect, for Dagster drops
-# that of a job over selected assets.
+# At the default level, DEBUG, a run prints a line per partition that it materializes; and without any config, Dagster
+# prints its own text, also when JSON was requested. Set with each run: Dagster drops the config of a job over selected
+# assets.
 QUIET_CONFIG = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
-# Of a run that is queued or at work.
+# The statuses of a run that is queued or running.
 IN_FLIGHT = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -50,7 +50,7 @@ IN_FLIGHT = [
     DagsterRunStatus.STARTED,
 ]
 _BEGUN = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED)
-# By what runs are for: their priority, which is that of live ones where it is not here, and what they are called.
+# Per purpose of runs: their priority, where it differs from that of live runs, and their description.
 _PRIORITY = {
     Purpose.HISTORY: HISTORY_PRIORITY,
     Purpose.FIRST: HISTORY_PRIORITY,
@@ -67,9 +67,10 @@ _WHAT = {
 
 
 def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
-    """The run request of `planned`: shorter timeframes first, then missing bars, and new series after all that.
+    """Return the run request of `planned`: shorter timeframes first, then missing bars, and new series after all that.
 
-    Of many new series the 5m bars are loaded first, then what is rolled up from them is computed, then days are loaded.
+    Of many new series, the 5m bars are loaded first, then what is rolled up from them is computed, then days are
+    loaded.
     """
     rectangle = planned.rectangle
     first, last = rectangle.corners
@@ -87,14 +88,14 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             PURPOSE_TAG: _said(planned),
             **({HISTORY_TAG: "true"} if planned.purpose is Purpose.HISTORY else {}),
             TIMEFRAME_TAG: rectangle.timeframe.key,
-            # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
+            # Whatever a run leaves undone is still stale and the sweep takes it up; a retry would repeat the work.
             "dagster/max_retries": "0",
         },
     )
 
 
 def _said(planned: PlannedRun) -> str:
-    """What the run of `planned` is for, such as `newest 5m bars, 100 series`."""
+    """Return what the run of `planned` is for, such as `newest 5m bars, 100 series`."""
     what = _WHAT[planned.purpose].format(planned.rectangle.timeframe.key)
     return f"{what}, {planned.series} series"
 
@@ -108,11 +109,13 @@ def runs_for(
     symbols: Sequence[str] | None = None,
     namespace: Namespace = ALONE,
 ) -> list[PlannedRun]:
-    """The runs for what is `stale` and not covered by queued and running ones; Dagster is asked only when something is.
+    """Return the runs for `stale` series that queued and running ones do not cover.
 
-    `now` is the machine's time, and `tick` the name of the schedule or sensor that asks: what another one has requested
-    at the same moment is covered, too. `symbols` are the partitions in their order, read from Dagster when they are not
-    given.
+    Dagster is queried only when needed.
+
+    `now` is the machine's time, and `tick` the name of the schedule or sensor that plans: what another one has
+    requested at the same moment is covered, too. `symbols` are the partitions in their order, read from Dagster when
+    they are not given.
     """
     if stale.is_empty():
         return []
@@ -127,7 +130,7 @@ def runs_for(
     def plan(requested: list[PlannedRun]) -> list[PlannedRun]:
         covered = in_flight(instance, transaction, now, namespace)
         known = ledger.known_timeframes(transaction) if requested else ()
-        # No bar that has just closed: a run that is over before Dagster was asked has not seen it.
+        # Without bars that have just closed: a run that ended before Dagster was queried has not seen them.
         for run in requested:
             is_history = run.purpose is Purpose.HISTORY
             covered.extend(_covered(run.rectangle, known, is_history=is_history, takes_closes=False))
@@ -139,11 +142,11 @@ def runs_for(
 def in_flight(
     instance: DagsterInstance, transaction: Transaction, now: datetime, namespace: Namespace = ALONE
 ) -> list[Rectangle]:
-    """What queued and running refresh runs cover, when those whose process is gone have been failed.
+    """Return what queued and running refresh runs cover, after failing those whose process has ended.
 
-    A run that loads history covers the timeframes too that are rolled up from it: they follow in one run each when all
-    of it is there, not in many runs as its series come in. One that has not begun may wait for long: it covers no bar
-    that has just closed.
+    A run that loads history also covers the timeframes that are rolled up from it: they follow in one run each when all
+    of it is there, not in many runs as its series come in. A history run that has not begun may wait for long, so it
+    covers no bar that has just closed.
     """
     fail_lost_runs(instance, transaction, now, namespace)
     known = ledger.known_timeframes(transaction)
@@ -160,15 +163,15 @@ def in_flight(
 
 
 def _covered(place: Rectangle, known: Sequence[Timeframe], *, is_history: bool, takes_closes: bool) -> list[Rectangle]:
-    """What a run for `place` covers, also on the timeframes that are rolled up from what it loads."""
+    """Return what a run for `place` covers, including the timeframes that are rolled up from what it loads."""
     feeds = [each for each in known if is_history and not each.is_fetched and each.source is place.timeframe]
     return [Rectangle(each, place.first, place.last, takes_closes) for each in (place.timeframe, *feeds)]
 
 
 def held_by_runs(instance: DagsterInstance, symbols: Collection[str]) -> dict[str, str]:
-    """Those of `symbols` that are named by a run that is not over, whoever launched it, with the id of one such run.
+    """Return those of `symbols` that an unfinished run names, whoever launched it, with the id of one such run.
 
-    Dagster fails a run whose range begins or ends with a partition that is gone, with all the others in its range.
+    Dagster fails a run whose range begins or ends with a deleted partition, together with all others in its range.
     """
     found: dict[str, str] = {}
     for run in instance.get_runs(RunsFilter(statuses=[*IN_FLIGHT, DagsterRunStatus.CANCELING])) if symbols else ():
@@ -179,9 +182,9 @@ def held_by_runs(instance: DagsterInstance, symbols: Collection[str]) -> dict[st
 
 
 def _corners(run: DagsterRun) -> tuple[Series, Series] | None:
-    """What a run for stale series spans; None for a run that a person has launched.
+    """Return the corners of a run for stale series; None for a run that a person has launched.
 
-    It may be for other assets, wait behind backfills for as long as they take, and have any text in its tags.
+    That may be for other assets, wait behind backfills for as long as they take, and have any text in its tags.
     """
     if run.tags.get(DEFER_TAG) != "true":
         return None

@@ -24,29 +24,29 @@ from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate_once
 
-# The connection that nobody uses at present: opening one takes 80 ms, which every asset of a run and every tick of a
-# schedule would pay. At most one, for all but a few processes use one at a time.
+# The connection that is idle at present: opening one takes 80 ms, which every asset of a run and every tick of a
+# schedule would pay. At most one, because nearly all processes use one at a time.
 _idle: list[Database] = []
 
 
 class StoreResource(ConfigurableResource[Any]):
-    """The market database. Each process opens its own connection, when it first needs one, and keeps it.
+    """The market database. Each process opens its own connection when it first needs one, and keeps it.
 
-    In the process of a run its sessions carry the run's name, by which others see that the process lives.
+    In the process of a run, its sessions carry the run's name, which shows others that the process lives.
     """
 
-    # The id of the namespace whose database it is.
+    # The id of the namespace that the database belongs to.
     namespace: str = ""
     _session_name: str = PrivateAttr(default="ema-assets")
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
-        """Called by Dagster before the first step of a run, and before each tick of a schedule or sensor."""
+        """Take the run's name. Called by Dagster before the first step of a run, and before each tick."""
         if context.run is not None:
             self._session_name = session_name(context.run.run_id)
 
     @contextmanager
     def open(self) -> Iterator[Database]:
-        """A connection for the time of the block, used by nobody else. `statements` counts from here."""
+        """Yield a connection for the block, used by nobody else. Its `statements` counts from 0."""
         database = _take(leased_database(known(self.namespace).settings()), self._session_name)
         try:
             yield database
@@ -60,7 +60,7 @@ class StoreResource(ConfigurableResource[Any]):
             _idle.append(database)
 
     def _keep_session(self, url: str) -> None:
-        """Open another connection: a run that goes on to its next attempt, or to its end, must not look dead."""
+        """Open another connection: a run that continues with its next attempt, or to its end, must not look dead."""
         if not _idle:
             database = Database(url, self._session_name)
             with suppress(StoreUnavailable), database.transaction() as transaction:
@@ -69,7 +69,7 @@ class StoreResource(ConfigurableResource[Any]):
 
 
 def _take(url: str, session: str) -> Database:
-    # Done already where Dagster keeps its events in the same database.
+    # Has no effect when Dagster keeps its events in the same database: the migration was done then.
     migrate_once(url)
     if not _idle:
         return Database(url, session)
@@ -77,7 +77,7 @@ def _take(url: str, session: str) -> Database:
     if database.url != url:
         database.close()
         return Database(url, session)
-    # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
+    # A connection that was lost meanwhile, for example by a restart of Postgres, is reopened by its next transaction.
     with suppress(StoreUnavailable):
         worker_sessions.rename(database, session)
     database.statements = 0
@@ -85,13 +85,13 @@ def _take(url: str, session: str) -> Database:
 
 
 def stand_by() -> None:
-    """Keep a connection open for the next run of this process, and let its session carry no run's name."""
+    """Keep a connection open for the next run of this process; its session carries no run's name."""
     with suppress(StoreUnavailable), StoreResource().open() as database, database.transaction() as transaction:
         worker_sessions.living(transaction, [])
 
 
 def forget_run() -> None:
-    """Let no session carry the name of a run that is over, in a process that goes on."""
+    """Remove the name of a finished run from the idle session, in a process that continues."""
     if _idle:
         stand_by()
 
@@ -103,35 +103,41 @@ def _close_idle() -> None:
 
 
 class MarketResource(ConfigurableResource[Any]):
-    """The providers of bars and the rules for asking them, from the environment and the watchlist."""
+    """The providers of bars and the rules for querying them, from the environment and the watchlist."""
 
-    # The id of the namespace whose settings it goes by.
+    # The id of the namespace whose settings are used.
     namespace: str = ""
 
     def opener(self, database: Database, share: float) -> OpenProvider:
-        """What makes a client of a provider, to be closed by the caller; it uses up to `share` of the calls allowed."""
+        """Return a function that opens a provider's client, which the caller closes.
+
+        It uses up to `share` of the rate limit.
+        """
         settings = known(self.namespace).settings()
         return lambda name: open_provider(settings, name, database=database, share=share)
 
     def rules(self) -> FetchRules:
-        """How far back new series reach, and when each provider's bars can be asked for."""
+        """Return how far back new series reach, and when each provider's bars can be requested."""
         settings = known(self.namespace).settings()
         return FetchRules.of(settings, watchlist.of(settings))
 
     def publications(self) -> Publications:
-        """How long after its close a bar of each provider can be asked for."""
+        """Return how long after its close a bar of each provider can be requested."""
         return known(self.namespace).settings().publications
 
     def origin(self, provider: str | None) -> dict[str, str]:
-        """What a materialization of bars says about where they are from; None stands for the default provider."""
+        """Return what a materialization of bars says about their source; None stands for the default provider."""
         source = registry.declared(provider or known(self.namespace).settings().provider)
         prices = f"synthetic, from the {source.title}" if source.is_synthetic else "market data"
         return {"provider": source.name, "prices": prices}
 
     def now(self) -> datetime:
-        """The market's time, UTC: which bars have closed, which pauses are over."""
+        """Return the market's time, UTC: which bars have closed, which pauses are over."""
         return clock.now()
 
     def machine_now(self) -> datetime:
-        """The machine's time, UTC: how long ago a row was written or a run has ended. The same but for EMA_CLOCK."""
+        """Return the machine's time, UTC: how long ago a row was written or a run has ended.
+
+        It differs only with EMA_CLOCK.
+        """
         return datetime.now(UTC)

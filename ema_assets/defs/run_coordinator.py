@@ -1,4 +1,4 @@
-"""The run queue of several hosts: Dagster's, which counts every run that is not live among the background ones."""
+"""The run queue of several hosts: Dagster's queue, which counts every run that is not live as a background run."""
 
 from dagster import DagsterRun
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
@@ -6,12 +6,12 @@ from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
 
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG
 
-# A broker that is away is tried again after so many seconds, for about three hours.
+# The pause in seconds and the number of attempts to hand a run to a broker that is away: about three hours.
 _PAUSE, _ATTEMPTS = 10, 1000
 
 
 class LaneRunCoordinator(QueuedRunCoordinator):
-    """Puts runs without a lane, such as backfills and those of a person, into the background lane and its limit."""
+    """Puts runs without a lane, such as backfills and runs of a person, into the background lane and its limit."""
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Enqueue the run."""
@@ -21,7 +21,10 @@ class LaneRunCoordinator(QueuedRunCoordinator):
         return super().submit_run(context)
 
     def get_run_queue_config(self) -> RunQueueConfig:
-        """What the daemon goes by: a run that could not be handed to the broker stays in the queue for a while."""
+        """Return the configuration for the daemon.
+
+        A run that could not be handed to the broker stays queued for a while.
+        """
         config = super().get_run_queue_config()
         if config.max_user_code_failure_retries:
             return config

@@ -1,4 +1,4 @@
-"""What Dagster's instance says of runs, in a few numbers: how many wait and work, and how the last of each ended."""
+"""Numbers about runs from Dagster's instance: how many wait and run, and how the last of each timeframe ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.C
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Runs by state, when the oldest queued one was made, and state and end of the last one of each timeframe.
+    """Runs by state, when the oldest queued one was created, and the state and end of each timeframe's last run.
 
     Times are seconds since 1970.
     """
@@ -24,13 +24,13 @@ class Runs:
 
 
 class RunQueue:
-    """Asks the instance of DAGSTER_HOME, which is made at the first question and again after an error."""
+    """Reads runs from the instance of DAGSTER_HOME, which is made on the first call and again after an error."""
 
     def __init__(self) -> None:
         self._instance: DagsterInstance | None = None
 
     def __call__(self, timeframes: Sequence[str]) -> Runs:
-        """What there is to say of runs, and of the last run of each of `timeframes`."""
+        """Return the numbers of all runs, and the last run of each of `timeframes`."""
         try:
             if self._instance is None:
                 self._instance = DagsterInstance.get()
@@ -41,7 +41,7 @@ class RunQueue:
 
 
 def read(instance: DagsterInstance, timeframes: Sequence[str]) -> Runs:
-    """Four counts, the oldest queued run, and one look per timeframe."""
+    """Read the counts per status, the oldest queued run, and the last ended run of each timeframe."""
     counts = {each.value.lower(): instance.get_runs_count(RunsFilter(statuses=[each])) for each in IN_FLIGHT}
     queued = instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.QUEUED]), limit=1, ascending=True)
     last = {}

@@ -1,19 +1,19 @@
-"""Tags and priorities of runs: what Dagster goes by, and what a person reads in the list of runs."""
+"""Tags and priorities of runs: what Dagster uses, and what a person reads in the list of runs."""
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
-# Of a run for one partition.
+# On a run for one partition.
 PARTITION_TAG = "dagster/partition"
 PRIORITY_TAG = "dagster/priority"
 # Dagster logs no materializations for a run with this tag.
 DEFER_TAG = "dagster/defer_asset_events"
-# Bars that have just closed come first, the shortest at 0; then upkeep, bars that are asked for again, and history.
+# Bars that have just closed come first, the shortest at 0; then upkeep, bars that are requested again, and history.
 REPAIR_PRIORITY, HISTORY_PRIORITY = -20, -40
 UPKEEP_PRIORITY = "-15"
-# Of what a person asks for: behind all that is late, before history.
+# For runs that a person requests: after everything that is late, before history.
 BACKFILL_PRIORITY = "-30"
-# `dagster.yaml` limits how many runs of the background lane run at a time, so that 5m always finds a free slot. Those
-# of backfills are among them.
+# `dagster.yaml` limits how many runs of the background lane run at a time, so that 5m always finds a free slot. Runs of
+# backfills are in that lane.
 LANE_TAG = "ema_assets/lane"
 LIVE_LANE, BACKGROUND_LANE = "live", "background"
 TIMEFRAME_TAG = "ema_assets/timeframe"
@@ -21,7 +21,7 @@ TIMEFRAME_TAG = "ema_assets/timeframe"
 PURPOSE_TAG = "for"
 # On runs that load the whole history of new series.
 HISTORY_TAG = "ema_assets/history"
-# On runs that ended red: the series because of which.
+# On runs that failed: the series that caused it.
 FAILED_TAG = "failed"
 # Tells the daemon whether a run that fails in a step is launched again; dagster.yaml says yes.
 RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"

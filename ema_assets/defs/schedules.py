@@ -77,7 +77,7 @@ def _description(timeframe: Timeframe) -> str:
 
 
 def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]], now: datetime) -> str:
-    """Why nothing runs: when the next bar closes, and which exchanges are shut until then."""
+    """Return why nothing runs: when the next bar closes, and which exchanges are closed until then."""
     if not coming:
         return "nothing is on the watchlist yet"
     parts = []
@@ -88,5 +88,5 @@ def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]],
 
 
 def schedules(graph: Graph, namespace: Namespace = ALONE) -> list[ScheduleDefinition]:
-    """One schedule per timeframe, for a process that was loaded with the assets of `graph`."""
+    """Return one schedule per timeframe, for a process that was loaded with the assets of `graph`."""
     return [_schedule(timeframe, graph, namespace) for timeframe in graph.with_bars]

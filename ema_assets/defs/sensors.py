@@ -38,11 +38,11 @@ from ema_assets.store import ledger, sync_failures
 from ema_assets.store.database import first_line
 from ema_assets.store.migrations import check_not_newer
 
-# A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
-# tick that found its series covered by a run that began before the close leaves the new bar to the sweep, and so does
-# one whose reach ends before the bar is published.
+# A schedule's tick takes some seconds to launch its run; during this time the sweep would launch the same one. Not
+# longer: when a run that began before the close covers the series, the tick leaves the new bar to the sweep, and so
+# does a tick whose reach ends before the bar is published.
 SCHEDULE_GRACE = SCHEDULE_REACH
-# While something is stale, one run's end is what the next one waits for, as a rolled-up timeframe for its bars.
+# While something is stale, the end of one run can be what the next one waits for: a rolled-up timeframe needs its bars.
 _HURRY_SECONDS = 10
 
 
@@ -55,25 +55,26 @@ def _requests_for_stale(
     tick: str,
     symbols: Sequence[str] | None = None,
 ) -> tuple[list[RunRequest], int, list[str]]:
-    """Run requests for all that is stale and not covered yet, how many series are stale, and which are left alone.
+    """Return run requests for stale series that are not covered yet, the number of stale series, and which wait.
 
-    `tick` is the name of the sensor. `symbols` are the partitions as they will be, where that is not what they are.
+    `tick` is the name of the sensor. `symbols` are the partitions as they will be, where that differs from what they
+    are.
     """
     now = market.now()
-    # Schedules tick by the machine's clock, so that at a virtual time no close has its schedule.
+    # Schedules tick by the machine's clock, so under a virtual clock no close has its schedule.
     settings = namespace.settings()
     grace = SCHEDULE_GRACE if settings.clock is None else timedelta(0)
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publications)
         waiting = left_alone.sentences(left_alone.series(transaction, now, settings.publications), now)
         if changed := [name for name in ledger.not_adopted(transaction, graph.code_versions) if name != OHLC]:
-            # A run would compute nothing of them, one after another for as long as the sync fails.
+            # A run would compute none of them; one after another would be launched for as long as the sync fails.
             stale = stale.filter(~pl.col("asset").is_in(changed))
             waiting.append(f"{', '.join(changed)}: changed code or parameters wait for a sync of the watchlist")
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), tick, symbols, namespace)
     if runs:
         context.log.info("\n".join([*sentences(stale, runs), *waiting]))
-    # A series is stale in several assets, and for several reasons.
+    # A series can be stale in several assets, and for several reasons.
     count = stale.select("symbol", "timeframe").n_unique()
     return [run_request(run, now) for run in runs], count, waiting
 
@@ -94,7 +95,10 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
     def sweep(
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
-        """Fail runs whose process is gone, and launch what is stale. The cursor is since when nothing was."""
+        """Fail runs whose process has ended, and launch what is stale.
+
+        The cursor is the time since which nothing is stale.
+        """
         now, pause = market.machine_now(), namespace.settings().sweep_seconds
         if (quiet := _quiet_for(context.cursor, now)) is not None and quiet < pause - 1:
             return SkipReason(f"there was nothing to launch {quiet:.0f} s ago; it looks again after {pause} s")
@@ -122,18 +126,17 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
 
 
 def _hurried(namespace: Namespace) -> int:
-    """The interval of a sensor that finds out quickly whether there is anything to do.
+    """Return the interval of a sensor that finds out quickly whether there is anything to do.
 
-    Dagster looks at sensors every five seconds, and at a moment too early for the whole interval it would wait for five
-    more.
+    Dagster looks at sensors every five seconds, and would wait another five when the full interval is not quite over.
     """
     return min(namespace.settings().sweep_seconds, _HURRY_SECONDS) - 1
 
 
 def _quiet_for(cursor: str | None, now: datetime) -> float | None:
-    """For how many seconds nothing has been stale, by the sweep's cursor; None when something was, or nobody knows.
+    """Return for how many seconds nothing has been stale, by the sweep's cursor; None when that is not so or unknown.
 
-    Nobody knows by a time to come, of a clock that was ahead or of a person, nor by one without a zone.
+    It is unknown when the cursor is a time in the future, from a clock that was ahead or from a person, or has no zone.
     """
     try:
         seconds = (now - datetime.fromisoformat(cursor or "")).total_seconds()
@@ -143,7 +146,7 @@ def _quiet_for(cursor: str | None, now: datetime) -> float | None:
 
 
 def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
-    # What the last tick of this process has found, for one that fails leaves no cursor.
+    # What the last tick of this process has found; a tick that fails leaves no cursor.
     last = _UNREAD
 
     @sensor(
@@ -198,7 +201,7 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
     return sync_watchlist
 
 
-# What a tick has found in the files: nothing yet, a mistake, or what they say.
+# What a tick has found in the files: nothing yet, an error, or a valid configuration.
 _UNREAD, _WRONG, _READ = "unread", "wrong", "read"
 _NOTHING_IS_LAUNCHED = (
     "Nothing is launched until this is mended: what is stored stays, and what closes meanwhile is fetched afterwards"
@@ -208,30 +211,31 @@ _NOT_SYNCED = "The watchlist was not synced: everything goes on with the last on
 
 @contextmanager
 def _kept_in(store: StoreResource) -> Iterator[None]:
-    """A block whose failure is kept in the database, for all who do not look at ticks."""
+    """Keep a failure of the block in the database, for everyone who does not look at ticks."""
     try:
         yield
     except NewerDatabase:
         # For those of the newer version nothing is wrong.
         raise
     except Exception as error:
-        # A database that cannot be reached keeps nothing, and everybody sees that it cannot.
+        # A database that cannot be reached stores nothing, and everybody sees that it cannot be reached.
         with suppress(Exception), store.open() as database, database.transaction() as transaction:
             sync_failures.note(transaction, sentence_of(error) or f"{type(error).__name__}: {first_line(error)}")
         raise
 
 
 def _forget_failure(store: StoreResource) -> None:
-    """Forget what a sync would forget: a file that is as it was before a mistake has nothing to sync."""
+    """Delete the failure as a sync would: a file that is restored after an error has nothing to sync."""
     with store.open() as database, database.transaction() as transaction:
         sync_failures.forget(transaction)
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What a tick has read: which symbols are partitions from now on, and what of that Dagster does not know yet.
+    """What a tick has read: which symbols are partitions from now on, and which changes Dagster does not know yet.
 
-    `held` are removed symbols that a run still needs as partitions, with the id of that run. They go when it is over.
+    `held` are removed symbols that a run still needs as partitions, with the id of that run. They are deleted when it
+    ends.
     """
 
     mark: str
@@ -242,7 +246,7 @@ class _Change:
     held: dict[str, str]
 
     def requests(self, namespace: Namespace) -> list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest]:
-        """Each kind in one batch: every change makes Dagster read the status of all partitions anew."""
+        """Return one request of each kind: every change makes Dagster read the status of all partitions again."""
         found: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
         if self.added:
             found.append(namespace.symbols.build_add_request(self.added))
@@ -254,7 +258,7 @@ class _Change:
 def _follow(
     context: SensorEvaluationContext, store: StoreResource, now: datetime, graph: Graph, namespace: Namespace
 ) -> _Change:
-    """Read the watchlist, and sync the database with it when it is another one.
+    """Read the watchlist, and sync the database with it when it has changed.
 
     Raises:
         ConfigurationError, StoreError: when it cannot be synced.
@@ -263,7 +267,8 @@ def _follow(
     watched = watchlist.of(settings)
     known = dict.fromkeys(context.instance.get_dynamic_partitions(str(namespace.symbols.name)))
     wanted = dict.fromkeys(watched.symbols)
-    # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
+    # The date is included because sessions are extended daily; the graph, because changed code is adopted after an
+    # upgrade.
     text = f"{settings.watchlist_path}\n{now.date()}\n{graph.fingerprint}\n{watched}"
     mark = hashlib.sha256(text.encode()).hexdigest()
     added = [symbol for symbol in wanted if symbol not in known]
@@ -282,14 +287,14 @@ def _follow(
 
 
 def _told(name: str, change: _Change, before: str) -> str:
-    """What a tick says of the file called `name`; `before` is what the one before has found."""
+    """Return what a tick says about the file called `name`; `before` is what the previous tick has found."""
     count = f"{len(change.symbols) - len(change.held)} symbols"
     again = "the configuration is right again: " if before == _WRONG else ""
     held = _told_of_held(change.held)
     if change.is_new:
         removed = len(change.gone) + len(change.held)
         return f"{again}{name} was read: {count}, {len(change.added)} of them new, {removed} removed{held}"
-    # The first tick of a process comes after a reload of the code location, such as the one after a mend.
+    # The first tick of a process follows a reload of the code location, for example after an error was corrected.
     read = "" if before == _READ else "was read and "
     return f"{again}{name} {read}has not changed: {count}{held}"
 
@@ -304,9 +309,9 @@ def _told_of_held(held: Mapping[str, str]) -> str:
 
 
 def sensors(graph: Graph, namespace: Namespace = ALONE) -> list[SensorDefinition]:
-    """All, for a process that was loaded with the assets of `graph`; one for alerts where there are any."""
+    """Return all sensors, for a process that was loaded with the assets of `graph`; one for alerts if there are any."""
     found = [_sweep(graph, namespace), _sync_watchlist(graph, namespace)]
-    # Alerts of a component are delivered by a process with its settings: `ema-assets alerts deliver`.
+    # Alerts of a component are delivered by a process with the component's settings: `ema-assets alerts deliver`.
     if graph.alerts is not None and not namespace.prefix:
         from ema_assets.defs.alerts import deliver_alerts
 

@@ -1,7 +1,7 @@
 """Dagster's own storage in the project's Postgres, found the way the rest of the project finds it.
 
 `dagster.yaml` names this class. It takes no configuration: the URL comes from EMA_DATABASE_URL or from the embedded
-server, is turned into the form Dagster needs, and the schemas are made before Dagster looks for its tables.
+server, is turned into the form Dagster needs, and the schemas are created before Dagster looks for its tables.
 """
 
 import select
@@ -53,25 +53,25 @@ from ema_assets.store.database import Database, Transaction
 from ema_assets.store.migrations import migrate
 from ema_assets.store.poolers import check_direct
 
-# A connection that was used this long ago is tried before its next use.
+# A connection that has been idle for this long is tested before its next use.
 _TRUSTED_SECONDS = 10.0
-# Threads of the daemon ask for so many at a time, often. A process with one thread makes one.
+# Threads of the daemon often use this many at a time. A process with one thread opens one.
 _HELD_CONNECTIONS = 3
-# That a partition exists is believed this long; of so many of them.
+# How long the existence of a partition is remembered, and of how many partitions.
 _SEEN_SECONDS, _PARTITIONS_KEPT = 5.0, 1000
 
 
 class MarketPostgresStorage(DagsterPostgresStorage):
-    """DagsterPostgresStorage on the database of this project, in the schema `dagster`, over held connections."""
+    """DagsterPostgresStorage on the database of this project, in the schema `dagster`, with pooled connections."""
 
     @classmethod
     def config_type(cls) -> Any:
-        """No options."""
+        """Return no options."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, _config_value: Any) -> "MarketPostgresStorage":
-        """Called by Dagster for each of its instances: the process of a code location makes one for every tick."""
+        """Make a storage. Called by Dagster for each of its instances: a code location's process makes one per tick."""
         url = leased_database(Settings.from_env())
         with _lock:
             engine = _engines.get(url)
@@ -80,7 +80,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
                 migrate(url)
                 _seen.clear()
                 _partitions_seen.clear()
-            # Looking for tables costs three connections and three queries of the catalog; once a process is enough.
+            # Looking for tables costs three connections and three catalog queries; once per process is enough.
             storage = cls(postgres_url=dagster_url(url), should_autocreate_tables=engine is None, inst_data=inst_data)
             if engine is None:
                 engine = _new_engine(storage.postgres_url)
@@ -91,7 +91,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         storage._event_log_storage = MarketEventLog(storage.postgres_url, should_autocreate_tables=False)
         storage._run_storage = MarketRuns(storage.postgres_url, should_autocreate_tables=False)
         storage._schedule_storage = MarketSchedules(storage.postgres_url, should_autocreate_tables=False)
-        # Every instance has a storage, the daemon's too.
+        # Every instance has a storage, including the daemon's.
         backfills.install()
         backfill_looks.install()
         input_versions.install()
@@ -102,38 +102,41 @@ class MarketPostgresStorage(DagsterPostgresStorage):
 
 
 class MarketRuns(PostgresRunStorage):
-    """Dagster's runs; those of a person are kept with their lane, and with the partitions that were chosen."""
+    """Dagster's run storage. Runs that a person launches are stored with their lane and their chosen partitions."""
 
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
-        """As Dagster's."""
+        """Add a run, with its lane and chosen partitions."""
         parent_id = dagster_run.parent_run_id
         parent = None if parent_id is None else self._get_run_by_id(parent_id)
         return backfills.as_planned(super().add_run(backfills.as_stored(dagster_run, parent)))
 
-    # Asked for every run that is made, read or has changed, each time by a query of the catalog that takes longer than
-    # what it is asked for. A column that is there stays there.
+    # Dagster calls these for every run that is created, read or changed, each time with a catalog query that takes
+    # longer than what it is needed for. A column that exists will not disappear.
 
     def has_run_stats_index_cols(self) -> bool:
-        """As Dagster's, until the answer is yes."""
+        """Return Dagster's answer; a yes is remembered."""
         return _stays("column runs.start_time", super().has_run_stats_index_cols)
 
     def has_backfill_id_column(self) -> bool:
-        """As Dagster's, until the answer is yes."""
+        """Return Dagster's answer; a yes is remembered."""
         return _stays("column runs.backfill_id", super().has_backfill_id_column)
 
 
 class MarketSchedules(PostgresScheduleStorage):
-    """Dagster's schedules and sensors. Two questions come with every look at one, a thousand times in five minutes."""
+    """Dagster's storage of schedules and sensors.
+
+    Each look at one asks two questions, a thousand times in five minutes.
+    """
 
     def _has_instigators_table(self, conn: sqlalchemy.Connection) -> bool:
         return _stays("table instigators", super()._has_instigators_table, conn)
 
     def has_instigators_table(self) -> bool:
-        """As Dagster's, until the answer is yes."""
+        """Return Dagster's answer; a yes is remembered."""
         return _stays("table instigators", super().has_instigators_table)
 
     def has_built_index(self, migration_name: str) -> bool:
-        """As Dagster's, until the answer is yes."""
+        """Return Dagster's answer; a yes is remembered."""
         return _stays(f"index {migration_name}", super().has_built_index, migration_name)
 
 
@@ -141,15 +144,18 @@ class MarketEventLog(PostgresEventLogStorage):
     """Dagster's event log, with cheaper statements where a run of many partitions spends its time."""
 
     def has_table(self, table_name: str) -> bool:
-        """Asked before most statements. A table that is there stays there."""
+        """Return Dagster's answer; a yes is remembered. Called before most statements."""
         return _stays(f"table {table_name}", super().has_table, table_name)
 
     def has_asset_key_col(self, column_name: str) -> bool:
-        """Asked three times in every step, likewise of a column."""
+        """Return Dagster's answer; a yes is remembered. Called three times in every step."""
         return _stays(f"column asset_keys.{column_name}", super().has_asset_key_col, column_name)
 
     def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
-        """Asked six times in every step, of the ends of the run's range: a yes holds for a moment."""
+        """Return Dagster's answer; a yes holds for _SEEN_SECONDS.
+
+        Called six times in every step, for both ends of its range.
+        """
         key, now = (partitions_def_name, partition_key), time.monotonic()
         if now - _partitions_seen.get(key, -_SEEN_SECONDS) < _SEEN_SECONDS:
             return True
@@ -161,7 +167,7 @@ class MarketEventLog(PostgresEventLogStorage):
         return found
 
     def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
-        """Asked three times in every step: within a run, what was found holds for a moment."""
+        """Return Dagster's answer; within a run it holds for _SEEN_SECONDS. Called three times in every step."""
         held = _held.get()
         if held is None:
             return super().get_dynamic_partitions(partitions_def_name)
@@ -172,25 +178,28 @@ class MarketEventLog(PostgresEventLogStorage):
         return list(found)
 
     def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
-        """As Dagster's."""
+        """Delete a partition, and forget which partitions were seen."""
         super().delete_dynamic_partition(partitions_def_name, partition_key)
         _partitions_seen.clear()
 
     def wipe_asset(self, asset_key: AssetKey) -> None:
-        """As Dagster's. The next runs tell of its series again, which are computed all the same."""
+        """Wipe an asset as Dagster does. The next runs report its series again, although these are computed already."""
         super().wipe_asset(asset_key)
         if (asset := ALONE.asset_of(asset_key)) is not None:
             with _ledger() as transaction:
                 ledger.forget_asset(transaction, asset)
 
     def delete_events(self, run_id: str) -> None:
-        """As Dagster's. The next runs tell again of the series of which only this run had told."""
+        """Delete the events of a run. The next runs report again the series that only this run had reported."""
         with _ledger() as transaction:
             ledger.forget_run(transaction, run_id)
         super().delete_events(run_id)
 
     def get_asset_check_state(self, keys: Sequence[tuple[AssetCheckKey, PartitionsDefinition[Any] | None]]) -> Any:
-        """As Dagster's, which cannot list dynamic partitions here: the page of a check's partitions shows an error."""
+        """Return Dagster's answer.
+
+        Without this context, Dagster cannot list dynamic partitions and the page shows an error.
+        """
         with partition_loading_context(dynamic_partitions_store=self._instance):
             return super().get_asset_check_state(keys)
 
@@ -199,7 +208,7 @@ class MarketEventLog(PostgresEventLogStorage):
         return {**row, "event": compressible(row["event"])}
 
     def store_event(self, event: EventLogEntry) -> None:
-        """As Dagster's, by a statement that is built once and without a NOTIFY to which nobody listens any more."""
+        """Store an event as Dagster does, by a statement that is built once and without a NOTIFY that nobody hears."""
         with self._connect() as connection:
             event_id = connection.execute(_INSERT_EVENT, self._event_to_row(event)).scalar_one()
         inner = event.dagster_event
@@ -215,7 +224,7 @@ class MarketEventLog(PostgresEventLogStorage):
             self.store_asset_check_event(event, event_id)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """As Dagster's, and also for results of checks: those of a run come at once."""
+        """Store events as Dagster does; results of checks, which a run logs together, are stored as one batch, too."""
         if any(event.dagster_event_type is not DagsterEventType.ASSET_CHECK_EVALUATION for event in events):
             super().store_event_batch(events)
             return
@@ -229,7 +238,10 @@ class MarketEventLog(PostgresEventLogStorage):
                 connection.execute(_insert(AssetCheckExecutionsTable, new))
 
     def prepare_insert_event_batch(self, events: Sequence[EventLogEntry]) -> Any:
-        """An INSERT with one parameter a column; Dagster's has one a value, and to compile it takes longer than it."""
+        """Return an INSERT with one parameter per column.
+
+        Dagster's has one per value and takes longer to compile than to run.
+        """
         rows = batch_rows(events, self._event_to_row, self._event_insert_timestamp)
         return _insert(SqlEventLogStorageTable, rows)
 
@@ -250,7 +262,7 @@ def _ledger() -> Iterator[Transaction]:
 
 
 def _tell_again(asset: AssetKey, partition: str | None) -> None:
-    """Have the next run tell of a partition that a person has reported by hand: nothing of it has changed by that."""
+    """Make the next run report a partition again that a person has reported by hand, which changed nothing about it."""
     if (name := ALONE.asset_of(asset)) is None:
         return
     with suppress(InvalidKeyError), _ledger() as transaction:
@@ -258,13 +270,13 @@ def _tell_again(asset: AssetKey, partition: str | None) -> None:
         ledger.forget_series(transaction, name, series.symbol, series.timeframe.key)
 
 
-# By asset key, as Dagster stores it, and partition.
+# Keyed by asset key, as Dagster stores it, and partition.
 _noted: ContextVar[dict[tuple[str, str | None], int] | None] = ContextVar("noted", default=None)
 
 
 @contextmanager
 def noted_event_ids() -> Iterator[Mapping[tuple[str, str | None], int]]:
-    """The ids of the asset events that this thread stores within the block, by asset key and partition."""
+    """Collect the ids of the asset events that this thread stores within the block, by asset key and partition."""
     noted: dict[tuple[str, str | None], int] = {}
     token = _noted.set(noted)
     try:
@@ -279,7 +291,10 @@ _held: ContextVar[dict[str, tuple[float, Sequence[str]]] | None] = ContextVar("h
 
 @contextmanager
 def held_partitions() -> Iterator[None]:
-    """Within the block this thread reads the partitions once in a while. For a run, whose partitions are given."""
+    """Make this thread read partitions once per _SEEN_SECONDS within the block.
+
+    For a run, whose partitions are fixed.
+    """
     token = _held.set({})
     try:
         yield
@@ -288,33 +303,33 @@ def held_partitions() -> Iterator[None]:
 
 
 def _stays(what: str, ask: Callable[..., bool], *given: Any) -> bool:
-    """Whether `what` is there, a part of Dagster's schema: as `ask` says of what is `given`, until it says yes."""
+    """Return whether `what`, a part of Dagster's schema, exists: call `ask` with `given` until it answers yes."""
     if what not in _seen and ask(*given):
         _seen.add(what)
     return what in _seen
 
 
 _INSERT_EVENT = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id)
-# What names the row of a check that was planned with its run.
+# The columns that identify the row of a check that was planned with its run.
 _CHECK_KEY = ("asset_key", "check_name", "run_id", "partition")
 
 
 def _given(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """`rows`, all with the same columns of `table`, as a table with their `position` beside them."""
+    """Return `rows`, all with the same columns of `table`, as a table expression with an additional `position`."""
     columns = [table.c[name] for name in rows[0]]
     arrays = [sqlalchemy.cast([row[column.name] for row in rows], ARRAY(column.type)) for column in columns]
     return sqlalchemy.func.unnest(*arrays).table_valued(*rows[0], with_ordinality="position").render_derived()
 
 
 def _insert(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> sqlalchemy.Insert:
-    """Insert `rows`, all with the same columns, in their order."""
+    """Return a statement that inserts `rows`, all with the same columns, in their order."""
     given = _given(table, rows)
     values = sqlalchemy.select(*(given.c[name] for name in rows[0])).order_by(given.c.position)
     return table.insert().from_select([table.c[name] for name in rows[0]], values)
 
 
 def _update_checks(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Update those of `rows` that were planned, and return their keys."""
+    """Return a statement that updates those of `rows` that were planned, and returns their keys."""
     table = AssetCheckExecutionsTable
     given = _given(table, rows)
     is_it = [table.c[name].is_not_distinct_from(given.c[name]) for name in _CHECK_KEY[-1:]]
@@ -323,7 +338,7 @@ def _update_checks(rows: Sequence[Mapping[str, Any]]) -> Any:
     return table.update().where(*is_it).values(changes).returning(*(table.c[name] for name in _CHECK_KEY))
 
 
-# What all instances of this process share, by URL. One engine is enough: only tests change the database.
+# Shared by all instances of this process, by URL. One engine is enough: only tests change the database.
 _engines: dict[str, sqlalchemy.Engine] = {}
 _seen: set[str] = set()
 _partitions_seen: dict[tuple[str, str], float] = {}
@@ -331,17 +346,17 @@ _lock = Lock()
 
 
 def _new_engine(url: str) -> sqlalchemy.Engine:
-    """An engine that keeps its connections between statements.
+    """Return an engine that keeps its connections between statements.
 
     Dagster opens one for every event it stores; for a refresh of 100 series that was half of the run's 6 s. The
-    webserver does the same to itself. A lost connection is noticed before its next use, so that a restart of Postgres
-    is survived.
+    webserver has the same problem. A lost connection is noticed before its next use, so that the process survives a
+    restart of Postgres.
     """
     engine = sqlalchemy.create_engine(
         watched_url(url),
         isolation_level="AUTOCOMMIT",
         pool_size=_HELD_CONNECTIONS,
-        # The others are not used for long enough to be tried first.
+        # The least recently used connections then rest long enough to be tested before their next use.
         pool_use_lifo=True,
         max_overflow=20,
         pool_recycle=3600,
@@ -350,8 +365,8 @@ def _new_engine(url: str) -> sqlalchemy.Engine:
 
     @sqlalchemy.event.listens_for(engine, "checkout")
     def check(connection: Any, record: Any, _proxy: Any) -> None:
-        # A statement to try it with would double the cost of the many small ones. A server that has closed the
-        # connection is known without: there is something to read. What a network has dropped is not.
+        # A test statement would double the cost of the many small ones. A connection that the server has closed is
+        # recognised without one: there is something to read. A connection that the network has dropped is not.
         waiting = select.poll()
         waiting.register(connection, select.POLLIN)
         is_silent = not waiting.poll(0)
@@ -365,8 +380,8 @@ def _new_engine(url: str) -> sqlalchemy.Engine:
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def relax(connection: Any, _record: Any) -> None:
-        # Dagster commits every event by itself. What a crash of the server can take is the last moment's events; those
-        # of a materialization are on disk before the ledger's own commit says that they are recorded.
+        # Dagster commits every event by itself. A crash of the server can lose the last moment's events; events of a
+        # materialization are on disk before the ledger's own commit says that they are recorded.
         with connection.cursor() as cursor:
             cursor.execute("SET synchronous_commit = off")
 

@@ -1,7 +1,7 @@
-"""Dagster's webserver behind a check of Host and Origin: `python -m ema_assets.defs.webserver`, options as its own.
+"""Dagster's webserver behind a check of Host and Origin: `python -m ema_assets.defs.webserver`, with its own options.
 
-Dagster 1.13 has no way to put anything around its app, so the function that makes it is replaced in this process. When
-it is not there any more nothing is served.
+Dagster 1.13 has no way to wrap its app, so the function that makes it is replaced in this process. When Dagster no
+longer has that function, nothing is served.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ def _guarded(*arguments: Any, **options: Any) -> SameOriginOnly:
 
 
 def main() -> None:
-    """Serve until a signal."""
+    """Serve until a signal arrives."""
     _cli.create_app_from_workspace_process_context = _guarded
     _cli.main()
 

@@ -1,4 +1,4 @@
-"""What the catalog of the UI says of an asset before any run: its table, its columns, its owner, its code."""
+"""What the catalog of the UI says about an asset before any run: its table, columns, owner and code."""
 
 import inspect
 import warnings
@@ -24,12 +24,12 @@ from ema_assets.model.asset_names import CHAIN, ROWS_TAG
 from ema_assets.refresh.graph import Node
 
 OWNER = "team:ema-assets"
-# Of a signal or a rule that lies in a folder of the user's.
+# The owner of a signal or a rule that lies in a folder of the user's.
 _OWN = "team:yours"
 
-# Dagster takes an asset for fresh while any of its partitions is, and knows no calendar. No exchange is shut for so
-# long: a long weekend takes five days, the longest holidays of Asia eleven. Which series is late on its own calendar
-# is what the check `series_are_fresh` says.
+# Dagster considers an asset fresh while any of its partitions is, and knows no calendar. No exchange is closed for as
+# long as these limits: a long weekend takes five days, the longest holidays of Asia eleven. The check
+# `series_are_fresh` names the series that are late on their own calendar.
 _WARN_AFTER, _FAIL_AFTER = timedelta(days=5), timedelta(days=12)
 
 _KEY = (
@@ -48,7 +48,7 @@ class Filed(TypedDict):
 
 
 def described(node: Node, source: Callable[..., object]) -> Filed:
-    """How the asset of `node` is filed, whose rows `source` makes: owners, kinds, tags, and its coarse freshness."""
+    """Return owners, kinds, tags and the coarse freshness policy of the asset of `node`, whose rows `source` makes."""
     path = inspect.getsourcefile(inspect.unwrap(source))
     is_ours = path is not None and Path(path).is_relative_to(Path(ema_assets.__file__).parent)
     return {
@@ -61,7 +61,7 @@ def described(node: Node, source: Callable[..., object]) -> Filed:
 
 
 def catalog_metadata(node: Node, source: Callable[..., object], namespace: Namespace = ALONE) -> dict[str, Any]:
-    """The metadata of the asset of `node`, whose rows `source` makes."""
+    """Return the metadata of the asset of `node`, whose rows `source` makes."""
     found: dict[str, Any] = {
         "dagster/column_schema": TableSchema(
             [*_KEY, *(TableColumn(column.name, column.kind, column.description) for column in node.columns)]
@@ -75,7 +75,7 @@ def catalog_metadata(node: Node, source: Callable[..., object], namespace: Names
     if path is not None:
         line = written.__code__.co_firstlineno
         with warnings.catch_warnings():
-            # Beta to Dagster, and to users one line per asset.
+            # Dagster marks this as beta and would print a warning per asset.
             warnings.simplefilter("ignore", BetaWarning)
             place = LocalFileCodeReference(file_path=path, line_number=line, label=Path(path).name)
             found["dagster/code_references"] = CodeReferencesMetadataValue(code_references=[place])
@@ -83,7 +83,7 @@ def catalog_metadata(node: Node, source: Callable[..., object], namespace: Names
 
 
 def _column_lineage(node: Node, namespace: Namespace) -> TableColumnLineage:
-    """Each column comes from all columns that are read, for a declaration does not say which of them."""
+    """Return a lineage in which each column comes from all columns that are read: a declaration does not say which."""
     read = [TableColumnDep(namespace.key(asset), name) for asset, names in node.reads.items() for name in names]
     keys = {column.name: [TableColumnDep(namespace.key(asset), column.name) for asset in node.reads] for column in _KEY}
     return TableColumnLineage({**keys, **{column.name: read for column in node.columns}})

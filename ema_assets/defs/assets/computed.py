@@ -1,4 +1,4 @@
-"""The assets that are computed: one for every signal and strategy of the graph, made from its declaration."""
+"""The computed assets: one for every signal and strategy of the graph, made from its declaration."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,12 +30,12 @@ from ema_assets.refresh.outcome import Outcome
 
 
 def computed_assets(graph: Graph, namespace: Namespace = ALONE) -> list[AssetsDefinition]:
-    """An asset for everything in `graph` that is computed and switched on."""
+    """Return an asset for every node of `graph` that is computed and switched on."""
     return [_computed_asset(node, graph, namespace) for node in graph.computed]
 
 
 def _deps(node: Node, graph: Graph, namespace: Namespace) -> list[AssetDep]:
-    """What `node` reads, and which partitions of it: its own symbol, on its own timeframe and perhaps a longer one."""
+    """Return the dependencies of `node`. It reads its own symbol, on its own timeframe and perhaps on a longer one."""
     deps = []
     for source in node.reads:
         read_by: dict[str, list[str]] = {}
@@ -56,7 +56,7 @@ def _deps(node: Node, graph: Graph, namespace: Namespace) -> list[AssetDep]:
 
 
 def _source_of(node: Node) -> Callable[..., object]:
-    """The function that says what `node` computes: of a signal, or of the rule of a strategy."""
+    """Return the function that defines what `node` computes: a signal's `compute` or a strategy rule's `evaluate`."""
     if node.signal is not None:
         return node.signal.compute
     assert node.variant is not None
@@ -74,7 +74,7 @@ def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDef
         code_version=node.code_version,
         description=node.description,
         metadata=catalog_metadata(node, _source_of(node), namespace),
-        # Within a run the chain to the trades goes first: that is what a trader waits for.
+        # Within a run, the chain to the trades goes first because traders wait for it.
         op_tags={"dagster/priority": "1" if node.name in CHAIN else "0", CODE_VERSION_TAG: node.code_version},
     )
     @namespace.own_resources

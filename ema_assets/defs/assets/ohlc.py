@@ -1,4 +1,4 @@
-"""The asset `ohlc`: closed bars, fetched for 1m, 5m and 1d, rolled up from stored ones for the rest."""
+"""The asset `ohlc`: closed bars, fetched for 1m, 5m and 1d, rolled up from stored bars for the other timeframes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ from ema_assets.refresh.waiting import wait_for_base, wait_for_publication
 
 
 def ohlc_asset(graph: Graph, sources: Sequence[str], namespace: Namespace = ALONE) -> AssetsDefinition:
-    """The bars of every timeframe of `graph`, which come from `sources`."""
+    """Return the asset with the bars of every timeframe of `graph`, which come from `sources`."""
 
     @asset(
         key=namespace.key(OHLC),
@@ -68,7 +68,7 @@ def ohlc_asset(graph: Graph, sources: Sequence[str], namespace: Namespace = ALON
                         rules,
                         market.now(),
                         everything=everything,
-                        # A live run brings the newest bars, and nothing else.
+                        # A live run fetches only the newest bars.
                         older=not is_live,
                         clock=market.now,
                     )

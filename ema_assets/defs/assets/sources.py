@@ -19,12 +19,12 @@ from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.timeframes import FETCHED
 from ema_assets.providers import registry
 
-# Any symbol can get bars from files, whatever its provider.
+# Any symbol can get bars from files, whichever provider it has.
 FILES = FROM_FILES
 
 
 def sources_in_use(settings: Settings) -> tuple[str, ...]:
-    """The names of the providers that the watchlist of `settings` asks, and files."""
+    """Return the names of the providers that the watchlist of `settings` uses, followed by `FILES`."""
     path = settings.watchlist_path
     watched = load(path) if path.exists() else Watchlist((), {})
     asked = tuple(watched.by_provider(settings.provider)) if watched.instruments else (settings.provider,)
@@ -32,15 +32,15 @@ def sources_in_use(settings: Settings) -> tuple[str, ...]:
 
 
 def source_specs(names: Sequence[str], namespace: Namespace = ALONE) -> list[AssetSpec]:
-    """An external asset per source. Its partitions are the timeframes that it is asked for."""
+    """Return an external asset per source. Its partitions are the timeframes that the source serves."""
     return [_spec(name, namespace) for name in names]
 
 
 def source_deps(names: Sequence[str], namespace: Namespace = ALONE) -> list[AssetDep]:
-    """That `ohlc` comes from each of `names`, with no partition of theirs as an input.
+    """Return dependencies of `ohlc` on each of `names`, without any partition of theirs as an input.
 
-    Dagster would compare inputs by their events and take a partition for stale that names none: a source has no events,
-    and which of them brought a bar is known per bar. So it can be another one tomorrow, and nothing becomes stale.
+    Dagster compares inputs by their events and considers a partition without named inputs stale. A source has no
+    events, and the source of a bar is stored with the bar. So the source can change without making anything stale.
     """
     return [AssetDep(_key(name, namespace), partition_mapping=SpecificPartitionsPartitionMapping([])) for name in names]
 

@@ -23,16 +23,16 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Database
 
 _NAMED_FAILURES = 20
-# A restart of Postgres takes seconds. What outlasts this is left to the sweep, or to the person who asked.
+# A restart of Postgres takes seconds. A longer outage is left to the sweep, or to the person who launched the run.
 _RETRIES = 3
 _RETRY_SECONDS = 5.0
 
-# From a timeframe, its symbols and whether fresh ones are wanted too to what came of them.
+# Takes a timeframe, its symbols and whether fresh series are to be processed, too. Returns their outcome.
 Work = Callable[[Timeframe, Sequence[str], bool], Outcome]
 
 
 def series_by_timeframe(context: AssetExecutionContext) -> dict[Timeframe, list[str]]:
-    """The symbols of this run's partitions per timeframe, shortest timeframe first."""
+    """Return the symbols of this run's partitions per timeframe, shortest timeframe first."""
     found: defaultdict[Timeframe, list[str]] = defaultdict(list)
     for key in run_partitions(context):
         series = Series.parse(key)
@@ -48,19 +48,19 @@ def refresh_partitions(
     labels: Labels,
     say_checks: Callable[[], None],
 ) -> None:
-    """Do `work` for each timeframe of the run, tell Dagster what was processed, and name what failed.
+    """Do `work` for each timeframe of the run, report to Dagster what was processed, and name what failed.
 
-    A run with the tag `dagster/defer_asset_events` processes stale series only and records those. In any other run a
-    person asked for the partitions: all are processed and recorded, fresh or not.
+    A run with the tag `dagster/defer_asset_events` processes stale series only and records those. Any other run was
+    launched by a person for its partitions: all are processed and recorded, fresh or not.
 
-    `labels` makes what a materialization of bars says of their provider, `say_checks` logs the checks of the run, whose
-    own step Dagster skips after a failure.
+    `labels` returns what a materialization of bars says about their provider. `say_checks` logs the checks of the run,
+    whose own step Dagster skips after a failure.
 
     Raises:
-        Failure: in a run for stale series when nothing at all could be done; in a run that a person asked for when
-            any partition failed. What succeeded is stored and recorded before.
-        RetryRequested: when the database was lost. What was committed is not done again in a run for stale series. When
-            that does not help, a run that a person asked for is launched again by the daemon.
+        Failure: in a run for stale series when nothing at all could be done; in a run that a person launched when any
+            partition failed. Whatever succeeded is stored and recorded before.
+        RetryRequested: when the database was lost. A run for stale series does not repeat what was committed. When
+            retries do not help, the daemon launches a run of a person again.
     """
     try:
         _refresh_partitions(context, node, database, work, labels)
@@ -72,7 +72,7 @@ def refresh_partitions(
         try:
             say_checks()
         except Exception:
-            # Why the step failed matters more.
+            # The reason why the step failed matters more.
             context.log.exception("the checks of this run cannot be told")
         raise
 
@@ -84,7 +84,7 @@ def _refresh_partitions(
     if everything:
         _check_partitions(context)
         _check_symbols(context, database)
-    # When Dagster cannot be kept from logging events without inputs, the next run for stale series logs ours behind it.
+    # When Dagster insists on logging events without inputs, the next run for stale series logs ours after them.
     is_told_here = keep_events_for_us(context)
     recorder = Recorder(context, database, labels)
     counts: Counter[str] = Counter()
@@ -135,10 +135,10 @@ def _check_symbols(context: AssetExecutionContext, database: Database) -> None:
 
 
 def _show_failed(context: AssetExecutionContext, database: Database, failed: dict[str, str]) -> None:
-    """Say which series failed where a person looks: in the list of runs, and on the partitions of bars.
+    """Name the failed series where a person looks: in the list of runs, and on the partitions of bars.
 
-    The checks that would do it come after all assets, and are skipped when one has failed. Those of whole assets are
-    logged by `say_checks`.
+    The checks that would do so run after all assets and are skipped when an asset has failed. `say_checks` logs the
+    checks of whole assets.
     """
     first, *more = failed
     context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: f"{first} and {len(more)} more" if more else first})

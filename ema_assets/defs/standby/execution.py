@@ -38,7 +38,7 @@ from ema_assets.defs.storage import held_partitions
 from ema_assets.store import interrupts
 
 _MEGABYTE = 1024**2
-# An interrupt can get lost, such as in the finalizer of an object.
+# An interrupt can get lost, for example in the finalizer of an object.
 _AGAIN_SECONDS = 1.0
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class OtherData(Exception):
 class Executor:
     """A loaded code location. Loading it raises whatever is wrong with it.
 
-    The signal CANCEL, which is to be blocked in all threads, has it look whether its run is being canceled; then
+    The signal CANCEL, which must be blocked in all threads, makes it check whether its run is being canceled. If so,
     `canceling` is called with the run's id, and the run is interrupted.
     """
 
@@ -74,8 +74,8 @@ class Executor:
             assert instance.compute_log_manager
         _try(warm_up)
         watch.note_imports()
-        # What is loaded stays: to look through it for garbage in every run takes a tenth of a second. Before the first
-        # one it would take a fifth, for 800 objects among 350,000.
+        # Loaded objects stay: collecting garbage among them takes a tenth of a second in every run. A collection before
+        # the first run would take a fifth, for 800 objects among 350,000.
         gc.freeze()
         self._runs = 0
         self._has_kernels = False
@@ -86,23 +86,23 @@ class Executor:
         threading.Thread(target=self._listen, name="cancel", daemon=True).start()
 
     def change(self) -> str | None:
-        """Why the definitions that were loaded are old; None when they are not."""
+        """Return why the loaded definitions are outdated; None when they are not."""
         return self._watch.change()
 
     def use_idle_time(self) -> None:
-        """Do once what takes seconds and no run shall wait for; later, when another process is about to do it."""
+        """Do once what takes seconds and no run should wait for; try again later while another process is doing it."""
         if not self._has_kernels:
             self._has_kernels = _try(make_kernels) is not False
             self._watch.note_imports()
 
     def execute(self, run_id: str) -> str | None:
-        """Execute the run to its end, which Dagster records. Returns why this process is of no further use, if so."""
+        """Execute the run to its end, which Dagster records. Return why this process must end, or None."""
         self._runs += 1
         _forget_peak()
         began = _cpu_seconds()
         with capture_interrupts(), DagsterInstance.from_ref(self._ref) as instance:
             with self._turn:
-                # A wish of which the run before has taken no notice any more is none for this one.
+                # A cancellation that came too late for the previous run must not cancel this one.
                 self._current, self._is_canceled = (instance, run_id), False
                 self._is_over.clear()
             run = instance.get_run_by_id(run_id)
@@ -129,17 +129,17 @@ class Executor:
             EngineEventData.in_process(pid),
         )
         assert run.job_code_origin is not None
-        # Whatever is raised, an interrupt too, is in the run's events before.
+        # Everything that is raised, interrupts included, is in the run's events already.
         with suppress(BaseException), held_partitions():
             job = recon_job_from_origin(run.job_code_origin)
             for event in core_execute_run(job, run, instance, inject_env_vars=False):
                 if event.event_type is DagsterEventType.RUN_START and self._is_canceled:
-                    # It has overwritten what `terminate` has recorded.
+                    # The event has overwritten the status that `terminate` has recorded.
                     instance.report_run_canceling(run)
 
     def _leaves(self, instance: DagsterInstance, run_id: str) -> str | None:
         run = instance.get_run_by_id(run_id)
-        # An exception or an interrupt may have left behind what nobody knows.
+        # An exception or an interrupt may have left the process in an unknown state.
         if run is None or run.status is not DagsterRunStatus.SUCCESS:
             return "its run did not succeed"
         if self._runs >= self._load.max_runs:
@@ -152,12 +152,12 @@ class Executor:
     def _listen(self) -> None:
         while True:
             signal.sigwait([CANCEL])
-            # Without a database, for example, the next wish may have more luck.
+            # It may fail, for example without a database; the next signal may succeed.
             _try(self._cancel)
 
     def _cancel(self) -> None:
         with self._turn:
-            # A wish that comes late must not reach the next run.
+            # A late cancellation must not reach the next run.
             if self._current is None:
                 return
             instance, run_id = self._current
@@ -175,13 +175,13 @@ class Executor:
                 if self._current != (instance, run_id):
                     return
                 signal.pthread_kill(main, signal.SIGINT)
-                # Fetches wait in other threads for the database, to which no signal comes.
+                # Fetches wait in other threads for the database, and signals do not reach these.
                 interrupts.interrupt(DagsterExecutionInterruptedError)
             self._is_over.wait(_AGAIN_SECONDS)
 
 
 def _is_to_be_canceled(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Whether somebody has asked for it. When the run begins in that moment, its status does not say so."""
+    """Return whether a cancellation was requested. A run that begins at that moment overwrites the status."""
     if run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED):
         return True
     return bool(instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_CANCELING))
@@ -204,13 +204,13 @@ def _record_cost(instance: DagsterInstance, run: DagsterRun, cpu_seconds: float,
 
 
 def _cpu_seconds() -> float:
-    """Of this process and the children that it has waited for."""
+    """Return the processor time of this process and of the children that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _forget_peak() -> None:
-    """Have the peak of memory count from now on; where that is not possible it is that of the process so far."""
+    """Restart the peak of memory; where that is not possible, the peak is that of the process so far."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
@@ -221,7 +221,7 @@ def _peak_megabytes() -> float:
 
 
 def _try(preparation: Callable[[], T]) -> T | None:
-    """Prepare something, None when that fails: a run does for itself what could not be done for it."""
+    """Prepare something; return None when that fails, because runs can do the same themselves."""
     try:
         return preparation()
     except Exception:  # noqa: BLE001 - whatever it is, runs do without

@@ -23,7 +23,7 @@ class Options:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Options":
-        """From a configuration that Dagster has checked.
+        """Return the options of a configuration that Dagster has checked.
 
         Raises:
             ValueError: when a number is too small.

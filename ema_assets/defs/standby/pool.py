@@ -15,13 +15,13 @@ from ema_assets.defs.standby.protocol import Accepted, Canceling, Done, Execute,
 _log = logging.getLogger("dagster.ema_assets.standby")
 
 _LOOK_SECONDS = 1.0
-# A spare is started while a core is free for it; after so long also beside busy ones.
+# A spare process is started while a core is free for it; after this time also when all cores are busy.
 _PATIENCE_SECONDS = 30.0
-# What was asked to leave and has no run is killed after so long.
+# A process that was told to leave and has no run is killed after this time.
 _LEAVE_SECONDS = 30.0
-# What ends without a run within so long after it was ready counts as not started.
+# A process that ends without a run within this time after it was ready counts as not started.
 _SOUND_SECONDS = 10.0
-# A run that was interrupted has as long to end before its process is killed.
+# A run that was interrupted has this time to end before its process is killed.
 _CANCEL_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 300.0
@@ -33,11 +33,12 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What the pool tells its owner. Each is called without the pool's lock, `tag` by the thread that called `take`.
+    """The pool's callbacks to its owner, called without the pool's lock, `tag` by the thread that called `take`.
 
-    tag: before the process `pid` may begin with a run.
-    unstarted: a run that it had taken did not begin; the second text says why.
-    over: a run is over, or its process is: then the second text says how that ended, else it is None.
+    Attributes:
+        tag: called with the run's id and the process's pid, before the process may begin with the run.
+        unstarted: a run that a process had taken did not begin; the second text says why.
+        over: a run or its process has ended; the second text says how the process ended, or is None.
     """
 
     tag: Callable[[str, int], None]
@@ -64,7 +65,7 @@ class Pool:
         self._keeper = threading.Thread(target=self._keep, name="standby pool", daemon=True)
 
     def take(self, run_id: str, location: Location) -> None:
-        """Have a process execute the run: a ready one at once, a new one as soon as it is ready.
+        """Make a process execute the run: a ready one at once, a new one as soon as it is ready.
 
         Raises:
             Unavailable: when none can. The run has not begun, and nothing is said about it later.
@@ -82,7 +83,7 @@ class Pool:
         try:
             self._tell.tag(run_id, process.pid)
         except BaseException:
-            # Such as a database that is away. The process is there for other runs.
+            # For example, the database cannot be reached. The process remains available to other runs.
             with self._lock:
                 process.run_id = None
             raise
@@ -109,17 +110,17 @@ class Pool:
             time.sleep(0.02)
 
     def run_ids(self) -> list[str]:
-        """The runs that its processes have."""
+        """Return the ids of the runs that its processes have."""
         with self._lock:
             return [process.run_id for process in self._processes if process.run_id is not None]
 
     def pids(self) -> list[int]:
-        """Its living processes."""
+        """Return the process ids of its living processes."""
         with self._lock:
             return [process.pid for process in self._processes]
 
     def close(self, seconds: float = 0.0) -> None:
-        """End all processes, those with a run some seconds later, and wait `seconds` at most for that."""
+        """End all processes, those with a run some seconds later, and wait at most `seconds` for that."""
         self._closed.set()
         with self._lock:
             processes = list(self._processes)
@@ -129,7 +130,7 @@ class Pool:
             process.wait(max(deadline - time.monotonic(), 0.0))
 
     def _choose(self, location: Location) -> StandbyProcess:
-        """The process that gets the next run: the one that was busy last, one that is being started, or a new one."""
+        """Return the process for the next run: the ready one that was busy last, one that is starting, or a new one."""
         free = sorted(self._free(), key=lambda process: (process.is_ready, process.has_worked, process.since))
         if free:
             return free[-1]
@@ -177,7 +178,7 @@ class Pool:
 
     def _heard(self, process: StandbyProcess, message: ToOwner) -> None:
         if isinstance(message, Done):
-            # While the process still counts as busy: nobody gives it a run that it would not take.
+            # The process still counts as busy, so nobody gives it a run that it would not take.
             self._report(self._tell.over, message.run_id, None)
         with self._lock:
             match message:
@@ -195,7 +196,7 @@ class Pool:
                     process.run_id, process.since, process.leaves = None, time.monotonic(), leaves
                     process.canceling_since = None
                 case Leaving(reason=reason):
-                    # What has changed for one has changed for all.
+                    # What has changed for one process has changed for all.
                     process.leaves = process.failure = reason
                     process.is_told = False
                     self._retire([each for each in self._free() if each.is_ready], reason)
@@ -211,7 +212,7 @@ class Pool:
                 self._note_failure(process.how_it_ended())
             run_id, was_told, is_tagged = process.run_id, process.is_told, process.is_tagged
         if run_id is None or not is_tagged:
-            return  # without a tag `take` is still at it
+            return  # Without a tag, `take` still handles it.
         if was_told:
             self._report(self._tell.over, run_id, process.how_it_ended())
         elif process.is_ready:
@@ -220,10 +221,10 @@ class Pool:
             self._report(self._tell.unstarted, run_id, process.how_it_ended())
 
     def _take_again(self, run_id: str, refused: StandbyProcess) -> None:
-        """Give a run that a process refused, because it holds old definitions, to a new one."""
+        """Give a run that a process refused, because its definitions are outdated, to a new process."""
         try:
             self.take(run_id, refused.location)
-        except Exception as error:  # noqa: BLE001 - the thread has more to do, and nobody else speaks of the run
+        except Exception as error:  # noqa: BLE001 - the thread has more to do, and nobody else reports on the run
             self._report(self._tell.unstarted, run_id, str(error))
 
     def _note_failure(self, reason: str) -> None:
@@ -233,7 +234,7 @@ class Pool:
         _log.warning("A standby process could not be started: %s. The next one is started in %g s.", reason, pause)
 
     def _report(self, tell: Callable[..., None], run_id: str, text: str | None) -> None:
-        """Tell the owner; that this fails, such as without a database, must not end the thread."""
+        """Notify the owner. An error, for example without a database, must not end the thread."""
         with _logged(f"what became of run {run_id} could not be recorded"):
             tell(run_id, text)
 
@@ -243,7 +244,10 @@ class Pool:
                 self.look(time.monotonic())
 
     def look(self, now: float) -> None:
-        """End what is idle for long or canceled in vain, start a spare. `now` is in seconds of the monotonic clock."""
+        """End processes that are idle for long or were canceled in vain; start a spare.
+
+        `now` is monotonic, in seconds.
+        """
         with self._lock:
             for process in list(self._processes):
                 if process.leaves is not None and process.run_id is None and now - process.since > _LEAVE_SECONDS:
@@ -268,7 +272,7 @@ class Pool:
             return
         if self._spare_wanted_since is None:
             self._spare_wanted_since = now
-        # Loading takes a core for seconds, which the runs have more use for.
+        # Loading takes a core for seconds, which running runs need more.
         at_work = [process for process in self._processes if process.run_id is not None or not process.is_ready]
         if len(at_work) < (os.cpu_count() or 1) or now - self._spare_wanted_since > _PATIENCE_SECONDS:
             try:

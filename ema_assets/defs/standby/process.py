@@ -19,7 +19,7 @@ from ema_assets.defs.standby.tag import CANCEL
 class Location:
     """A code location: interpreter, name, module and folder, and Dagster's own description of it, serialized.
 
-    `works_with` is what it has stated of its data, in pairs.
+    `works_with` is what it has stated about its data, as pairs of name and value.
     """
 
     executable: str
@@ -31,9 +31,9 @@ class Location:
 
 
 class StandbyProcess:
-    """A process that is started at once. `heard` is called with each of its messages, `ended` once, both by a thread.
+    """A process, started by the constructor. A thread calls `heard` with each of its messages, and `ended` once.
 
-    The pool keeps its view of it in the fields below, under a lock of its own.
+    The pool keeps its view of the process in the fields below, under the pool's lock.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class StandbyProcess:
         ended: Callable[["StandbyProcess"], None],
     ) -> None:
         self.location = location
-        self.run_id: str | None = None  # the run that it has, or shall have once it is ready
+        self.run_id: str | None = None  # the run that it has, or gets once it is ready
         self.is_tagged = False  # the run's tag names this process
         self.is_told = False  # it was told to execute the run
         self.is_ready = False
-        self.has_worked = False  # it was told of a run, this one or another
+        self.has_worked = False  # it was given this run or an earlier one
         self.leaves: str | None = None  # why it gets no further run
         self.has_ended = False
         self.canceling_since: float | None = None  # when its run was interrupted
         self.failure: str | None = None  # why it could not load, or was killed
-        self.since = time.monotonic()  # when it was started, has become idle, or was asked to leave
-        # Its own session: Ctrl-C in a terminal is for the owner, whose end it notices.
+        self.since = time.monotonic()  # when it was started, became idle, or was told to leave
+        # Its own session: Ctrl-C in a terminal is for the owner, whose end the process notices.
         reading, writing = os.pipe()
-        # The signal would end it; what is blocked is inherited, and waits until the process asks for it.
+        # The signal would end it. Blocked signals are inherited, and wait until the process asks for them.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [CANCEL])
         try:
             self._popen = subprocess.Popen(  # noqa: S603 - this package's own module
@@ -84,29 +84,29 @@ class StandbyProcess:
         return self.run_id is None and self.leaves is None and not self.has_ended
 
     def tell(self, message: ToProcess) -> None:
-        """Send it a message; when it is dead its end is noticed elsewhere."""
+        """Send it a message. If it is dead, its end is noticed elsewhere."""
         assert self._popen.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             self._popen.stdin.write(protocol.line(message))
             self._popen.stdin.flush()
 
     def leave(self, reason: str) -> None:
-        """Have it end: at once when it has no run, else some seconds later."""
+        """Make it end: at once when it has no run, otherwise some seconds later."""
         self.leaves, self.since = reason, time.monotonic()
         self._hang_up()
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it now."""
         self._popen.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ends within `seconds`."""
+        """Wait up to `seconds`; return whether it has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(seconds)
         return self._popen.returncode is not None
 
     def how_it_ended(self) -> str:
-        """What became of it: the reason that it gave, its signal or its exit code."""
+        """Return how it ended: the reason that it gave, its signal or its exit code."""
         code = self._popen.returncode
         if self.failure is not None:
             return self.failure
@@ -114,7 +114,7 @@ class StandbyProcess:
             with contextlib.suppress(ValueError):
                 return f"it ended by {signal.Signals(-code).name}"
         if not self.is_ready:
-            # It says itself what it cannot load, once it can say anything.
+            # Once it can send messages, it reports itself what it cannot load.
             return (
                 f"{self.location.executable} ended with exit code {code} and gave no reason: ema-assets has to be "
                 "installed there; the log of Dagster's daemon has what it printed"

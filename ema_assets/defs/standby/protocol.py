@@ -1,6 +1,6 @@
 """What a pool and its standby processes say to each other: one line of JSON each, over two pipes. Nothing else.
 
-The end of the first pipe tells a process that its owner is gone. Neither carries anything that a process listing shows.
+The end of the first pipe tells a process that its owner has ended. Nothing that is sent appears in a process listing.
 """
 
 from typing import TypeAlias
@@ -9,9 +9,10 @@ import msgspec
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """To the process, first of all: load this code location. `instance` and `origin` are in Dagster's serialization.
+    """To the process, as the first message: load this code location.
 
-    `works_with` is what the location has stated, as in `defs.same_data`.
+    `instance` and `origin` are in Dagster's serialization. `works_with` is what the location has stated, as in
+    `defs.same_data`.
     """
 
     instance: str
@@ -41,19 +42,19 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 
 
 class Accepted(msgspec.Struct, tag=True, frozen=True):
-    """The run begins: from now on its end is for the process to report."""
+    """The run begins: from now on the process is responsible for reporting its end."""
 
     run_id: str
 
 
 class Leaving(msgspec.Struct, tag=True, frozen=True):
-    """The process ends without a run, for it would execute old definitions. The run it was given last has not begun."""
+    """The process ends without a run because its definitions are outdated. A run that it was given has not begun."""
 
     reason: str
 
 
 class Canceling(msgspec.Struct, tag=True, frozen=True):
-    """Somebody wants the run to be canceled, and it has been interrupted: it ends soon."""
+    """The run's cancellation was requested, and it has been interrupted: it ends soon."""
 
     run_id: str
 
@@ -73,15 +74,15 @@ _to_owner: "msgspec.json.Decoder[ToOwner]" = msgspec.json.Decoder(ToOwner)
 
 
 def line(message: ToProcess | ToOwner) -> bytes:
-    """`message` as it is sent."""
+    """Return `message` as it is sent."""
     return msgspec.json.encode(message) + b"\n"
 
 
 def for_process(text: bytes) -> ToProcess:
-    """What the owner has sent."""
+    """Return the message that the owner has sent."""
     return _to_process.decode(text)
 
 
 def for_owner(text: bytes) -> ToOwner:
-    """What a process has sent."""
+    """Return the message that a process has sent."""
     return _to_owner.decode(text)

@@ -1,4 +1,4 @@
-"""The tag that says which standby process has a run: by it any process of this machine can find and stop it."""
+"""The tag that says which standby process has a run. With it, any process of this machine can find and stop the run."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import msgspec
 
-# Dagster hides tags that begin like this in its UI.
+# Dagster hides tags with this prefix in its UI.
 TAG = ".dagster/ema_assets/standby"
-# Asks a standby process to look whether its run is being canceled.
+# Makes a standby process check whether its run is being canceled.
 CANCEL = signal.SIGUSR1
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """The process that has the run `run_id`. `identity` tells it from a later owner of its pid."""
+    """The process that has the run `run_id`. `identity` distinguishes it from a later owner of its pid."""
 
     run_id: str
     host: str
@@ -23,15 +23,18 @@ class Holder(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_process(cls, run_id: str, pid: int) -> "Holder":
-        """The process `pid` of this machine."""
-        # Every run imports this module, and none of them looks at processes, for which psutil is imported.
+        """Return the process `pid` of this machine as the holder of the run."""
+        # Every run imports this module, but none needs to inspect processes, for which psutil is imported.
         from ema_assets.runtime import processes
 
         return cls(run_id, socket.gethostname(), pid, processes.identity(pid))
 
     @classmethod
     def of_run(cls, run_id: str, tags: Mapping[str, str]) -> "Holder | None":
-        """Who has a run with these `tags`; None when it is no standby process. A retry has the tags of its parent."""
+        """Return who has a run with these `tags`; None if no standby process.
+
+        A retry carries the tags of its parent.
+        """
         try:
             found = msgspec.json.decode(tags.get(TAG, ""), type=cls)
         except msgspec.DecodeError:
@@ -39,7 +42,7 @@ class Holder(msgspec.Struct, frozen=True):
         return found if found.run_id == run_id else None
 
     def tags(self) -> dict[str, str]:
-        """The tag for its run."""
+        """Return the tag for its run."""
         return {TAG: msgspec.json.encode(self).decode()}
 
     @property
@@ -48,13 +51,13 @@ class Holder(msgspec.Struct, frozen=True):
         return self.host == socket.gethostname()
 
     def lives(self) -> bool:
-        """Whether the process is there; only of one that is here."""
+        """Return whether the process is alive; valid only for a process of this machine."""
         from ema_assets.runtime import processes
 
         return self.identity != 0 and processes.identity(self.pid) == self.identity
 
     def ask_to_cancel(self) -> bool:
-        """Have it look whether its run is being canceled; False when it is gone."""
+        """Make it check whether its run is being canceled; return False when the process has ended."""
         if not self.lives():
             return False
         try:

@@ -1,6 +1,6 @@
-"""What the first run of a process would wait for and a standby process does beforehand.
+"""What a standby process does in advance so that the first run of a process need not wait for it.
 
-Only for what the code location has imported: one that is not ours pays for nothing.
+It covers only what the code location has imported: a location that is not ours pays for nothing.
 """
 
 import sys
@@ -8,17 +8,17 @@ from contextlib import suppress
 
 
 def warm_up() -> None:
-    """Once, after the code location is loaded: import what runs import on first use, and open connections."""
+    """Import what runs import on first use, and open connections. Called once, after the code location is loaded."""
     if "ema_assets.refresh.clients" in sys.modules:
         _load_clients()
     stand_by()
 
 
 def make_kernels() -> bool:
-    """Make machine code of the kernels: a second from its cache, some seconds the first time on a machine.
+    """Compile the kernels: a second from the cache, some seconds the first time on a machine.
 
-    Apart from `warm_up`, for no run shall wait for it: one that has few bars does without. False while another process
-    is at it: the first time on a machine all of them would compile the same, while history is loaded.
+    It is separate from `warm_up` because no run should wait for it: a run with few bars does without. Return False
+    while another process compiles: the first time on a machine, all would compile the same while history is loaded.
     """
     if "ema_assets.refresh.compute" not in sys.modules:
         return True
@@ -32,7 +32,7 @@ def make_kernels() -> bool:
 
 
 def stand_by() -> None:
-    """After loading, and after each run: have a connection open for the next one."""
+    """Have a connection open for the next run. Called after loading, and after each run."""
     if "ema_assets.defs.resources" in sys.modules:
         from ema_assets.defs import resources
 
@@ -40,14 +40,14 @@ def stand_by() -> None:
 
 
 def _load_clients() -> None:
-    """Make a client of each provider in use, which makes no call; httpx alone takes a fifth of a second to import."""
+    """Make a client of each provider in use, without a call; httpx alone takes a fifth of a second to import."""
     from ema_assets.config import watchlist
     from ema_assets.config.settings import Settings
     from ema_assets.model.errors import EmaAssetsError
     from ema_assets.refresh.clients import open_provider
 
     settings = Settings.from_env()
-    # What is wrong with one is for the run to say that needs it.
+    # An error in a provider's configuration is reported by the run that needs the provider.
     with suppress(EmaAssetsError):
         for name in watchlist.of(settings).providers(settings.provider):
             open_provider(settings, name)

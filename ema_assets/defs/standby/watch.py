@@ -1,4 +1,4 @@
-"""Whether a process that has loaded a code location would load the same now: by the files that this depends on."""
+"""Whether a process that has loaded a code location would load the same now, judging by the files it depends on."""
 
 import importlib.util
 import os
@@ -10,20 +10,20 @@ from ema_assets.config.configuration_files import configuration_files
 from ema_assets.config.settings import Settings, known_variables
 from ema_assets.model.file_stamps import Stamp, stamp
 
-# What Dagster reads variables from when it loads a code location.
+# Dagster reads variables from this file when it loads a code location.
 _DOTENV = ".env"
-# Ends of the names of files that definitions are made of: modules, and the components of `dg`.
+# Endings of the files that hold definitions: modules, and the components of `dg`.
 _CODE = (".py", "defs.yaml", "component.yaml")
 
 
 class Watch:
-    """The files of the code location `module`, of its configuration, and of whatever else was imported.
+    """The files of the code location `module`, of its configuration, and of everything else that was imported.
 
-    Made before the location is loaded, so that a change in the middle of that is seen, too.
+    It is made before the location is loaded, so that a change during loading is noticed, too.
     """
 
     def __init__(self, module: str, working_directory: str | None) -> None:
-        # Dagster puts it there when it loads the module.
+        # Dagster inserts the folder when it loads the module.
         if working_directory is not None and working_directory not in sys.path:
             sys.path.insert(0, working_directory)
         self._module = module
@@ -33,19 +33,19 @@ class Watch:
         self._imported: dict[str, Stamp] = {}
 
     def note_configuration(self) -> None:
-        """Watch the configuration, as the environment gives it now. To be called before it is read."""
+        """Watch the configuration that the environment names now. To be called before it is read."""
         self._environment = _environment()
         self._configuration = _by_path(_own_files())
 
     def note_imports(self) -> None:
         """Watch the files of all modules that are imported by now."""
-        # A module may go to another folder, or set variables, when it is imported: the files are others then.
+        # On import, a module may change the working folder or set variables, which changes the set of files.
         if self._configuration is not None and self._environment != _environment():
             self.note_configuration()
         self._imported = _by_path(path for path in _imported_files() if path not in self._code)
 
     def change(self) -> str | None:
-        """Which file is another one than it was; None when all are the same."""
+        """Return which file has changed; None when all are the same."""
         pairs = [(self._code, _by_path(_code_files(self._module))), (self._imported, _by_path(self._imported))]
         if self._configuration is not None:
             pairs.append((self._configuration, _by_path(_own_files())))
@@ -61,7 +61,7 @@ def _by_path(paths: Iterable[str | Path]) -> dict[str, Stamp]:
 
 
 def _environment() -> tuple[str, Mapping[str, str], list[Settings]]:
-    """What decides which files the configuration is read from. Components are known once they are loaded."""
+    """Return what decides from which files the configuration is read. Components are known once they are loaded."""
     variables = {name: os.environ[name] for name in known_variables() if name in os.environ}
     return str(Path.cwd()), variables, _of_components()
 
@@ -77,13 +77,13 @@ def _own_files() -> list[Path]:
 
 
 def _code_files(module: str) -> Iterable[str | Path]:
-    """All files of the package that `module` is in, or its own one."""
+    """Return all files of the package that contains `module`, or the file of a top-level module."""
     found = importlib.util.find_spec(module.partition(".")[0])
     if found is None:
         return []
     if found.submodule_search_locations is None:
         return [found.origin] if found.origin else []
-    # A third of the time that rglob takes, before each run.
+    # Takes a third of the time of rglob, before each run.
     return [
         f"{folder}/{name}"
         for root in found.submodule_search_locations

@@ -1,7 +1,7 @@
 """What runs in a standby process: `python -m ema_assets.defs.standby.worker DESCRIPTOR`, a pipe to its owner.
 
-It loads what its first message says, then executes one run after another, as the process that Dagster's code server
-starts for each run would. It never executes a run with definitions that are not those of the files as they are.
+It loads what its first message names, then executes one run after another, as the process that Dagster's code server
+starts for each run would. It never executes a run with definitions that differ from the current files.
 """
 
 import gc
@@ -29,9 +29,9 @@ from ema_assets.defs.standby.protocol import (
 from ema_assets.defs.standby.tag import CANCEL
 from ema_assets.defs.standby.watch import Watch
 
-# How often an idle process looks whether its definitions are old.
+# How often an idle process checks whether its definitions are outdated.
 _LOOK_SECONDS = 10.0
-# What is left to a run when the owner has gone: to end by itself, and to end when it is interrupted.
+# How long a run may continue after the owner has ended: until it is interrupted, and from then on.
 _FINISH_SECONDS, _INTERRUPT_SECONDS = 5.0, 5.0
 
 
@@ -46,14 +46,14 @@ class _Owner:
         threading.Thread(target=self._listen, name="owner", daemon=True).start()
 
     def hear(self, seconds: float | None = None) -> ToProcess | None:
-        """The next message; None when there is none for `seconds`."""
+        """Return the next message; None when there is none for `seconds`."""
         try:
             return self._inbox.get(timeout=seconds)
         except queue.Empty:
             return None
 
     def tell(self, message: ToOwner) -> None:
-        """Say something; when the owner is gone nobody listens."""
+        """Send a message. When the owner has ended, end this process."""
         try:
             os.write(self._writing, protocol.line(message))
         except OSError:
@@ -70,7 +70,7 @@ class _Owner:
 
 
 def leave(code: int) -> None:
-    """End this process. Threads of libraries, and handlers at exit that wait for them, have nothing left to do."""
+    """End this process at once: threads of libraries, and exit handlers that wait for them, have nothing left to do."""
     if "ema_assets.runtime.locate" in sys.modules:
         from ema_assets.runtime.locate import give_back
 
@@ -80,15 +80,15 @@ def leave(code: int) -> None:
 
 
 def main(writing: int) -> None:
-    """Load, say so, execute what comes."""
-    # The owner has blocked it: a thread waits for it, which does not depend on what the main one does.
+    """Load the code location, report that, and execute the runs that follow."""
+    # The owner has blocked it: a thread waits for it, independently of what the main thread does.
     signal.pthread_sigmask(signal.SIG_BLOCK, [CANCEL])
-    # Without a run both end the process, and Dagster puts back what it finds here after each run.
+    # Without a run, both signals end the process, and Dagster restores after each run what it finds here.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     owner = _Owner(writing)
     load = owner.hear()
     assert isinstance(load, Load)
-    # What is imported stays: to look through it for garbage again and again is a sixth of the time of loading.
+    # Imported objects stay: repeated garbage collection over them takes a sixth of the time of loading.
     gc.disable()
     try:
         watch = Watch(load.module, load.working_directory)
@@ -104,7 +104,7 @@ def main(writing: int) -> None:
         return
     owner.tell(Ready())
     leaves, parent = None, os.getppid()
-    # The pipe does not end while a process that the owner has forked holds a copy.
+    # The pipe stays open while another process that the owner has forked holds a copy.
     while leaves is None and os.getppid() == parent:
         message = owner.hear(_LOOK_SECONDS)
         if (reason := executor.change()) is not None:
