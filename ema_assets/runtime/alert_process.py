@@ -1,4 +1,4 @@
-"""The process that delivers alerts as a child of `up`: it runs while anybody is to be told, and delays nothing."""
+"""The process that delivers alerts as a child of `up`: it runs while alerts have recipients, and delays nothing."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from ema_assets.runtime.supervisor import Child, Program, Supervisor
 
 
 class AlertProcess:
-    """A part of the stack whose end is no end of the stack: when it does not stay up, that is said, and tried again."""
+    """A part of the stack whose end does not end the stack: when it does not stay up, it says so and is restarted."""
 
     name = "the delivery of alerts"
 
@@ -25,16 +25,16 @@ class AlertProcess:
         self._restarts = Restarts([self], self._say_of_restart)
 
     def start(self) -> None:
-        """Start it, or another one in its place."""
+        """Start the process, or another one in its place."""
         self._child = self._supervisor.spawn(self._program, instead_of=self._child)
 
     def failure(self) -> str | None:
-        """How it has ended, if it was not because nobody is to be told any more."""
+        """Return how it has ended, or None. An end because there are no recipients any more is not a failure."""
         ended = self._child.exit() if self._child is not None else None
         return str(ended) if ended is not None else None
 
     def look(self, now: float) -> None:
-        """See that it runs when it is wanted. `now` is in seconds of any clock.
+        """Make sure that it runs when it is wanted. `now` is in seconds of any clock.
 
         Raises:
             ConfigurationError: when the watchlist cannot be read.
@@ -53,11 +53,11 @@ class AlertProcess:
             self._restarts = Restarts([self], self._say_of_restart)
 
     def _say_of_restart(self, line: str) -> None:
-        # It is a matter of seconds, and its log has the rest.
+        # The first line is enough: it restarts within seconds, and its log has the rest.
         self._say(line.partition("\n")[0] if "runs again" not in line else line)
 
 
 def program(settings: Settings, env: dict[str, str]) -> Program:
-    """Its command. Messages may hold what services say, so it has no keys but those of channels."""
+    """Return its command. Messages may contain what services say, so it gets no keys except those of channels."""
     argv = [sys.executable, "-m", "ema_assets", "alerts", "deliver"]
     return Program(AlertProcess.name, argv, without_provider_keys(env), settings.logs_folder / "alerts.log")

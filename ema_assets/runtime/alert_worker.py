@@ -1,7 +1,7 @@
-"""The process that delivers alerts: it hears when they are raised, sends each channel's in a thread, looks for trouble.
+"""The process that delivers alerts: it hears when they are raised, sends per channel in threads, and looks for trouble.
 
-`up` starts it when the watchlist has an `[[alert]]`; `ema-assets alerts deliver` is it. Dagster's sensor does the same
-once in a while where none runs. Only here, and in `alerts test`, is Apprise imported.
+`up` starts it when the watchlist has an `[[alert]]`; `ema-assets alerts deliver` runs it. Where no such process runs,
+Dagster's sensor does the same at intervals. Apprise is imported only here and in `alerts test`.
 """
 
 import os
@@ -31,32 +31,32 @@ from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database, Transaction
 
 TROUBLE_SECONDS = 15.0
-# After a night or an outage everything is late until the first runs are through, which is no trouble.
+# After a night or an outage, everything is late until the first runs have finished, which is not trouble.
 _FIRST_LOOK_SECONDS = 120.0
 _LONGEST_WAIT_SECONDS = 15.0
 _SHORTEST_WAIT_SECONDS = 0.05
-# What is on its way is due until it is marked, and hides when the next alert to another channel is due: that is looked
-# up so often meanwhile.
+# A message that is being sent is due until it is marked, which hides when the next alert to another channel is due. So
+# that is looked up this often meanwhile.
 _WHILE_SENDING_SECONDS = 0.5
-# Who has not looked for so long was asleep, with the whole computer.
+# A process that has not looked for this long was asleep, with the whole computer.
 _ASLEEP_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
 _SAID_AGAIN_SECONDS = 600.0
-# How soon a signal is heard.
+# How soon a signal is noticed.
 _GLANCE_SECONDS = 0.5
-# With the pause between two of them a minute: a restart of the database takes less.
+# With the pauses in between, these attempts take a minute: a restart of the database takes less.
 _ATTEMPTS_TO_MARK = 30
 _CHANNELS_AT_ONCE = 8
 
 Say = Callable[[str], None]
-# A message, and why it could not be sent.
+# A message, and why it could not be sent, or None.
 Sent = tuple[Parcel, NotSent | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the watchlist says of alerts, and what has to be known to tell them."""
+    """What the watchlist says about alerts, and what is needed to compose them."""
 
     alerts: Alerts
     publications: Publications
@@ -72,10 +72,10 @@ class Configuration:
         self._configured: Configured | None = None
 
     def now(self) -> Configured | None:
-        """As the file says now; None when nobody is to be told.
+        """Return the alerts as the file defines them now; None when nobody is to be notified.
 
         Raises:
-            ConfigurationError: when it is wrong, once per change. After that what was right before still holds.
+            ConfigurationError: when the file is wrong, once per change. After that, the previous result is returned.
         """
         settings = Settings.from_env(self._env)
         stamp = _stamp(settings)
@@ -97,7 +97,7 @@ def _stamp(settings: Settings) -> tuple[int, ...]:
 
 
 class Senders:
-    """Messages on their way, one at a time per channel: a channel that hangs keeps no other waiting."""
+    """Messages being sent, one at a time per channel: a channel that hangs does not delay the others."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
@@ -120,12 +120,12 @@ class Senders:
 
     @property
     def wake(self) -> int:
-        """A file descriptor that can be read once a message was sent, or was not."""
+        """A file descriptor that becomes readable when an attempt to send a message has ended."""
         return self._reading
 
     @property
     def busy(self) -> list[str]:
-        """Channels to which a message is on its way."""
+        """The channels to which a message is being sent."""
         return list(self._sending)
 
     def send(self, parcel: Parcel) -> None:
@@ -135,36 +135,36 @@ class Senders:
         sent.add_done_callback(self._wake_up)
 
     def _wake_up(self, _: object) -> None:
-        # A message is done before this is called, and who has heard of it may have closed the pipe: its number may by
-        # now be that of a file of somebody else.
+        # The message counts as finished before this is called, and its reader may have closed the pipe by now: the
+        # number may then belong to another file.
         with self._turn:
             if not self._is_closed:
                 os.write(self._writing, b".")
 
     def wait(self) -> None:
-        """Wait until one of the messages on their way was sent, or was not.
+        """Wait until sending one of the messages has ended.
 
-        There is no limit: how long it takes depends on the channel. Apprise lets 5.5 s pass between two targets unless
-        the service allows more, and each of them has 4 s to accept the connection and 4 s to answer.
+        There is no time limit: how long it takes depends on the channel. Apprise lets 5.5 s pass between two targets
+        unless the service allows more, and each target has 4 s to accept the connection and 4 s to answer.
         """
         wait_for([sent for _, sent in self._sending.values()], return_when=FIRST_COMPLETED)
 
     def finished(self) -> list[Sent]:
-        """Messages that were sent, each with None, or with the reason why not.
+        """Return messages whose sending has ended, each with None, or with the reason why it was not sent.
 
-        Their channels are busy until they are told to be free: what was sent is not forgotten when it cannot be marked.
+        Their channels stay busy until `free` is called, so that a result is not lost when it cannot be marked.
         """
         with suppress(BlockingIOError):
             os.read(self._reading, 4096)
         return [(parcel, sent.result()) for parcel, sent in self._sending.values() if sent.done()]
 
     def free(self, channel: str) -> None:
-        """Its last message was sent, and that is marked."""
+        """Mark a channel as free: the result of its last message is stored."""
         del self._sending[channel]
 
 
 def _mark(database: Database, senders: Senders) -> list[Sent]:
-    """Mark the messages that were sent, or were not, free their channels, and return these messages."""
+    """Store the results of finished messages, free their channels, and return these messages."""
     finished = senders.finished()
     if finished:
         with database.transaction() as transaction:
@@ -176,7 +176,7 @@ def _mark(database: Database, senders: Senders) -> list[Sent]:
 
 
 def _mark_all(database: Database, senders: Senders) -> Iterator[Sent]:
-    """Wait until no message is on its way any more. Mark each as soon as it was sent, or was not, and yield it.
+    """Wait until no message is being sent any more. Store each result as soon as it is known, and yield it.
 
     Raises:
         StoreError: when the database could not be reached for a minute.
@@ -195,9 +195,10 @@ def _mark_all(database: Database, senders: Senders) -> Iterator[Sent]:
 
 
 def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configuration, say: Say) -> None:
-    """Deliver alerts until `is_over`, or until nobody is to be told any more.
+    """Deliver alerts until `is_over`, or until nobody is to be notified any more.
 
-    What goes wrong is said, and tried again. The same is said every ten minutes, and not at each attempt.
+    Errors of the database are said, and the delivery is tried again. The same error is said every ten minutes, not at
+    each attempt.
     """
     said, said_at = "", 0.0
     with Senders(os.environ) as senders:
@@ -227,7 +228,7 @@ class _Worker:
         self._configured: Configured | None = None
 
     def work(self, is_over: Callable[[], bool]) -> None:
-        """Until it is over, or nobody is to be told."""
+        """Work until `is_over`, or until nobody is to be notified."""
         while not is_over():
             try:
                 configured = self._configuration.now()
@@ -237,8 +238,8 @@ class _Worker:
                 self._adopt(configured)
             if self._configured is None:
                 break
-            # Also when another process has the lock by now. A message that was sent is marked before that process sends
-            # it again, and the pipe is emptied: no wait lasts while it can be read.
+            # Also when another process has the lock by now: a sent message is marked before that process sends it
+            # again, and the pipe is emptied. While it is readable, no wait lasts.
             for sent in _mark(self._database, self._senders):
                 self._say_of(*sent)
             if not self._listener.is_alone():
@@ -246,13 +247,13 @@ class _Worker:
                 continue
             self._listener.check()
             self._wait(self._once(self._configured), is_over)
-        # What is on its way is marked, so that it does not come twice. The process would not end sooner without this,
-        # for Python waits for the threads that send.
+        # Sent messages are marked so that they are not sent twice. Without this the process would not end sooner,
+        # because Python waits for the threads that send.
         for sent in _mark_all(self._database, self._senders):
             self._say_of(*sent)
 
     def _adopt(self, configured: Configured | None) -> None:
-        """Look at the channels of a watchlist that is another one, so that the first alert need not import Apprise."""
+        """Check the channels of a changed watchlist, so that the first alert need not import Apprise."""
         if configured is None or configured is self._configured:
             self._configured = configured
             return
@@ -262,14 +263,14 @@ class _Worker:
                 self._say(problem)
 
     def _wait(self, seconds: float, is_over: Callable[[], bool]) -> None:
-        """Until something was raised or sent, or it is over; so many seconds at most."""
+        """Wait until something was raised or sent, or `is_over`; at most `seconds`."""
         deadline = time.monotonic() + seconds
         while not is_over() and (left := deadline - time.monotonic()) > 0:
             if self._listener.wait(min(left, _GLANCE_SECONDS), self._senders.wake):
                 return
 
     def _once(self, configured: Configured) -> float:
-        """Send what is due; for how many seconds there is nothing to do then."""
+        """Send what is due; return for how many seconds there is nothing more to do."""
         now = datetime.now(UTC)
         with self._database.transaction() as transaction:
             if self._is_time_to_look(configured.alerts):
@@ -308,7 +309,7 @@ def _packed(
     busy: Collection[str] = (),
     ahead: timedelta = SOON,
 ) -> list[Parcel]:
-    """Hand what was raised over to its channels; the messages that are due within `ahead`, but for `busy` channels."""
+    """Hand raised alerts to their channels; return the messages due within `ahead`, except for `busy` channels."""
     route(transaction, configured.alerts, now)
     return pack(
         transaction,
@@ -328,7 +329,7 @@ def _look_for_trouble(transaction: Transaction, configured: Configured, now: dat
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What one look has done. `is_ours` is False when another process delivers."""
+    """The result of one look. `is_ours` is False when another process delivers."""
 
     is_ours: bool
     sent: int = 0
@@ -336,9 +337,9 @@ class Delivered:
 
 
 def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(0)) -> Delivered:
-    """Send what is due, and what will be within `ahead`, unless another process delivers.
+    """Send what is due, and what will be due within `ahead`, unless another process delivers.
 
-    It waits for all channels. No other process delivers before everything that was sent is marked.
+    It waits for all channels. No other process delivers before every result is stored.
     """
     now = datetime.now(UTC)
     with Listener(url) as listener, Database(url, SESSION) as database, Senders(os.environ) as senders:
@@ -357,7 +358,7 @@ def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(
 class Looks:
     """`deliver_once` for a caller that comes regularly and cannot wait for the slowest channel.
 
-    A look that takes longer goes on in a thread, and the next one begins when it is over.
+    A look that takes longer continues in a thread, and the next one begins when it is over.
     """
 
     def __init__(self) -> None:
@@ -365,9 +366,9 @@ class Looks:
         self._look: Future[Delivered] | None = None
 
     def deliver(self, url: str, configured: Configured, ahead: timedelta, seconds: float) -> Delivered | None:
-        """What a look has done: the one that was not over the last time, or else a new one.
+        """Return the result of a look: the one that was not over last time, or else a new one.
 
-        None when that is not over within `seconds`.
+        Return None when it is not over within `seconds`.
         """
         look = self._look
         if look is None:

@@ -1,4 +1,4 @@
-"""Dagster's code location, asked and reloaded over GraphQL. Knows nothing of what it defines."""
+"""Dagster's code location, queried and reloaded over GraphQL. Knows nothing of what it defines."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _RELOAD = f"mutation {{ answer: reloadWorkspace {_ANSWER} }}"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why the code location is not loaded. `load_error` is the class of the error that loading it ended with."""
+    """Why the code location is not loaded. `load_error` is the class name of the error that loading it has raised."""
 
     sentence: str
     load_error: str | None = None
@@ -33,9 +33,9 @@ _GONE = Problem("its code server has ended", load_error=_UNREACHABLE)
 
 
 class CodeLocation:
-    """Keeps the location at `ui` loaded, with the assets that the configuration makes now.
+    """Keeps the location at `ui` loaded, with the assets of the current configuration.
 
-    `wanted` names those assets; it is called at each look and may raise what is wrong with the configuration.
+    `wanted` returns the fingerprint of those assets; it is called at each look and may raise configuration errors.
     """
 
     def __init__(self, ui: str, wanted: Callable[[], str], say: Callable[[str], None]) -> None:
@@ -51,12 +51,12 @@ class CodeLocation:
     def look(self, now: float) -> None:
         """Reload when other assets are wanted, or when the location is not loaded. `now` is in seconds of any clock.
 
-        A reload that fails is tried again after a growing pause, at once when something else is wanted.
+        A reload that fails is tried again after a growing pause, or at once when something else is wanted.
         """
         wanted = self._wanted()
         is_new = wanted != self._asked_for
         self._asked_for = wanted
-        # Dagster itself believes in a server that has ended for a quarter of a minute.
+        # Dagster itself notices only after a quarter of a minute that a server has ended.
         is_lost = not self._failures and not self._is_served()
         if self._due_at is not None and now < self._due_at and not is_new and not is_lost:
             return
@@ -69,13 +69,13 @@ class CodeLocation:
         self._reload(wanted, now)
 
     def lost(self) -> str | None:
-        """That reloads do not bring the code server back; None while there is hope."""
+        """Return a message when reloads do not bring the code server back; None while they still may."""
         if len(self._failures) < _RELOADS or any(each.load_error != _UNREACHABLE for each in self._failures):
             return None
         return f"Dagster's code server does not come back: {self._failures[-1].sentence}"
 
     def begin_anew(self, is_served: Callable[[], bool]) -> None:
-        """With a code server that was just started; `is_served` says whether anybody serves the definitions."""
+        """Begin again after a code server was started; `is_served` tells whether a process serves the definitions."""
         self._is_served = is_served
         self._forget_trouble()
 
@@ -98,7 +98,7 @@ class CodeLocation:
 
 
 def _request(ui: str, query: str) -> Problem | None:
-    """Ask Dagster, and say what is wrong; None when every location is loaded."""
+    """Query Dagster, and return what is wrong; None when every location is loaded."""
     body = json.dumps({"query": query}).encode()
     request = urllib.request.Request(f"{ui}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310 - ours
     try:
@@ -107,12 +107,12 @@ def _request(ui: str, query: str) -> Problem | None:
     except urllib.error.HTTPError as error:
         with error:
             return Problem(f"no answer at {ui}/graphql: {error}")
-    except (OSError, ValueError) as error:  # URLError and TimeoutError are among them
+    except (OSError, ValueError) as error:  # includes URLError and TimeoutError
         return Problem(f"no answer at {ui}/graphql: {error}")
 
 
 def _problem(body: Any) -> Problem | None:
-    """What an answer says: one of Workspace, PythonError and UnauthorizedError, or errors beside it."""
+    """Return what is wrong according to an answer: a Workspace, PythonError or UnauthorizedError, or bare errors."""
     try:
         if body.get("errors"):
             return Problem(_first_line(body["errors"][0]["message"]))
@@ -140,7 +140,7 @@ def _problem_of(entry: Any) -> Problem | None:
 
 
 def _first_line(text: str) -> str:
-    # gRPC prints an error as an object of several lines, of which one is for people.
+    # gRPC prints an error as an object of several lines, of which one is meant for people.
     if (details := _DETAILS.search(text)) is not None:
         return details[1]
     return text.strip().partition("\n")[0] or "an error without a message"

@@ -1,9 +1,9 @@
 """Dagster as parts of the stack: code server, daemon and webserver, their commands and their files.
 
 `dagster dev` starts the same three, one after another, from a process that imports Dagster for nothing else, and ends
-all of them when one has ended. Here they are children of `up` itself: they import at the same time, and each is started
-again alone. When the code server behind the one of this module ends, nobody starts it again; a reload of the code
-location makes a new one. Dagster is never imported here.
+all of them when one has ended. Here they are children of `up` itself: they import at the same time, and each is
+restarted alone. The code server starts a child that holds the definitions. When that child ends, nobody restarts it; a
+reload of the code location makes a new one. Dagster is never imported here.
 """
 
 import atexit
@@ -26,14 +26,16 @@ from ema_assets.runtime.supervisor import Program, Supervisor
 
 STORAGE = ("ema_assets.defs.storage", "MarketPostgresStorage")
 _MODULE = "ema_assets.definitions"
-# Of a socket's path: Linux takes 107 bytes, macOS 103.
+# The longest path of a socket, in bytes: Linux allows 107, macOS 103.
 _LONGEST_PATH = 103
 
 
 class CodeServer(Service):
-    """It loads the definitions, and loads them again when it is asked to. A socket of the file system is its address.
+    """The code server.
 
-    One whose own child reloads do not bring back is a reason to start it anew.
+    It loads the definitions, and reloads them on request. Its address is a socket of the file system.
+
+    When reloads do not bring its own child back, it is restarted.
     """
 
     def __init__(self, supervisor: Supervisor, program: Program, socket: Path, location: CodeLocation) -> None:
@@ -45,19 +47,19 @@ class CodeServer(Service):
         self._server: tuple[int, int] | None = None
 
     def spawn(self) -> None:
-        """Start it. What an earlier one has left is none of its own."""
+        """Start it. A socket that an earlier server has left is deleted first."""
         self._socket.unlink(missing_ok=True)
         super().spawn()
         self._location.begin_anew(self._is_served)
 
     def failure(self) -> str | None:
-        """How it has ended, or that the definitions do not come back."""
+        """Return how it has ended, or that the definitions do not come back; None when all is well."""
         return super().failure() or self._location.lost()
 
     def _is_served(self) -> bool:
-        """Whether its own child, which holds the definitions, is there."""
+        """Return whether its own child, which holds the definitions, is alive."""
         if self._child is None or self._child.has_ended():
-            return True  # that is for `failure` to say
+            return True  # `failure` reports that.
         if self._server is None or processes.identity(self._server[0]) != self._server[1]:
             found = processes.children(self._child.pid)
             self._server = (found[0], processes.identity(found[0])) if found else None
@@ -66,7 +68,7 @@ class CodeServer(Service):
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The three commands, and where the code server listens."""
+    """The three commands, and the socket on which the code server listens."""
 
     code_server: Program
     daemon: Program
@@ -75,7 +77,10 @@ class Programs:
 
 
 def parts(supervisor: Supervisor, programs: Programs, ui: str, location: CodeLocation) -> list[Service]:
-    """Start all three at once and wait for the webserver, which waits for the code server. In the order of need."""
+    """Start all three at once and wait for the webserver, which waits for the code server.
+
+    Return them in order of need.
+    """
     code_server = CodeServer(supervisor, programs.code_server, programs.socket, location)
     daemon = Service(supervisor, programs.daemon, lambda: True, "")
     webserver = Service(supervisor, programs.webserver, answers(f"{ui}/server_info"), f"at {ui}")
@@ -86,16 +91,16 @@ def parts(supervisor: Supervisor, programs: Programs, ui: str, location: CodeLoc
 
 
 def programs(settings: Settings, env: dict[str, str], port: int) -> Programs:
-    """Their commands, after the file that names the code server. Each is asked to stop by SIGINT to itself alone.
+    """Write the file that names the code server, and return the commands. SIGINT to each process alone stops it.
 
-    It then sees to its own children.
+    It then stops its own children.
     """
     folder = settings.dagster_home
     socket = _socket(folder)
     workspace = folder / "up" / "workspace.yaml"
     workspace.parent.mkdir(parents=True, exist_ok=True)
     server = {"location_name": _MODULE, "socket": str(socket), "additional_metadata": {"module_name": _MODULE}}
-    # JSON is YAML.
+    # JSON is valid YAML.
     workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     log_format: list[str | Path] = ["--log-format", "json" if settings.log_format == "json" else "colored"]
     target: list[str | Path] = ["--workspace", workspace, *log_format]
@@ -104,10 +109,10 @@ def programs(settings: Settings, env: dict[str, str], port: int) -> Programs:
         return Program(
             name,
             [sys.executable, "-m", "ema_assets.defs.command", *argv],
-            # Dagster then logs errors of definitions once, and without its own frames.
+            # With it, Dagster logs errors of definitions once, and without its own frames.
             {**env, "DAGSTER_IS_DEV_CLI": "1"},
             settings.logs_folder / "dagster.log",
-            # Not the current folder: its dagster.yaml would be found beside DAGSTER_HOME and warned about.
+            # Not the current folder: Dagster would find its dagster.yaml in addition to DAGSTER_HOME and warn.
             cwd=folder,
             stop_signal=Signals.SIGINT,
             stop_main_only=True,
@@ -125,14 +130,14 @@ def programs(settings: Settings, env: dict[str, str], port: int) -> Programs:
     return Programs(
         code_server=program("Dagster's code server", *code_server),
         daemon=program("Dagster's daemon", "--after", socket, "dagster._daemon.cli", "run", *target),
-        # Strangers can talk to it.
+        # Strangers can reach it.
         webserver=replace(web, env=without_provider_keys(web.env)),
         socket=socket,
     )
 
 
 def _socket(folder: Path) -> Path:
-    """Where nobody else can put one, with a path that is short enough for a socket."""
+    """Return a path where nobody else can put a socket, and that is short enough for one."""
     socket = folder.absolute() / "up" / "code_server"
     if len(bytes(socket)) <= _LONGEST_PATH:
         return socket
@@ -142,7 +147,7 @@ def _socket(folder: Path) -> Path:
 
 
 def write_instance_file(settings: Settings, asked: Path | None, say: Callable[[str], None]) -> None:
-    """Write DAGSTER_HOME/dagster.yaml: the one `asked` for, ours of the current folder, or that of the package."""
+    """Write DAGSTER_HOME/dagster.yaml: `asked`, or one of ours in the current folder, or that of the package."""
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     text = resources.files("ema_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
     here = Path("dagster.yaml")
@@ -158,7 +163,7 @@ def write_instance_file(settings: Settings, asked: Path | None, say: Callable[[s
 
 
 def _is_ours(text: str) -> bool:
-    """Whether a dagster.yaml keeps runs and events where ours does, so was made from it."""
+    """Return whether a dagster.yaml keeps runs and events where ours does, so was made from it."""
     import yaml
 
     try:

@@ -1,4 +1,4 @@
-"""Files of a user's own signals and rules that are edited without a new `version`: nothing is computed again."""
+"""Files of own signals and rules that were edited without a new `version`: nothing is computed again."""
 
 import ast
 import hashlib
@@ -14,15 +14,15 @@ from ema_assets.config.shared_files import replace_text
 from ema_assets.model.own_modules import is_own
 from ema_assets.refresh.graph import Graph, Node
 
-# Of a file: the hash of what it does, without comments and layout, and which versions it declares.
+# For a file: the hash of its syntax tree, without comments and layout, and which versions it declares.
 _Code = tuple[str, frozenset[tuple[str, str]]]
-# Another Python may read the same text in another way.
+# Another Python may parse the same text differently.
 _PYTHON = platform.python_version()
 _BESIDE = ", or a file that it imports from beside it,"
 
 
 class _Parsed(NamedTuple):
-    """A file: its text, the hash of what it does, and the files that it imports from beside it."""
+    """A file: its text, the hash of its syntax tree, and the files that it imports by relative imports."""
 
     text: str
     code: str
@@ -30,14 +30,14 @@ class _Parsed(NamedTuple):
 
 
 class EditedCode:
-    """Says so once per edit, of files that it or an earlier process has seen before; `record` has how they stood."""
+    """Reports each such edit once, for files that this or an earlier process has seen; `record` stores their state."""
 
     def __init__(self, say: Callable[[str], None], record: Path) -> None:
         self._say = say
         self._record = record
         self._known: dict[str, _Code] = {}
         self._files: dict[str, _Parsed] = {}
-        # One that cannot be read is written anew.
+        # A record that cannot be read is written again.
         with suppress(OSError, ValueError, LookupError, TypeError):
             kept = json.loads(record.read_text(encoding="utf-8"))
             if kept["python"] == _PYTHON:
@@ -45,7 +45,7 @@ class EditedCode:
                     self._known[path] = digest, frozenset((name, version) for name, version in versions)
 
     def looked(self, graph: Graph) -> Graph:
-        """`graph`, after a look at the files that its signals and rules come from."""
+        """Return `graph`, after checking the files that its signals and rules come from."""
         declared: dict[str, set[tuple[str, str]]] = {}
         for node in graph.on:
             if (found := _declared(node)) is not None:
@@ -69,20 +69,20 @@ class EditedCode:
 
     def _keep(self) -> None:
         files = {path: (digest, sorted(versions)) for path, (digest, versions) in sorted(self._known.items())}
-        # On a full disk the next process only knows less.
+        # When the disk is full, the next process knows less, and that is all.
         with suppress(OSError):
             replace_text(self._record, json.dumps({"python": _PYTHON, "files": files}, indent=1) + "\n")
 
     def _does(self, path: str) -> str:
-        """What the code of a file does, with that of the files beside it that it imports."""
+        """Return the hash of a file's code, together with that of the files that it imports by relative imports."""
         try:
             found = [self._parsed(each).code for each in (path, *self._imports(path))]
-        except (OSError, ValueError, SyntaxError):  # one is being written
+        except (OSError, ValueError, SyntaxError):  # the file is being written
             return self._known[path][0] if path in self._known else ""
         return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
     def _imports(self, path: str) -> list[str]:
-        """The files beside `path` that it imports, and those that these import; in the order in which they are met."""
+        """Return the files that `path` imports by relative imports, directly or not, in the order found."""
         found = [path]
         for each in found:
             with suppress(OSError, ValueError, SyntaxError):
@@ -90,7 +90,7 @@ class EditedCode:
         return found[1:]
 
     def _parsed(self, path: str) -> _Parsed:
-        """One file; it is parsed only when its text is another one."""
+        """Return the parsed file; it is parsed again only when its text has changed."""
         text = Path(path).read_text(encoding="utf-8")
         before = self._files.get(path)
         if before is None or before.text != text:
@@ -101,7 +101,7 @@ class EditedCode:
 
 
 def _imported(tree: ast.Module, path: Path) -> Iterator[str]:
-    """The files that the code of `path` imports with dots: `from ._helpers import …` and `from . import _helpers`."""
+    """Yield the files that `path` imports with dots: `from ._helpers import …` and `from . import _helpers`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and 0 < node.level <= len(path.parents):
             folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
@@ -110,7 +110,7 @@ def _imported(tree: ast.Module, path: Path) -> Iterator[str]:
 
 
 def _declared(node: Node) -> tuple[str, str, str] | None:
-    """The file of a user's own that a node comes from, and the signal or rule with its version; None of other nodes."""
+    """Return a node's own file, and its signal or rule with the version; None for nodes that are not a user's own."""
     function: Callable[..., object]
     if node.signal is not None:
         function, name, version = node.signal.compute, node.signal.name, node.signal.version

@@ -1,7 +1,7 @@
 """The guard: a small process that waits for the end of its supervisor, then stops what that has left behind.
 
-`python -S -P -m ema_assets.runtime.guard SUPERVISOR_ID SUPERVISOR_PID` reads JSON lines from its standard input: the
-end of that pipe says that the supervisor is dead, unless it has said "done" before.
+`python -S -P -m ema_assets.runtime.guard SUPERVISOR_ID SUPERVISOR_PID` reads JSON lines from its standard input. When
+that pipe ends without a "done", the supervisor is dead.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A process that is stopped once the supervisor is dead and its children are gone, as PostgreSQL wants it.
+    """A process, such as PostgreSQL, that is stopped once the supervisor is dead and its children have ended.
 
-    `folder` is that of an embedded server: it is left alone while another process holds a lease on it.
+    `folder` is the folder of an embedded server: it is left running while another process holds a lease on it.
     """
 
     pid: int
@@ -39,7 +39,7 @@ class Orphan:
     folder: str | None
 
     def stop(self) -> None:
-        """Stop it, unless somebody else uses it."""
+        """Stop the process, unless another process uses it."""
         files = Files(Path(self.folder)) if self.folder and Path(self.folder).exists() else None
         with locked(files) if files else contextlib.nullcontext():
             if not (files and is_leased(files)) and processes.identity(self.pid) == self.identity != 0:
@@ -47,7 +47,7 @@ class Orphan:
 
 
 class Guard:
-    """The supervisor's end of the guard process. All that was told is told again to one that replaces it."""
+    """The supervisor's end of the guard process. A guard that replaces another one receives all messages again."""
 
     def __init__(self, supervisor_id: str) -> None:
         self._supervisor_id = supervisor_id
@@ -55,19 +55,19 @@ class Guard:
         self._process = self._start()
 
     def tell(self, what: Family | Orphan) -> None:
-        """Have it stopped when the supervisor dies; it replaces what had the same mark or folder."""
+        """Make the guard stop `what` when the supervisor dies; it replaces an entry with the same mark or folder."""
         self._told.append(json.dumps({type(what).__name__: asdict(what)}).encode())
         self._send(self._told[-1])
 
     def replace_if_dead(self) -> None:
-        """See to it that there is a guard."""
+        """Start a new guard if the old one has died."""
         if self._process.poll() is not None:
             self.dismiss()
             self._process = self._start()
             self._send(*self._told)
 
     def dismiss(self) -> None:
-        """Have it end without doing anything."""
+        """Make the guard end without doing anything."""
         self._send(b'"done"')
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -95,17 +95,17 @@ class Guard:
 
     def _send(self, *lines: bytes) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # one that is dead is replaced sooner or later
+        with contextlib.suppress(BrokenPipeError):  # a dead guard is replaced sooner or later
             self._process.stdin.write(b"".join(line + b"\n" for line in lines))
             self._process.stdin.flush()
 
 
 def _listen(supervisor_pid: int) -> Iterator[Any]:
-    """What the supervisor says on stdin, until it is dead."""
+    """Yield the supervisor's messages on stdin, until it is dead."""
     text = b""
     while True:
-        # A copy of the pipe in a process forked by the supervisor would keep it open: so its pid is watched too. What
-        # a dead supervisor wrote last is still read.
+        # A process forked by the supervisor holds a copy of the pipe, which would keep it open, so the supervisor's pid
+        # is watched, too. What a dead supervisor wrote last is still read.
         is_orphaned = os.getppid() != supervisor_pid
         if select.select([0], [], [], 0 if is_orphaned else GUARD_POLL_SECONDS)[0]:
             received = os.read(0, 65_536)

@@ -1,8 +1,8 @@
-"""Where the database is: the user's own, or the embedded server, which runs as long as somebody holds a lease on it.
+"""Where the database is: the user's own, or the embedded server, which runs while any process holds a lease on it.
 
 Processes that `up` starts get its URL in EMA_DATABASE_URL. They hold no lease: `up` holds one until they have ended.
-Without `up`, each process of Dagster that needs the embedded server holds a lease until its end. The one that serves
-metrics holds none: to be looked at must not keep a server alive.
+Without `up`, each process of Dagster that needs the embedded server holds a lease until its end. The process that
+serves metrics holds none: monitoring must not keep a server running.
 """
 
 import atexit
@@ -18,20 +18,20 @@ from ema_assets.model.errors import StoreUnavailable
 if TYPE_CHECKING:
     from ema_assets.runtime.postgres.server import EmbeddedServer
 
-# Of this process, by folder.
+# Process-wide, keyed by folder.
 _leased: "dict[Path, EmbeddedServer]" = {}
 _lock = threading.Lock()
 _takes_leases = True
 
 
 def take_no_leases() -> None:
-    """From now on an embedded server may stop while this process reads it, and is not started for it."""
+    """Hold no leases from now on: an embedded server may stop while this process uses it, and is not started for it."""
     global _takes_leases  # noqa: PLW0603 - who asks for a lease is Dagster, which has no argument for it
     _takes_leases = False
 
 
 def database_url(settings: Settings) -> str:
-    """The URL (libpq form) of the database in use.
+    """Return the URL (libpq form) of the database in use.
 
     Raises:
         StoreUnavailable: when EMA_DATABASE_URL is not set and no embedded server of this EMA_HOME runs.
@@ -44,10 +44,10 @@ def database_url(settings: Settings) -> str:
 
 
 def leased_database(settings: Settings) -> str:
-    """The URL (libpq form) of the database in use. An embedded server is started where none runs.
+    """Return the URL (libpq form) of the database in use. An embedded server is started if none runs.
 
-    It stays until this process ends; one that has died meanwhile is started again. After `take_no_leases`, as
-    `database_url`.
+    It runs until this process ends; one that has died meanwhile is restarted. After `take_no_leases`, this is the same
+    as `database_url`.
 
     Raises:
         EmbeddedServerError: when it cannot be started.
@@ -70,9 +70,9 @@ def leased_database(settings: Settings) -> str:
 
 
 def give_back() -> None:
-    """Give up the leases of this process on embedded servers, for one that does not end as Python does.
+    """Give back this process's leases on embedded servers, for a process that skips Python's exit handlers.
 
-    The last one that gives up its lease stops the server.
+    The last process to give back its lease stops the server.
     """
     with _lock:
         while _leased:
@@ -82,7 +82,7 @@ def give_back() -> None:
 
 @contextmanager
 def started_database(settings: Settings) -> Iterator[str]:
-    """The URL of the database in use. An embedded server is started where none runs, and stays during the block."""
+    """Yield the URL of the database in use. An embedded server is started if none runs, and runs during the block."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -95,7 +95,7 @@ def started_database(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def running_database(settings: Settings) -> Iterator[str | None]:
-    """The URL of the database in use, None when no embedded server runs. One that runs stays during the block."""
+    """Yield the URL of the database in use, None when no embedded server runs. A running one runs during the block."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -110,7 +110,7 @@ def running_database(settings: Settings) -> Iterator[str | None]:
 
 @contextmanager
 def required_database(settings: Settings) -> Iterator[str]:
-    """As `running_database`, for whoever can do nothing without one.
+    """Yield the same as `running_database`, for a caller that needs a database.
 
     Raises:
         StoreUnavailable: when EMA_DATABASE_URL is not set and no embedded server of this EMA_HOME runs.

@@ -1,4 +1,4 @@
-"""One JSON object per line, for whoever collects logs: what `up` says, and what its processes log."""
+"""One JSON object per line, for log collectors: what `up` says, and what its processes log."""
 
 import json
 import logging
@@ -10,13 +10,16 @@ JSON = "json"
 
 
 def line(level: str, logger: str, message: str, at: datetime, **more: str) -> str:
-    """One line: timestamp (UTC, ISO 8601), level, logger, message, and `more`."""
+    """Return one line: timestamp (UTC, ISO 8601), level, logger, message, and `more`."""
     content = {"timestamp": at.isoformat(timespec="milliseconds"), "level": level, "logger": logger, "message": message}
     return json.dumps({**content, **more}, ensure_ascii=False)
 
 
 def speaker(log_format: str, print_line: Callable[[str], None], name: str = "ema_assets.up") -> Callable[[str], None]:
-    """What prints the sentences of `name` in `log_format`. Blank lines, which part them, are for people."""
+    """Return a function that prints the sentences of `name` in `log_format`.
+
+    JSON omits blank lines, which are for people.
+    """
     if log_format != JSON:
         return print_line
 
@@ -28,17 +31,17 @@ def speaker(log_format: str, print_line: Callable[[str], None], name: str = "ema
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as a JSON object; an exception with its traceback, in one line."""
+    """Formats a record as a JSON object; an exception with its traceback, in one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         more = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
         at = datetime.fromtimestamp(record.created, UTC)
         return line(record.levelname, record.name, record.getMessage(), at, **more)
 
 
 def configure(log_format: str) -> None:
-    """Have what this process logs, warnings and above, on stderr in `log_format`."""
+    """Log what this process logs, warnings and above, to stderr in `log_format`."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == JSON else text)

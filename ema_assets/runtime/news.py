@@ -1,4 +1,4 @@
-"""What `up` tells while it runs: each thing once."""
+"""What `up` reports while it runs: each thing once."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,18 +16,18 @@ from ema_assets.store.database import Database, Transaction
 
 Say = Callable[[str], None]
 
-# Of more symbols than this, progress is counted at every so many looks only, and told at every so many although no
-# series was completed: the estimate is another one.
+# With more symbols than this, progress is counted every `_EVERY_LOOK` looks only. Every `_TOLD_AGAIN` looks it is
+# reported even if no series was completed, because the estimate has changed.
 _MANY_SYMBOLS = 500
 _EVERY_LOOK, _TOLD_AGAIN = 5, 20
-# Of series without bars, this many are named.
+# How many series without bars are named.
 _NAMED = 20
-# What is said about the database, whatever the words.
+# The topic of messages about the database, whatever their words.
 _DATABASE = "database"
 
 
 def greet(settings: Settings, addresses: Mapping[str, str], database: str, watched: Watchlist, say: Say) -> None:
-    """Say where everything is: `addresses` of what there is to look at, by its name, and the rest."""
+    """Say where everything is: `addresses` of what there is to look at, by name, and the rest."""
     say("")
     for name, address in addresses.items():
         if address:
@@ -47,9 +47,9 @@ def greet(settings: Settings, addresses: Mapping[str, str], database: str, watch
 
 
 class News:
-    """How loading goes until all is up to date, then only what changes for the worse, until symbols are added.
+    """How loading goes until all is up to date; then only problems, until symbols are added.
 
-    A database that answers again is told as well.
+    That the database answers again is reported as well.
     """
 
     def __init__(self, say: Say) -> None:
@@ -78,7 +78,7 @@ class News:
             self.once(f"the database does not answer: {error}", topic=_DATABASE)
         else:
             if _DATABASE in self._told:
-                # The next time is news again.
+                # The next failure is reported again.
                 self._told.discard(_DATABASE)
                 self._say("  the database answers again")
 
@@ -92,7 +92,7 @@ class News:
             self.once(f"the provider has no bars of {named}; are the symbols right?")
 
     def _progress(self, transaction: Transaction) -> None:
-        """Say how loading goes: at each look of a few symbols, less often of many, and nothing once all are loaded."""
+        """Say how loading goes: at each look for few symbols, less often for many, and nothing once all are loaded."""
         symbols = ledger.symbols_active(transaction)
         more, self._symbols = symbols - self._symbols, symbols
         if self.is_complete and more > 0:
@@ -100,7 +100,7 @@ class News:
         if more > 0:
             self.is_complete, self._looks = False, 0
         self._looks += 1
-        # To count the series of thousands of symbols costs a second.
+        # Counting the series of thousands of symbols takes a second.
         if self.is_complete or (symbols > _MANY_SYMBOLS and self._looks % _EVERY_LOOK != 1):
             return
         found = progress.loading(transaction, datetime.now(UTC))

@@ -1,7 +1,7 @@
 """Process families: which processes belong to a child, and how all of them are stopped. Knows no supervisor.
 
-A family is the child, its descendants, all in their sessions and groups, and all that carry its mark in the
-environment: so also daemons that left the session and the family tree.
+A family is the child, its descendants, all processes in their sessions and groups, and all that carry its mark in the
+environment. This includes daemons that have left the session and the family tree.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ KILL_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A child and how it is stopped. `identity` tells it from a later owner of its pid."""
+    """A child and how it is stopped. `identity` distinguishes it from a later owner of its pid."""
 
     pid: int
     identity: int
@@ -33,7 +33,7 @@ class Family:
 
 
 class Process(NamedTuple):
-    """Where a process belongs."""
+    """The parent, group and session of a process."""
 
     parent: int
     group: int
@@ -41,7 +41,7 @@ class Process(NamedTuple):
 
 
 def read(pid: int) -> Process | None:
-    """What the system says of a process. None when there is none, or only its zombie."""
+    """Return what the system knows about a process. None when there is none, or only its zombie."""
     try:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
@@ -52,9 +52,9 @@ def read(pid: int) -> Process | None:
 
 
 def identity(pid: int) -> int:
-    """A number of a process's pid and start time, the same in every process that asks; 0 when there is none.
+    """Return a number from a process's pid and start time, the same for every caller; 0 when there is no such process.
 
-    psutil counts the start from boot where it can, so that setting the system's clock makes nobody a stranger.
+    psutil counts the start from boot where it can, so that setting the system's clock changes no identity.
     """
     try:
         return hash(psutil.Process(pid)) if read(pid) is not None else 0
@@ -63,12 +63,12 @@ def identity(pid: int) -> int:
 
 
 def table() -> dict[int, Process]:
-    """All live processes by pid."""
+    """Return all live processes by pid."""
     return {pid: process for pid in psutil.pids() if (process := read(pid)) is not None}
 
 
 def children(pid: int) -> list[int]:
-    """The living children of a process, without theirs."""
+    """Return the living children of a process, without grandchildren."""
     try:
         found = psutil.Process(pid).children()
     except psutil.Error:
@@ -77,7 +77,7 @@ def children(pid: int) -> list[int]:
 
 
 def marked(mark: str) -> set[int]:
-    """All processes but this one that carry `mark`, or a mark below it."""
+    """Return all processes except this one that carry `mark`, or a mark below it."""
     return {pid for pid in psutil.pids() if pid != os.getpid() and _is_marked(pid, mark)}
 
 
@@ -90,7 +90,7 @@ def _is_marked(pid: int, mark: str) -> bool:
 
 
 def members(family: Family) -> set[int]:
-    """The living members of `family`, this process left out."""
+    """Return the living members of `family`, without this process."""
     processes = table()
     is_reused = family.pid in processes and identity(family.pid) != family.identity
     ids = set() if is_reused else {family.pid}
@@ -98,7 +98,7 @@ def members(family: Family) -> set[int]:
     mine = os.getpid()
     while True:
         ids |= {number for pid in found for number in (processes[pid].group, processes[pid].session)}
-        ids -= {0, processes[mine].session, processes[mine].group}  # 0 stands for one outside of a container
+        ids -= {0, processes[mine].session, processes[mine].group}  # 0 stands for a process outside of a container
         more = {
             pid
             for pid, process in processes.items()
@@ -110,12 +110,12 @@ def members(family: Family) -> set[int]:
 
 
 def _is_there(family: Family) -> bool:
-    """Whether the process that was started first still lives."""
+    """Return whether the process that was started first still lives."""
     return family.identity != 0 and identity(family.pid) == family.identity
 
 
 def send(targets: Iterable[int], number: int) -> None:
-    """Send a signal to all `targets` that are still there."""
+    """Send a signal to all `targets` that still exist."""
     for target in targets:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(target, number)
@@ -126,23 +126,23 @@ def _never() -> bool:
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float, is_hurried: Callable[[], bool] = _never) -> None:
-    """Wait until something is true, for `seconds` at most, or until there is hurry."""
+    """Wait until `is_true` or `is_hurried` returns True, for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while not is_true() and not is_hurried() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
 def stop(family: Family, is_hurried: Callable[[], bool] = _never) -> None:
-    """Ask as the family wants to be asked, then SIGTERM, then SIGKILL, each only while somebody is left."""
+    """Send the family's stop signal, then SIGTERM, then SIGKILL, each only while a process is left."""
     left = members(family)
     if not left:
         return
     send([family.pid] if family.stop_main_only and family.pid in left else left, family.stop_signal)
-    # To look at every process of the machine each time takes longer than all the rest of an `up` that ends.
+    # Wait for the child only: looking at every process of the machine takes longer than all else when `up` ends.
     wait_until(lambda: not _is_there(family), family.grace_seconds, is_hurried)
     left = members(family)
     if left and family.pid not in left:
-        # Nobody is left to see to the others: they get what it takes for them to end by themselves, no more.
+        # No process is left to stop the others: they get enough time to end by themselves, no more.
         wait_until(lambda: not members(family), min(1.0, family.grace_seconds), is_hurried)
     asked_all = not family.stop_main_only and family.stop_signal == signal.SIGTERM
     left = members(family)
@@ -153,7 +153,7 @@ def stop(family: Family, is_hurried: Callable[[], bool] = _never) -> None:
 
 
 def end(pid: int, signals: Mapping[int, float]) -> bool:
-    """Send one process signals, each with the seconds that it has to work; whether the process is gone.
+    """Send a process several signals, each with a time in seconds to take effect; return whether it has ended.
 
     Raises:
         PermissionError: when it belongs to another user.
@@ -168,7 +168,7 @@ def end(pid: int, signals: Mapping[int, float]) -> bool:
 
 
 def kill(who: Callable[[], set[int]]) -> None:
-    """SIGKILL until nobody is left: a process may fork between being seen and being killed."""
+    """Send SIGKILL until no process is left: a process may fork between being seen and being killed."""
     deadline = time.monotonic() + KILL_SECONDS
     while (left := who()) and time.monotonic() < deadline:
         send(left, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What happens when a part of the stack ends: it is started again after a growing pause, and given up at last."""
+"""What happens when a part of the stack ends: it is restarted after a growing pause, and given up in the end."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from ema_assets.model.errors import EmaAssetsError
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 ATTEMPTS = 8
-# A part that has run this long begins with the first pause again.
+# After a part has run this long, its next pause is the first one again.
 SOUND_SECONDS = 300.0
 
 
@@ -19,17 +19,17 @@ class Part(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     def start(self) -> None:
-        """Start it, the first time or again, and wait until it is of use.
+        """Start the part, the first time or again, and wait until it is usable.
 
         Raises:
             EmaAssetsError: when that does not work.
         """
 
     def failure(self) -> str | None:
-        """Why it has to be started again; None while all is well."""
+        """Return why it has to be restarted; None while all is well."""
 
 
 @dataclass(slots=True)
@@ -40,14 +40,16 @@ class _Trouble:
 
 
 class Restarts:
-    """Starts parts that have ended again. Each part needs those before it: it waits until they run."""
+    """Restarts parts that have ended. Each part needs those before it and waits until they run."""
 
     def __init__(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
         self._parts = [(part, _Trouble()) for part in parts]
         self._say = say
 
     def look(self, now: float) -> bool:
-        """Start what has ended and whose pause is over; True when all parts run. `now` is in seconds of any clock.
+        """Restart parts that have ended, once their pause is over; return True when all run.
+
+        `now`: seconds of any clock.
 
         Raises:
             EmaAssetsError: when a part has failed too often in a row.
@@ -72,7 +74,7 @@ class Restarts:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether some part waits for its new start."""
+        """Whether some part waits for its restart."""
         return any(trouble.is_due_at is not None for _, trouble in self._parts)
 
     def _note(self, part: Part, trouble: _Trouble, reason: str, now: float) -> None:
@@ -87,14 +89,14 @@ class Restarts:
 
 
 class Beside(Protocol):
-    """Something on which no other part rests."""
+    """A part that no other part depends on."""
 
     def look(self, now: float) -> None:
-        """See that it runs, if it shall. `now` is in seconds of any clock."""
+        """Make sure that it runs, if it should. `now` is in seconds of any clock."""
 
 
 def look_at_each(several: Iterable[Beside], now: float) -> Iterator[EmaAssetsError]:
-    """Look at each of `several`; yields what is wrong with one, such as a file that it reads, and goes on."""
+    """Look at each of `several`; yield the error of one, for example in a file that it reads, and continue."""
     for each in several:
         try:
             each.look(now)
@@ -103,7 +105,7 @@ def look_at_each(several: Iterable[Beside], now: float) -> Iterator[EmaAssetsErr
 
 
 class Aside:
-    """Starts a part again on which no other rests. It is given up by itself, and everything else goes on."""
+    """Restarts a part that no other depends on. It can be given up alone, and everything else continues."""
 
     def __init__(self, part: Part, say: Callable[[str], None]) -> None:
         self._restarts = Restarts([part], say)
@@ -111,7 +113,7 @@ class Aside:
         self._is_given_up = False
 
     def look(self, now: float) -> None:
-        """As `Restarts.look`, without an end."""
+        """Do the same as `Restarts.look`, but report a part that is given up instead of raising."""
         if self._is_given_up:
             return
         try:

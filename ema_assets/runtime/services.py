@@ -1,4 +1,4 @@
-"""The parts of the stack: PostgreSQL, and children that answer over HTTP. How each is started, and whether it runs."""
+"""The parts of the stack: PostgreSQL, and children that answer over HTTP. How they start, and whether they run."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ _GLANCE_SECONDS = 0.1
 
 
 class Postgres:
-    """The embedded server as a part of the stack. A new start keeps its port: the children go by its URL."""
+    """The embedded server as a part of the stack. A restart keeps its port, because the children use its URL."""
 
     name = "PostgreSQL"
 
@@ -35,13 +35,13 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, or take a lease on one that another process has started."""
-        # Known to the supervisor before it is ready: killed at any moment, `up` leaves no server behind.
+        # The supervisor knows it before it is ready: whenever `up` is killed, it leaves no server behind.
         self._server.start(self._use)
         self._server.keep_port()
         self._use(self._server.pid)
 
     def failure(self) -> str | None:
-        """Why it does not run."""
+        """Return why it does not run, or None."""
         pid = self._server.pid
         if pid is None:
             return f"PostgreSQL (process {self._pid}) has ended; its log is in {self._server.folder / 'log'}"
@@ -49,19 +49,19 @@ class Postgres:
         return None
 
     def stop(self) -> bool:
-        """Give the lease back; True when other processes keep the server running."""
+        """Give the lease back; return True when other processes keep the server running."""
         self._server.stop()
         return self._server.is_running()
 
     def _use(self, pid: int | None) -> None:
-        """Remember the process; it is another one when a command has started the server again."""
+        """Remember the process id, which differs when a command has restarted the server."""
         if pid is not None and pid != self._pid:
             self._pid = pid
             self._supervisor.on_orphan(pid, folder=self._server.folder)
 
 
 class Service:
-    """A child that is of use as soon as `is_ready`; `where` says in messages at what it did not answer."""
+    """A child that is usable as soon as `is_ready`. Messages name `where`, the address at which it did not answer."""
 
     def __init__(self, supervisor: Supervisor, program: Program, is_ready: Callable[[], bool], where: str) -> None:
         self.name = program.name
@@ -72,7 +72,7 @@ class Service:
         self._child: Child | None = None
 
     def start(self) -> None:
-        """Start it and wait until it is of use.
+        """Start it and wait until it is usable.
 
         Raises:
             EmaAssetsError: when it ends instead, or does not answer in time.
@@ -81,11 +81,11 @@ class Service:
         self.wait()
 
     def spawn(self) -> None:
-        """Start it; what is left of it is stopped first."""
+        """Start it; stop what is left of an earlier process first."""
         self._child = self._supervisor.spawn(self._program, instead_of=self._child)
 
     def wait(self, *needed: "Service") -> None:
-        """Wait until it is of use. It fails with those that it needs.
+        """Wait until it is usable. It fails when one of the `needed` services fails.
 
         Raises:
             EmaAssetsError: when one of them ends instead, or it does not answer in time.
@@ -103,13 +103,13 @@ class Service:
         )
 
     def failure(self) -> str | None:
-        """How it has ended."""
+        """Return how it has ended; None while it runs."""
         ended = self._child.exit() if self._child is not None else None
         return str(ended) if ended is not None else None
 
 
 def answers(url: str) -> Callable[[], bool]:
-    """Whether a server answers at `url`."""
+    """Return a function that tells whether a server answers at `url`."""
 
     def is_answered() -> bool:
         try:
@@ -129,9 +129,9 @@ def _own_folders(settings: Settings) -> tuple[tuple[str, Path | None], ...]:
 
 
 def environment(settings: Settings, url: str) -> dict[str, str]:
-    """The children's environment: explicit where this process decided, so that they decide the same."""
+    """Return the children's environment. It names what this process has decided, so that they decide the same."""
     return {
-        # A watchlist of thousands of new symbols takes one tick many seconds; Dagster gives up after 60.
+        # A watchlist of thousands of new symbols takes one tick many seconds; Dagster's default limit is 60.
         "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
         **os.environ,
         "EMA_HOME": str(settings.home),
@@ -139,25 +139,25 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
         "EMA_PROVIDER": settings.provider,
         "EMA_WATCHLIST": str(settings.watchlist_path),
         "DAGSTER_HOME": str(settings.dagster_home),
-        # The children's current folder is another one.
+        # The children have another current folder.
         **{name: str(folder) for name, folder in _own_folders(settings) if os.environ.get(name)},
         **DAGSTER_EVENT_VARIABLES,
         "PYTHONUNBUFFERED": "1",
-        # The current folder may hold a file that is called as a module of Python is, such as `secrets.py`.
+        # The current folder may hold a file with the name of a Python module, such as `secrets.py`.
         "PYTHONSAFEPATH": "1",
-        # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
+        # Dagster's notices about itself (beta parameters, `dg dev`) are nothing that a user of `up` can act on.
         "PYTHONWARNINGS": "ignore",
     }
 
 
 def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` for a child that asks neither providers nor the database."""
+    """Return `env` for a child that uses neither providers nor the database."""
     hidden = ("EMA_DATABASE_URL", "EMA_CELERY_BROKER", "PGPASSWORD", "PGPASSFILE")
     return {name: value for name, value in without_provider_keys(env).items() if name not in hidden}
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
+    """Return a TCP port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

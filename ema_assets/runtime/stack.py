@@ -1,7 +1,7 @@
 """`ema-assets up`: database, servers of providers and Dagster together, in one process tree that ends together.
 
-The order in which they start and end. What each of them is stands in `services` and `dagster_parts`, what happens
-when one ends by itself in `restarts`.
+This module has the order in which they start and end. The parts themselves are in `services` and `dagster_parts`; what
+happens when one ends by itself is in `restarts`.
 """
 
 import os
@@ -41,15 +41,15 @@ from ema_assets.store.poolers import check_direct
 
 DEFAULT_PORT = 3000
 _LOOK_SECONDS = 3.0
-# While a part is about to be started again.
+# While a part waits for its restart.
 _RESTART_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `up` is asked for: the port of the UI, a dagster.yaml to use instead of ours, ports of metrics and board.
+    """The options of `up`: the port of the UI, a dagster.yaml to use instead of ours, ports of metrics and board.
 
-    None is for no metrics, or no board.
+    A port of None means no metrics, or no board.
     """
 
     port: int = DEFAULT_PORT
@@ -101,7 +101,7 @@ class _Start:
 
 
 def _serve(start: _Start) -> Signals:
-    """Everything beside the database, until a signal comes: which one."""
+    """Run everything except the database until a signal comes; return that signal."""
     url = start.postgres.url if start.postgres is not None else start.settings.database_url
     assert url is not None
     check_direct(url)
@@ -138,7 +138,7 @@ def _serve(start: _Start) -> Signals:
 
 
 def _prepare(start: _Start, database: Database) -> None:
-    """What has to be true of the database before Dagster starts on it."""
+    """Check and prepare the database before Dagster starts on it."""
     _check_time(start.settings, database)
     if start.postgres is None and (warning := few_connections(database)) is not None:
         start.say(warning)
@@ -149,7 +149,7 @@ def _prepare(start: _Start, database: Database) -> None:
 def _watch(
     start: _Start, database: Database, parts: list[Part], location: CodeLocation, beside: list[Beside]
 ) -> Signals:
-    """Keep the parts running and say how loading goes, until a signal comes."""
+    """Keep the parts running and report how loading goes; return the signal that ends this."""
     news = News(start.say)
     restarts = Restarts(parts, start.say)
 
@@ -169,7 +169,7 @@ def _watch(
 
 
 def _checked_watchlist(settings: Settings) -> Watchlist:
-    """The watchlist, whose providers can all be asked."""
+    """Return the watchlist, after checking that its providers and channels can be used."""
     watchlist.ensure(settings.watchlist_path)
     watched = watchlist.of(settings)
     for name in sorted(watched.providers(settings.provider)):
@@ -180,7 +180,7 @@ def _checked_watchlist(settings: Settings) -> Watchlist:
 
 
 def _check_time(settings: Settings, database: Database) -> None:
-    """Refuse a time before that of stored bars: until it has caught up nothing would look stale."""
+    """Refuse a virtual time before that of stored bars: until it has caught up, nothing would look stale."""
     with database.transaction() as transaction:
         newest = newest_checked_through(transaction)
     if settings.clock is not None and newest is not None and newest > clock.now():
@@ -191,7 +191,7 @@ def _check_time(settings: Settings, database: Database) -> None:
 
 
 def few_connections(database: Database) -> str | None:
-    """A sentence about a database that has fewer connections left than a running `up` uses; None when it has them."""
+    """Return a warning when the database has fewer free connections than a running `up` uses; otherwise None."""
     with database.transaction() as transaction:
         server = diagnosis.server(transaction)
     if not server.has_few_connections:
@@ -204,9 +204,9 @@ def few_connections(database: Database) -> str | None:
 
 
 def _start_service(start: _Start, env: dict[str, str], provider: Provider[Any]) -> tuple[Service, str]:
-    """The server of `provider` and its address, which `env` gets for all that is started after it.
+    """Start the server of `provider`; return it with its address, which is added to `env` for all parts started later.
 
-    A new start takes the same port: the others go by its address.
+    A restart uses the same port, because the others use its address.
     """
     declared = provider.service
     assert declared is not None

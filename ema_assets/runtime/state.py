@@ -1,4 +1,4 @@
-"""Whether an `up` lives on an EMA_HOME, and what it tells other commands: a lock and a small file. Starts nothing."""
+"""Whether an `up` runs on an EMA_HOME, and what it tells other commands: a lock and a small file. Starts nothing."""
 
 import fcntl
 import json
@@ -31,7 +31,7 @@ class Running:
 
 
 def is_alive(settings: Settings) -> bool:
-    """True while any `up` of this EMA_HOME lives, also one that is just starting or stopping."""
+    """Return whether any `up` of this EMA_HOME is alive, including one that is starting or stopping."""
     try:
         with _lock_path(settings).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -43,7 +43,7 @@ def is_alive(settings: Settings) -> bool:
 
 
 def read_pid(settings: Settings) -> int | None:
-    """The process of the `up` that lives on this EMA_HOME, also while it is starting or stopping."""
+    """Return the pid of the `up` that is alive on this EMA_HOME, even while it is starting or stopping."""
     if not is_alive(settings):
         return None
     text = _lock_path(settings).read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def read_pid(settings: Settings) -> int | None:
 
 
 def read_state(settings: Settings) -> Running | None:
-    """The `up` that runs on this EMA_HOME, or None; also None while it is still starting."""
+    """Return the `up` that runs on this EMA_HOME, or None; None also while it is still starting."""
     if not is_alive(settings):
         return None
     try:
@@ -67,10 +67,10 @@ def write_state(settings: Settings, running: Running) -> None:
 
 @contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """Be the `up` of this EMA_HOME during the block. What it told other commands is taken back at the end.
+    """Be the only `up` of this EMA_HOME during the block. What it told other commands is deleted at the end.
 
     Raises:
-        ConfigurationError: when another one lives.
+        ConfigurationError: when another one is alive.
     """
     with _lock_path(settings).open("a+b") as lock:
         if not _is_won(lock):
@@ -83,7 +83,7 @@ def only_one(settings: Settings) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()).encode())
         lock.flush()
-        # One that was killed has left its own behind, and this one is not ready yet.
+        # An `up` that was killed has left its file, and this one is not ready yet.
         _state_path(settings).unlink(missing_ok=True)
         try:
             yield
@@ -92,7 +92,7 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 
 def _is_won(lock: IO[bytes]) -> bool:
-    # `is_alive` of another command holds the lock for an instant, to look.
+    # `is_alive` in another command locks the file for an instant to look.
     deadline = time.monotonic() + _LOOK_SECONDS
     while True:
         try:

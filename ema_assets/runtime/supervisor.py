@@ -1,7 +1,7 @@
-"""Child processes that never outlive this one. What is started, and what follows its end, is the caller's business.
+"""Child processes that never outlive this one. What to start, and what follows its end, is the caller's business.
 
 A supervisor marks all it starts with an environment variable, which every descendant inherits, and keeps a guard: a
-small process that does nothing but wait for the supervisor to end without having said goodbye, then stops what it left.
+small process that waits for the supervisor to end without a goodbye, and then stops what it has left.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from ema_assets.runtime import processes
 from ema_assets.runtime.guard import STOP_SIGNALS, Guard, Orphan
 from ema_assets.runtime.processes import MARK, Family
 
-# What the first signal raises has been caught by somebody when the block still goes on after so long.
+# When the block still runs this long after the first signal, some code has caught the exception that it raised.
 _STUCK_SECONDS = 1.0
 
 
@@ -35,8 +35,8 @@ class Program:
     log_path: Path  # stdout and stderr are appended; parent folders are made
     cwd: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_main_only: bool = False  # ask only the child itself, which then sees to its own children (Dagster)
-    grace_seconds: float = 10.0  # after them its whole family gets SIGTERM, and 5 s later SIGKILL
+    stop_main_only: bool = False  # signal only the child itself, which then stops its own children (Dagster)
+    grace_seconds: float = 10.0  # after this its whole family gets SIGTERM, and 5 s later SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class ChildExit:
 
 
 class Child:
-    """A program that a supervisor has started, in a session of its own. `pid` is also the id of that session."""
+    """A program that a supervisor has started, in its own session. `pid` is also the id of that session."""
 
     def __init__(self, program: Program, mark: str) -> None:
         self.program = program
@@ -84,20 +84,20 @@ class Child:
         self.family = Family(self.pid, processes.identity(self.pid), mark, *stopping)
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative when a signal ended it."""
+        """Return the exit code: None while it runs, negative when a signal ended it."""
         return self._process.poll()
 
     def has_ended(self) -> bool:
-        """Whether it has an exit code."""
+        """Return whether it has an exit code."""
         return self.exit_code() is not None
 
     def exit(self) -> ChildExit | None:
-        """How it ended; None while it runs."""
+        """Return how it ended; None while it runs."""
         code, program = self.exit_code(), self.program
         return None if code is None else ChildExit(program.name, code, program.log_path, self.log_tail())
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of its output, none of an earlier run's."""
+        """Return the last lines of its output, without those of an earlier run."""
         try:
             with self.program.log_path.open("rb") as file:
                 file.seek(max(self._log_begin, self.program.log_path.stat().st_size - 64_000))
@@ -107,14 +107,14 @@ class Child:
 
 
 class Supervisor:
-    """Starts children, says when one ends or a signal comes, and leaves none behind.
+    """Starts children, reports when one ends or a signal comes, and leaves none behind.
 
-    Use as a context manager, in the main thread where signals are wanted. SIGINT, SIGTERM and SIGHUP first end the
-    `with` block by KeyboardInterrupt or SystemExit; from the first `until_signalled()` on they are what it returns.
-    A second one during `close()` ends the patience: everything left is killed. A second one that comes while code goes
-    on in spite of the first ends this process, and the guard stops the rest. SIGHUP stays ignored under `nohup`.
+    Use it as a context manager, in the main thread if signals are wanted. SIGINT, SIGTERM and SIGHUP first end the
+    `with` block by KeyboardInterrupt or SystemExit; after the first `until_signalled()`, that method returns them. A
+    second signal during `close()` kills everything that is left. A second signal that comes while code continues in
+    spite of the first ends this process, and the guard stops the rest. SIGHUP stays ignored under `nohup`.
 
-    Children are stopped before anything that was entered earlier, so a database they use is entered first.
+    Children are stopped before anything that was entered earlier, so a database that they use is entered first.
     """
 
     def __init__(self) -> None:
@@ -130,8 +130,8 @@ class Supervisor:
         self._guard = Guard(self.id)
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
-                # A background job of a script ignores SIGINT, and its children would inherit that: Dagster
-                # could then not be asked to stop. A handler is not inherited.
+                # A background job of a script ignores SIGINT, and its children would inherit that: Dagster could then
+                # not be stopped by it. A handler is not inherited.
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._receive)
         return self
@@ -140,7 +140,7 @@ class Supervisor:
         self.close()
 
     def spawn(self, program: Program, instead_of: Child | None = None) -> Child:
-        """Start a child. One that it replaces is stopped first, with all of its family.
+        """Start a child. A child that it replaces is stopped first, with its whole family.
 
         Raises:
             ConfigurationError: when the program cannot be started.
@@ -157,17 +157,17 @@ class Supervisor:
         return child
 
     def on_orphan(self, pid: int, *, after_seconds: float = 30.0, folder: Path | None = None) -> None:
-        """Have `pid` stopped when this process dies without `close()`, after all children are gone.
+        """Make the guard stop `pid` when this process dies without `close()`, after all children have ended.
 
-        It gets SIGINT, and SIGQUIT when it is still there `after_seconds` later: PostgreSQL's fast and immediate
-        shutdown. With the `folder` of an embedded server it is left running while another process holds a lease
-        there. An orderly `close()` does not touch it.
+        It gets SIGINT, and SIGQUIT when it is still running `after_seconds` later: PostgreSQL's fast and immediate
+        shutdown. With the `folder` of an embedded server, it is left running while another process holds a lease there.
+        An orderly `close()` does not touch it.
         """
         guard = self._living_guard()
         guard.tell(Orphan(pid, processes.identity(pid), after_seconds, str(folder) if folder else None))
 
     def check(self) -> ChildExit | None:
-        """How a child has ended, each end told once; None when there is nothing new."""
+        """Return how a child has ended, each end once; None when there is nothing new."""
         self._living_guard().replace_if_dead()
         for child in self.children:
             if not child.is_told and child.has_ended():
@@ -176,7 +176,7 @@ class Supervisor:
         return None
 
     def until_signalled(self, timeout_seconds: float | None = None) -> signal.Signals | ChildExit | None:
-        """Wait for SIGINT, SIGTERM or SIGHUP, or for a child to end, and say which. None after `timeout_seconds`."""
+        """Wait for SIGINT, SIGTERM or SIGHUP, or for a child to end; return which. None after `timeout_seconds`."""
         self._keeps_signals = True
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
@@ -190,7 +190,7 @@ class Supervisor:
             time.sleep(0.2)
 
     def interruptibly(self, action: Callable[[], None]) -> None:
-        """Do something that a signal ends at once; `until_signalled()` returns that signal next."""
+        """Call `action`, which a signal ends at once; `until_signalled()` returns that signal next."""
         try:
             self._keeps_signals = False
             if not self._received:
@@ -229,7 +229,7 @@ class Supervisor:
         self._received.append(signal.Signals(number))
         if not self._keeps_signals:
             if now - self._first_received_at > _STUCK_SECONDS:
-                # Some code has caught what the first one raised. The guard stops everything.
+                # Some code has caught the exception of the first signal. The guard stops everything.
                 os._exit(128 + number)
             if number == signal.SIGINT:
                 raise KeyboardInterrupt

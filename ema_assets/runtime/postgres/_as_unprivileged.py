@@ -25,8 +25,8 @@ def enter_namespace(uid: int, gid: int) -> None:
     if libc.unshare(CLONE_NEWUSER) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "unshare")
-    # Nothing is imported from here on, as `open` would to encode text: the new identity may not be able to read Python.
-    # user_namespaces(7): without CAP_SETGID outside, gid_map may be written only once setgroups is denied.
+    # From here on nothing is imported, as `open` would do to encode text: the new identity may not be able to read
+    # Python.
     maps = {"setgroups": "deny", "gid_map": f"{gid} {outside_gid} 1", "uid_map": f"{uid} {outside_uid} 1"}
     for name, text in maps.items():
         descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Backup and restore by PostgreSQL's own programs: those of the wheel, else those of the system.
+"""Backup and restore by PostgreSQL's own programs: those of the wheel, or else those of the system.
 
 A backup is one archive of pg_dump, a consistent snapshot while everything runs. A restore is one transaction: it
 replaces everything, or nothing. Passwords reach the programs in their environment, never as an argument.
@@ -23,32 +23,32 @@ from ema_assets.store import archived, own_views, results, retention, roles
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import all_migrations, migrate
 
-# What pg_restore 17 and newer sets first, and older servers do not know.
+# pg_restore 17 and newer sets this first; older servers do not know it.
 _UNKNOWN_BELOW_17 = b"SET transaction_timeout = 0;\n"
-# What the security releases of November 2026 note of each column for themselves. A pg_dump that is older than its
-# server writes it down as an option of the user's, which a server that is older, too, refuses.
+# The security releases of November 2026 note this for each column. A pg_dump that is older than its server writes it as
+# a user's option, which a server that is older, too, refuses.
 _OF_ITS_SERVER = re.compile(rb"ALTER TABLE ONLY [^;]+ SET \(pg_attver=\d+\);\n")
 _LOCK_WAIT_MILLISECONDS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What a file of `back_up` holds: whether with Dagster's tables, and the newest migration of its tables."""
+    """What a file of `back_up` holds: whether it has Dagster's tables, and its newest migration."""
 
     has_dagster: bool
     migration: int
 
     @property
     def schemas(self) -> tuple[str, ...]:
-        """The schemas in it."""
+        """The schemas in the archive."""
         return (*archived.SCHEMAS, *([archived.DAGSTER] if self.has_dagster else []))
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did: the archive, migrations applied afterwards, series that Dagster is to be told of again.
+    """The result of a restore: the archive, migrations applied afterwards, and how many series to report to Dagster.
 
-    `lost` says of each view of a user's in the schemas, which the archive has not, why it is gone, and how it was made.
+    `lost` says for each view of a user that could not be restored why, and how it was made.
     """
 
     archive: Archive
@@ -64,7 +64,7 @@ def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool
         ConfigurationError: when `path` exists and is not to be overwritten.
         StoreError: when the database cannot be reached or pg_dump refuses. There is no archive then, or the old one.
     """
-    # Where a link leads to is where the archive is wanted.
+    # A link is followed: the archive is wanted where it leads.
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise ConfigurationError(f"{path} is no file that could be written over; choose another one")
@@ -87,7 +87,7 @@ def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool
     with suppress(FileNotFoundError):
         unfinished.unlink()
     try:
-        # Made here, so that it never has a wider mode than this.
+        # Created here, so that it never has a wider mode than this.
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             _run(_folder(version) / "pg_dump", [*options, f"--file={unfinished}"], url)
             os.fsync(file.fileno())
@@ -98,17 +98,17 @@ def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool
 
 
 def check_is_there(path: Path) -> None:
-    """Refuse an archive that is no file.
+    """Refuse a path that is not a file.
 
     Raises:
-        ConfigurationError: then.
+        ConfigurationError: when there is no such file.
     """
     if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such file")
 
 
 def look_into(path: Path, folder: Path | None = None) -> Archive:
-    """What the archive `path` holds.
+    """Return what the archive `path` holds.
 
     Raises:
         ConfigurationError: when it is not an archive of `back_up`, or one of a newer version of ema-assets.
@@ -134,12 +134,12 @@ def look_into(path: Path, folder: Path | None = None) -> Archive:
 
 
 def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
-    """Make the database at `url` (libpq form) what the archive `path` holds, and bring it to this version.
+    """Replace the database at `url` (libpq form) by the content of the archive `path`, and migrate it to this version.
 
     Raises:
-        ConfigurationError: when `path` is no such archive, when there is data and `replace` is not said, or when views
-            of somebody else read what would be dropped.
-        StoreError: when a program or the database refuses. The database is as it was then.
+        ConfigurationError: when `path` is no such archive, when there is data and `replace` is false, or when views of
+            other users read what would be dropped.
+        StoreError: when a program or the database refuses. The database is then unchanged.
     """
     with Database(url) as database:
         with database.transaction() as transaction:
@@ -158,7 +158,7 @@ def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
             raise ConfigurationError(f"views of yours read what would be dropped; drop them first: {', '.join(others)}")
     _load(url, path, archive, folder, version)
     applied = migrate(url)
-    # A new connection: it knows the types of the new tables.
+    # A new connection, which knows the types of the new tables.
     with Database(url) as database:
         with database.transaction() as transaction:
             to_record = 0 if archive.has_dagster else archived.forget_dagster(transaction)
@@ -172,7 +172,7 @@ def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
 
 
 def _put_back(database: Database, own: Sequence[own_views.OwnView]) -> Iterator[str]:
-    """Make those of the views `own` again that the archive has not; say of each that cannot be how it was made."""
+    """Recreate those views of `own` that the archive lacks; yield, for each that cannot be, why and how it was made."""
     for view in own:
         try:
             with database.transaction() as transaction:
@@ -182,7 +182,7 @@ def _put_back(database: Database, own: Sequence[own_views.OwnView]) -> Iterator[
 
 
 def _load(url: str, path: Path, archive: Archive, folder: Path, version: int) -> None:
-    """Send the archive as SQL to psql. COMMIT is sent last, once all of the archive was read without an error."""
+    """Send the archive as SQL to psql. COMMIT is sent last, once the whole archive was read without an error."""
     arguments, env = _called(url)
     reading: list[str | Path] = [folder / "pg_restore", "--no-owner", "--no-privileges", "--file=-", path]
     writing: list[str | Path] = [
@@ -218,7 +218,7 @@ def _load(url: str, path: Path, archive: Archive, folder: Path, version: int) ->
 
 
 def _advice(reason: str, url: str) -> str:
-    """What to do about what psql says of the rights of the user in `url`; nothing where it speaks of something else."""
+    """Return advice when psql reports missing rights of the user in `url`; empty for other errors."""
     if found := re.search(r"permission denied for database (\S+)", reason):
         user = unquote(urlsplit(url).username or "…")
         return (
@@ -231,7 +231,7 @@ def _advice(reason: str, url: str) -> str:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], version: int) -> None:
-    """Hand on SQL for a server of `version`, without what it may not know: all of that stands before the first rows."""
+    """Copy SQL to a server of `version`, except statements that it may not know, which all precede the first rows."""
     for line in iter(source.readline, b""):
         is_unknown = line == _UNKNOWN_BELOW_17 and version < 170_000
         if not is_unknown and not _OF_ITS_SERVER.fullmatch(line):
@@ -243,7 +243,7 @@ def _copy(source: IO[bytes], target: IO[bytes], version: int) -> None:
 
 
 def _folder(version: int) -> Path:
-    """The folder of programs that can speak with a server of `version`: the wheel's, else the system's."""
+    """Return the folder of programs that support a server of `version`: the wheel's, or else the system's."""
     folders = []
     with suppress(EmbeddedServerError):
         folders.append(cluster.programs())
@@ -261,7 +261,7 @@ def _folder(version: int) -> Path:
 
 
 def _called(url: str) -> tuple[list[str], dict[str, str]]:
-    """The arguments by which a program reaches the database at `url`, and its environment, with the password."""
+    """Return the arguments by which a program connects to `url`, and its environment with the password."""
     without, password = without_password(url)
     if "sslpassword=" in without:
         raise ConfigurationError("`sslpassword` of EMA_DATABASE_URL cannot be handed on; use a key without a password")
@@ -272,7 +272,7 @@ def _called(url: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _environment() -> dict[str, str]:
-    """What the programs need of ours. Keys of providers are not among it, and of PG… variables the passfile alone."""
+    """Return the programs' environment: no provider keys, and of the PG… variables only PGPASSFILE."""
     names = ("HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH", "PGPASSFILE")
     kept = {name: os.environ[name] for name in names if name in os.environ}
     return {"LC_ALL": "C.UTF-8", "PGAPPNAME": "ema-assets archive", **kept}
@@ -288,7 +288,7 @@ def _run(program: Path, options: Sequence[str], url: str) -> None:
 
 
 def _output(program: Path, arguments: Sequence[str | Path]) -> str:
-    """What a program prints that needs no database."""
+    """Return what a program prints that needs no database."""
     with TemporaryFile() as errors:
         with _started([program, *arguments], _environment(), stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout is not None
@@ -308,7 +308,7 @@ def _started(
     stderr: IO[bytes],
     stdin: int = subprocess.DEVNULL,
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """A program, ended with the block whatever happens in it."""
+    """Start a program for the block, and end it with the block in any case."""
     process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env)  # noqa: S603
     try:
         yield process
@@ -323,7 +323,7 @@ def _started(
 
 
 def _said(errors: IO[bytes]) -> str:
-    """What a program wrote as its first error, in a line."""
+    """Return the first error that a program wrote, as one line."""
     errors.seek(0)
     lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"error|fatal", line, re.IGNORECASE)]

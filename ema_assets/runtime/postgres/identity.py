@@ -1,4 +1,4 @@
-"""As whom the server runs: PostgreSQL refuses to run as root, and initdb wants a name for its uid."""
+"""The identity that the server runs as: PostgreSQL refuses to run as root, and initdb needs a name for its uid."""
 
 import os
 import pwd
@@ -14,20 +14,23 @@ from ema_assets.runtime.postgres.server_files import INSTEAD, Files
 
 
 def environment() -> dict[str, str]:
-    """All the server needs. The caller's environment may hold secrets, and PG… variables that would change it."""
+    """Return all that the server needs.
+
+    The caller's environment may hold secrets, and PG… variables with side effects.
+    """
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """As whom the server runs: `plain` is the user of this process."""
+    """The identity that the server runs as: `plain` is the user of this process."""
 
     mode: Literal["plain", "namespace", "drop"]
     uid: int
     gid: int
 
     def command(self, files: Files, *argv: str | Path) -> list[str]:
-        """`argv`, to be run as this identity."""
+        """Return `argv`, changed to run as this identity."""
         words = [str(word) for word in argv]
         if self.mode == "plain":
             return words
@@ -36,7 +39,7 @@ class Identity:
         return [sys.executable, "-I", "-S", str(launcher), *options, *words]
 
     def run(self, files: Files, *argv: str | Path) -> "subprocess.CompletedProcess[str]":
-        """Run a program of the wheel as this identity, to its end."""
+        """Run a program of the wheel as this identity, and wait for its end."""
         return subprocess.run(  # noqa: S603
             self.command(files, *argv),
             stdin=subprocess.DEVNULL,
@@ -49,7 +52,7 @@ class Identity:
         )
 
     def is_usable(self, files: Files, programs: Path) -> str | None:
-        """None when this identity can run PostgreSQL in the folder, else why it cannot."""
+        """Return None when this identity can run PostgreSQL in the folder, otherwise why it cannot."""
         try:
             if self.mode == "drop" and files.folder.stat().st_uid != self.uid:
                 files.folder.chmod(0o711)
@@ -65,7 +68,7 @@ class Identity:
         return reason
 
     def give(self, path: Path) -> None:
-        """Make `path` and all below it belong to the uid that the server has outside any namespace."""
+        """Make `path` and everything below it belong to the uid that the server has outside any namespace."""
         if self.mode != "drop" and os.geteuid() != 0:
             return
         uid, gid = (self.uid, self.gid) if self.mode == "drop" else (os.geteuid(), os.getegid())
@@ -78,17 +81,17 @@ class Identity:
 
 
 def choose(files: Files, programs: Path) -> Identity:
-    """As whom to start the server of this folder: as the owner of its data, so that a folder keeps its way.
+    """Return the identity to start the server of this folder: the owner of its data, so that it never changes.
 
     Raises:
-        EmbeddedServerError: when this process is root and there is no way to be anybody else.
+        EmbeddedServerError: when this process is root and no other identity is usable.
     """
     uid, gid = os.geteuid(), os.getegid()
     plain = Identity("plain", uid, gid)
     if uid != 0:
         if _user_name(uid) is not None or files.data.exists():
             return plain
-        # initdb wants a name for its uid; a container that runs as an arbitrary one has none.
+        # initdb needs a name for its uid; a container that runs as an arbitrary uid has none.
         borrowed = _namespace()
         return borrowed if borrowed and borrowed.is_usable(files, programs) is None else plain
 
@@ -111,7 +114,7 @@ def choose(files: Files, programs: Path) -> Identity:
 
 
 def _owner_of(status: os.stat_result) -> Identity:
-    """The user to whom a file belongs, in that user's own group: a folder may well carry root's."""
+    """Return the owner of a file, in that user's own group: the folder's group may be root's."""
     try:
         gid = pwd.getpwuid(status.st_uid).pw_gid
     except KeyError:
@@ -127,7 +130,10 @@ def _user_name(uid: int) -> str | None:
 
 
 def _namespace() -> Identity | None:
-    """This process under the uid of some named user. 65534 comes last: the kernel shows it for everybody unmapped."""
+    """Return this process under the uid of some named user.
+
+    65534 comes last: the kernel shows it for unmapped users.
+    """
     if sys.platform != "linux":
         return None
     users = sorted((user for user in pwd.getpwall() if user.pw_uid != 0), key=lambda user: user.pw_uid == 65534)
@@ -135,7 +141,7 @@ def _namespace() -> Identity | None:
 
 
 def _unprivileged_users(files: Files) -> list[Identity]:
-    """The owner of the nearest parent folder that is not root's, and `nobody`."""
+    """Return the owner of the nearest parent folder that is not root's, and `nobody`."""
     found = []
     for parent in files.folder.parents:
         owner = parent.stat()

@@ -1,4 +1,4 @@
-"""One start of the server: the port it gets, and as many attempts as it takes."""
+"""One start of the server: the port it gets, in as many attempts as needed."""
 
 import random
 import socket
@@ -16,17 +16,17 @@ from ema_assets.runtime.postgres.identity import Identity, environment
 from ema_assets.runtime.postgres.postmaster import HOST
 from ema_assets.runtime.postgres.server_files import Files, write
 
-# Below the ranges that Linux (32768-) and macOS (49152-) hand out to outgoing connections: a port remembered from
-# there is often taken by some client at the next start.
+# Below the ranges that Linux (32768-) and macOS (49152-) hand out to outgoing connections: a remembered port in those
+# ranges is often taken by some client at the next start.
 PORTS = range(20_000, 30_000)
 
-# Started by this process and perhaps still running.
+# Servers started by this process that may still be running.
 _started: "list[subprocess.Popen[bytes]]" = []
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One start of the postmaster, in as many attempts as it takes."""
+    """One start of the postmaster, in as many attempts as needed."""
 
     files: Files
     programs: Path
@@ -63,7 +63,7 @@ class Launch:
             process.wait()
             said = files.log_tail(before)
             is_taken = "could not bind" in said and self.configured_port is None
-            # Backends of a postmaster that was killed are on their way out.
+            # Backends of a killed postmaster are still ending.
             is_too_early = "pre-existing shared memory block" in said
             if not (is_taken or is_too_early) or time.monotonic() > self.deadline:
                 raise EmbeddedServerError(
@@ -93,12 +93,12 @@ class Launch:
 
 
 def reap() -> None:
-    """Take note of servers of this process that have ended: Python warns of those that nobody asked after."""
+    """Poll servers of this process that have ended: Python warns about children that were never polled."""
     _started[:] = [each for each in _started if each.poll() is None]
 
 
 def _remove_old_logs(files: Files) -> None:
-    """The server overwrites a week-old log when it is up at midnight, and would append to it at a start."""
+    """Delete week-old logs: a server that is running at midnight overwrites them, but a start would append to them."""
     for path in files.log_sizes():
         if time.time() - path.stat().st_mtime > 6 * 86_400:
             path.unlink()
@@ -117,9 +117,9 @@ def _choose_port(files: Files, configured: int | None, refused: set[int]) -> int
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` of 127.0.0.1."""
+    """Return whether a server could listen on `port` of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
-        # As PostgreSQL binds: connections of the last server in TIME_WAIT do not count.
+        # Bind as PostgreSQL does: connections of the last server in TIME_WAIT do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((HOST, port))
         return True

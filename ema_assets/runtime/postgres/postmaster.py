@@ -1,4 +1,4 @@
-"""The running server of a folder: who it is, whether it answers, its first login, and its end."""
+"""The running server of a folder: its identity, whether it answers, its first login, and its end."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ _NO_PROCESS = 2_147_483_646
 
 @dataclass(frozen=True, slots=True)
 class Postmaster:
-    """What postmaster.pid says of a server."""
+    """What postmaster.pid says about a server."""
 
     pid: int
     port: int
@@ -34,7 +34,7 @@ class Postmaster:
 
 
 def _read_pid_file(path: Path) -> Postmaster | None:
-    """What postmaster.pid says, true or not. Line 1 is the pid, line 4 the port, line 8 the status."""
+    """Return what postmaster.pid says, true or not. Line 1 is the pid, line 4 the port, line 8 the status."""
     try:
         lines = path.read_text().splitlines()
         is_ready = len(lines) > 7 and lines[7].strip() == "ready"
@@ -44,7 +44,7 @@ def _read_pid_file(path: Path) -> Postmaster | None:
 
 
 def find(files: Files) -> Postmaster | None:
-    """The live server of the folder. A postmaster.pid alone proves nothing: its pid may be another program's by now."""
+    """Return the live server of the folder. Its pid in postmaster.pid may belong to another program by now."""
     written = _read_pid_file(files.pid)
     if written is None:
         return None
@@ -52,9 +52,9 @@ def find(files: Files) -> Postmaster | None:
 
 
 def _is_server_of(pid: int, data: Path) -> bool:
-    """Whether `pid` is a postgres in `data`, where every PostgreSQL process has its current folder.
+    """Return whether `pid` is a postgres in `data`, the current folder of every process of that PostgreSQL.
 
-    False also for the process of another user, which does not show its folder.
+    False also for another user's process, whose folder cannot be read.
     """
     try:
         process = psutil.Process(pid)
@@ -64,15 +64,15 @@ def _is_server_of(pid: int, data: Path) -> bool:
 
 
 def _answers(files: Files, port: int) -> bool:
-    """Whether the server on `port` takes the folder's password and is not that of a copy of this folder."""
+    """Return whether the server on `port` takes the folder's password and does not belong to a copy of this folder."""
     try:
         with closing(_log_in(files, port, seconds=2)) as connection, connection.cursor() as cursor:
             cursor.execute("show data_directory")
             theirs = Path(cursor.fetchone()[0])
     except (psycopg2.Error, OSError, EmbeddedServerError):
         return False
-    # A path that does not exist here is this folder seen from another mount namespace: running, and not to be
-    # started a second time.
+    # A path that does not exist here is this folder seen from another mount namespace: the server is running and must
+    # not be started a second time.
     return not theirs.exists() or theirs.samefile(files.data)
 
 
@@ -87,7 +87,7 @@ def _password(files: Files) -> str:
 
 
 def _log_in(files: Files, port: int, *, seconds: int) -> Any:
-    """A psycopg2 connection to the maintenance database, whatever PG… variables are set."""
+    """Return a psycopg2 connection to the maintenance database, regardless of PG… variables."""
     return psycopg2.connect(
         host=HOST,
         hostaddr=HOST,
@@ -104,7 +104,7 @@ def _log_in(files: Files, port: int, *, seconds: int) -> Any:
 
 
 def log_in_and_prepare(files: Files, port: int, pid: int, deadline: float) -> bool:
-    """Wait for a login and make the database when it is missing. False when the server `pid` ended meanwhile.
+    """Wait for a login and create the database if it is missing. Return False when the server `pid` ended meanwhile.
 
     Raises:
         EmbeddedServerError: when it refuses the password, or lets nobody log in before `deadline`.
@@ -134,11 +134,11 @@ def log_in_and_prepare(files: Files, port: int, pid: int, deadline: float) -> bo
 
 
 def disarm_stale_pid_file(files: Files) -> None:
-    """Keep a leftover postmaster.pid from stopping the start. Called with the folder locked and no server running.
+    """Keep a leftover postmaster.pid from preventing the start. Called with the folder locked and no server running.
 
-    PostgreSQL itself replaces one whose pid is dead, after checking by the shared memory named in the file that no
-    backend of the dead server is left. It gives up when the pid belongs to any other process of the user: then the
-    number is replaced by one that no process can have, which keeps that check.
+    PostgreSQL itself replaces a file whose pid is dead, after checking through the shared memory named in the file that
+    no backend of the dead server is left. It gives up when the pid belongs to any other process of the user. In that
+    case, the number is replaced by one that no process can have, which preserves that check.
     """
     if not files.pid.exists():
         return
@@ -154,10 +154,10 @@ def disarm_stale_pid_file(files: Files) -> None:
 
 
 def end(pid: int, fast_seconds: float = FAST_STOP_SECONDS) -> None:
-    """Shut the server down: fast, then at once.
+    """Shut the server down: first fast, then immediately.
 
     Raises:
-        EmbeddedServerError: when it belongs to another user, or is still there afterwards.
+        EmbeddedServerError: when it belongs to another user, or is still running afterwards.
     """
     try:
         is_gone = processes.end(pid, {signal.SIGINT: fast_seconds, signal.SIGQUIT: IMMEDIATE_STOP_SECONDS})

@@ -25,11 +25,11 @@ from ema_assets.runtime.postgres.server_files import (
 class EmbeddedServer:
     """The PostgreSQL server of one folder, shared by all processes that use it.
 
-    Whoever calls `start` holds a lease until `stop`; the last one to give it back ends the server.
+    A caller of `start` holds a lease until `stop`; the last one to give its lease back ends the server.
 
     Args:
         folder: where everything of the server lives; made when missing. May hold spaces.
-        port: the TCP port on 127.0.0.1. None takes the one of the last start when it is free, else any free one.
+        port: the TCP port on 127.0.0.1. None takes the port of the last start when it is free, otherwise any free one.
         start_timeout_seconds: how long `start` waits for the first login, crash recovery included.
     """
 
@@ -72,18 +72,18 @@ class EmbeddedServer:
         return url
 
     def is_running(self) -> bool:
-        """Whether a server of this folder runs, whoever started it."""
+        """Return whether a server of this folder runs, whoever started it."""
         return postmaster.find(self._files) is not None
 
     def start(self, on_started: Callable[[int], object] | None = None) -> None:
-        """Take a lease on the server: start it where it does not run, and wait until one can log in.
+        """Take a lease on the server. Start the server if it does not run, and wait until a login succeeds.
 
-        The cluster is made when there is none. A lease that this object holds already stays the same one, so that a
-        server that has died can be started again.
+        The cluster is created if there is none. A lease that this object already holds is kept, so that a server that
+        has died can be restarted.
 
         Args:
-            on_started: called with the pid as soon as this call has started a server, before it is ready: whoever
-                has to stop it if this process is killed must know by then.
+            on_started: called with the pid as soon as this call has started a server, before it is ready: whoever must
+                stop the server if this process is killed needs to know it by then.
 
         Raises:
             EmbeddedServerError: when it does not start; the message ends with the last lines of its log.
@@ -92,20 +92,20 @@ class EmbeddedServer:
         self._hold(partial(self._launch, on_started=on_started))
 
     def attach(self) -> bool:
-        """Take a lease where the server runs, and say whether it does. Starts none."""
+        """Take a lease if the server runs; return whether it does. Never starts a server."""
         return self.folder.exists() and self._hold(None)
 
     def keep_port(self) -> None:
-        """Have later starts take the port of the running server or fail: others go by its URL."""
+        """Make later starts use the port of the running server or fail: others depend on its URL."""
         running = postmaster.find(self._files)
         if running is not None:
             self._configured_port = running.port
 
     def stop(self, *, force: bool = False) -> None:
-        """Give the lease back, and end the server when nobody else holds one. Data stays.
+        """Give the lease back, and end the server when no other process holds one. The data stay.
 
-        With `force`, end it whoever uses it. Clients are disconnected and their transactions rolled back (a fast
-        shutdown); after 30 s the server is told to stop at once and recovers at its next start.
+        With `force`, end it even if others use it. Clients are disconnected and their transactions rolled back (a fast
+        shutdown); after 30 s the server is shut down immediately and recovers at its next start.
 
         Raises:
             EmbeddedServerError: when it cannot be signalled, or does not end.
@@ -121,7 +121,7 @@ class EmbeddedServer:
                 reap()
 
     def _hold(self, launch: Callable[[float], int] | None) -> bool:
-        """Take a lease on the server, started by `launch` where it does not run; whether there is one."""
+        """Take a lease on the server, started by `launch` if it does not run; return whether one runs."""
         deadline = time.monotonic() + self._start_timeout_seconds
         with locked(self._files):
             try:
@@ -151,7 +151,7 @@ class EmbeddedServer:
         return Launch(self._files, programs, user, self._configured_port, deadline, on_started).run()
 
     def _is_up(self, deadline: float) -> bool:
-        """Whether a server is already running. One that is on its way down is waited for."""
+        """Return whether a server is already running, after waiting for one that is shutting down to end."""
         running = postmaster.find(self._files)
         if running is None:
             return False
@@ -163,15 +163,18 @@ class EmbeddedServer:
         self._owned_pid = running.pid if running.pid == self._owned_pid else None
         is_ready = postmaster.log_in_and_prepare(self._files, running.port, running.pid, deadline)
         if is_ready and not self._files.port.exists():
-            write(self._files.port, f"{running.port}\n")  # whoever started it was killed just before doing so
+            write(self._files.port, f"{running.port}\n")  # the process that started it was killed just before doing so
         return is_ready
 
 
 def read_running(folder: Path) -> str | None:
-    """The URL of the server that runs in `folder`; None when none does, or not yet. Starts and awaits nothing."""
+    """Return the URL of the server that runs in `folder`; None when none is ready.
+
+    Starts nothing, waits for nothing.
+    """
     files = Files(folder)
     running = postmaster.find(files)
-    # Without a port of any earlier start the database may be about to be made.
+    # Without a port of any earlier start, the database may not have been created yet.
     if running is None or not running.is_ready or not files.port.exists():
         return None
     return f"postgresql://{USER}@{HOST}:{running.port}/{DATABASE}?passfile={quote(str(files.passfile), safe='/')}"

@@ -15,7 +15,7 @@ INSTEAD = "or set EMA_DATABASE_URL to a PostgreSQL of your own"
 
 
 class Files:
-    """The paths below `folder`; see the package's docstring for what each of them is."""
+    """The paths below `folder`; the package's docstring describes each of them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -31,11 +31,14 @@ class Files:
         self.start_log = self.folder / "start.log"
 
     def log_sizes(self) -> dict[Path, int]:
-        """Where each log ends now, in bytes. What the server says before it opens one is in `start_log`."""
+        """Return the current size of each log in bytes.
+
+        What the server says before it opens a log is in `start_log`.
+        """
         return {path: path.stat().st_size for path in (self.start_log, *self.log.glob("*.log")) if path.exists()}
 
     def log_tail(self, since: dict[Path, int] | None = None, lines: int = 15) -> str:
-        """The last lines the server wrote, since `log_sizes()` when given."""
+        """Return the last lines that the server wrote, since `log_sizes()` if `since` is given."""
         written = b"".join(path.read_bytes()[(since or {}).get(path, 0) :] for path in self.log_sizes())
         return "\n".join(written.decode(errors="replace").splitlines()[-lines:]) or "(its log is empty)"
 
@@ -44,7 +47,7 @@ def make_folder(folder: Path) -> None:
     """Make `folder`, for its owner only.
 
     Raises:
-        EmbeddedServerError: when that cannot be.
+        EmbeddedServerError: when it cannot be made.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,7 +58,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file that never had a wider mode. It replaces what is there, whole or not at all."""
+    """Write a file that never has a wider mode. It replaces an existing file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
@@ -67,7 +70,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def give_to_the_owner(files: Files) -> None:
-    """After `sudo ema-assets …` in a user's folder, that user still has to open what root wrote there."""
+    """Give files to the folder's owner, who must be able to open what root wrote, e.g. in `sudo ema-assets …`."""
     owner = files.folder.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
@@ -113,9 +116,9 @@ def locked(files: Files) -> Iterator[None]:
 
 
 class Lease:
-    """This process's right to find the server running: a shared lock, which the kernel takes back at the process's end.
+    """This process's right to find the server running: a shared lock, which the kernel releases when the process ends.
 
-    No list of pids has to be kept true for that: a process that was killed holds no lock, whoever has its pid now.
+    So there is no list of pids to maintain: a killed process holds no lock, even if another process gets its pid.
     """
 
     def __init__(self, files: Files) -> None:
@@ -128,11 +131,14 @@ class Lease:
         return self._descriptor is not None
 
     def take(self) -> None:
-        """Take the lease, unless it is taken. Called with the folder locked: nobody looks for the last lease then."""
+        """Take the lease, unless it is taken.
+
+        Called with the folder locked, so that nobody checks for the last lease meanwhile.
+        """
         if self._descriptor is None:
             self._descriptor = _open(self._path)
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-            # For a person who wonders why the server still runs. Who has ended is in it until nobody is left.
+            # For a person who wonders why the server still runs. Ended processes stay listed until no lease is left.
             os.lseek(self._descriptor, 0, os.SEEK_END)
             os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
@@ -144,7 +150,7 @@ class Lease:
 
 
 def is_leased(files: Files) -> bool:
-    """Whether any process holds a lease. Empties the file when none does. Called with the folder locked."""
+    """Return whether any process holds a lease. Empties the file when none does. Called with the folder locked."""
     descriptor = _open(files.leases)
     try:
         is_free = _lock_now(descriptor, fcntl.LOCK_EX)
