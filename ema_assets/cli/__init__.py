@@ -1,4 +1,4 @@
-"""The command line `ema-assets`: its commands in the order of help. What they do is in one module per family."""
+"""The command line `ema-assets`: its commands in the order of help. Each family of commands has its own module."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""The commands `actions …`: corporate actions from files, and what is known of them."""
+"""The commands `actions …`: import, remove and list corporate actions."""
 
 from collections.abc import Sequence
 from pathlib import Path

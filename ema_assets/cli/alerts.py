@@ -1,4 +1,4 @@
-"""The commands `alerts …`: what is told to whom, a test message, what was sent, and the process that sends."""
+"""The commands `alerts …`: which alerts go to whom, a test message, what was sent, and the process that sends."""
 
 import os
 import signal
@@ -35,9 +35,9 @@ def alerts_group() -> None:
 
 
 def _in_the_watchlist(settings: Settings) -> Alerts | None:
-    """The alerts of the watchlist, checked; None when there are none.
+    """Return the checked alerts of the watchlist; None when there are none.
 
-    A mistake elsewhere, such as in a signal of one's own, is a warning: what waits is delivered all the same.
+    An error elsewhere, for example in an own signal, becomes a warning: waiting alerts are delivered in any case.
     """
     watched = environment.read_watchlist(settings)
     folders = settings.signals_folder, settings.strategies_folder
@@ -52,7 +52,7 @@ def _in_the_watchlist(settings: Settings) -> Alerts | None:
 
 
 def _configured(settings: Settings) -> Alerts:
-    """The alerts of the watchlist, checked.
+    """Return the checked alerts of the watchlist.
 
     Raises:
         ConfigurationError: when there are none.
@@ -129,7 +129,7 @@ def _as_row(subscription: Subscription) -> dict[str, str]:
 
 
 def _channel_row(channel: Channel, state: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`state` is None when no database runs that knows it."""
+    """Return the row of a channel. `state` is None when no database with its state is running."""
     missing = [name for name in channel.variables if not text_of(os.environ, name)]
     said = "never used"
     if missing:
@@ -151,7 +151,7 @@ def _channel_row(channel: Channel, state: Mapping[str, Any] | None) -> dict[str,
 
 
 def _states(settings: Settings) -> dict[str, dict[str, Any]] | None:
-    """How each channel is; None when no database runs that knows it."""
+    """Return the state of each channel by name; None when no database is running."""
     with locate.running_database(settings) as url:
         if url is None:
             return None
@@ -194,7 +194,7 @@ def check_command(names: tuple[str, ...]) -> None:
 
 
 def _end_pauses(settings: Settings, channels: list[str]) -> None:
-    """Have what waits for `channels` sent now, where a database runs that knows them."""
+    """Have messages that wait for `channels` sent now, if a database with their state is running."""
     with locate.running_database(settings) as url:
         if url is None or not channels:
             return

@@ -49,7 +49,7 @@ def restore_command(file: Path, *, replace: bool) -> None:
         raise ConfigurationError(
             f"`ema-assets up` runs on {settings.home} and would write into a restore; stop it with `ema-assets down`"
         )
-    # Where there is no database yet, looking for it makes one.
+    # If there is no database yet, opening it would create one.
     archives.check_is_there(file)
     with environment.open_database(settings, migrated=False) as database:
         done = archives.restore(database.url, file, replace=replace)

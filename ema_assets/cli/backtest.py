@@ -1,4 +1,4 @@
-"""The command `backtest`: a rule with any options on the stored bars. What is tried is computed in `backtest/`."""
+"""The command `backtest`: a rule with any options on the stored bars. The computation is in `backtest/`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _WORDS = {"none": None, "true": True, "false": False}
 _USUAL_LIMIT = 20
-# So many symbols are named that have no bars, or that a portfolio leaves out.
+# How many symbols without bars, or left out by a portfolio, are named.
 _NAMED = 5
-# What the command has an argument or an option of its own for.
+# What the command has its own argument or option for.
 _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 
 
@@ -82,7 +82,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     The second tries every choice of the values, best first. The third chooses again and again by what was known, and
     shows what came after each choice: the best of many choices is partly luck.
     """
-    # Other commands start sooner without it.
+    # Imported here so that other commands start sooner.
     from ema_assets.backtest import load
 
     settings = Settings.from_env()
@@ -117,7 +117,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
 
 
 def _warn_of_splits(flagged: pl.DataFrame) -> None:
-    """Say which of the bars that were traded on look as if a split had not been allowed for."""
+    """Print which of the traded bars look like a split that the prices are not adjusted for."""
     found = flagged.filter(pl.col("detail").str.contains(LIKE_A_SPLIT, literal=True))
     if found.height:
         bars = [f"{symbol} {ts:%Y-%m-%d %H:%M}" for symbol, ts in found.select("symbol", "ts").rows()]
@@ -129,7 +129,7 @@ def _warn_of_splits(flagged: pl.DataFrame) -> None:
 
 
 def _options(assignments: Sequence[str]) -> dict[str, Any]:
-    """The options that `KEY=VALUE` say: a list where there are several values."""
+    """Return the options in `KEY=VALUE` texts; an option with several values is a list."""
     found: dict[str, Any] = {}
     for assignment in assignments:
         key, _, text = (each.strip() for each in assignment.partition("="))
@@ -192,7 +192,7 @@ def _show_walk(walk: "WalkForward", by: str, limit: int, *, as_json: bool) -> No
 
 
 def _print_together(found: "Backtest | WalkForward") -> None:
-    """What all symbols together have come to, where there are several: those whose equity is defined."""
+    """Print the result of all symbols together, if there are several whose equity is defined."""
     whole = found.portfolio()
     if found.performance.height > 1 and not whole.is_empty():
         total, deepest = (whole["equity"][-1] - 1) * 100, abs(float(whole["drawdown_pct"].min()))  # type: ignore[arg-type]
@@ -206,7 +206,7 @@ def _best_first(rows: pl.DataFrame, by: str) -> pl.DataFrame:
 
 
 def _print_figures(rows: pl.DataFrame, limit: int) -> None:
-    """The options that were varied, and the figures that one looks at first."""
+    """Print the options that were varied, and the most important figures."""
     options = rows.columns[: rows.columns.index("symbol")]
     head = (
         *options,

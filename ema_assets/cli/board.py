@@ -1,4 +1,4 @@
-"""The command `board`: the web page of traders, served until it is stopped. What it shows is made in `board/`."""
+"""The command `board`: the web page for traders, served until it is stopped. Its content is made in `board/`."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -66,12 +66,12 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM has come: the process ends as by Ctrl-C."""
+    """SIGTERM was received: the process ends as by Ctrl-C."""
 
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that what it holds is given back; then it ends the process."""
+    """Let SIGTERM end the block as Ctrl-C does, so that its resources are released; then it ends the process."""
 
     def end(*_: object) -> None:
         raise _Terminated
@@ -80,7 +80,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     try:
         yield
     except _Terminated:
-        # Whoever has sent it sees that it was heeded.
+        # The sender sees by the exit status that the signal was heeded.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
     finally:

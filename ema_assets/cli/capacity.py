@@ -55,13 +55,13 @@ def capacity_command(
 
 
 def _assets(settings: Settings, watched: Watchlist, *, is_everything: bool) -> int:
-    """How many assets are computed: those that are switched on, or all, with your own."""
+    """Return how many assets are computed: those that are switched on, or all, including own ones."""
     graph = environment.readable_graph(settings, watched, "estimates everything else")
     return max(len(graph.nodes), ASSETS_OF_EVERYTHING) if is_everything else len(graph.on)
 
 
 def _markets(watched: Watchlist, wanted: Sequence[Timeframe] | None) -> list[Market]:
-    """The symbols of the watchlist by calendar and timeframes, with the bars of the longest day of two weeks."""
+    """Return the watchlist's symbols by calendar and timeframes, with the bars of the longest day of two weeks."""
     from ema_assets.market.calendars import bar_grid
     from ema_assets.market.exchanges import exchange_sessions
 
@@ -83,7 +83,7 @@ def _markets(watched: Watchlist, wanted: Sequence[Timeframe] | None) -> list[Mar
 
 
 def rows(found: Estimate) -> list[tuple[str, str]]:
-    """The estimate in words."""
+    """Return the estimate as rows of label and value."""
     return [
         ("series", f"{found.series:,}"),
         ("new bars", f"{found.bars_per_day:,}"),

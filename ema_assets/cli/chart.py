@@ -14,7 +14,7 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.reports import chart, terminal_chart
 from ema_assets.runtime import state
 
-# Colours of a terminal's own palette, which can be read on light and on dark.
+# Colours from the terminal's own palette, which are readable on light and on dark backgrounds.
 _STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axis": "dim", "last": "bold"}
 
 

@@ -13,12 +13,12 @@ _WHOLE = 1_000
 
 
 class Command(click.Command):
-    """A command that looks at its environment only when it runs: its help works in every environment."""
+    """A command that reads its environment only when it runs: its help works in every environment."""
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         if self.help is not None:
-            # A raw docstring has two characters where click looks for the one that keeps lines as they are.
+            # A raw docstring has two characters where click expects the one that keeps lines unchanged.
             self.help = self.help.replace("\\b\n", "\b\n")
 
     def invoke(self, ctx: click.Context) -> object:
@@ -28,21 +28,27 @@ class Command(click.Command):
 
 
 class Commands(click.Group):
-    """A group whose commands are listed in the order in which they were added. Errors are printed as one sentence."""
+    """A group that lists its commands in the order in which they were added. Errors are printed as one sentence."""
 
     command_class = Command
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The names of all commands, in the order in which a newcomer needs them."""
+        """Return the names of all commands, in the order in which a newcomer needs them."""
         return list(self.commands)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands, each with its first sentence. Click would cut off those that are longer than a line."""
+        """List the commands, each with its first sentence.
+
+        Click would cut off sentences that are longer than a line.
+        """
         with formatter.section("Commands"):
             formatter.write_dl([(name, each.get_short_help_str(_WHOLE)) for name, each in self.commands.items()])
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
-        """Run the command line. What the terminal has no character for, such as an arrow, is a question mark."""
+        """Run the command line.
+
+        A character that the terminal cannot show, such as an arrow, becomes a question mark.
+        """
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="replace")
         return super().main(*arguments, **attributes)

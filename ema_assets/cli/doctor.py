@@ -1,4 +1,4 @@
-"""The command `doctor`: one line per finding. What is looked at is in the room `doctor`."""
+"""The command `doctor`: one line per finding. The checks are in the room `doctor`."""
 
 import os
 from contextlib import suppress
@@ -14,10 +14,10 @@ from ema_assets.model.errors import ConfigurationError
 
 
 class _Doctor(Command):
-    """Runs also where settings are wrong: that is what it is there to say."""
+    """A command that also runs with wrong settings, because it reports them."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Prepare the process as far as that goes, then run the command."""
+        """Prepare the process as far as possible, then run the command."""
         with suppress(ConfigurationError):
             environment.prepare()
         return click.Command.invoke(self, ctx)

@@ -1,4 +1,4 @@
-"""What a command finds when it runs: settings, the watchlist, the database, a running `up`, the time."""
+"""What a command needs when it runs: settings, the watchlist, the database, a running `up`, the time."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Make this process ready for any command: it takes no password meant for another server, and knows the time."""
+    """Prepare this process for any command: it ignores passwords meant for another server, and uses the right clock."""
     if not os.environ.get("EMA_DATABASE_URL", "").strip():
-        # A PGPASSWORD meant for another server would win over the embedded one's passfile.
+        # A PGPASSWORD meant for another server would override the embedded server's passfile.
         for name in os.environ.keys() - without_libpq_settings(dict(os.environ)).keys():
             del os.environ[name]
     _agree_on_time()
 
 
 def _agree_on_time() -> None:
-    """Use the clock of the `up` that runs; where none runs, start the clock that is asked for."""
+    """Use the clock of the running `up`; if none runs, start the clock that EMA_CLOCK requests."""
     running = state.read_state(Settings.from_env())
     text = running.clock if running else clock.started(os.environ.get(clock.VARIABLE, ""))
     if text or clock.VARIABLE in os.environ:
@@ -41,18 +41,18 @@ def _agree_on_time() -> None:
 
 
 def load_watchlist(settings: Settings) -> Watchlist:
-    """The watchlist; the default one is written first where there is none."""
+    """Return the watchlist; write the default one first if there is none."""
     watchlist.ensure(settings.watchlist_path)
     return watchlist.of(settings)
 
 
 def read_watchlist(settings: Settings) -> Watchlist:
-    """The watchlist, or the default one where none has been written yet: for commands that write nothing."""
+    """Return the watchlist, or the default one if none has been written yet: for commands that write nothing."""
     return watchlist.read(settings)
 
 
 def configuration_error(settings: Settings) -> str | None:
-    """Why no assets can be made of the watchlist and the user's own signals and strategies; None when all is well."""
+    """Return why the watchlist or own signals and strategies make no assets; None when all is well."""
     from ema_assets.refresh.graph import configured
 
     try:
@@ -63,9 +63,9 @@ def configuration_error(settings: Settings) -> str | None:
 
 
 def readable_graph(settings: Settings, watched: Watchlist, shown: str = "shows what is stored") -> "Graph":
-    """The graph for a command that computes nothing: a mistake in the configuration is a warning there.
+    """Return the graph for a command that computes nothing, with a warning about configuration errors.
 
-    `shown` is what the command does all the same.
+    `shown` is what the command does in spite of an error.
     """
     from ema_assets.refresh.readable import readable
 
@@ -76,16 +76,16 @@ def readable_graph(settings: Settings, watched: Watchlist, shown: str = "shows w
 
 
 def warn_of(wrong: str, shown: str) -> None:
-    """Say what is `wrong` in the configuration, and what the command does all the same."""
+    """Print what is `wrong` in the configuration, and what the command does in spite of it."""
     click.echo(f"Warning: {wrong}", err=True)
     click.echo(f"Nothing is computed until that is corrected; this {shown}.", err=True)
 
 
 def on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> list[str]:
-    """`symbols` as the watchlist spells them.
+    """Return `symbols` as the watchlist spells them.
 
     Raises:
-        ConfigurationError: naming those that are not on it.
+        ConfigurationError: naming those that are not on the watchlist.
     """
     spelt = speller(watched.symbols)
     if unknown := sorted({symbol for symbol in symbols if spelt(symbol) is None}):
@@ -97,7 +97,7 @@ def on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> list[str]:
 
 
 def chosen_symbols(watched: Watchlist, symbols: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """The symbols that a command is for: `symbols` and those of `groups`; none means all.
+    """Return the symbols that a command is for: `symbols` and those of `groups`; an empty list means all.
 
     Raises:
         ConfigurationError: naming a symbol or a group that is not on the watchlist.
@@ -112,7 +112,7 @@ def chosen_symbols(watched: Watchlist, symbols: Sequence[str], groups: Sequence[
 
 
 def timeframe_of(watched: Watchlist, text: str) -> Timeframe:
-    """The timeframe that `text` names, one of which the watchlist has bars."""
+    """Return the timeframe that `text` names; the watchlist must have bars of it."""
     timeframe = parse_timeframe(text)
     if timeframe not in watched.with_bars:
         on = ", ".join(each.key for each in watched.with_bars)
@@ -123,7 +123,7 @@ def timeframe_of(watched: Watchlist, text: str) -> Timeframe:
 def check_calendar(calendar: str) -> None:
     """Refuse a trading calendar that does not exist.
 
-    The default one does. To have the library say so takes two thirds of the time of `symbols add`.
+    The default calendar exists. Asking the library would take two thirds of the time of `symbols add`.
     """
     if calendar == DEFAULT_CALENDAR:
         return
@@ -131,19 +131,19 @@ def check_calendar(calendar: str) -> None:
 
     today = clock.now().date()
     exchange_sessions(calendar, today, today)
-    # Some calendars can be built for this year only, and history needs more.
+    # Some calendars can only be built for this year, and history needs more.
     holidays_known_through(calendar)
 
 
 def default_provider(settings: Settings, running: state.Running | None) -> str:
-    """The provider of symbols that name none: that of the `up` that runs, else the one of the settings."""
+    """Return the provider of symbols that name none: that of the running `up`, or else that of the settings."""
     return running.provider if running else settings.provider
 
 
 def with_providers(settings: Settings, watched: Watchlist, symbols: Sequence[str]) -> Settings:
-    """Settings with which the providers of `symbols` can be asked: with keys, and addresses of those that `up` starts.
+    """Return settings for querying the providers of `symbols`, after checking their keys and addresses.
 
-    An address that is not set is that of the server which a running `up` has started.
+    An address that is not set becomes that of the server that a running `up` has started.
     """
     running = state.read_state(settings)
     settings = settings.with_addresses(running.provider_urls if running else {})
@@ -154,7 +154,7 @@ def with_providers(settings: Settings, watched: Watchlist, symbols: Sequence[str
 
 
 def check_exists(settings: Settings) -> None:
-    """Refuse to make a database where there is none, for commands that only read.
+    """Refuse to create a database, for commands that only read.
 
     Raises:
         StoreUnavailable: when EMA_DATABASE_URL is not set and EMA_HOME has no database yet.
@@ -168,10 +168,10 @@ def check_exists(settings: Settings) -> None:
 
 @contextmanager
 def open_existing(settings: Settings) -> Iterator[Database]:
-    """As `open_database`, for commands that only read.
+    """Yield the same as `open_database`, for commands that only read.
 
     Raises:
-        StoreUnavailable: as `check_exists`.
+        StoreUnavailable: as in `check_exists`.
     """
     check_exists(settings)
     with open_database(settings) as database:
@@ -180,7 +180,7 @@ def open_existing(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def open_database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
-    """The database in use. An embedded server is started where none runs, and stays until the end of the block."""
+    """Yield the database in use. An embedded server is started if none runs, and runs until the end of the block."""
     with locate.started_database(settings) as url:
         if migrated:
             migrate(url)

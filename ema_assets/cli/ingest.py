@@ -85,7 +85,7 @@ def _options(given: Mapping[str, str | bool | None]) -> ReadOptions:
     values = dict(given)
     columns = values.pop("columns")
     options = ReadOptions(
-        **values,  # type: ignore[arg-type]  # click gives the texts and the flag of this record
+        **values,  # type: ignore[arg-type]  # click passes the texts and the flag of this record
         columns=tuple(name.strip() for name in str(columns).split(",")) if columns else None,
     )
     options.check()
@@ -99,7 +99,7 @@ def _options(given: Mapping[str, str | bool | None]) -> ReadOptions:
 
 
 def _expanded(files: Iterable[Path]) -> list[Path]:
-    """The files that the arguments name: those of a folder or an archive, those that match a pattern, each once."""
+    """Return the files that the arguments name: from folders, archives and patterns, each once."""
     from ema_assets.files.members import members_of
 
     found: list[Path] = []
@@ -132,7 +132,7 @@ class _Work:
     renamed: dict[str, Path] = field(default_factory=dict)
 
     def take(self, path: Path) -> None:
-        """Read and understand one file and say so, or say why not."""
+        """Read and interpret one file and print the result, or why it was refused."""
         from ema_assets.cli.understanding import print_refusal, print_understood
         from ema_assets.files.reading import read
         from ema_assets.operations.ingest import understand
@@ -156,10 +156,10 @@ class _Work:
     def _instruments(
         self, source: "BarsOfFile", symbols: Iterable[str]
     ) -> tuple[dict[str, Instrument], dict[str, str]]:
-        """The instruments of a file, and where the calendar of each is from.
+        """Return the instruments of a file, and the source of each one's calendar.
 
         Raises:
-            AmbiguousBarFile: when symbols do not tell their calendar, with the calendars that their times fit.
+            AmbiguousBarFile: when symbols do not determine their calendar, with the calendars that their times fit.
         """
         from ema_assets.config.watchlist_edits import instrument_of
 
@@ -270,7 +270,7 @@ def _row(summary: "IngestedSeries") -> tuple[str, ...]:
 
 
 def _print_note_on_synthetic(symbols: Sequence[str]) -> None:
-    """Say of which symbols the sandbox will append made-up bars to those of the file."""
+    """Say for which symbols the sandbox will append synthetic bars to those of the file."""
     if symbols:
         click.echo(
             f"Note: the sandbox is their provider, so newer bars of {', '.join(symbols)} are SYNTHETIC. "

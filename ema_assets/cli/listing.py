@@ -1,4 +1,4 @@
-"""Which calendar and which provider a symbol gets that a person adds, with the reason. Changes no watchlist."""
+"""Which calendar and provider a symbol gets that a person adds, with the reason. Changes no watchlist."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from ema_assets.providers import registry
 from ema_assets.providers.declaration import Provider
 
 _CLASS_BY_CALENDAR: dict[str, AssetClass] = {ALWAYS_OPEN: "crypto", FX_CALENDAR: "fx", "CMES": "futures"}
-# Of holidays that are known for longer nothing need be said.
+# Holidays that are known for longer than this need no note.
 _SOON = timedelta(days=370)
 _IN_WORDS: dict[AssetClass, str] = {"fx": "foreign exchange"}
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An instrument, and why it is so."""
+    """An instrument, and the reason for its calendar."""
 
     instrument: Instrument
     reason: str
@@ -34,9 +34,10 @@ class Choice:
 
 @dataclass(slots=True)
 class Chooser:
-    """Chooses for one symbol after the other. `refused` says of each that nothing could be chosen for why.
+    """Chooses calendar and provider for one symbol after another.
 
-    `default` is the provider of symbols that name none; `calendar` and `provider` are what the person says.
+    `refused` says for each symbol without a choice why there is none. `default` is the provider of symbols that name
+    none; `calendar` and `provider` are given by the person.
     """
 
     default: str
@@ -52,7 +53,7 @@ class Chooser:
             environment.check_calendar(self.calendar)
 
     def choose(self, symbol: str) -> Choice | None:
-        """What `symbol` becomes; None when it is refused."""
+        """Return the choice for `symbol`; None when it is refused."""
         try:
             listing = self._listing(symbol)
             self._check_provider(symbol, listing)
@@ -66,7 +67,7 @@ class Chooser:
         return Choice(Instrument(symbol, listing.calendar, self.provider, negative), listing.reason)
 
     def notes(self) -> Iterator[str]:
-        """What must be known of the calendars that were chosen."""
+        """Yield what must be known about the calendars that were chosen."""
         soon = clock.now().date() + _SOON
         for calendar in sorted(calendar for calendar, problem in self._calendars.items() if problem is None):
             if (known := holidays_known_through(calendar)) is not None and known < soon:
@@ -81,7 +82,7 @@ class Chooser:
         listing = listing_of(symbol)
         provider = self._asked()
         if provider is not None and provider.asset_classes == {"crypto"} and listing.asset_class == "fx":
-            # EUR-USD is a pair of a crypto exchange as any other, and trades around the clock there.
+            # EUR-USD is a pair of a crypto exchange like any other, and trades around the clock there.
             return Listing("crypto", ALWAYS_OPEN, f"a pair of {provider.title}")
         return listing
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what a shell completes them with."""
+"""Options that several commands share, and their shell completion."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,7 +12,7 @@ _Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def _completing(values: Callable[[Settings, Watchlist], Iterable[str]]) -> _Complete:
-    """A completion with what `values` takes from the watchlist; with nothing where that cannot be read."""
+    """Return a completion with what `values` takes from the watchlist; it is empty when that cannot be read."""
 
     def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
         from ema_assets.cli import environment
@@ -62,7 +62,7 @@ complete_rule = _completing(_rules)
 
 def _address(_ctx: click.Context, _param: click.Parameter, host: str) -> str:
     if not host.strip():
-        # A server takes it for every address of the machine.
+        # A server would take this for every address of the machine.
         raise ConfigurationError("`--host` must be an address to listen on such as 127.0.0.1, received none")
     return host
 

@@ -74,7 +74,7 @@ def _print_tables(report: Mapping[str, tuple[int, pl.DataFrame]]) -> None:
 
 
 def _bar(symbols: Sequence[str], timeframe: str | None, opened: str | None) -> tuple[Series, datetime] | None:
-    """The bar that is asked for, if one is."""
+    """Return the requested bar, or None."""
     if opened is None:
         if timeframe is not None:
             raise click.UsageError("--timeframe goes with --bar")

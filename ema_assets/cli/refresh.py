@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ema_assets.refresh.runs import PlannedRun
     from ema_assets.store.database import Transaction
 
-# Of series that failed for one reason, `refresh` names this many.
+# How many series that failed for one reason `refresh` names.
 _SHOWN_SERIES = 5
 
 
@@ -107,7 +107,7 @@ def _as_json(stale: pl.DataFrame, waiting: pl.DataFrame, runs: "Sequence[Planned
 
 
 def _coming(transaction: "Transaction", instruments: "Sequence[Instrument]", now: datetime) -> list[str]:
-    """When the next bar of each calendar of `instruments` closes, of the shortest timeframe there."""
+    """Say when the next bar of each calendar of `instruments` closes, on the shortest timeframe there."""
     from ema_assets.refresh.plan import next_closes
 
     shortest: dict[str, Timeframe] = {}
@@ -161,7 +161,7 @@ def refresh_command(
     settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
     failed, has_traded = set[tuple[str, str, str]](), False
-    # Before the work: a pause that ends meanwhile has kept its series from being tried all the same.
+    # Before the work: a pause that ends meanwhile has still kept its series from being tried.
     now = clock.now()
     steps = len(graph.on) * len(chosen) + len(graph.behind(chosen))
     with environment.open_database(settings) as database, rendering.progress("refreshing", steps) as advance:
@@ -210,7 +210,7 @@ def _print_outcome(asset: str, timeframe: Timeframe, outcome: Outcome) -> None:
 
 
 def _by_reason(errors: Mapping[str, str]) -> dict[str, list[str]]:
-    """Symbols by what went wrong: when a provider is down, it is the same for all."""
+    """Return symbols grouped by error: when a provider is down, it is the same for all."""
     groups: dict[str, list[str]] = {}
     for symbol, reason in errors.items():
         groups.setdefault(reason, []).append(symbol)

@@ -1,7 +1,7 @@
-"""How results look: tables, progress, numbers, times and JSON. What is shown is up to the commands.
+"""How results look: tables, progress, numbers, times and JSON. The commands decide what is shown.
 
-On a terminal, tables fit its width and colours mark what wants a look. Anywhere else, in a file or a pipe, the same
-tables are plain text with all columns.
+On a terminal, tables fit its width and colours mark what deserves attention. In a file or a pipe, the same tables are
+plain text with all columns.
 """
 
 import json
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _INDENT = "  "
-# What stands for columns that a terminal has no room for.
+# Stands for columns that a terminal has no room for.
 _MORE = "…"
-# By the words of a cell.
+# Keyed by the words of a cell.
 _STYLES: Mapping[str, str] = {
     "up": "green",
     "long": "green",
@@ -39,7 +39,7 @@ _STYLES: Mapping[str, str] = {
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print `rows` below `head`, each column as wide as its widest cell.
 
-    On a terminal that is too narrow, the last columns are left out, which a line below says.
+    On a terminal that is too narrow, the last columns are left out; a line below names them.
     """
     console = _console()
     if console is None:
@@ -71,7 +71,7 @@ def _widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _columns_that_fit(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
-    """How many of the first columns fit into `width`; two at least."""
+    """Return how many of the first columns fit into `width`; at least two."""
     room, columns = width, 0
     for needed in _widths(head, rows):
         room -= needed + len(_INDENT)
@@ -93,8 +93,8 @@ def _coloured(line: str) -> "Text":
 
 
 def _console() -> "Console | None":
-    """What prints on a terminal, without colours where NO_COLOR says so; None when the output is not one."""
-    # A program that is started with a closed output has none.
+    """Return a console, without colours if NO_COLOR is set; None when the output is not a terminal."""
+    # A program that was started with a closed output has none.
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     from rich.console import Console
@@ -103,7 +103,7 @@ def _console() -> "Console | None":
 
 
 def print_cells(lines: Sequence[Sequence[tuple[str, str]]], styles: Mapping[str, str]) -> None:
-    """Print `lines` of characters with their roles, in the `styles` of these on a terminal."""
+    """Print `lines` of text pieces with their roles, which `styles` colours on a terminal."""
     console = _console()
     if console is None:
         for line in lines:
@@ -118,7 +118,7 @@ def print_cells(lines: Sequence[Sequence[tuple[str, str]]], styles: Mapping[str,
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on the terminal while a command works; nothing where nobody watches. It is called with each step's name."""
+    """Show a bar on a terminal while a command works. Yield a function to be called with each step's name."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -129,7 +129,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
         *(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
         TextColumn("{task.description}", markup=False),
     )
-    # What the command prints meanwhile stands above the bar, unless it goes to a file.
+    # What the command prints meanwhile appears above the bar, unless it goes to a file.
     above = sys.stdout.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as bar:
         task = bar.add_task("", total=total)
@@ -148,27 +148,27 @@ def _json_time(value: object) -> str:
 
 
 def cell(value: object) -> str:
-    """Any value of a result as the cell of a table; nothing for None."""
+    """Return any value of a result as the cell of a table; empty for None."""
     if isinstance(value, datetime):
         return minute(value)
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def price(value: float | None) -> str:
-    """A price as everywhere; nothing for None."""
+    """Return a price in the usual format; empty for None."""
     return "" if value is None else price_text(value)
 
 
 def minute(moment: datetime) -> str:
-    """A time to the minute; whoever prints it says that it is UTC."""
+    """Return a time to the minute; the caller says that it is UTC."""
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
 def percent(value: float | None) -> str:
-    """A share in percent with its sign, such as `+0.31 %`; nothing for None."""
+    """Return a share in percent with its sign, such as `+0.31 %`; empty for None."""
     return "" if value is None else percent_text(value)
 
 
 def timeframe_key(timeframe: Timeframe) -> str:
-    """A timeframe as it is written on the command line, such as `5m`."""
+    """Return a timeframe as it is written on the command line, such as `5m`."""
     return timeframe.key

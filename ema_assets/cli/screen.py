@@ -18,7 +18,7 @@ from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.reports.screen import SORTS, computed, screen, trends
 
-# Of many symbols without bars, this many are named.
+# How many symbols without bars are named.
 _NAMED = 20
 _USUAL = spans_text((FAST_SPAN, SLOW_SPAN))
 _HEAD = (
@@ -100,7 +100,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
             crossed_within=crossed_within,
             sort=sort,
             reverse=reverse,
-            # Of a table, symbols that it leaves out do not count.
+            # The limit of a table does not count the symbols that it leaves out.
             limit=limit if as_json else None,
             strategy=strategy,
             averages=spans,
@@ -119,7 +119,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
 
 
 def _missing(timeframe: Timeframe, known: int, of: int) -> str:
-    """What is not in the screen because it was not computed yet."""
+    """Say which part of the screener was not computed yet."""
     where = "`ema-assets status` says how far it is"
     if not known:
         return f"Nothing has been computed on {timeframe.key} yet; {where}."
@@ -139,7 +139,7 @@ def _print(rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Ti
 
 
 def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
-    """Say which of `rows` are of symbols that have no bars any more."""
+    """Print which of `rows` belong to symbols that have no new bars any more."""
     silent = rows.select("symbol", "silent_since").drop_nulls()
     prefix = "Left out: " if is_left_out else ""
     for symbol, since in silent.head(_NAMED).iter_rows():

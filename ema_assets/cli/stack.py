@@ -77,7 +77,7 @@ def metrics_command(host: str, port: int | None, allowed_hosts: Sequence[str]) -
     names = same_origin.HERE | same_origin.host_names(allowed_hosts, "--allow-host") | {host.lower()}
     settings = Settings.from_env()
     taken = port if port is not None else settings.metrics_port or METRICS_PORT
-    # Another process, for it knows Dagster, which the command line does not.
+    # Another process, because it imports Dagster, which the command line does not.
     served = [sys.executable, "-m", "ema_assets.metrics", host, str(taken), *sorted(names)]
     os.execv(sys.executable, served)  # noqa: S606
 
@@ -108,7 +108,7 @@ def _ask_to_stop(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
-        pass  # it has ended since its number was read
+        pass  # it has ended since its pid was read
     except PermissionError:
         raise EmaAssetsError(
             f"process {pid} belongs to {_owner(pid)} and you may not stop it; its owner can, with `ema-assets down`"
@@ -116,7 +116,7 @@ def _ask_to_stop(pid: int) -> None:
 
 
 def _owner(pid: int) -> str:
-    """Who runs process `pid`, as far as the system says so."""
+    """Return the owner of process `pid`, as far as the system tells."""
     try:
         uid = Path(f"/proc/{pid}").stat().st_uid
     except OSError:

@@ -23,9 +23,9 @@ from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
-# Of many symbols that want a look, and of many reasons why series fail, this many are named.
+# How many symbols with remarks, and how many reasons why series fail, are named.
 _NAMED = 20
-# A daemon of Dagster says twice a minute that it is alive. On several hosts no `up` runs, and all is well.
+# A daemon of Dagster reports twice a minute that it is alive. On several hosts no `up` runs, and all is well.
 _DAEMON_LIVES = 90
 
 
@@ -44,7 +44,7 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
     with locate.running_database(settings) as url:
         freshness = _freshness(url, settings, chosen, providers.default) if url is not None else _Freshness()
     if running is None and freshness.loading is not None and freshness.loading.is_computed:
-        # As `refresh` or a restore leaves it: nothing is loading.
+        # `refresh` or a restore leaves this state: nothing is loading.
         freshness = replace(freshness, loading=None)
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
@@ -58,9 +58,9 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Providers:
-    """The providers in use and how many symbols each of them is asked for.
+    """The providers in use, and how many symbols each of them has.
 
-    `watchlist_error` says why the watchlist cannot be used; `symbols` is empty then. `configuration_error` says why no
+    `watchlist_error` says why the watchlist cannot be used; `symbols` is then empty. `configuration_error` says why no
     assets can be made of it or of the user's own signals and strategies: nothing is launched then.
     """
 
@@ -71,7 +71,7 @@ class _Providers:
 
     @property
     def is_synthetic(self) -> bool:
-        """True when the bars of any symbol are made up."""
+        """Whether the bars of any symbol are synthetic."""
         in_use = [self.default] if self.watchlist_error else self.symbols
         return any(is_synthetic(provider) for provider in in_use)
 
@@ -97,7 +97,7 @@ class _Surroundings:
     providers: _Providers
 
     def as_json(self) -> dict[str, object]:
-        """The same for a script."""
+        """Return the same for a script."""
         settings, running = self.settings, self.running
         return {
             "running": running is not None,
@@ -122,9 +122,9 @@ class _Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class _Freshness:
-    """How fresh everything is, as `reports.status` says; nothing where no database runs.
+    """How fresh everything is, as reported by `reports.status`; empty when no database runs.
 
-    `daemon_heard_at` is of any daemon of Dagster at work on this database, on whatever host.
+    `daemon_heard_at` is about any daemon of Dagster that uses this database, on whatever host.
     """
 
     daemon_heard_at: datetime | None = None
@@ -142,7 +142,7 @@ class _Freshness:
     alerts: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
-        """The same for a script; `loading` is null once every series is loaded."""
+        """Return the same for a script; `loading` is null once every series is loaded."""
         found = self.loading
         return {
             **{each.name: getattr(self, each.name) for each in fields(self)},
@@ -180,7 +180,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None, defa
 
 
 def _channels(settings: Settings) -> Collection[str] | None:
-    """The channels that an alert of the watchlist names; None when the watchlist is wrong."""
+    """Return the channels that alerts of the watchlist name; None when the watchlist is wrong."""
     try:
         alerts = environment.read_watchlist(settings).alerts
     except WatchlistError:
@@ -209,7 +209,7 @@ def _print_surroundings(found: _Surroundings, heard_at: datetime | None) -> None
 
 
 def _provider_lines(providers: _Providers) -> list[str]:
-    """The providers in use, and how many symbols each has where there are several."""
+    """Return the providers in use, and how many symbols each has if there are several."""
     if providers.watchlist_error is not None:
         return [_marked(providers.default)]
     if not providers.symbols:
@@ -260,7 +260,7 @@ def _print_symbols(sentences: Sequence[str], what: str) -> None:
 
 
 def _print_assets(assets: list[status.AssetStatus]) -> None:
-    """A line per asset and a column per timeframe, for there are many of both."""
+    """Print a row per asset and a column per timeframe, since there are many of both."""
     timeframes = list(dict.fromkeys(each.timeframe for each in assets))
     found = {(each.asset, each.timeframe): each for each in assets}
     rows = [
@@ -275,10 +275,10 @@ def _print_assets(assets: list[status.AssetStatus]) -> None:
 
 
 def _said_of(found: status.AssetStatus | None) -> str:
-    """How fresh the series of one asset on one timeframe are, in words."""
+    """Return how fresh the series of one asset on one timeframe are, in words."""
     if found is None or not found.series:
         return ""
-    # What was never computed is stale, too, unless it cannot be yet.
+    # A series that was never computed is stale, too, unless it cannot be computed yet.
     stale = max(found.stale - found.missing, 0)
     counts = ((found.missing, "to load"), (stale, "stale"), (found.failing, "failing"))
     return ", ".join(f"{count} {what}" for count, what in counts if count) or "fresh"
@@ -299,7 +299,7 @@ def _print_latency(latency: list[dict[str, object]]) -> None:
 
 
 def _print_legs(legs: list[Leg]) -> None:
-    """A line per leg and a column per timeframe."""
+    """Print a row per leg and a column per timeframe."""
     timeframes = list(dict.fromkeys(each.timeframe for each in legs))
     found = {(each.leg, each.timeframe): each for each in legs}
     rows = []

@@ -1,4 +1,4 @@
-"""How `ingest` says what it understood of a file, and what it asks. What is understood is in `operations.ingest`."""
+"""How `ingest` says what it understood of a file, and what it asks. The reading itself is in `operations.ingest`."""
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _LABEL_WIDTH = 11
 def print_understood(file: "UnderstoodFile", origins: Mapping[str, str]) -> None:
     """Print what a file holds, how that was found out, and its first bars as they would be stored.
 
-    `origins` says of each symbol where its calendar is from.
+    `origins` says for each symbol where its calendar comes from.
     """
     source, bars = file.source, file.bars
     click.echo(f"{source.path}: {_count(bars)}")
@@ -88,9 +88,9 @@ def _shown(names: Sequence[str]) -> str:
 def print_refusal(
     path: Path, error: Exception, options: ReadOptions, symbols: Collection[str], watchlist: Path
 ) -> None:
-    """Print why nothing of a file is stored, and for each way to read it the command line that does.
+    """Print why nothing of a file is stored, and for each way to read it the command line that does so.
 
-    `symbols` are those of the file that are on the watchlist, which keeps their calendar.
+    `symbols` are the file's symbols that are on the watchlist, which keeps their calendar.
     """
     click.echo(f"Error: {error}", err=True)
     if not isinstance(error, AmbiguousBarFile):

@@ -1,4 +1,4 @@
-"""The commands `maintain` and `migrate`: looking after the database by hand. The work is done in other packages."""
+"""The commands `maintain` and `migrate`: manual upkeep of the database. The work is done in other packages."""
 
 import os
 from datetime import UTC, datetime

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ema_assets.cli.listing import Choice
 
 
-# Of more symbols than this in one command, they are counted instead of named.
+# When one command has more symbols than this, they are counted instead of named.
 _SHOWN_SYMBOLS = 30
-# Then the reasons of so many that are not added.
+# How many reasons are shown in that case for symbols that are not added.
 _SHOWN_REASONS = 10
-# It takes edits of the watchlist up.
+# The sensor that follows the watchlist.
 _SENSOR = "sync_watchlist"
 
 
@@ -76,7 +76,7 @@ def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Seq
 
 
 def _check_known(option: str, received: Sequence[str], known: Iterable[str]) -> None:
-    """Refuse what no symbol has: it is misspelt, and an empty table would not say so."""
+    """Refuse a value that no symbol has: it is misspelt, and an empty table would not say so."""
     names = dict.fromkeys(known)
     for each in received:
         if each not in names:
@@ -154,7 +154,7 @@ def symbols_check(*, as_json: bool) -> None:
 
 
 def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> None:
-    """Add the symbols that are clear, say why of each, and end with exit code 1 when there are others."""
+    """Add the symbols that are clear, give the reason for each, and end with exit code 1 when there are others."""
     from ema_assets.cli.listing import Chooser
     from ema_assets.config.watchlist_edits import add_instruments, listed
 
@@ -179,7 +179,7 @@ def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> N
 
 
 def _what_dagster_does(settings: Settings) -> str:
-    """Whether a running Dagster takes up the edited watchlist."""
+    """Return whether a running Dagster takes up the edited watchlist, as a sentence."""
     from ema_assets.reports.status import not_synced
     from ema_assets.store import diagnosis
 
@@ -197,7 +197,7 @@ def _what_dagster_does(settings: Settings) -> str:
 
 
 def _first_sentences(refused: Mapping[str, str]) -> list[str]:
-    """Why each symbol is not added; of many, of the first ones, and the names of the others to be copied."""
+    """Return why each symbol is not added; of many, the first reasons, and the names of the others to be copied."""
     reasons = list(refused.values())
     if len(reasons) <= _SHOWN_SYMBOLS:
         return reasons
@@ -206,7 +206,7 @@ def _first_sentences(refused: Mapping[str, str]) -> list[str]:
 
 
 def _print_added(choices: "Sequence[Choice]") -> None:
-    """One line per symbol, or of many one line per calendar."""
+    """Print one line per symbol, or per calendar when there are many."""
     if len(choices) <= _SHOWN_SYMBOLS:
         for choice in choices:
             click.echo(f"Added {choice}.")

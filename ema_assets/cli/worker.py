@@ -61,10 +61,10 @@ def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
             f"{home or 'nothing'}"
         )
     _check_watchlist(settings)
-    with suppress(StoreUnavailable):  # a server that is away is waited for
+    with suppress(StoreUnavailable):  # wait for a server that cannot be reached
         _check_database(url)
     options = ["-Q", ",".join(taken), "-c", str(processes), "--max-tasks-per-child", str(runs_per_process)]
-    # Two workers of one name, such as those of two queues on one host, lock each other out at the broker.
+    # Two workers with the same name, such as those of two queues on one host, lock each other out at the broker.
     options += ["-n", f"{'-'.join(taken)}-{os.getpid()}@%h", "-l", "WARNING"]
     os.execv(sys.executable, [sys.executable, "-m", "celery", "-A", _APP, "worker", *options])  # noqa: S606 - Celery
 
@@ -92,7 +92,7 @@ def _check_database(url: str) -> None:
 
     Raises:
         StoreUnavailable: when it cannot be reached.
-        StoreError: when it is of a newer version, or behind a pooler.
+        StoreError: when it has a newer version, or is behind a pooler.
         ConfigurationError: when the role may not write.
     """
     check_direct(url)

@@ -19,7 +19,7 @@ CODE_VERSION_TAG = "ema_assets/code_version"
 # A tag on the step of bars: the provider of symbols that name none.
 PROVIDER_TAG = "ema_assets/provider"
 _OF_THIS_HOST = ("StandbyRunLauncher", "DefaultRunLauncher")
-# The tags in the plan that was read last, per step. All steps of a run share a plan, whose id is a hash of its contents.
+# The tags in the plan that was read last, per step. All steps of a run share a plan. Its id is a hash of its contents.
 _tags: dict[str, dict[str, Mapping[str, str]]] = {}
 
 
