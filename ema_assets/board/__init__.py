@@ -1,1 +1,1 @@
-"""The board: one web page over `reports/`, for traders. Reads as `ema_reader`, writes nothing, holds no SQL."""
+"""The board: one web page over `reports/`, for traders. It reads as `ema_reader`, writes nothing and holds no SQL."""

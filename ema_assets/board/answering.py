@@ -18,38 +18,38 @@ _log = logging.getLogger("ema_assets.board")
 
 
 def values_of(parameters: tuple[Parameter, ...], request: Request) -> Values:
-    """What a request says of `parameters`.
+    """Return the values of `parameters` in a request.
 
     Raises:
-        BadRequest: when it says something that is not allowed.
+        BadRequest: when a value is not allowed.
     """
     return {parameter.name: parameter.read(request.query_params) for parameter in parameters}
 
 
 def etag_of(*parts: str) -> str:
-    """The ETag of what `parts` tell apart. A weak one: a proxy or this server may compress the same answer."""
+    """Return an ETag that differs with `parts`. It is weak: a proxy or this server may compress the same answer."""
     return f'W/"{hashlib.sha256(chr(0).join(parts).encode(errors="surrogatepass")).hexdigest()[:24]}"'
 
 
 def is_known(request: Request, etag: str) -> bool:
-    """True when whoever asks has this very answer already."""
+    """Return whether the client already has this answer."""
     sent = [each.strip() for each in request.headers.get("if-none-match", "").split(",")]
     return "*" in sent or etag in sent
 
 
 def not_modified(etag: str) -> Response:
-    """304, without a body."""
+    """Return a 304 response, without a body."""
     return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "no-cache"})
 
 
 def json_answer(content: Any, etag: str | None = None, status: int = 200) -> Response:
-    """Any plain value as JSON; times as ISO 8601."""
+    """Return any plain value as JSON; times as ISO 8601."""
     headers = {"Cache-Control": "no-cache" if etag else "no-store", **({"ETag": etag} if etag else {})}
     return Response(_JSON.encode(content), status, headers, "application/json")
 
 
 def refusal(error: Exception) -> tuple[int, dict[str, Any]]:
-    """The status and the body that tell somebody of `error`; anything unforeseen is logged and not told."""
+    """Return status and body that report `error` to the client; an unforeseen error is logged and not reported."""
     match error:
         case BadRequest():
             found: Mapping[str, Any] = {

@@ -33,13 +33,13 @@ _COMPRESSION = 5
 
 @dataclass(frozen=True, slots=True)
 class BoardOptions:
-    """What a board needs beside the settings.
+    """What a board needs in addition to the settings.
 
     Attributes:
         database_url: libpq form.
-        dagster_url: of the Dagster UI that pages link to; None for no links.
-        default_provider: of symbols that name none.
-        allowed_hosts: names under which browsers may ask, beside those of this machine: see `same_origin.host_names`.
+        dagster_url: the Dagster UI that pages link to; None for no links.
+        default_provider: the provider of symbols that name none.
+        allowed_hosts: host names that browsers may use, besides those of this machine: see `same_origin.host_names`.
     """
 
     database_url: str
@@ -49,7 +49,7 @@ class BoardOptions:
 
 
 def create_app(options: BoardOptions, settings: Callable[[], Settings], times: Times) -> Starlette:
-    """Build the board. `settings` is asked again every few seconds, so that edits of the watchlist are seen."""
+    """Build the board. `settings` is called again every few seconds, so that edits of the watchlist are seen."""
     readers = Readers(options.database_url)
     overviews = Overviews(readers, settings, times)
     site = Site(overviews, DagsterLinks(options.dagster_url), options.default_provider)
@@ -108,7 +108,7 @@ def _endpoint(site: Site, resource: api.Resource, version: str) -> Callable[[Req
             if is_known(request, tag):
                 return not_modified(tag)
             return json_answer(resource.answer(site, values), tag)
-        except Exception as error:  # noqa: BLE001 - whatever it is, whoever asked gets JSON and one sentence
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets JSON and one sentence
             status, body = refusal(error)
             return json_answer(body, status=status)
 
@@ -122,7 +122,7 @@ class _Files(StaticFiles):
         super().__init__(directory=Path(str(resources.files("ema_assets.board").joinpath("static"))))
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
-        """A file, kept for a year where its address has a version."""
+        """Return a file, to be kept for a year if its address has a version."""
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
         scope = args[2] if len(args) > 2 else kwargs["scope"]
         has_version = isinstance(scope, dict) and b"v=" in scope["query_string"]

@@ -1,4 +1,4 @@
-"""What the board knows, as plain values: for the pages and for the JSON API alike. No HTTP, no markup, no SQL."""
+"""What the board knows, as plain values, for both the pages and the JSON API. No HTTP, no markup, no SQL."""
 
 from typing import cast
 
@@ -109,7 +109,10 @@ def crossovers(site: Site, values: Values) -> shapes.Crossings:
 
 
 def last_page_of_crossovers(site: Site, values: Values) -> int:
-    """The number of the last page. To count takes much longer than to read one page, so the answers do not tell it."""
+    """Return the number of the last page.
+
+    Counting takes much longer than reading one page, so answers do not include it.
+    """
     timeframes, chosen, trend = _crossed_on(site, values)
     with site.overviews.readers.transaction() as transaction:
         count = series_overview.crossovers_in_all(transaction, timeframes, chosen, trend)
@@ -118,7 +121,7 @@ def last_page_of_crossovers(site: Site, values: Values) -> int:
 
 
 def _crossed_on(site: Site, values: Values) -> tuple[list[str], list[str] | None, str]:
-    """The timeframes, the symbols (None: all) and the trend whose crossovers a request names."""
+    """Return the timeframes, the symbols (None: all) and the trend whose crossovers a request names."""
     timeframe = timeframe_of(site.overview, values["timeframe"])
     known = site.overview.heat_map.timeframes if timeframe is None else (timeframe,)
     return [each.key for each in known], chosen_symbols(site, values), trend_of(site, values["averages"])
@@ -165,7 +168,7 @@ def performance(site: Site, values: Values) -> shapes.Performances:
 
 
 def _usual(overview: Overview) -> Timeframe | None:
-    """The timeframe that is shown where none is named: an hour or the next longer one."""
+    """Return the timeframe that is shown when none is named: an hour or the next longer one."""
     known = overview.heat_map.timeframes
     return next((each for each in known if each.minutes >= 60), known[-1] if known else None)
 
@@ -202,7 +205,8 @@ def equity(site: Site, values: Values) -> shapes.EquityCurve:
 def chart(site: Site, values: Values) -> shapes.DrawnSeries:
     """Bars, averages, signals and trades of one series, column by column; times in seconds since 1970, UTC.
 
-    `averages` says what `fast` and `slow` are: those asked for, those that `strategy` compares, or EMA 9 and EMA 30.
+    `averages` names what `fast` and `slow` are: the requested ones, those that `strategy` compares, or EMA 9 and EMA
+    30.
     """
     series = series_of(site.overview, values)
     graph = site.configured.graph

@@ -7,24 +7,24 @@ from typing import Any
 from ema_assets.model.counts import counted
 from ema_assets.model.prices import price_text
 
-# A spread of so many percent is one shade of the heat map.
+# The spreads, in percent, at which the next shade of the heat map begins.
 _SHADES = (0.1, 0.35, 0.8, 1.8)
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 
 def price(value: float | None) -> str:
-    """A price, as everywhere: `1,234.50`, `12.34`, `1.08432`."""
+    """Return a price in the usual format: `1,234.50`, `12.34`, `1.08432`."""
     return NOTHING if value is None else _signed(price_text(value))
 
 
 def percent(value: float | None, decimals: int = 2) -> str:
-    """A share in percent with its sign, such as `+0.31 %`."""
+    """Return a share in percent with its sign, such as `+0.31 %`."""
     return NOTHING if value is None else f"{signed(value, decimals)}\N{NARROW NO-BREAK SPACE}%"
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
-    """A number with its sign; one that rounds to zero has none."""
+    """Return a number with its sign; one that rounds to zero has none."""
     if value is None:
         return NOTHING
     text = _signed(f"{value:+,.{decimals}f}")
@@ -32,17 +32,17 @@ def signed(value: float | None, decimals: int = 2) -> str:
 
 
 def unsigned(value: float | None, decimals: int = 2) -> str:
-    """A number without a sign of its own for positive ones."""
+    """Return a number without a plus sign."""
     return NOTHING if value is None else _signed(f"{value:,.{decimals}f}")
 
 
 def whole(value: float | None) -> str:
-    """A whole number with thousands apart."""
+    """Return a whole number with thousands separators."""
     return NOTHING if value is None else _signed(f"{value:,.0f}")
 
 
 def _signed(text: str) -> str:
-    """With a minus as it is printed, and none before what is rounded to zero."""
+    """Return `text` with a typographic minus, and without one when it is rounded to zero."""
     return text.removeprefix("-") if _is_zero(text) else text.replace("-", MINUS)
 
 
@@ -51,9 +51,9 @@ def _is_zero(text: str) -> bool:
 
 
 def volume(value: float | None) -> str:
-    """A volume: whole from a hundred on, below with three digits that count, such as `12,345`, `80.5` or `0.0123`.
+    """Return a volume: whole from a hundred on, below with three significant digits: `12,345`, `80.5`, `0.0123`.
 
-    A coin is traded in fractions: a bar of 0.0123 is not one of nothing.
+    Coins are traded in fractions: a volume of 0.0123 must not look like zero.
     """
     if value is None or value == 0 or abs(value) >= 100:
         return whole(value)
@@ -63,12 +63,12 @@ def volume(value: float | None) -> str:
 
 
 def minute(moment: datetime | None) -> str:
-    """A time to the minute, UTC: `2026-11-25 16:30`."""
+    """Return a time to the minute, UTC: `2026-11-25 16:30`."""
     return NOTHING if moment is None else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def short(moment: datetime | None, now: datetime | None = None) -> str:
-    """A time without its year, `25 Nov 16:30`; with it where that is not the one of `now`: `25 Nov 2025 16:30`."""
+    """Return a time without its year, `25 Nov 16:30`; with it if it is not the year of `now`: `25 Nov 2025 16:30`."""
     if moment is None:
         return NOTHING
     year = "" if now is None or moment.year == now.year else " %Y"
@@ -76,17 +76,17 @@ def short(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def second(moment: datetime | None) -> str:
-    """A time to the second, UTC."""
+    """Return a time to the second, UTC."""
     return NOTHING if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def iso(moment: datetime | None) -> str:
-    """A time as HTML wants it."""
+    """Return a time as HTML requires it."""
     return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def shade(trend: str | None, spread_pct: float | None) -> str:
-    """The class of a cell of the heat map: `u1` to `u5` for up, `d1` to `d5` for down, `n` without a trend."""
+    """Return the class of a cell of the heat map: `u1` to `u5` for up, `d1` to `d5` for down, `n` without a trend."""
     if trend is None or spread_pct is None:
         return "n"
     depth = 1 + sum(abs(spread_pct) >= each for each in _SHADES)
@@ -94,12 +94,12 @@ def shade(trend: str | None, spread_pct: float | None) -> str:
 
 
 def tone(value: float | None) -> str:
-    """The class of a gain or loss."""
+    """Return the class of a gain or loss."""
     return "" if value is None or value == 0 else "gain" if value > 0 else "loss"
 
 
 def group(name: str) -> str:
-    """A group as it is called on pages: one without a name has a number, such as `group 1`."""
+    """Return a group's name on pages: a group without a name has a number, such as `group 1`."""
     return f"group {name}" if name.isdecimal() else name
 
 

@@ -4,30 +4,30 @@ from urllib.parse import quote
 
 
 class DagsterLinks:
-    """Addresses of pages of the Dagster UI at `base`; each None where no UI is known."""
+    """Addresses of pages of the Dagster UI at `base`; each is None when no UI is known."""
 
     def __init__(self, base: str | None) -> None:
         self.base = base.rstrip("/") if base else None
 
     def partition(self, asset: str, symbol: str, timeframe: str) -> str | None:
-        """The page of one partition, which also offers to materialize it."""
+        """Return the page of one partition, which also offers to materialize it."""
         key = quote(f"{symbol}|{timeframe}", safe="")
         return self._at(f"/assets/{quote(asset, safe='')}?view=partitions&partition={key}")
 
     def checks(self, asset: str) -> str | None:
-        """The checks of an asset."""
+        """Return the page of the checks of an asset."""
         return self._at(f"/assets/{quote(asset, safe='')}?view=checks")
 
     def runs(self) -> str | None:
-        """All runs, newest first."""
+        """Return the page of all runs, newest first."""
         return self._at("/runs")
 
     def backfills(self) -> str | None:
-        """All backfills, newest first."""
+        """Return the page of all backfills, newest first."""
         return self._at("/runs?view=backfills")
 
     def automation(self) -> str | None:
-        """Schedules and sensors with their ticks."""
+        """Return the page of schedules and sensors with their ticks."""
         return self._at("/automation")
 
     def _at(self, path: str) -> str | None:

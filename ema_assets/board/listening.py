@@ -1,4 +1,4 @@
-"""The board on a socket: which address, what when the port is taken. No routes here."""
+"""The board on a socket: its address, and what happens when the port is taken. No routes here."""
 
 import errno
 import logging
@@ -16,10 +16,10 @@ DEFAULT_PORT = 3001
 
 
 def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `started` is told the address. Port 0 takes a free one.
+    """Serve until SIGINT or SIGTERM; `started` receives the address. Port 0 takes a free one.
 
     Raises:
-        ConfigurationError: when the port is taken, or the address cannot be had.
+        ConfigurationError: when the port is taken, or the address cannot be used.
     """
     with listen(host, port) as listener:
         started(f"http://{in_url(host)}:{listener.getsockname()[1]}")
@@ -27,10 +27,10 @@ def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) 
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Bound here and not by uvicorn, which ends the process when the port is taken.
+    """Return a listening socket. It is bound here and not by uvicorn, which ends the process when the port is taken.
 
     Raises:
-        ConfigurationError: as `serve`.
+        ConfigurationError: as in `serve`.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -51,7 +51,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """The server of `app`, to be run on sockets that listen."""
+    """Return the server of `app`, to be run on listening sockets."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,

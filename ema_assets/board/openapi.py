@@ -1,4 +1,4 @@
-"""The JSON API described by OpenAPI 3.1, made from the declarations of its resources. Answers nothing."""
+"""The JSON API described by OpenAPI 3.1, made from the declarations of its resources. Answers no request."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "From the revisio
 
 
 def description(resources: Sequence[Resource], version: str) -> dict[str, Any]:
-    """The whole document."""
+    """Return the whole document."""
     references, shapes = msgspec.json.schema_components([each.shape for each in resources], ref_template=_AT)
     return {
         "openapi": "3.1.0",
@@ -44,7 +44,7 @@ def description(resources: Sequence[Resource], version: str) -> dict[str, Any]:
 
 
 def _exact(shape: dict[str, Any]) -> dict[str, Any]:
-    """A schema that lets in no other fields."""
+    """Return a schema that allows no other fields."""
     return {**shape, "additionalProperties": False}
 
 

@@ -1,4 +1,4 @@
-"""What the board keeps between requests: the configuration, and how all series stand. No HTTP."""
+"""What the board keeps between requests: the configuration, and the state of all series. No HTTP."""
 
 import hashlib
 import threading
@@ -22,15 +22,15 @@ from ema_assets.reports.heat_map import HeatMap, heat_map, of_trend
 from ema_assets.reports.trust import Trust, trust
 from ema_assets.store import series_overview
 
-# While somebody watches, a thread asks the database so often whether anything has changed: for thousands of series that
-# takes more than a poll may. It stops when nobody has asked for a while.
+# While somebody watches, a thread checks this often whether the database has changed: for thousands of series a check
+# takes longer than a request may wait. The thread stops when there was no request for a while.
 _ASKED_AGAIN_SECONDS = 1.0
 _WATCHED_SECONDS = 20.0
-# What is older than this was not looked after by that thread, and is not given any more.
+# An overview that is older than this was not maintained by that thread, and is not used any more.
 _OLDEST_SECONDS = 4.0
 # A series becomes late by the clock alone, without a change in the database.
 _LOOKED_AT_AGAIN_SECONDS = 15.0
-# How often files are looked at.
+# How often the files are checked for changes.
 _FILES_SECONDS = 3.0
 
 
@@ -38,7 +38,7 @@ _FILES_SECONDS = 3.0
 class Configured:
     """What the files say: the settings, the watchlist, and the assets that follow from it; `error` when they are wrong.
 
-    With an `error`, the rest is what they said before. `read` is another text after each change of the files.
+    With an `error`, the rest is the previous state. `read` differs after each change of the files.
     """
 
     settings: Settings
@@ -65,7 +65,7 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Who tells the time: the market's, by which bars close, and the machine's, by which work is done. UTC."""
+    """The sources of time: the market's, by which bars close, and the machine's, by which work is done. UTC."""
 
     market: Callable[[], datetime]
     machine: Callable[[], datetime]
@@ -73,9 +73,9 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All series at `now`, and `tag`, which differs as soon as anything does that pages show of them.
+    """All series at `now`, and `tag`, which differs as soon as anything differs that pages show about them.
 
-    `timeframes` are those of each symbol, by their keys, shortest first; symbols are sorted.
+    `timeframes` are the timeframes of each symbol, by their keys, shortest first; symbols are sorted.
     """
 
     now: datetime
@@ -96,10 +96,10 @@ class Overviews:
         self._keeper: threading.Thread | None = None
         self._stopping = threading.Event()
         self._watched_at = float("-inf")
-        # By series: the tag of the overview at which it was read, and what it was.
+        # Per series: the tag of the overview at which its revision was read, and the revision.
         self._revisions: dict[tuple[str, str], tuple[str, str]] = {}
         self._kept: Overview | None = None
-        # Of other averages than EMA 9 and 30, by trend: the tag of the overview that it goes with, and the map.
+        # For averages other than EMA 9 and 30, by trend: the tag of the overview that the map belongs to, and the map.
         self._maps: dict[str, tuple[str, HeatMap]] = {}
         self._mark = ""
         self._asked_at = self._looked_at = float("-inf")
@@ -108,10 +108,10 @@ class Overviews:
         self._files_at = float("-inf")
 
     def current(self) -> Overview:
-        """The state of all series, a second or two old, or unchanged since.
+        """Return the state of all series, a second or two old, or unchanged since.
 
         Raises:
-            StoreError: as `Readers.transaction`.
+            StoreError: as in `Readers.transaction`.
         """
         self._watched_at = at = time.monotonic()
         kept = self._kept
@@ -123,10 +123,10 @@ class Overviews:
         return kept
 
     def map_of(self, trend: str) -> HeatMap:
-        """The map of `trend`, as of the current overview; the database is asked once per change of any series.
+        """Return the map of `trend`, as of the current overview. The database is queried once per change of any series.
 
         Raises:
-            StoreError: as `Readers.transaction`.
+            StoreError: as in `Readers.transaction`.
         """
         overview = self.current()
         if trend == EMA_TREND:
@@ -141,10 +141,10 @@ class Overviews:
         return found
 
     def revision_of(self, symbol: str, timeframe: str) -> str:
-        """A text that differs with the ledger of one series. The database is asked once per change of any series.
+        """Return a text that differs with the ledger of one series. It is queried once per change of any series.
 
         Raises:
-            StoreError: as `Readers.transaction`.
+            StoreError: as in `Readers.transaction`.
         """
         tag, key = self.current().tag, (symbol, timeframe)
         known = self._revisions.get(key)
@@ -156,7 +156,7 @@ class Overviews:
         return revision
 
     def close(self) -> None:
-        """Stop looking, and let the connections go."""
+        """Stop the thread and close the connections."""
         self._stopping.set()
         if self._keeper is not None:
             self._keeper.join()
@@ -168,11 +168,11 @@ class Overviews:
                 return
             try:
                 self._look()
-            except Exception:  # noqa: BLE001 - whoever asks next looks by himself, and is told
+            except Exception:  # noqa: BLE001 - the next request looks by itself and gets the error
                 return
 
     def _look(self) -> Overview:
-        """Ask the database, unless another thread has just done so; what is unchanged stays."""
+        """Query the database, unless another thread has just done so; an unchanged overview is kept."""
         with self._turn:
             at = time.monotonic()
             if self._kept is not None and at - self._asked_at < _ASKED_AGAIN_SECONDS / 2:
@@ -191,7 +191,7 @@ class Overviews:
             return self._kept
 
     def configured(self) -> Configured:
-        """What the files say, looked at again every few seconds.
+        """Return what the files say. They are checked again every few seconds.
 
         Raises:
             ConfigurationError: when they are wrong and were never right.
@@ -228,7 +228,10 @@ def _read(settings: Settings, files: object) -> Configured:
 
 
 def _tag(mark: str, series: pl.DataFrame, said: Trust) -> str:
-    """Differs with the ledger, by `mark`, and with what the clock alone changes: conditions, corrections of a day."""
+    """Return a text that differs with the ledger, by `mark`, and with what the clock alone changes.
+
+    That is: the conditions of series, and corrections that become older than a day.
+    """
     rows = series.sort("symbol", "timeframe").select("symbol", "timeframe", "condition", "since")
     digest = hashlib.sha256(rows.hash_rows(seed=930).to_numpy().tobytes())
     digest.update(

@@ -1,4 +1,4 @@
-"""What single pages show beside the answer of one resource of the API. Plain values for templates; no markup."""
+"""What single pages show in addition to the answer of one API resource. Plain values for templates; no markup."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -24,19 +24,22 @@ _LAST_BARS = 10
 
 
 def _few(values: Values | None = None, **more: Any) -> dict[str, Any]:
-    """Parameters of a short list beside a page."""
+    """Return the parameters of a short list next to a page's main content."""
     chosen = {"timeframe": None, "averages": None, "symbols": (), "group": None, "strategy": None, "sort": "stop"}
     return {**chosen, **(values or {}), "page": 1, "per_page": _BESIDE, **more}
 
 
 def _within(make: Callable[[Site, Values], Paged], site: Site, values: Values) -> Paged:
-    """What `make` gives of the page asked for, or of the last one: while a page is open, its list may get shorter."""
+    """Return what `make` gives for the requested page, or for the last one.
+
+    While a page is open, its list may get shorter.
+    """
     found = make(site, values)
     return found if found["page"] <= found["pages"] else make(site, {**values, "page": found["pages"]})
 
 
 def heat_map(site: Site, values: Values) -> dict[str, Any]:
-    """The map, and beside it who is about to cross, who has crossed, and whose stop is near."""
+    """Return the map, and next to it which symbols are about to cross, have crossed, or are near a stop."""
     chosen = {"group": values["group"], "symbols": values["symbols"], "averages": values["averages"]}
     return {
         "map": _within(contents.heat_map_page, site, values),
@@ -52,13 +55,13 @@ def heat_map(site: Site, values: Values) -> dict[str, Any]:
 
 
 def _strategy_of(site: Site, trend: str) -> str | None:
-    """The first strategy that goes by `trend`."""
+    """Return the first strategy that uses `trend`."""
     nodes = (site.configured.graph.nodes[name] for name in site.configured.strategies)
     return next((node.name for node in nodes if node.variant is not None and node.variant.trend == trend), None)
 
 
 def chart(site: Site, values: Values) -> dict[str, Any]:
-    """One series: its newest bar, what can be drawn, its neighbours on the watchlist, its newest bars and trades."""
+    """Return one series: its newest bar, what can be drawn, neighbours on the watchlist, newest bars and trades."""
     overview, configured = site.overview, site.configured
     series = series_of(overview, values)
     shown = {**values, "bars": _LAST_BARS + 1}
@@ -84,7 +87,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         "usual_bars": series_chart.USUAL_BARS,
         "most_bars": series_chart.MOST_BARS,
         "averages": drawn["averages"],
-        # Of the trend, the crossovers and the next cross on the page; a rule may draw another average beside.
+        # For the trend, the crossovers and the next cross on the page; a rule may draw other averages next to them.
         "compared": compared,
         "are_drawn": drawn["averages"] == compared,
         "slow": slow,
@@ -100,7 +103,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
 
 
 def _trend_beside(site: Site, values: Values) -> str:
-    """The trend that is told beside a chart: of the averages asked for, else the one that its strategy goes by."""
+    """Return the trend shown next to a chart: of the requested averages, or else the one that its strategy uses."""
     if values["averages"] is not None or values["strategy"] is None:
         return trend_of(site, values["averages"])
     graph = site.configured.graph
@@ -110,7 +113,7 @@ def _trend_beside(site: Site, values: Values) -> str:
 
 
 def _last_bars(drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The newest bars, newest first, each with its change against the one before."""
+    """Return the newest bars, newest first, each with its change from the previous one."""
     names = ("time", "open", "high", "low", "close", "volume", "fast", "slow")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(drawn[name] for name in names), strict=True)]
     for before, row in pairwise([None, *rows]):
@@ -122,7 +125,7 @@ def _last_bars(drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _results(site: Site, series: Series) -> list[dict[str, Any]]:
-    """How each strategy has done on the series."""
+    """Return how each strategy has done on the series."""
     with site.overviews.readers.transaction() as transaction:
         return [
             {"strategy": name, **row}
@@ -134,12 +137,12 @@ def _results(site: Site, series: Series) -> list[dict[str, Any]]:
 
 
 def trades(site: Site, values: Values) -> dict[str, Any]:
-    """Open trades, and how they may be sorted."""
+    """Return open trades, and how they may be sorted."""
     return {"found": _within(contents.open_trades, site, values), "sorts": trade_table.SORTS}
 
 
 def crossovers(site: Site, values: Values) -> dict[str, Any]:
-    """Who has crossed, and who is about to."""
+    """Return which symbols have crossed, and which are about to."""
     crossed = contents.crossovers(site, values)
     if not crossed["rows"] and crossed["page"] > 1:
         crossed = contents.crossovers(site, {**values, "page": contents.last_page_of_crossovers(site, values)})
@@ -150,7 +153,7 @@ def crossovers(site: Site, values: Values) -> dict[str, Any]:
 
 
 def performance(site: Site, values: Values) -> dict[str, Any]:
-    """The figures of each series, and the curve of all that are chosen as a portfolio."""
+    """Return the figures of each series, and the equity curve of all chosen ones as a portfolio."""
     values = {**values, "symbols": tuple(as_spelt(values["symbols"], site.overview.timeframes))}
     found = _within(contents.performance, site, values)
     chosen = {**values, "strategy": found["strategy"], "timeframe": found["timeframe"]}
@@ -163,13 +166,13 @@ def performance(site: Site, values: Values) -> dict[str, Any]:
         "chosen": chosen,
         "curve": curve,
         "sorts": list(performance_table.SORTS),
-        # A group may have timeframes of its own: on others nothing is ever computed.
+        # A group may have its own timeframes: on others nothing is ever computed.
         "has_timeframe": any(found["timeframe"] in each for each in own),
     }
 
 
 def freshness(site: Site, values: Values) -> dict[str, Any]:
-    """What is not fresh and why, gaps, corrections, latency, assets."""
+    """Return what is not fresh and why, gaps, corrections, latency, assets."""
     few = {"page": 1, "per_page": 25}
     assets = _by_name(trust_contents.by_asset(site, {})["rows"])
     return {
@@ -179,14 +182,14 @@ def freshness(site: Site, values: Values) -> dict[str, Any]:
         "corrections": trust_contents.corrections(site, few),
         "latency": trust_contents.latency(site, {})["rows"],
         "assets": assets,
-        # Also those of bars alone, from which others are rolled up.
+        # Includes timeframes that only have bars, from which others are rolled up.
         "asset_timeframes": [each.key for each in sorted({by_key(key) for rows in assets.values() for key in rows})],
         "breadth": site.overview.heat_map.breadth(),
     }
 
 
 def _by_name(rows: Iterable[shapes.AssetState]) -> dict[str, dict[str, shapes.AssetState]]:
-    """Rows of assets and timeframes by both."""
+    """Return the rows keyed by asset and timeframe."""
     found: dict[str, dict[str, shapes.AssetState]] = {}
     for row in rows:
         found.setdefault(row["asset"], {})[row["timeframe"]] = row
@@ -194,7 +197,7 @@ def _by_name(rows: Iterable[shapes.AssetState]) -> dict[str, dict[str, shapes.As
 
 
 def why(site: Site, values: Values) -> dict[str, Any]:
-    """The sentences of one series, and its condition on every timeframe."""
+    """Return the sentences of one series, and its condition on every timeframe."""
     rows = site.overview.heat_map.series.filter(symbol=values["symbol"]).iter_rows(named=True)
     own = {row["timeframe"]: row["condition"] for row in rows}
     found = contents.why_not(site, values)

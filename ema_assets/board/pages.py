@@ -23,7 +23,7 @@ from ema_assets.model.averages import SLOW_SPAN, converged_after
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: its path, its template, its parameters, and what the template is given beside what all pages have."""
+    """One page: its path, its template, its parameters, and its content in addition to what all pages have."""
 
     path: str
     template: str
@@ -33,7 +33,7 @@ class Page:
     revision: Callable[[Site, Values], str] = api.by_overview
 
 
-# Rows of the tables of a page; the API gives more at once.
+# Rows of the tables of a page; the API returns more at once.
 _ROWS = replace(PER_PAGE, default=40)
 
 
@@ -86,7 +86,7 @@ class Pages:
         )
 
     def endpoint(self, page: Page) -> Callable[[Request], Response]:
-        """What answers requests for `page`."""
+        """Return the function that answers requests for `page`."""
 
         def endpoint(request: Request) -> Response:
             try:
@@ -111,7 +111,7 @@ class Pages:
             overview = self._site.overview
             known = {symbol.lower(): symbol for symbol in overview.timeframes}
             timeframes = [each.key for each in overview.heat_map.timeframes]
-        except Exception as error:  # noqa: BLE001 - as of a page
+        except Exception as error:  # noqa: BLE001 - as for a page
             status, body = refusal(error)
             return self._told("error.html", "Not shown", status, body["error"])
         typed = words[0].lower() if words else ""
@@ -127,11 +127,11 @@ class Pages:
         return RedirectResponse(f"/chart?{target}", 303)
 
     def nothing_there(self, request: Request, _error: Exception) -> Response:
-        """The answer to a path that is no page."""
+        """Return the answer to a path without a page."""
         return self._told("error.html", "No such page", 404, f"There is no page {request.url.path}.")
 
     def unforeseen(self, _request: Request, error: Exception) -> Response:
-        """The answer when the board itself fails."""
+        """Return the answer when the board itself fails."""
         status, body = refusal(error)
         return self._told("error.html", "Not shown", status, body["error"])
 
@@ -154,7 +154,7 @@ class Pages:
         return Response(text, 200, {"ETag": tag, "Cache-Control": "no-cache"}, "text/html; charset=utf-8")
 
     def _told(self, template: str, title: str, status: int, message: str) -> Response:
-        """A page without any number: for when there are none."""
+        """Return a page without any number: for when there are none."""
         text = self._templates.get_template(template).render(
             {"title": title, "path": "", "values": {}, "trust": None, "message": message}
         )
@@ -166,12 +166,12 @@ class Pages:
 
 @jinja2.pass_context
 def _short(context: jinja2.runtime.Context, moment: datetime | None) -> str:
-    """A time without its year, where that is the one of the page."""
+    """Return a time without its year if that is the year of the page."""
     return formats.short(moment, context.get("now"))
 
 
 def query(values: Mapping[str, Any], /, **changed: Any) -> str:
-    """The query of a link: `values` with what is `changed`, without what is empty; `?` alone when nothing is left."""
+    """Return the query of a link: `values` with `changed`, without empty ones; `?` alone when nothing is left."""
     merged = {**values, **changed}
     kept = {
         name: ",".join(value) if isinstance(value, tuple | list) else value
@@ -182,7 +182,7 @@ def query(values: Mapping[str, Any], /, **changed: Any) -> str:
 
 
 def _version_of_files() -> str:
-    """Another text when any file of the pages is another one."""
+    """Return a text that differs when any file of the pages has changed."""
     digest = hashlib.sha256()
     pending = [resources.files("ema_assets.board").joinpath(name) for name in ("static", "templates")]
     while pending:

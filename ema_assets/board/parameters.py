@@ -6,14 +6,14 @@ from typing import Any
 
 from ema_assets.model.errors import did_you_mean
 
-# Of what is allowed, so many are named in a sentence; JSON has all of them.
+# How many allowed values a sentence names; JSON has all of them.
 _NAMED = 12
 
 Values = Mapping[str, Any]
 
 
 class BadRequest(Exception):
-    """A parameter is wrong. `status` is 404 for something that does not exist, else 400."""
+    """An error in a parameter. `status` is 404 for something that does not exist, else 400."""
 
     def __init__(self, message: str, parameter: str, received: str, allowed: Sequence[str] = (), status: int = 400):
         super().__init__(message)
@@ -24,7 +24,7 @@ class BadRequest(Exception):
 
 
 def unknown(parameter: str, received: str, allowed: Sequence[str], *, where: str = "") -> BadRequest:
-    """The error for something that does not exist, naming what does; `where` says where all of it is listed."""
+    """Return the error for something that does not exist, naming what does; `where` says where all of it is listed."""
     named = ", ".join(allowed[:_NAMED]) + (f" and {len(allowed) - _NAMED} more" if len(allowed) > _NAMED else "")
     if not allowed:
         named = "of which there is none yet"
@@ -35,12 +35,12 @@ def unknown(parameter: str, received: str, allowed: Sequence[str], *, where: str
 
 
 def refuse_others(parameters: Sequence["Parameter"], given: Sequence[str]) -> None:
-    """Refuse names among those that are `given` which no parameter has, or which come twice.
+    """Refuse names in `given` that no parameter has, or that occur twice.
 
-    Whoever writes `symbol` for `symbols` would take the answer of all symbols for that of one.
+    A client that writes `symbol` for `symbols` would take the answer for all symbols as that for one.
 
     Raises:
-        BadRequest: naming the parameters that there are.
+        BadRequest: naming the known parameters.
     """
     names = [each.name for each in parameters]
     for name in given:
@@ -54,9 +54,9 @@ def refuse_others(parameters: Sequence["Parameter"], given: Sequence[str]) -> No
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of the query: a text, a whole number from `least` to `most`, or a list parted by commas.
+    """A parameter of the query: a text, a whole number from `least` to `most`, or a comma-separated list.
 
-    A text is one of `choices`, where there are any. `is_required` refuses a request without it.
+    A text is one of `choices`, if there are any. `is_required` refuses a request without it.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Parameter:
     is_required: bool = False
 
     def read(self, query: Mapping[str, str]) -> Any:
-        """Its value, the default where it is not given.
+        """Return its value, or the default if it is not given.
 
         Raises:
             BadRequest: saying what is allowed.
@@ -94,7 +94,7 @@ class Parameter:
         return text
 
     def _number(self, text: str) -> int:
-        # Digits that no number is made of, such as ², are digits to Python as well.
+        # Characters such as ² count as digits in Python, but are not part of a number.
         value = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else self.least - 1
         if not self.least <= value <= self.most:
             raise BadRequest(
@@ -105,7 +105,7 @@ class Parameter:
         return value
 
     def described(self) -> dict[str, Any]:
-        """What OpenAPI says of it."""
+        """Return its description for OpenAPI."""
         schema: dict[str, Any] = {"type": "string"}
         if self.kind == "number":
             schema = {"type": "integer", "minimum": self.least, "maximum": self.most}

@@ -4,7 +4,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Everything comes from the board itself, and nothing is written into its pages: no inline script, no inline style.
+# Everything comes from the board itself, and nothing is inlined in its pages: no inline script, no inline style.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -41,7 +41,7 @@ class WithHeaders:
 
 
 class ReadingOnly:
-    """Passes GET and HEAD on to `app`; any other method is answered by 405."""
+    """Passes GET and HEAD on to `app`; answers any other method with 405."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,7 @@
-"""Connections that read: as `ema_reader`, one moment per transaction, a few at a time. No SQL, no HTTP."""
+"""Read-only connections: as `ema_reader`, with a consistent snapshot per transaction, a few at a time.
+
+No SQL, no HTTP.
+"""
 
 import queue
 from collections.abc import Iterator
@@ -12,7 +15,7 @@ _CONNECTIONS = 3
 
 
 class NothingYet(StoreError):
-    """The database is there, and nothing was ever synced into it."""
+    """The database exists, but nothing was ever synced into it."""
 
 
 class Readers:
@@ -22,12 +25,12 @@ class Readers:
         self._idle: queue.LifoQueue[Database] = queue.LifoQueue()
         for number in range(_CONNECTIONS):
             self._idle.put(Database(url, f"ema-assets board {number + 1}"))
-        # None until the first transaction: whether the database lets the board be `ema_reader`.
+        # Whether the database lets the board be `ema_reader`; None until the first transaction.
         self.has_role: bool | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A transaction that sees one moment and can write nothing.
+        """Yield a transaction that sees one consistent snapshot and cannot write.
 
         Raises:
             StoreUnavailable: when the database cannot be reached.

@@ -1,4 +1,4 @@
-"""Every resource of the JSON API: its path, parameters, what it answers, and when that is another answer. No HTTP."""
+"""Every resource of the JSON API: its path, parameters, answer, and when its answer changes. No HTTP."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ from ema_assets.reports import freshness, heat_map, performance_table, series_ch
 
 
 def by_overview(site: Site, _values: Values) -> str:
-    """Changes with anything that pages show of all series: trends, conditions, trust."""
+    """Return a text that changes with anything that pages show about all series: trends, conditions, trust."""
     return site.overview.tag
 
 
 def by_minute(site: Site, values: Values) -> str:
-    """As `by_overview`, and with each minute of the market: for sentences that say how long ago something was."""
+    """Return a text that also changes each market minute: for sentences that say how long ago something was."""
     return f"{by_overview(site, values)} {site.overview.now:%Y-%m-%d %H:%M}"
 
 
 def by_series(site: Site, values: Values) -> str:
-    """Changes with the revisions of one series in the ledger.
+    """Return a text that changes with the revisions of one series in the ledger.
 
     Raises:
         BadRequest: when there is no such series.
@@ -52,8 +52,8 @@ class Resource:
         path: below /api.
         summary: what it answers, in one sentence.
         parameters: of the query.
-        answer: the body; its docstring is the description, and what it returns, one of `shapes`, is the schema.
-        revision: a text that differs as soon as the answer may.
+        answer: returns the body; its docstring is the description, and its return type, one of `shapes`, is the schema.
+        revision: returns a text that differs as soon as the answer may.
     """
 
     path: str
@@ -64,7 +64,7 @@ class Resource:
 
     @property
     def shape(self) -> type:
-        """What `answer` returns."""
+        """The type that `answer` returns."""
         found: type = get_type_hints(self.answer)["return"]
         return found
 

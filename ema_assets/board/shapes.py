@@ -1,4 +1,4 @@
-"""What each resource of the JSON API answers, field by field: answers have these fields, OpenAPI tells them. No values.
+"""The answers of the JSON API, field by field: answers have exactly these fields, which OpenAPI lists. No values.
 
 Times are UTC; those of charts and equity curves are seconds since 1970.
 """
@@ -302,7 +302,7 @@ class Trusted(TypedDict):
 
 
 class NotFresh(TypedDict):
-    """A series of one condition, and what there is to say of it."""
+    """A series of one condition, and what is known about it."""
 
     symbol: str
     timeframe: str
@@ -364,7 +364,7 @@ class Gaps(Paging):
 
 
 class Latency(TypedDict):
-    """From a close to its strategy row, on one timeframe."""
+    """The time from a close to its strategy row, on one timeframe."""
 
     timeframe: str
     closes: int

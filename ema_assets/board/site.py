@@ -39,7 +39,7 @@ class Site:
 
     @property
     def is_synthetic(self) -> bool:
-        """True when the prices of any symbol are made up."""
+        """Whether the prices of any symbol are synthetic."""
         return bool(self.configured.watched.synthetic_symbols(self.default_provider))
 
 
@@ -47,10 +47,10 @@ class Site:
 
 
 def timeframe_of(overview: Overview, key: str | None) -> Timeframe | None:
-    """The timeframe of that key; None for None.
+    """Return the timeframe with the key `key`; None for None.
 
     Raises:
-        BadRequest: naming those that are on.
+        BadRequest: naming the timeframes that are on.
     """
     if key is None:
         return None
@@ -61,10 +61,10 @@ def timeframe_of(overview: Overview, key: str | None) -> Timeframe | None:
 
 
 def series_of(overview: Overview, values: Values) -> Series:
-    """The series that a request names, one that is kept up to date.
+    """Return the series that a request names, which must be kept up to date.
 
     Raises:
-        BadRequest: naming what there is.
+        BadRequest: naming the known symbols or timeframes.
     """
     symbol, timeframe = values["symbol"], timeframe_of(overview, values["timeframe"])
     assert timeframe is not None
@@ -77,10 +77,10 @@ def series_of(overview: Overview, values: Values) -> Series:
 
 
 def trend_of(site: Site, averages: str | None) -> str:
-    """The asset with the trend of these averages, such as `12/26`; that of EMA 9 and 30 for None.
+    """Return the asset with the trend of these averages, such as `12/26`; that of EMA 9 and 30 for None.
 
     Raises:
-        BadRequest: naming those that a strategy compares.
+        BadRequest: naming the averages that a strategy compares.
     """
     if averages is None:
         return EMA_TREND
@@ -91,10 +91,10 @@ def trend_of(site: Site, averages: str | None) -> str:
 
 
 def chosen_symbols(site: Site, values: Values) -> list[str] | None:
-    """The symbols of `symbols` and of `group`; None when neither is given.
+    """Return the symbols of `symbols` and of `group`; None when neither is given.
 
     Raises:
-        BadRequest: naming what there is.
+        BadRequest: naming the known symbols or groups.
     """
     symbols, group = list(values.get("symbols") or ()), values.get("group")
     known = site.overview.timeframes
@@ -110,10 +110,10 @@ def chosen_symbols(site: Site, values: Values) -> list[str] | None:
 
 
 def strategies_of(site: Site, name: str | None) -> Sequence[str]:
-    """The strategy of that name alone, or all of them.
+    """Return the strategy with this name alone, or all of them for None.
 
     Raises:
-        BadRequest: naming what there is.
+        BadRequest: naming the known strategies.
     """
     known = site.configured.strategies
     if name is None:
@@ -124,10 +124,10 @@ def strategies_of(site: Site, name: str | None) -> Sequence[str]:
 
 
 def strategy_of(site: Site, name: str | None) -> str:
-    """The strategy of that name, or the first one.
+    """Return the strategy with this name, or the first one for None.
 
     Raises:
-        BadRequest: naming what there is, also when there is none at all.
+        BadRequest: naming the known strategies, also when there is none at all.
     """
     found = strategies_of(site, name)
     if not found:
@@ -136,16 +136,16 @@ def strategy_of(site: Site, name: str | None) -> str:
 
 
 def paging(total: int, values: Values) -> Paging:
-    """Which page of `total` rows is asked for."""
+    """Return which page of `total` rows is requested."""
     page, per_page = values["page"], values["per_page"]
     return {"page": page, "per_page": per_page, "pages": max(-(-total // per_page), 1), "total": total}
 
 
 def on_page(rows: pl.DataFrame, values: Values) -> pl.DataFrame:
-    """Those of `rows` that are on the page asked for."""
+    """Return the `rows` that are on the requested page."""
     return rows.slice((values["page"] - 1) * values["per_page"], values["per_page"])
 
 
 def as_shape(rows: pl.DataFrame, shape: type[Row]) -> list[Row]:
-    """`rows` with the fields of `shape`, a declaration of `shapes`, and no others."""
+    """Return `rows` with exactly the fields of `shape`, a declaration of `shapes`."""
     return [] if rows.is_empty() else cast(list[Row], rows.select(list(get_type_hints(shape))).to_dicts())

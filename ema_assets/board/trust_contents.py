@@ -15,7 +15,7 @@ def trusted(site: Site, _values: Values) -> shapes.Trusted:
 
 
 def trust_of(site: Site) -> shapes.Trusted:
-    """Whether the numbers can be trusted now, in numbers and sentences."""
+    """Return whether the numbers can be trusted now, in numbers and sentences."""
     overview, configured = site.overview, site.configured
     found = overview.trust
     rows, crossovers_flipped, trades_flipped = found.flipped()
@@ -43,7 +43,7 @@ def trust_of(site: Site) -> shapes.Trusted:
 
 
 def not_fresh(site: Site, values: Values) -> shapes.NotFreshPage:
-    """The series that somebody should look at, the worst first, and why."""
+    """The series that need attention, the worst first, and why."""
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
     found = overview.heat_map.only(chosen_symbols(site, values)).series
@@ -68,23 +68,23 @@ def corrections(site: Site, values: Values) -> shapes.Corrections:
 
 
 def gaps(site: Site, values: Values) -> shapes.Gaps:
-    """Bars that should exist and do not, and that are asked for again; newest first."""
+    """Bars that should exist and do not, and that are requested again; newest first."""
     with site.overviews.readers.transaction() as transaction:
         rows = health.open_gaps(transaction)
     return {**paging(rows.height, values), "rows": as_shape(on_page(rows, values), shapes.Gap)}
 
 
 def latency(site: Site, _values: Values) -> shapes.Latencies:
-    """From a bar's close to its strategy row, over the last seven days, per timeframe."""
+    """The time from a bar's close to its strategy row, over the last seven days, per timeframe."""
     with site.overviews.readers.transaction() as transaction:
         rows = status.latency(transaction, site.overviews.times.machine())
     return {"rows": as_shape(pl.DataFrame(rows), shapes.Latency)}
 
 
 def by_asset(site: Site, _values: Values) -> shapes.AssetStates:
-    """How many series of every asset and timeframe are stale, missing, failing.
+    """How many series of every asset and timeframe are stale, missing or failing.
 
-    Rolled-up bars fail also where the bars fail that they come from.
+    Rolled-up bars also count as failing when the bars that they are rolled up from fail.
     """
     overview = site.overview
     with site.overviews.readers.transaction() as transaction:
@@ -106,7 +106,7 @@ def by_asset(site: Site, _values: Values) -> shapes.AssetStates:
 
 
 def _failing_bars(series: pl.DataFrame, failing: pl.DataFrame) -> dict[str, int]:
-    """By timeframe, how many series have bars that fail or come from such that do."""
+    """Return, by timeframe, how many series have bars that fail or are rolled up from failing bars."""
     own = series.select("symbol", "timeframe", base=pl.coalesce("source", "timeframe"))
     known = failing.select("symbol", base="timeframe")
     hit = pl.concat(
