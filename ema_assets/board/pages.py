@@ -105,7 +105,7 @@ class Pages:
         return endpoint
 
     def go(self, request: Request) -> Response:
-        """Where a search leads: the chart of a symbol (`AAPL`, `btc 1h`), else the map of what contains the text."""
+        """Return where a search leads: the chart of a symbol (`AAPL`, `btc 1h`), or the map of matching symbols."""
         words = request.query_params.get("q", "").replace("|", " ").split()
         try:
             overview = self._site.overview
