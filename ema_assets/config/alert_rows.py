@@ -1,6 +1,6 @@
 """The rows `[[alert]]` and the table `[channels]` of a watchlist, read into subscriptions. No I/O.
 
-What stands in a URL is never shown, for it may be a secret.
+The content of a URL is never shown, because it may be a secret.
 """
 
 import re
@@ -29,7 +29,7 @@ _QUIET = re.compile(r"([0-2]\d):([0-5]\d)-([0-2]\d):([0-5]\d)")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the rest of the watchlist says: its symbols, their groups, and the timeframes with bars."""
+    """The parts of the watchlist that alerts refer to: symbols, their groups, and the timeframes with bars."""
 
     symbols: Sequence[str]
     groups: Mapping[str, Sequence[str]]
@@ -37,7 +37,7 @@ class Listed:
 
 
 def alerts(rows: Sequence[Mapping[str, Any]], channels: Any, listed: Listed, where: str) -> Alerts | None:
-    """The subscriptions in `rows`, and the `channels` that are named; None when there is no row.
+    """Return the subscriptions in `rows` and the `channels` that are named; None when there is no row.
 
     Raises:
         WatchlistError: naming the row, the key, what was received and what is allowed.
@@ -88,7 +88,7 @@ def _subscription(
         to=_to(row, channels, where),
         symbols=_symbols(row, listed, where),
         timeframes=timeframes,
-        # The graph of assets says which there are.
+        # The graph of assets determines which ones exist.
         strategies=_names(row, "strategies", None, where),
         averages=_names(row, "averages", None, where),
         params={key: _value(row, key, param, where) for key, param in params.items()},
@@ -99,7 +99,7 @@ def _subscription(
 
 
 def _shown(value: object) -> str:
-    """What was received, unless a URL is in it."""
+    """Return what was received, unless it contains a URL."""
     return "a URL" if "://" in str(value) else repr(value)
 
 
@@ -112,7 +112,7 @@ def _only(row: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
 
 
 def _refuse_idle_filters(row: Mapping[str, Any], kinds: Sequence[str], where: str) -> None:
-    """Refuse a filter that narrows none of `kinds`: whoever writes it expects less than would be told."""
+    """Refuse a filter that narrows none of `kinds`: its writer expects fewer alerts than would be sent."""
     for key in _FILTERS:
         narrowed = [kind.name for kind in discover().values() if key in kind.filters]
         if key in row and not set(narrowed) & set(kinds):
@@ -138,7 +138,7 @@ def _kinds(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _to(row: Mapping[str, Any], channels: dict[str, Channel], where: str) -> tuple[str, ...]:
-    """The names of the channels; those of URLs that stand here themselves are added to `channels`."""
+    """Return the names of the channels; URLs that are written here directly are added to `channels`."""
     entries = row.get("to")
     if not isinstance(entries, list) or not entries or not all(isinstance(each, str) for each in entries):
         raise WatchlistError(
@@ -151,7 +151,7 @@ def _to(row: Mapping[str, Any], channels: dict[str, Channel], where: str) -> tup
             names.append(entry)
             continue
         if problem := problem_with_template(entry):
-            # What it is is not shown: it may be a token that stands there by itself.
+            # The entry is not shown: it may be a token.
             named = f"the names of `[channels]` are {', '.join(channels)}" if channels else "there are no `[channels]`"
             raise WatchlistError(f"{where}: `to`, entry {number}: {problem}; {named}{did_you_mean(entry, channels)}")
         channel = inline_channel(entry)
@@ -170,7 +170,7 @@ def _symbols(row: Mapping[str, Any], listed: Listed, where: str) -> tuple[str, .
 
 
 def _names(row: Mapping[str, Any], key: str, allowed: Iterable[str] | None, where: str) -> tuple[str, ...] | None:
-    """The names that a filter lists; None when it is not there."""
+    """Return the names that a filter lists; None when it is not given."""
     given = row.get(key)
     if given is None:
         return None

@@ -12,7 +12,7 @@ _EXAMPLE = 'extra = [2026-02-01, { day = 2025-10-21, open = "18:00", close = "19
 
 
 def special_days(tables: Any, used: Collection[str], where: str) -> dict[str, SpecialDays]:
-    """The special days of every calendar in `tables`. `used` are the calendars of the groups.
+    """Return the special days of every calendar in `tables`. `used` are the calendars of the groups.
 
     Raises:
         WatchlistError: naming the calendar, the entry and what is allowed.

@@ -1,4 +1,4 @@
-"""Which files the configuration is read from. Nothing is read."""
+"""Which files the configuration is read from. Nothing is read here."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ from ema_assets.model.own_modules import all_files
 
 
 def configuration_files(settings: Settings) -> list[Path]:
-    """The watchlist, and the files of the user's signals and strategies with what they import."""
+    """Return the watchlist, and the files of the user's signals and strategies with what they import."""
     return [settings.watchlist_path, *all_files((settings.signals_folder, settings.strategies_folder))]

@@ -8,13 +8,13 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """What a symbol is called now, and since when."""
+    """The current name of a symbol, and since when it has it."""
 
     to: str
     since: date
 
 
-# As the companies announced them. A newer rename is one line here.
+# As the companies announced them. A newer rename is one more line.
 RENAMED: Mapping[str, Rename] = MappingProxyType(
     {
         "VIAC": Rename("PARA", date(2022, 2, 17)),
@@ -31,7 +31,7 @@ RENAMED: Mapping[str, Rename] = MappingProxyType(
 
 
 def current(symbol: str) -> Rename | None:
-    """The newest name of `symbol`, through all renames; None when it was not renamed."""
+    """Return the newest name of `symbol`, through all renames; None when it was not renamed."""
     found = RENAMED.get(symbol)
     while found is not None and found.to in RENAMED:
         found = RENAMED[found.to]

@@ -16,7 +16,7 @@ from ema_assets.model.variables import Choice, Number, Text, Variable
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
-# The names that EMA_PROVIDER may have, beside those of members of families.
+# The names that EMA_PROVIDER may have, in addition to members of provider families.
 PROVIDERS = registry.ASKED
 # With the first, dagster-postgres writes a batch of events with one INSERT; with the second, Dagster logs one planned
 # event per asset for a backfill's run instead of one per partition.
@@ -58,7 +58,7 @@ _ALLOWED_HOSTS = Text(
 )
 _CLOCK = Text(clock.VARIABLE, None, "a virtual time for the sandbox, such as `2026-11-20T14:30Z x60`")
 
-# The variables that are no provider's.
+# The variables that belong to no provider.
 VARIABLES: tuple[Variable, ...] = (
     *(_HOME, _DATABASE_URL, _POSTGRES_PROGRAMS, _WATCHLIST, _SIGNALS_FOLDER, _STRATEGIES_FOLDER, _PROVIDER),
     *(_SERIES_PER_RUN, _SWEEP_SECONDS, _RUN_RETENTION, _REJECTED_RETENTION, _CORRECTION_RETENTION),
@@ -67,7 +67,7 @@ VARIABLES: tuple[Variable, ...] = (
 
 
 def home_folder(env: Mapping[str, str] = os.environ) -> Path:
-    """The folder of this installation's data, EMA_HOME; not checked."""
+    """Return the folder of this installation's data, EMA_HOME; not checked."""
     return _path_of(_HOME, _HOME.read(env) or "")
 
 
@@ -81,7 +81,7 @@ def _path_of(variable: Text, text: str) -> Path:
 
 
 def postgres_programs(env: Mapping[str, str] = os.environ) -> Path | None:
-    """The folder of another PostgreSQL for the embedded server, EMA_POSTGRES_BIN; None for what was installed.
+    """Return the folder of another PostgreSQL for the embedded server, EMA_POSTGRES_BIN; None for the installed one.
 
     Raises:
         ConfigurationError: when there is no such folder.
@@ -96,37 +96,37 @@ def postgres_programs(env: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def without_provider_keys(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` without the keys of any provider: for processes that ask none."""
+    """Return `env` without the keys of any provider: for processes that query none."""
     keys = registry.secrets()
     return {name: value for name, value in env.items() if name not in keys}
 
 
 def known_variables() -> set[str]:
-    """The names of the variables of this project and of its providers."""
+    """Return the names of the variables of this project and of its providers."""
     of_providers = (each.name for config in registry.CONFIGS.values() for each in config.variables().values())
     return {*(each.name for each in VARIABLES), *of_providers}
 
 
 def is_synthetic(provider: str) -> bool:
-    """True when the bars of `provider` are made up and not a market's."""
+    """Return whether the bars of `provider` are synthetic and not a market's."""
     return registry.declared(provider).is_synthetic
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a process of this project must know. Made by `Settings.from_env`.
+    """The settings of a process of this project. Made by `Settings.from_env`.
 
-    `database_url` is None when the embedded server is to be used. `provider` names the provider of symbols that name
-    none, and `providers` holds the configuration of each by name. `signals_folder` and `strategies_folder` hold signals
-    and strategies of the user's own; None when there is no such folder. `correction_retention_days` is 0 when the old
-    values of corrected bars are kept for ever. `clock` is None when the market's time is the machine's.
-    `metrics_port` is None when `up` serves no metrics. `log_format` is `text` or `json`.
+    `database_url` is None when the embedded server is used. `provider` is the provider of symbols that name none, and
+    `providers` holds the configuration of each by name. `signals_folder` and `strategies_folder` hold the user's own
+    signals and strategies; None when there is no such folder. `correction_retention_days` is 0 when the old values of
+    corrected bars are kept forever. `clock` is None when the market's time is the machine's. `metrics_port` is None
+    when `up` serves no metrics. `log_format` is `text` or `json`.
     """
 
     home: Path
     database_url: str | None = field(repr=False)
     provider: str
-    # A mapping has no hash; settings that differ here alone are unequal all the same.
+    # A mapping has no hash; settings that differ only here are still unequal.
     providers: Mapping[str, ProviderConfig] = field(hash=False)
     watchlist_path: Path
     signals_folder: Path | None
@@ -150,9 +150,9 @@ class Settings:
         home = home_folder(env)
         if home.is_file():
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
-        # Before everything else, so that a misspelt provider is what the error is about.
+        # Before everything else, so that the error names a misspelt provider.
         named = _named_provider(env)
-        # A mistake in these shall be told by whatever is started, not by each request or by the server's start.
+        # Errors in these should be reported by whatever is started, not by each request or by the server's start.
         same_origin.allowed_hosts(env)
         postgres_programs(env)
         providers = {name: config.from_env(env) for name, config in registry.CONFIGS.items()}
@@ -178,19 +178,19 @@ class Settings:
 
     @property
     def is_synthetic(self) -> bool:
-        """True when the default provider makes its prices up; a symbol may have another provider."""
+        """Whether the default provider's prices are synthetic; a symbol may have another provider."""
         return is_synthetic(self.provider)
 
     def config_of(self, provider: Provider[Config]) -> Config:
-        """The configuration of `provider`, in its own type."""
+        """Return the configuration of `provider`, in its own type."""
         config = self.providers[registry.config_name(provider.name)]
         assert isinstance(config, provider.config)
         return config
 
     def check_provider(self, name: str, *, is_starting: bool = False) -> None:
-        """Check that the provider `name` can be asked: its keys and its address are set, and its time is the market's.
+        """Check that the provider `name` can be queried: its keys and address are set, and its time is the market's.
 
-        `is_starting` when its service is about to be started, which gives it its address.
+        `is_starting` means that its service is about to be started, which sets its address.
 
         Raises:
             ConfigurationError: saying what to set.
@@ -207,7 +207,7 @@ class Settings:
             )
 
     def unserved(self, providers: Iterable[str]) -> list[str]:
-        """Those of `providers` whose service has to be started, because no address of one is set; sorted."""
+        """Return those of `providers` whose service has to be started, because no address of one is set; sorted."""
         return [
             name
             for name in sorted(providers)
@@ -216,12 +216,12 @@ class Settings:
 
     @property
     def service_urls(self) -> dict[str, str]:
-        """The addresses that are known of providers whose server is one of ours, by provider."""
+        """The known addresses of providers whose server is one of ours, by provider."""
         urls = {name: self.providers[name].base_url for name in PROVIDERS if registry.PROVIDERS[name].service}
         return {name: url for name, url in urls.items() if url is not None}
 
     def with_addresses(self, urls: Mapping[str, str]) -> "Settings":
-        """These settings with the addresses of services that run, by provider. One that is set is kept."""
+        """Return these settings with the addresses of running services, by provider. An address that is set is kept."""
         configs = {
             name: replace(config, base_url=urls[name]) if name in urls and config.base_url is None else config
             for name, config in self.providers.items()
@@ -230,28 +230,31 @@ class Settings:
 
     @property
     def publications(self) -> Mapping[str | None, Publication]:
-        """When the bars of every provider can be asked for; None stands for the default provider."""
+        """When the bars of every provider can be requested; None stands for the default provider."""
         return _PerProvider(self.provider)
 
     @property
     def postgres_folder(self) -> Path:
-        """Where the embedded server keeps its data."""
+        """The folder where the embedded server keeps its data."""
         return self.home / "postgres"
 
     @property
     def dagster_home(self) -> Path:
-        """Where Dagster keeps its configuration and run logs."""
+        """The folder where Dagster keeps its configuration and run logs."""
         return self.home / "dagster"
 
     @property
     def logs_folder(self) -> Path:
-        """Where `up` sends the output of what it starts."""
+        """The folder to which `up` writes the output of what it starts."""
         return self.home / "logs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _PerProvider(Mapping[str | None, Publication]):
-    """When bars can be asked for, per provider. It knows the members of families but lists none: there is no end."""
+    """When bars can be requested, per provider.
+
+    It knows the members of families but does not list them: there is no end.
+    """
 
     default: str
 
@@ -275,13 +278,13 @@ def _named_provider(env: Mapping[str, str]) -> str | None:
 
 
 def named_watchlist(env: Mapping[str, str] = os.environ) -> Path | None:
-    """The file that `EMA_WATCHLIST` names; None when it is not set."""
+    """Return the file that `EMA_WATCHLIST` names; None when it is not set."""
     named = _WATCHLIST.read(env)
     return _path_of(_WATCHLIST, named) if named else None
 
 
 def _watchlist_path(env: Mapping[str, str], home: Path) -> Path:
-    """The watchlist that is named, else the one of the current folder, else the one at home."""
+    """Return the named watchlist, or else that of the current folder, or else the one in `home`."""
     if named := named_watchlist(env):
         return named
     local = Path("watchlist.toml").absolute()
@@ -289,7 +292,7 @@ def _watchlist_path(env: Mapping[str, str], home: Path) -> Path:
 
 
 def _own_folder(env: Mapping[str, str], variable: Text, usual: Path) -> Path | None:
-    """The folder that `variable` names, else the usual one if it exists."""
+    """Return the folder that `variable` names, or else the usual one if it exists."""
     named = variable.read(env)
     if not named:
         return usual if usual.is_dir() else None
@@ -307,9 +310,9 @@ def _database_url(env: Mapping[str, str]) -> str | None:
         parts = urlsplit(value)
     except ValueError:
         parts = urlsplit("")
-    # A password with a bare / ? # or [ in it ends up in the wrong part: say so without repeating it.
+    # A password with a bare / ? # or [ in it ends up in the wrong part: report that without repeating it.
     is_one = parts.scheme.split("+")[0] in ("postgresql", "postgres") and re.fullmatch(r"/[^/@]+", parts.path)
-    # libpq ends the password at the first @, and quotes a malformed escape in its message: either would print it.
+    # libpq ends the password at the first @, and quotes a malformed escape in its message: both would print it.
     is_quoted = parts.netloc.count("@") <= 1 and not re.search(r"%(?![0-9A-Fa-f]{2})", value)
     if not is_one or not is_quoted or parts.fragment:
         raise ConfigurationError(

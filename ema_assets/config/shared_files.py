@@ -11,12 +11,12 @@ from typing import IO
 
 @contextmanager
 def locked(path: Path) -> Iterator[Path]:
-    """Wait until no other process edits the file at `path`, and keep others waiting; yield `path` with links followed.
+    """Wait until no other process edits the file at `path`, and lock it; yield `path` with links followed.
 
-    The lock is a hidden file beside that file, `.NAME.lock`, which is removed after the edit. The folder must exist.
+    The lock is a hidden file next to that file, `.NAME.lock`, which is deleted after the edit. The folder must exist.
 
     Raises:
-        OSError: naming `path`, when nothing may be written beside it.
+        OSError: naming `path`, when nothing may be written next to it.
     """
     target = path.resolve()
     lock_path = target.with_name(f".{target.name}.lock")
@@ -28,7 +28,7 @@ def locked(path: Path) -> Iterator[Path]:
                 finally:
                     lock_path.unlink(missing_ok=True)
                 return
-        # The process that had the lock has removed the file: whoever comes now locks a new one.
+        # The process that had the lock has deleted the file: lock a new one.
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def _is_still_there(lock: IO[bytes], lock_path: Path) -> bool:
 def replace_text(path: Path, text: str) -> None:
     """Write `text` to the file at `path`, which keeps its permissions and, where that is allowed, its owner.
 
-    The text goes to a file beside it first, which then takes its place: a crash leaves the old text or the new one.
+    The text goes to a file next to it first, which then takes its place: a crash leaves the old text or the new one.
 
     Raises:
-        OSError: naming `path`; the file is as it was.
+        OSError: naming `path`; the file is unchanged.
     """
     draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with _errors_name(path):
@@ -75,7 +75,7 @@ def replace_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _errors_name(path: Path) -> Iterator[None]:
-    """Errors about the files beside `path` name `path`: the user knows no other."""
+    """Make errors about the files next to `path` name `path`: the user knows no other."""
     try:
         yield
     except OSError as error:

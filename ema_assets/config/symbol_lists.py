@@ -11,10 +11,10 @@ _DELIMITERS = ",;\t"
 
 
 def read_symbols(path: Path) -> list[str]:
-    """The symbols of the file at `path`, each once, in its order.
+    """Return the symbols of the file at `path`, each once, in its order.
 
-    A head line that holds `symbol` or `ticker` says which column they are in; without one it is the first. Empty lines
-    and what stands behind # are left out.
+    A head line that holds `symbol` or `ticker` names the column; without one it is the first column. Empty lines and
+    text after # are left out.
 
     Raises:
         ConfigurationError: when the file cannot be read or lists nothing, or naming the first line with something that

@@ -1,4 +1,4 @@
-"""What a watchlist says of timeframes: which are on, how far back bars reach, and whether providers serve them."""
+"""What a watchlist says about timeframes: which are on, how far back bars reach, and whether providers serve them."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
@@ -14,7 +14,7 @@ _EXAMPLE = str([each.key for each in DEFAULT]).replace("'", '"')
 
 
 def timeframes(given: Any, where: str) -> tuple[Timeframe, ...] | None:
-    """The timeframes that `given` lists, shortest first; None when nothing is given.
+    """Return the timeframes that `given` lists, shortest first; None when nothing is given.
 
     Raises:
         WatchlistError: naming `where`, what was received and what is allowed.
@@ -34,7 +34,7 @@ def timeframes(given: Any, where: str) -> tuple[Timeframe, ...] | None:
 
 
 def history(table: Any, where: str) -> dict[Timeframe, int]:
-    """How many calendar days fetched timeframes reach back for a new series, as far as `table` says so.
+    """Return how many calendar days a new series of each fetched timeframe in `table` reaches back.
 
     Raises:
         WatchlistError: naming the entry, what was received and what is allowed.
@@ -54,7 +54,7 @@ def history(table: Any, where: str) -> dict[Timeframe, int]:
 
 
 def default_history(used: Collection[Timeframe]) -> dict[Timeframe, int]:
-    """How many days they reach back as a rule: enough for averages of weeks and months to converge, where `used`."""
+    """Return how many days new series reach back by default: enough for averages of `used` timeframes to converge."""
     depth = {each: each.fetched.history_days for each in FETCHED}
     for timeframe in used:
         if timeframe.period is not None:

@@ -37,10 +37,11 @@ class Watchlist:
     """Instruments in the file's order, how far back their bars are fetched the first time, and how EMAs start.
 
     `history_days` has one entry per fetched timeframe, in calendar days. `ema_seed` is one of `symbols.SEEDS`.
-    `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. Whoever builds
-    the graph of assets checks them and names the file as `where` in errors. `special_days` are by calendar.
-    `default_timeframes` are those of groups that name none. `groups` are symbols by the name of their group; a group
-    without a name is called by its number, groups of one name are one. `alerts` is None when nobody is to be told.
+    `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. The builder of
+    the graph of assets checks them and names the file as `where` in errors. `special_days` are keyed by calendar.
+    `default_timeframes` are the timeframes of groups that name none. `groups` are symbols by the name of their group; a
+    group without a name is called by its number, groups with the same name are one. `alerts` is None when there are
+    none.
     """
 
     instruments: tuple[Instrument, ...]
@@ -61,11 +62,11 @@ class Watchlist:
         return tuple(each.symbol for each in self.instruments)
 
     def providers(self, default: str) -> set[str]:
-        """All providers that are asked for bars, where `default` is the one of symbols that name none."""
+        """Return all providers that are queried for bars; `default` is the provider of symbols that name none."""
         return set(self.by_provider(default))
 
     def by_provider(self, default: str) -> dict[str, tuple[str, ...]]:
-        """Symbols by the provider that is asked for their bars, providers sorted; symbols from files are left out.
+        """Return symbols by the provider of their bars, providers sorted; symbols with bars from files are left out.
 
         `default` is the provider of symbols that name none.
         """
@@ -76,7 +77,7 @@ class Watchlist:
         return {provider: tuple(found[provider]) for provider in sorted(found)}
 
     def synthetic_symbols(self, default: str) -> frozenset[str]:
-        """Symbols whose bars are made up by their provider, which is `default` where they name none."""
+        """Return symbols whose provider makes synthetic bars; it is `default` for symbols that name none."""
         return frozenset(
             symbol
             for provider, symbols in self.by_provider(default).items()
@@ -91,18 +92,18 @@ class Watchlist:
 
     @property
     def timeframes(self) -> tuple[Timeframe, ...]:
-        """All timeframes on which a symbol is computed, shortest first; the usual ones of a list without symbols."""
+        """All timeframes on which a symbol is computed, shortest first; the default ones if there are no symbols."""
         used = {each.timeframes for each in self.instruments} or {DEFAULT}
         return tuple(sorted({timeframe for timeframes in used for timeframe in timeframes}))
 
     @property
     def with_bars(self) -> tuple[Timeframe, ...]:
-        """`timeframes`, and those that their bars are rolled up from, shortest first."""
+        """`timeframes`, and the timeframes that their bars are rolled up from, shortest first."""
         return with_bases(self.timeframes)
 
 
 def default_text() -> str:
-    """The watchlist a new installation starts with."""
+    """Return the watchlist with which a new installation starts."""
     return resources.files(__package__).joinpath("default_watchlist.toml").read_text(encoding="utf-8")
 
 
@@ -123,7 +124,7 @@ def ensure(path: Path) -> None:
 
 
 def check_is_there(path: Path) -> None:
-    """Refuse a `path` without a file that `EMA_WATCHLIST` names: it is misspelt, and a default would hide that.
+    """Refuse a missing file that `EMA_WATCHLIST` names: it is misspelt, and a default would hide that.
 
     Raises:
         WatchlistError: naming the file and what to do.
@@ -135,10 +136,10 @@ def check_is_there(path: Path) -> None:
 
 
 def of(settings: Settings) -> Watchlist:
-    """The watchlist of `settings`. Where files are the default provider, symbols that name none are from files.
+    """Return the watchlist of `settings`. If files are the default provider, symbols that name none are from files.
 
     Raises:
-        WatchlistError: as `load`, and when the provider of a symbol does not serve its timeframes.
+        WatchlistError: as in `load`, and when the provider of a symbol does not serve its timeframes.
     """
     watched = load(settings.watchlist_path)
     timeframe_lists.check_served(watched.instruments, settings.provider, watched.where)
@@ -149,10 +150,10 @@ def of(settings: Settings) -> Watchlist:
 
 
 def read(settings: Settings) -> Watchlist:
-    """The watchlist of `settings`, or the default one where none has been written yet: for whoever writes nothing.
+    """Return the watchlist of `settings`, or the default one if none was written yet: for callers that do not write.
 
     Raises:
-        WatchlistError: as `of`, and when `EMA_WATCHLIST` names a file that is not there.
+        WatchlistError: as in `of`, and when `EMA_WATCHLIST` names a file that does not exist.
     """
     check_is_there(settings.watchlist_path)
     return of(settings) if settings.watchlist_path.exists() else parse(default_text())
@@ -168,7 +169,7 @@ def load(path: Path) -> Watchlist:
 
 
 def read_text(path: Path) -> str:
-    """The text of the file at `path`, not checked yet.
+    """Return the text of the file at `path`, not checked yet.
 
     Raises:
         WatchlistError: naming the file, when it is missing or cannot be read.
@@ -189,7 +190,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     """Read the text of a watchlist; `where` names it in errors.
 
     Raises:
-        WatchlistError: as `load`.
+        WatchlistError: as in `load`.
     """
     try:
         document = tomllib.loads(text)
@@ -231,7 +232,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     )
     if not {"alert", "channels"} & document.keys():
         return watched
-    # Imported only where somebody is to be told: every run reads the watchlist.
+    # Imported only when there are alerts: every run reads the watchlist.
     from ema_assets.config import alert_rows
 
     rows = _tables(document.get("alert", []), "alert", "alerts", where)
@@ -257,7 +258,7 @@ def _seed(table: Any, where: str) -> str:
 
 
 def _signals(table: Any, where: str) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
-    """The signals that are switched off, and the parameters of others by their name."""
+    """Return the signals that are switched off, and the parameters of others by their name."""
     if not isinstance(table, dict):
         raise WatchlistError(f'{where}: `signals` must be a table, such as `[signals]` with `off = ["macd"]`')
     off = table.get("off", [])
@@ -300,7 +301,7 @@ def _group(group: Mapping[str, Any], default: tuple[Timeframe, ...], where: str)
 
 
 def _calendar(group: Mapping[str, Any], where: str) -> str:
-    """The calendar of a group, with its extended hours where the group asks for them."""
+    """Return the calendar of a group, with extended hours if the group requests them."""
     calendar = group.get("calendar", DEFAULT_CALENDAR)
     if not isinstance(calendar, str) or not calendar:
         raise WatchlistError(

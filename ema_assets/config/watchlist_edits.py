@@ -1,4 +1,4 @@
-"""Changes of the watchlist file that keep its comments: symbols added and removed, one process at a time."""
+"""Changes to the watchlist file that keep its comments: symbols added and removed, by one process at a time."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,10 +13,13 @@ from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument, parse_symbol
 
 
 def instrument_of(symbol: str, calendar: str | None = None, provider: str | None = None) -> Instrument:
-    """`symbol` with its calendar, and whether its prices may be negative; both from how it is written.
+    """Return `symbol` with a calendar, and whether its prices may be negative.
+
+    Without `calendar`, both follow from how the symbol is written.
 
     Raises:
-        InvalidKeyError: when it is malformed. UnclearSymbol: when its calendar does not follow from that.
+        InvalidKeyError: when it is malformed.
+        UnclearSymbol: when its calendar does not follow from how it is written.
     """
     symbol = parse_symbol(symbol)
     if calendar is not None:
@@ -28,7 +31,7 @@ def instrument_of(symbol: str, calendar: str | None = None, provider: str | None
 def add_instruments(path: Path, instruments: Iterable[Instrument]) -> list[str]:
     """Append `instruments` to the file at `path`, each to the group that fits; return the symbols that were not there.
 
-    The file may list none yet.
+    The file may list no symbol yet.
 
     Raises:
         WatchlistError: when the file is missing or malformed.
@@ -72,7 +75,7 @@ def remove_symbols(path: Path, symbols: Iterable[str]) -> list[str]:
 
 
 def _refuse_named(document: tomlkit.TOMLDocument, symbols: list[str], path: Path) -> None:
-    """Refuse to remove what an alert names: one that loses its last symbol would be about all of them."""
+    """Refuse to remove symbols that an alert names: an alert without its last symbol would be about all symbols."""
     for number, alert in enumerate(document.get("alert", []), start=1):
         if named := [symbol for symbol in symbols if symbol in alert.get("symbols", [])]:
             them = "it" if len(named) == 1 else "them"
@@ -83,7 +86,7 @@ def _refuse_named(document: tomlkit.TOMLDocument, symbols: list[str], path: Path
 
 
 def listed(path: Path) -> tuple[str, ...]:
-    """The symbols in the file at `path`, none where it lists none: for whoever is about to add some.
+    """Return the symbols in the file at `path`, also when there are none: for a caller that is about to add some.
 
     Raises:
         WatchlistError: when the file is missing or malformed.
@@ -102,8 +105,8 @@ _Change = Callable[[tomlkit.TOMLDocument, frozenset[str]], list[str]]
 
 
 def _edit(path: Path, change: _Change) -> list[str]:
-    """Apply `change` to the file at `path` and return the symbols that it changed; it is given the symbols listed."""
-    # Read here too: a file that is missing or malformed is refused before anything is made beside it.
+    """Apply `change`, which receives the listed symbols, to the file at `path`; return the symbols that it changed."""
+    # Read here, too: a file that is missing or malformed is refused before a file is made next to it.
     listed(path)
     with shared_files.locked(path) as target:
         text = watchlist.read_text(path)
@@ -118,9 +121,9 @@ def _edit(path: Path, change: _Change) -> list[str]:
 
 
 def _group_for(document: tomlkit.TOMLDocument, instrument: Instrument) -> Any:
-    """The first group that `instrument` can be part of, with regular hours and the file's timeframes, or a new one."""
+    """Return the first group that fits `instrument`, with regular hours and the file's timeframes, or a new one."""
     if not document.get("group"):
-        # `group = []` is an array of values, which tables cannot be appended to.
+        # `group = []` is an array of values, to which tables cannot be appended.
         document.pop("group", None)
         document["group"] = tomlkit.aot()
     groups: Any = document["group"]
