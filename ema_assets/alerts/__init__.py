@@ -1,1 +1,1 @@
-"""What is told to people: kinds of alerts, subscriptions, channels, messages, how they are sent. No database here."""
+"""Alerts for people: kinds of alerts, subscriptions, channels, messages, how they are sent. No database here."""

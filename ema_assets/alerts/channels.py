@@ -14,16 +14,16 @@ from ema_assets.model.variables import text_of
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,31})://", re.IGNORECASE)
 _PASSWORD = re.compile(r"://[^/?#@]*:([^/?#@]+)@")
-# Parameters that Apprise, or a web server, takes secrets in: `token`, `apikey`, `+X-Auth-Token` (a header).
+# Parameters in which Apprise, or a web server, takes secrets: `token`, `apikey`, `+X-Auth-Token` (a header).
 _SECRET_PARAMETER = re.compile(
     r"pass|pwd|sig|.*(?:password|passwd|passphrase|token|secret|authorization|credentials?|bearer)|(?:.*[_-])?(?:api)?key"
 )
-# What a header has before its secret, which may stand there: `Bearer%20${TOKEN}`.
+# The words before the secret of a header, which may be written out: `Bearer%20${TOKEN}`.
 _KIND_OF_TOKEN = re.compile(r"(?:bearer|basic|token)(?:\s|\+)+", re.IGNORECASE)
-# Shorter parts of a URL are words such as `bot`, and would be taken out of every other sentence.
+# Shorter parts of a URL are words such as `bot`, and hiding them would blank words in every other sentence.
 _LEAST_SECRET = 5
 _HIDDEN = "***"
-# Services whose URLs begin with the name of a host.
+# Services whose URLs begin with a host name.
 _WITH_HOSTS = ("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos")
 
 
@@ -32,8 +32,8 @@ class Channel:
     """One place that messages go to.
 
     Attributes:
-        name: the one of the watchlist, or made from the URL without showing more of it than its scheme.
-        template: the URL as it is written, with `${NAME}` in place of secrets. It may hold a secret all the same.
+        name: its name in the watchlist, or a name made from the URL that shows no more of it than its scheme.
+        template: the URL as it is written, with `${NAME}` in place of secrets. It may still hold a secret.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Channel:
         return match[1].lower() if match else "?"
 
     def url(self, env: Mapping[str, str]) -> str:
-        """The URL with its secrets. A variable may hold a part of it, which is quoted, or the whole.
+        """Return the URL with its secrets. A variable may hold a part of it, which is quoted, or the whole.
 
         Raises:
             ConfigurationError: naming the variables that are not set.
@@ -65,12 +65,12 @@ class Channel:
             )
         if _VARIABLE.fullmatch(self.template):
             return text_of(env, self.variables[0])
-        # Tokens have colons in them, and services look for these.
+        # Tokens contain colons, and services look for these.
         return _VARIABLE.sub(lambda match: quote(text_of(env, match[1]), safe=":"), self.template)
 
 
 def inline_channel(template: str) -> Channel:
-    """The channel of a URL that has no name: called by its scheme and a hash, or by the variable that holds it."""
+    """Return the channel of a URL without a name: called by its scheme and a hash, or by the variable that holds it."""
     if match := _VARIABLE.fullmatch(template):
         return Channel(match[1], template)
     scheme = template.partition(":")[0].lower()
@@ -78,7 +78,7 @@ def inline_channel(template: str) -> Channel:
 
 
 def problem_with_template(template: str) -> str | None:
-    """What is wrong with a URL, without showing any of it; None when nothing is."""
+    """Return what is wrong with a URL, without showing any of it; None when nothing is."""
     rest = _VARIABLE.sub("", template)
     if "${" in rest:
         return "has `${` that begins no name of a variable such as `${TELEGRAM_TOKEN}`"
@@ -96,19 +96,19 @@ def problem_with_template(template: str) -> str | None:
 
 
 def _is_plain_secret(name: str, value: str) -> bool:
-    """Whether a parameter of a URL is one for secrets, and its value stands there itself."""
-    # Apprise sends those with `+`, `-` or `:` before their names to the web server.
+    """Return whether a URL parameter is meant for a secret and its value is written out."""
+    # Apprise sends parameters with `+`, `-` or `:` before their names to the web server.
     if not _SECRET_PARAMETER.fullmatch(unquote(name).lstrip("+-: ").lower()):
         return False
     return bool(_VARIABLE.sub("", _KIND_OF_TOKEN.sub("", unquote(value), count=1)).strip())
 
 
 def without_secrets(text: str, url: str) -> str:
-    """`text` without any part of `url` that may be a secret: all but its scheme, short words, and the host of some."""
+    """Return `text` without any part of `url` that may be a secret: all but scheme, short words, and some hosts."""
     shown = set()
     with suppress(ValueError):
         parts_of_url = urlsplit(url)
-        # Of most services what stands there is a token.
+        # For most services, a token is in this place.
         if parts_of_url.scheme.lower() in _WITH_HOSTS:
             shown |= {parts_of_url.hostname or "", str(parts_of_url.port)}
     body = url.partition("://")[2] or url

@@ -13,10 +13,10 @@ from ema_assets.model.declarations import problem_with_identifier
 
 @cache
 def discover() -> Mapping[str, Kind]:
-    """Every kind by name: those about bars first, each sort sorted by name.
+    """Return every kind by name: those about bars first, each sort sorted by name.
 
     Raises:
-        TypeError: when a module declares no `KIND`, a name twice, or a parameter unlike another kind does.
+        TypeError: when a module declares no `KIND`, a taken name, or a parameter that another kind declares differently.
     """
     found: dict[str, Kind] = {}
     params: dict[str, object] = {}
@@ -27,7 +27,7 @@ def discover() -> Mapping[str, Kind]:
         if kind.name in found or problem_with_identifier("`name`", kind.name):
             raise TypeError(f"{kinds.__name__}.{module.name}: {kind.name!r} is no name, or another kind has it")
         for name, param in kind.params.items():
-            # A subscription to several kinds says a parameter once.
+            # A subscription to several kinds sets a parameter once.
             if params.setdefault(name, param) != param:
                 raise TypeError(f"{kinds.__name__}.{module.name}: another kind declares `{name}` in another way")
         found[kind.name] = kind

@@ -1,4 +1,4 @@
-"""What both kinds about corrections share: which flips are recent enough to be told."""
+"""What both kinds about corrections share: which flips are recent enough to be reported."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,9 +14,9 @@ DAYS: Mapping[str, Param] = {
 
 
 def flipped_since(batch: Batch, params: Params) -> pl.DataFrame:
-    """symbol, ts (the first corrected bar), flipped and from_ts, where that bar is not too old.
+    """Return symbol, ts (the first corrected bar), flipped and from_ts, where that bar is recent enough.
 
-    What loads older history changes trades, too, and nobody wants to be told of those.
+    Loading older history changes trades, too, and nobody wants alerts about those.
     """
     recent = batch.now - timedelta(days=params["correction_days"])
     return batch.flipped.filter((pl.col("flipped") > 0) & (pl.col("from_ts") >= recent)).select(
@@ -25,7 +25,7 @@ def flipped_since(batch: Batch, params: Params) -> pl.DataFrame:
 
 
 def say_flipped(row: Row, what: str, whose: str = "") -> str:
-    """How many of `what` are not what they were, since when, and why."""
+    """Return a sentence: how many of `what` are not what they were, since when, and why."""
     count = row["flipped"]
     flipped = f"a {what}{whose} is not what it was" if count == 1 else f"{count} {what}s{whose} are not what they were"
     return f"{flipped}: {row['detail']}, from {row['from_ts']:%Y-%m-%d %H:%M} UTC on"

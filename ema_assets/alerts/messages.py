@@ -8,17 +8,17 @@ from datetime import datetime
 from ema_assets.alerts.declaration import TroubleKind
 from ema_assets.alerts.discovery import discover
 
-# What people read on a phone. All alerts are in the log.
+# As many lines as people read on a phone. All alerts are in the log.
 MOST_LINES = 30
-# Services cut longer texts, or refuse them; those with less room say so themselves.
+# Services cut longer texts, or refuse them; services with less room say so themselves.
 MOST_CHARACTERS = 3_500
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One alert of a message. `symbol` and `timeframe` are None where it is not about a series.
+    """One alert of a message. `symbol` and `timeframe` are None if it is not about a series.
 
-    `is_over` when it tells the end of trouble, `is_synthetic` when the prices that it is about are made up.
+    `is_over` means that it reports the end of trouble, `is_synthetic` that its prices are synthetic.
     """
 
     id: int
@@ -34,7 +34,7 @@ class Told:
 
     @property
     def line(self) -> str:
-        """Such as `AAPL 1h, bar of 15:00 UTC: bullish crossover, …`."""
+        """Its line, such as `AAPL 1h, bar of 2026-11-25 15:00 UTC: bullish crossover, …`."""
         if self.symbol is None:
             return self.text
         bar = "" if self.ts is None else f", bar of {self.ts:%Y-%m-%d %H:%M} UTC"
@@ -44,7 +44,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a channel gets."""
+    """The title and text that a channel gets."""
 
     title: str
     body: str
@@ -57,9 +57,9 @@ class NotSent:
 
     Attributes:
         reason: in words, without secrets.
-        pause_seconds: for how long its service asks to be left alone.
+        pause_seconds: how long its service asks to be left alone.
         targets: the keys of all targets (`alerts.targets`).
-        taken_by: the keys of those that have taken what they were to get.
+        taken_by: the keys of the targets that have accepted what was sent to them.
     """
 
     reason: str
@@ -69,9 +69,9 @@ class NotSent:
 
 
 def compose(alerts: Sequence[Told], room: int = MOST_CHARACTERS) -> Message:
-    """One message of all `alerts`, in their order; lines that have no room are counted.
+    """Return one message of all `alerts`, in their order; lines that do not fit are counted.
 
-    A title says so when an alert is about prices that are made up. `room` is how many characters the body may have.
+    The title says so when an alert is about synthetic prices. `room` is the maximum length of the body in characters.
     """
     # The same fact for two subscriptions is one line.
     lines = list(dict.fromkeys(each.line for each in alerts))
@@ -93,7 +93,7 @@ def _counted(kind: str, is_over: bool, count: int) -> str:
 
 
 def _fitting(lines: Sequence[str], room: int) -> str:
-    """The first of `lines` that fit, at most MOST_LINES, and how many more there are."""
+    """Return the first of `lines` that fit, at most MOST_LINES, and how many more there are."""
     shown = min(len(lines), MOST_LINES)
     while shown > 0:
         more = len(lines) - shown

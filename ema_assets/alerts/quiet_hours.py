@@ -14,10 +14,10 @@ class QuietHours:
     zone: ZoneInfo
 
     def until(self, now: datetime) -> datetime | None:
-        """When the quiet hours that `now` lies in end, UTC; None when it lies in none.
+        """Return the end, in UTC, of the quiet hours that contain `now`; None when none do.
 
-        Where clocks are set back, a time that comes twice begins quiet hours the first time and ends them the second
-        time. One that is skipped is as far after midnight as if clocks had not been set yet.
+        Where clocks are set back, a time that occurs twice begins quiet hours the first time and ends them the second
+        time. A skipped time is as far after midnight as if clocks had not been set yet.
         """
         today = now.astimezone(self.zone).date()
         for day in (today - timedelta(days=1), today):
@@ -30,7 +30,7 @@ class QuietHours:
 
     def _at(self, day: date, moment: time, fold: int) -> datetime:
         local = datetime.combine(day, moment, self.zone)
-        # A skipped time is the same moment for both folds only when the first one is taken.
+        # A skipped time is the same moment for both folds only when the first one is used.
         is_skipped = local.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != local.replace(tzinfo=None)
         return local.replace(fold=0 if is_skipped else fold).astimezone(UTC)
 

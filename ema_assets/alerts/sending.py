@@ -19,12 +19,12 @@ from ema_assets.model.retry_after import pause_in
 
 MOST_REASON = 300
 NOTHING_SENT: Mapping[str, Message | None] = {}
-# What plugins that send mail log at DEBUG: the answer of the server, or why there is none.
+# Plugins that send mail log this at DEBUG, with the answer of the server or why there is none.
 _OF_MAIL = "Socket Exception: "
 
 
 def room_of(channel: Channel, env: Mapping[str, str]) -> int:
-    """How many characters the body of a message to `channel` may have; none is known of one that cannot be used."""
+    """Return how many characters a message body to `channel` may have; 10,000 when the channel cannot be used."""
     try:
         return min(int(each.body_maxlen) for each in _services(channel, env)[0].values())
     except ConfigurationError:
@@ -34,15 +34,15 @@ def room_of(channel: Channel, env: Mapping[str, str]) -> int:
 def send(
     channel: Channel, message: Message, env: Mapping[str, str], partly: Mapping[str, Message | None] = NOTHING_SENT
 ) -> NotSent | None:
-    """Send `message` to each target of `channel`, whose secrets are in `env`. Returns why that failed, or None.
+    """Send `message` to each target of `channel`, whose secrets are in `env`. Return why that failed, or None.
 
-    It takes as long as the service lets it: some seconds when nobody answers.
+    It takes as long as the service allows: some seconds when nobody answers.
 
     Args:
-        channel: where it goes.
-        message: what goes there.
+        channel: where the message goes.
+        message: what is sent.
         env: the environment.
-        partly: what goes to targets that had a part of `message` before, by their keys; None where they had all of it.
+        partly: by target key, what to send to targets that have received a part of `message` before; None if all of it.
     """
     try:
         services, url = _services(channel, env)
@@ -67,7 +67,7 @@ def send(
 
 
 def _send_one(service: Any, url: str, message: Message) -> NotSent | None:
-    """Send `message` by one plugin of Apprise, which `url` is about."""
+    """Send `message` by one plugin of Apprise, which belongs to `url`."""
     from apprise import NotifyType
 
     kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
@@ -94,7 +94,7 @@ def _why(heard: "_Heard", service: Any, url: str) -> str:
 
 
 def problem_with(channel: Channel, env: Mapping[str, str]) -> str | None:
-    """Why `channel` cannot be used, without sending anything; None when it can."""
+    """Return why `channel` cannot be used, without sending anything; None when it can."""
     try:
         _services(channel, env)
     except ConfigurationError as error:
@@ -103,7 +103,7 @@ def problem_with(channel: Channel, env: Mapping[str, str]) -> str | None:
 
 
 def _services(channel: Channel, env: Mapping[str, str]) -> tuple[dict[str, Any], str]:
-    """The plugins of Apprise for the targets of `channel` by their keys, and the URL.
+    """Return the Apprise plugins for the targets of `channel` by their keys, and the URL.
 
     Raises:
         ConfigurationError: when a variable is not set, or Apprise knows no such service.
@@ -118,13 +118,13 @@ def _services(channel: Channel, env: Mapping[str, str]) -> tuple[dict[str, Any],
             f"{_instead(url)}https://appriseit.com/services/ lists what each service needs"
         )
     for service in services.values():
-        # Whatever `?redirect=` of the URL says.
+        # In spite of a `?redirect=` in the URL.
         service.redirects = False
     return services, url
 
 
 def _instead(url: str) -> str:
-    """What to write in place of the address of a web hook, as a browser has it."""
+    """Return what to write in place of the web address of a web hook."""
     scheme = url.partition("://")[0].lower()
     hook = {"http": "json", "https": "jsons"}.get(scheme)
     return "" if hook is None else f"a web hook of your own is written `{hook}://` in place of `{scheme}://`, and "
@@ -136,12 +136,12 @@ def _shape(channel: Channel) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What came out while a message was sent.
+    """What was observed while a message was sent.
 
     Attributes:
         said: what Apprise logs at WARNING and above.
-        faults: why no answer came, and what servers of mail have answered: Apprise does not say it to people.
-        redirects: that services answered with: status, and host of the target.
+        faults: why no answer came, and what mail servers have answered: Apprise does not report these to people.
+        redirects: redirects that services answered with: status, and address of the target's host.
         pauses: for how many seconds services that refused ask to be left alone.
     """
 
@@ -156,7 +156,7 @@ _HERE = threading.local()
 
 @contextmanager
 def _hearing() -> Iterator[_Heard]:
-    """What is heard in this thread during the block. None of what Apprise logs goes anywhere else."""
+    """Yield what is observed in this thread during the block. Apprise's log goes nowhere else."""
     _hear_requests()
     heard = _HERE.heard = _Heard()
     thread = threading.get_ident()
@@ -171,7 +171,7 @@ def _hearing() -> Iterator[_Heard]:
                 heard.faults.append(record.getMessage().removeprefix(_OF_MAIL))
 
     logger = logging.getLogger("apprise")
-    # It logs URLs at DEBUG, and whatever a server has answered.
+    # At DEBUG, Apprise logs URLs, and whatever a server has answered.
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
     keeper = Keeper(logging.DEBUG)
@@ -187,8 +187,8 @@ def _hearing() -> Iterator[_Heard]:
 def _hear_requests() -> None:
     """Let `_hearing` know how the calls by requests end.
 
-    Apprise says that an answer was a redirect and not where it leads, which is what the user has to write. Of a refused
-    connection, a certificate and a server that hangs it says the same. It does not tell for how long it is to wait.
+    Apprise reports that an answer was a redirect, but not where it leads, which is what the user has to write. It
+    reports a refused connection, a bad certificate and a hanging server alike. It does not report for how long to wait.
     """
     import requests
 
@@ -215,7 +215,7 @@ def _hear_requests() -> None:
 
 
 def _target(asked: str, location: str) -> str:
-    """Which host `location` leads to: the rest of it may be a secret."""
+    """Return the host that `location` leads to: the rest of it may be a secret."""
     try:
         parts = urlsplit(urljoin(asked, location))
         return f"{parts.scheme}://{parts.hostname}" + ("" if parts.port is None else f":{parts.port}")

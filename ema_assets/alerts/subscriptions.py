@@ -15,20 +15,20 @@ GROUP_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Who is told of what.
+    """Which alerts go to which channels.
 
     Attributes:
-        name: what the log calls it.
+        name: its name in the log.
         kinds: names of kinds of alerts.
         to: names of channels.
-        symbols: of which symbols; None for all.
-        timeframes: on which timeframes, by their keys; None for all.
-        strategies: of which strategies; None for all.
-        averages: the trends of which averages, such as `12/26`; None for all, or for those that the strategies go by.
-        params: of its kinds, all of them.
+        symbols: only alerts about these symbols; None for all.
+        timeframes: only on these timeframes, by their keys; None for all.
+        strategies: only of these strategies; None for all.
+        averages: only trends of these averages, such as `12/26`; None for all, or for those that the strategies use.
+        params: all parameters of its kinds.
         quiet: when its alerts wait.
-        messages_per_hour: that it sends to a channel at most; more alerts wait and come together.
-        group_seconds: for how long the first alert of a message waits for others, which then come along.
+        messages_per_hour: at most this many messages go to a channel; more alerts wait and come together.
+        group_seconds: how long the first alert of a message waits for others, which are then sent along with it.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Subscription:
     group_seconds: int = GROUP_SECONDS
 
     def series_kinds(self) -> list[SeriesKind]:
-        """Those of its kinds that are found in what a run computes."""
+        """Return those of its kinds that are found in what a run computes."""
         return [kind for name in self.kinds if isinstance(kind := discover()[name], SeriesKind)]
 
     def trouble_kinds(self) -> list[TroubleKind]:
-        """Those of its kinds that are about the product itself."""
+        """Return those of its kinds that are about the product itself."""
         return [kind for name in self.kinds if isinstance(kind := discover()[name], TroubleKind)]
 
     def is_about(self, timeframe: str, strategy: str | None, averages: str | None = None) -> bool:
-        """Whether it is about any symbol on `timeframe`, of `strategy` or `averages` where the alert is of one."""
+        """Return whether it covers alerts on `timeframe`, of `strategy` and of `averages`; None is any."""
         return (
             (self.timeframes is None or timeframe in self.timeframes)
             and (strategy is None or self.strategies is None or strategy in self.strategies)
@@ -60,7 +60,7 @@ class Subscription:
         )
 
     def due_at(self, raised_at: datetime, now: datetime) -> datetime:
-        """When an alert of it that was raised then is sent, as it looks `now`; an earlier one may take it along."""
+        """Return when its alert raised at `raised_at` is sent, as known `now`; an earlier alert may take it along."""
         due = raised_at + timedelta(seconds=self.group_seconds)
         quiet_until = None if self.quiet is None else self.quiet.until(max(due, now))
         return due if quiet_until is None else quiet_until
@@ -74,10 +74,10 @@ class Alerts:
     channels: Mapping[str, Channel] = field(hash=False)
 
     def named(self, name: str) -> Subscription | None:
-        """The subscription of that name."""
+        """Return the subscription with this name, or None."""
         return next((each for each in self.subscriptions if each.name == name), None)
 
     def used(self) -> dict[str, Channel]:
-        """The channels that a subscription sends to, by name."""
+        """Return the channels that a subscription sends to, by name."""
         wanted: Collection[str] = {name for each in self.subscriptions for name in each.to}
         return {name: channel for name, channel in self.channels.items() if name in wanted}

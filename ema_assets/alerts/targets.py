@@ -1,7 +1,7 @@
-"""The targets of one channel, such as three topics of ntfy, as services of Apprise that are told one by one.
+"""The targets of one channel, such as three topics of ntfy, as services of Apprise that are notified one by one.
 
-Apprise says of a URL with several targets that it has failed, and not which of them: the next attempt would tell those
-again that have the message.
+For a URL with several targets, Apprise reports that sending has failed, but not to which of them: the next attempt
+would send the message again to targets that have it.
 """
 
 import hashlib
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def targets(url: str, **options: Any) -> dict[str, Any]:
-    """The services of `url` by a key that is the same in each process and tells nothing; none when Apprise knows none.
+    """Return the services of `url` by a key that is the same in each process and reveals nothing; empty if unknown.
 
-    One per target, where Apprise sends each target a message of its own; otherwise one for all of them. `options` are
-    those of an `AppriseAsset`.
+    There is one service per target if Apprise sends each target its own message; otherwise one for all of them.
+    `options` are passed to `AppriseAsset`.
     """
     from apprise import Apprise, AppriseAsset
 
@@ -27,13 +27,13 @@ def targets(url: str, **options: Any) -> dict[str, Any]:
     if not single or not all(each is not None and len(each) == 1 for each in single):
         return {_key(whole): whole}
     for each in single:
-        # How many requests a service allows holds for all of its targets together.
+        # A service's request limit holds for all of its targets together.
         each.throttle = whole.throttle
     return {_key(each): each for each in single}
 
 
 def _split(url: str, requests: int) -> Iterator[tuple[dict[str, Any], str]]:
-    """What Apprise reads in `url`, and each of its targets; nothing unless these are as many as its `requests`."""
+    """Yield what Apprise parses from `url`, with each of its targets; nothing unless their number equals `requests`."""
     from apprise import plugins
 
     parse: Any = plugins.url_to_dict
@@ -43,7 +43,7 @@ def _split(url: str, requests: int) -> Iterator[tuple[dict[str, Any], str]]:
     found = [part.strip() for each in listed for part in each.split(",") if part.strip()]
     if 1 < len(found) == requests:
         for target in found:
-            # Plugins take out of it what they have read.
+            # Plugins remove from it what they have read.
             yield parse(url), target
 
 

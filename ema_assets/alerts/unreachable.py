@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 
 def why_unreachable(error: BaseException) -> str:
-    """What is behind an error of `requests`, whose own text holds the address, and with it tokens.
+    """Return the cause of an error of `requests`, whose own text holds the address, and with it tokens.
 
-    Libraries wrap what the system has said several times over: the innermost error says it.
+    Libraries wrap the system's message several times: the innermost error has it.
     """
     chain = list(_chain(error))
     for each in chain:
@@ -18,7 +18,7 @@ def why_unreachable(error: BaseException) -> str:
     if any("Timeout" in type(each).__name__ or isinstance(each, TimeoutError) for each in chain):
         return "no answer in time"
     for each in reversed(chain):
-        # Errors of `requests` are OSErrors, too, and have no words of the system.
+        # Errors of `requests` are OSErrors, too, and carry no message of the system.
         if isinstance(each, OSError) and each.strerror:
             return str(each.strerror)
     return "the connection was closed before the answer was whole"

@@ -18,15 +18,15 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
     cross = ((1 - slow) * pl.col("slow") - (1 - fast) * pl.col("fast")) / (fast - slow)
     newest = batch.rows.filter(
         (pl.col("ts") == pl.col("newest")) & (pl.col("ts") > pl.col("known_through")) & pl.col("crossover").is_null(),
-        # Just after a cross the averages are near each other, and nobody wants to hear of that.
+        # Just after a cross the averages are close to each other, which is not worth an alert.
         (pl.col("bars_since_cross") >= params[_AFTER]).fill_null(value=True),
     ).with_columns(cross_price=cross)
     found = newest.filter((pl.col("close") > 0) & (pl.col("cross_price") > 0)).with_columns(
         move_pct=(pl.col("cross_price") / pl.col("close") - 1) * 100
     )
-    # An uptrend ends when the close falls so far. Where the sign is the other one, an unchanged close would do.
+    # An uptrend ends when the close falls that far. With the opposite sign, an unchanged close is enough.
     needed = pl.when(pl.col("trend") == UP).then(-pl.col("move_pct")).otherwise(pl.col("move_pct"))
-    # Once per leg of the trend, which is known by the number of the bar that it began with.
+    # Once per leg of the trend, which is identified by the number of its first bar.
     leg = (pl.col("bar_number") - pl.col("bars_since_cross")).cast(pl.String).fill_null("first")
     return found.filter(pl.col("trend").is_not_null() & (needed <= params[_WITHIN])).select(
         "symbol", "ts", "trend", "close", "cross_price", "move_pct", occurrence=leg

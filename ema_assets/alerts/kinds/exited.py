@@ -10,7 +10,7 @@ from ema_assets.model.prices import percent_text
 
 def _find(batch: Batch, _: Params) -> pl.DataFrame:
     columns = ("symbol", "side", "entry_price", "exit_price", "exit_reason", "return_pct", "bars_held")
-    # A trade has one exit, whatever bar a correction moves it to.
+    # A trade has one exit, even if a correction moves it to another bar.
     return batch.rows.filter(pl.col("exit_ts") > pl.col("known_through")).select(
         *columns, ts="exit_ts", occurrence=pl.col("entry_ts").dt.to_string("iso")
     )

@@ -1,6 +1,6 @@
 """Kind `run_failed`: a run of Dagster has failed and is not tried again.
 
-In an outage each run for stale series fails, on every timeframe: that is told as one trouble, with its end.
+In an outage each run for stale series fails, on every timeframe: that is reported as one trouble, with its end.
 """
 
 import polars as pl

@@ -1,4 +1,4 @@
-"""Kind `correction_flipped_crossover`: a crossover is not what it was, for bars were corrected."""
+"""Kind `correction_flipped_crossover`: a crossover is not what it was because bars were corrected."""
 
 from ema_assets.alerts.declaration import TRENDS, Row, SeriesKind, averages
 from ema_assets.alerts.flips import DAYS, flipped_since, say_flipped

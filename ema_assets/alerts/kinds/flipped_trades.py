@@ -1,4 +1,4 @@
-"""Kind `correction_flipped_trade`: a trade is not what it was, for bars were corrected."""
+"""Kind `correction_flipped_trade`: a trade is not what it was because bars were corrected."""
 
 from ema_assets.alerts.declaration import STRATEGIES, Row, SeriesKind
 from ema_assets.alerts.flips import DAYS, flipped_since, say_flipped

@@ -1,4 +1,4 @@
-"""Kind `provider_shut_out`: a provider does not answer, and is left alone."""
+"""Kind `provider_shut_out`: a provider does not answer, and is not queried for a while."""
 
 import polars as pl
 
@@ -17,7 +17,7 @@ def _find(conditions: Conditions, params: Params) -> pl.DataFrame:
 
 
 def _say(row: Row) -> str:
-    # With its day: a pause may last some, and a message is read when it is read.
+    # With its date: a pause may last days, and messages may be read late.
     again = "" if row["open_until"] is None else f", asked again at {row['open_until']:%Y-%m-%d %H:%M:%S} UTC"
     return f"{row['provider']} has not answered {times_in_a_row(row['failures'])}{again}: {row['last_error']}"
 

@@ -14,7 +14,7 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
     open_trades = batch.rows.filter(
         pl.col("exit_ts").is_null() & (pl.col("last_ts") > pl.col("known_through")) & (pl.col("stop_now") > 0)
     )
-    # Once per trade: near a stop that trails the price every bar would tell it again.
+    # Once per trade: near a stop that trails the price, every bar would report it again.
     return (
         open_trades.with_columns(away_pct=away)
         .filter(pl.col("away_pct").abs() <= params[_WITHIN])
