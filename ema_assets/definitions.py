@@ -1,4 +1,4 @@
-"""The code location: what Dagster loads of ema-assets alone. What there is, is in defs/assembly."""
+"""The code location: what Dagster loads of ema-assets alone. Its content is in defs/assembly."""
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs.assembly import assembled
@@ -11,7 +11,7 @@ __all__ = ["assembled", "defs"]
 
 set_event_variables()
 
-# The watchlist file says which signals and strategies there are, and how EMAs start.
+# The watchlist file determines which signals and strategies there are, and how EMAs start.
 with in_one_sentence():
     _settings = Settings.from_env()
     defs = assembled(configured(_settings), sources_in_use(_settings), _settings.log_format)
