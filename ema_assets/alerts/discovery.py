@@ -16,7 +16,8 @@ def discover() -> Mapping[str, Kind]:
     """Return every kind by name: those about bars first, each sort sorted by name.
 
     Raises:
-        TypeError: when a module declares no `KIND`, a taken name, or a parameter that another kind declares differently.
+        TypeError: when a module declares no `KIND`, a taken name, or a parameter that another kind declares
+            differently.
     """
     found: dict[str, Kind] = {}
     params: dict[str, object] = {}

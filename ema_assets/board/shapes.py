@@ -32,7 +32,7 @@ class Symbols(Paging):
 
 
 class Cell(TypedDict):
-    """A series on the heat map; null where there is no trend yet: its newest bar and what follows from it."""
+    """A series on the heat map: its newest bar and what follows from it; null where there is no trend yet."""
 
     timeframe: str
     condition: str
@@ -48,7 +48,7 @@ class Cell(TypedDict):
 
 
 class MapRow(TypedDict):
-    """A symbol on the heat map: timeframes up less timeframes down, and a cell per timeframe of the map."""
+    """A symbol on the heat map: `alignment` is timeframes up minus timeframes down; `cells` has one per timeframe."""
 
     symbol: str
     alignment: int | None
@@ -198,7 +198,7 @@ class EquityCurve(TypedDict):
 
 
 class DrawnLine(TypedDict):
-    """A column of a signal, one value per bar: over the bars or in a pane below; its unit is `percent` or not known."""
+    """A column of a signal, one value per bar: over the bars or in a pane below; `unit` is `percent` or null."""
 
     signal: str
     column: str
@@ -346,7 +346,7 @@ class Corrections(Paging):
 
 
 class Gap(TypedDict):
-    """Bars that are missing and are asked for again."""
+    """Bars that are missing and are requested again."""
 
     symbol: str
     timeframe: str

@@ -86,7 +86,7 @@ def _refuse_named(document: tomlkit.TOMLDocument, symbols: list[str], path: Path
 
 
 def listed(path: Path) -> tuple[str, ...]:
-    """Return the symbols in the file at `path`, also when there are none: for a caller that is about to add some.
+    """Return the symbols in the file at `path`, possibly none: for a caller that is about to add some.
 
     Raises:
         WatchlistError: when the file is missing or malformed.

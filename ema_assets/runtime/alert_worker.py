@@ -35,8 +35,8 @@ TROUBLE_SECONDS = 15.0
 _FIRST_LOOK_SECONDS = 120.0
 _LONGEST_WAIT_SECONDS = 15.0
 _SHORTEST_WAIT_SECONDS = 0.05
-# A message that is being sent is due until it is marked, which hides when the next alert to another channel is due. So
-# that is looked up this often meanwhile.
+# A message that is being sent counts as due until it is marked, and hides when the next alert to another channel is
+# due. So the due time is looked up this often meanwhile.
 _WHILE_SENDING_SECONDS = 0.5
 # A process that has not looked for this long was asleep, with the whole computer.
 _ASLEEP_SECONDS = 60.0
@@ -197,8 +197,8 @@ def _mark_all(database: Database, senders: Senders) -> Iterator[Sent]:
 def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configuration, say: Say) -> None:
     """Deliver alerts until `is_over`, or until nobody is to be notified any more.
 
-    Errors of the database are said, and the delivery is tried again. The same error is said every ten minutes, not at
-    each attempt.
+    Errors of the database are reported by `say`, and the delivery is tried again. The same error is reported every ten
+    minutes, not at each attempt.
     """
     said, said_at = "", 0.0
     with Senders(os.environ) as senders:
