@@ -1,4 +1,4 @@
-"""Alerts to the text of one message: a title that counts them, and a line for each. No I/O."""
+"""Turns alerts into the text of one message: a title that counts them, and a line for each. No I/O."""
 
 from collections import Counter
 from collections.abc import Sequence

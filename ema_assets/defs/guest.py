@@ -1,6 +1,6 @@
 """What another project's `dagster.yaml` means for ema-assets: everything works, only slower. Said once per process.
 
-Also finds out when the Dagster storage lacks materializations that another storage was told of.
+It also finds assets whose materializations were reported to another storage of Dagster, and not to this one.
 """
 
 from dagster import DagsterInstance
@@ -46,7 +46,7 @@ def launcher_name(instance: DagsterInstance) -> str:
 def tell_anew(
     instance: DagsterInstance, transaction: Transaction, graph: Graph, namespace: Namespace = ALONE
 ) -> str | None:
-    """Make the next runs report assets again of which Dagster knows less than the ledger says it was told.
+    """Make the next runs report assets again when Dagster knows less of them than the ledger says it was told.
 
     That happens when one storage has replaced another, also one that was in use before, or when somebody has wiped an
     asset in a storage that is not ours. Return a sentence about it; None when there is no such asset, and on later

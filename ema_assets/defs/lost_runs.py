@@ -20,7 +20,7 @@ from ema_assets.store.database import Transaction
 
 # From launch to its first connection a run takes some seconds; during that time its code server confirms that it lives.
 GRACE = timedelta(seconds=15)
-# From its creation into the queue a run takes less than a second; many runs of one tick follow one another.
+# A run takes less than a second from its creation to the queue; many runs of one tick take turns.
 QUEUEING_GRACE = timedelta(minutes=2)
 # How long a code server may take to answer; one that has ended refuses at once.
 _ANSWER_SECONDS = 5

@@ -1,4 +1,4 @@
-"""Planned runs to Dagster's run requests, and queued or running runs back to what they cover."""
+"""Turns planned runs into Dagster's run requests, and queued or running runs back into what they cover."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence

@@ -112,7 +112,7 @@ def _request(ui: str, query: str) -> Problem | None:
 
 
 def _problem(body: Any) -> Problem | None:
-    """Return what is wrong according to an answer: a Workspace, PythonError or UnauthorizedError, or bare errors."""
+    """Return what is wrong according to an answer: a Workspace, PythonError or UnauthorizedError, or GraphQL errors."""
     try:
         if body.get("errors"):
             return Problem(_first_line(body["errors"][0]["message"]))

@@ -69,7 +69,7 @@ class EditedCode:
 
     def _keep(self) -> None:
         files = {path: (digest, sorted(versions)) for path, (digest, versions) in sorted(self._known.items())}
-        # When the disk is full, the next process knows less, and that is all.
+        # On a full disk, the only consequence is that the next process knows less.
         with suppress(OSError):
             replace_text(self._record, json.dumps({"python": _PYTHON, "files": files}, indent=1) + "\n")
 

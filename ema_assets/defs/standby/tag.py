@@ -31,10 +31,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_run(cls, run_id: str, tags: Mapping[str, str]) -> "Holder | None":
-        """Return who has a run with these `tags`; None if no standby process.
-
-        A retry carries the tags of its parent.
-        """
+        """Return which standby process has a run with these `tags`, or None. A retry carries its parent's tags."""
         try:
             found = msgspec.json.decode(tags.get(TAG, ""), type=cls)
         except msgspec.DecodeError:

@@ -83,7 +83,7 @@ def main(writing: int) -> None:
     """Load the code location, report that, and execute the runs that follow."""
     # The owner has blocked it: a thread waits for it, independently of what the main thread does.
     signal.pthread_sigmask(signal.SIG_BLOCK, [CANCEL])
-    # Without a run, both signals end the process, and Dagster restores after each run what it finds here.
+    # Without a run, SIGINT ends the process like SIGTERM, and Dagster restores after each run what it finds here.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     owner = _Owner(writing)
     load = owner.hear()
