@@ -19,6 +19,7 @@ from typing import Any
 
 from dagster import (
     AssetExecutionContext,
+    DagsterInvalidInvocationError,
     DagsterRun,
     MultiPartitionsDefinition,
     OpExecutionContext,
@@ -117,9 +118,25 @@ def _chunk(
     )
 
 
+class PartitionsRemoved(Exception):
+    """A run's range begins or ends with a partition that no longer exists."""
+
+
 def run_partitions(context: AssetExecutionContext | OpExecutionContext) -> list[str]:
-    """Return the partitions that the run of `context` is for: only the chosen ones when it spans others, too."""
-    spanned = [str(key) for key in context.partition_keys]
+    """Return the partitions that the run of `context` is for: only the chosen ones when it spans others, too.
+
+    Raises:
+        PartitionsRemoved: when the watchlist has lost the timeframe of such a partition since the run was launched.
+            Symbols remain partitions as long as a run names them.
+    """
+    try:
+        spanned = [str(key) for key in context.partition_keys]
+    except DagsterInvalidInvocationError:
+        tags = context.run.tags
+        ends = dict.fromkeys(tags[tag] for tag in (RANGE_START_TAG, RANGE_END_TAG) if tag in tags)
+        raise PartitionsRemoved(
+            f"the watchlist no longer has all partitions of this run: {' to '.join(ends)}"
+        ) from None
     chosen = _chosen(context.run)
     return spanned if chosen is None else [key for key in spanned if key in chosen]
 

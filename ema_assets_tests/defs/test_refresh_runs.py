@@ -25,10 +25,15 @@ from dagster import (
 
 import ema_assets
 from ema_assets.config import watchlist
+from ema_assets.defs.assembly import assembled
+from ema_assets.defs.assets import step
+from ema_assets.defs.backfills import PartitionsRemoved
 from ema_assets.defs.requests import run_request
+from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.graph import build
 from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
 from ema_assets.sandbox.server import running_sandbox
@@ -133,6 +138,38 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
         assert world.materialized(run.run_id) == sorted(
             (asset, f"{symbol}|{frame}") for asset in CHAIN for symbol in behind
         )
+
+
+@pytest.mark.settled
+def test_a_run_for_a_timeframe_that_was_removed_while_it_waited_is_canceled(world: World) -> None:
+    text = world.watchlist_path.read_text()
+    frames = json.dumps([frame.key for frame in FRAMES])
+    assert frames in text
+    left = assembled(build(watchlist.parse(text.replace(frames, '["5m", "1d"]'))))
+    hours = {RANGE_START_TAG: "AAPL|1h", RANGE_END_TAG: "XOM|1h", DEFER_TAG: "true"}
+    run = world.run(hours, loaded=left, raise_on_error=False)
+    canceled = world.instance.get_run_by_id(run.run_id)
+    assert canceled is not None
+    assert canceled.status is DagsterRunStatus.CANCELED
+    messages = [record.event_log_entry.message for record in world.instance.get_records_for_run(run.run_id).records]
+    assert "Nothing to do: the watchlist no longer has all partitions of this run: AAPL|1h to XOM|1h." in messages
+    assert world.materialized(run.run_id) == []
+
+
+@pytest.mark.settled
+def test_a_run_of_a_person_for_a_timeframe_that_was_removed_while_it_waited_fails_and_says_why(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(_context: object) -> list[str]:
+        raise PartitionsRemoved("the watchlist no longer has it")
+
+    # Dagster does not create a run for partitions that do not exist, so here they exist until the run begins.
+    monkeypatch.setattr(step, "run_partitions", removed)
+    run = world.run({RANGE_START_TAG: "AAPL|1h", RANGE_END_TAG: "XOM|1h"}, raise_on_error=False)
+    (failed,) = (each for each in run.all_events if each.event_type is DagsterEventType.STEP_FAILURE)
+    error = failed.step_failure_data.user_failure_data
+    assert error is not None
+    assert error.description == "the watchlist no longer has it"
 
 
 def test_a_run_whose_ends_are_no_longer_on_the_watchlist_computes_the_others(world: World) -> None:

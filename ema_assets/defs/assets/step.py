@@ -2,13 +2,21 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import sqlalchemy.exc
-from dagster import AssetExecutionContext, AssetKey, Failure, MetadataValue, RetryRequested
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    DagsterExecutionInterruptedError,
+    Failure,
+    MetadataValue,
+    RetryRequested,
+)
 from dagster_postgres.utils import DagsterPostgresException
 
 from ema_assets.defs import partition_checks
-from ema_assets.defs.backfills import run_partitions
+from ema_assets.defs.backfills import PartitionsRemoved, run_partitions
 from ema_assets.defs.materializations import Labels, Recorder
 from ema_assets.defs.recording import keep_events_for_us
 from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, RETRY_RUN_TAG
@@ -64,6 +72,8 @@ def refresh_partitions(
     """
     try:
         _refresh_partitions(context, node, database, work, labels)
+    except PartitionsRemoved as removed:
+        _end(context, removed)
     except Exception as error:
         # Dagster's own storage is in the same database.
         if can_heal(error) or isinstance(error, sqlalchemy.exc.OperationalError | DagsterPostgresException):
@@ -106,6 +116,20 @@ def _refresh_partitions(
             metadata={"failed": MetadataValue.json(failed)},
             allow_retries=False,
         )
+
+
+def _end(context: AssetExecutionContext, removed: PartitionsRemoved) -> NoReturn:
+    """End a run whose timeframe was removed from the watchlist while it waited.
+
+    Dagster cannot finish a step with such partitions. A run of a person fails. Any other run has nothing to do, so it
+    counts as canceled: nobody needs to act on it.
+    """
+    context.instance.add_run_tags(context.run.run_id, {RETRY_RUN_TAG: "false"})
+    if context.run.tags.get(DEFER_TAG) != "true":
+        raise Failure(description=str(removed), allow_retries=False)
+    # Without this, Dagster takes the interruption for a failure.
+    context.instance.report_run_canceling(context.run, f"Nothing to do: {removed}.")
+    raise DagsterExecutionInterruptedError(str(removed))
 
 
 def _check_partitions(context: AssetExecutionContext) -> None:
