@@ -89,6 +89,14 @@ def applied_migrations(transaction: Transaction) -> dict[int, str]:
     return dict(found.iter_rows())
 
 
+def dagster_revision(transaction: Transaction) -> str | None:
+    """Up to which of Dagster's migrations its tables are; None where there are none, or they may not be read."""
+    if not _may_read(transaction, "dagster.alembic_version"):
+        return None
+    found = transaction.query("SELECT version_num FROM dagster.alembic_version")["version_num"]
+    return str(found[0]) if len(found) else None
+
+
 def stopped_automation(transaction: Transaction) -> list[str] | None:
     """Return the names of stopped schedules and sensors, sorted; None if Dagster's table is missing or unreadable."""
     if not _may_read(transaction, "dagster.instigators"):

@@ -20,6 +20,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 from dagster._serdes import serialize_value
+from dagster_postgres import DagsterPostgresStorage
 from packaging.requirements import Requirement
 
 from ema_assets.config import watchlist
@@ -27,7 +28,7 @@ from ema_assets.doctor import discovery
 from ema_assets.doctor.checks import clock_skew, data_folder, database_server, installed_versions
 from ema_assets.doctor.declaration import Check
 from ema_assets.model import own_modules
-from ema_assets.model.urls import masked_url
+from ema_assets.model.urls import dagster_url, masked_url
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
@@ -81,10 +82,10 @@ CHECKS = [
         "watchlist",
         "signals and strategies",
     ),
-    *("providers", "dagster.yaml", "schedules and sensors", "alerts", "versions", "up"),
+    *("providers", "dagster.yaml", "dagster tables", "schedules and sensors", "alerts", "versions", "up"),
 ]
 
-WITH_DATABASE = ("migrations", "roles", "clock", "schedules and sensors")
+WITH_DATABASE = ("migrations", "roles", "clock", "dagster tables", "schedules and sensors")
 # Where the watchlist has any.
 WITH_ALERTS = ("alerts",)
 
@@ -203,6 +204,24 @@ def test_a_database_is_described_and_left_as_it_is(run: Run, databases: Database
         (0,)
     ]
     databases.drop(empty)
+
+
+def test_tables_of_another_release_of_dagster_are_named_with_what_to_do(
+    run: Run, database_url: str, tmp_path: Path
+) -> None:
+    assert "dagster tables" not in examined(run, EMA_DATABASE_URL=database_url)
+    DagsterPostgresStorage(postgres_url=dagster_url(database_url), should_autocreate_tables=True)
+    found = examined(run, EMA_DATABASE_URL=database_url)
+    assert found["dagster tables"] == [("ok", "Dagster's tables are those of the installed Dagster")]
+    ((newest,),) = ask(database_url, "SELECT version_num FROM dagster.alembic_version")
+    # The one before, which every release that is allowed knows.
+    ask(database_url, "UPDATE dagster.alembic_version SET version_num = 'f495c27d5019'")
+    said = run("doctor", EMA_DATABASE_URL=database_url).stdout
+    assert f"Dagster's tables are of its revision f495c27d5019, and the installed Dagster has {newest}" in said
+    assert f"`DAGSTER_HOME={tmp_path / 'home' / 'dagster'} dagster instance migrate`" in said
+    ask(database_url, "UPDATE dagster.alembic_version SET version_num = 'later'")
+    ((level, said),) = examined(run, EMA_DATABASE_URL=database_url)["dagster tables"]
+    assert (level, "which the installed Dagster does not know" in said) == ("error", True)
 
 
 def test_a_newer_version_and_an_edited_file_are_errors(run: Run, database_url: str) -> None:
