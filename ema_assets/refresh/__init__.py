@@ -1,1 +1,1 @@
-"""One refresh without Dagster: what is stale, fetch it, store it, roll it up, compute what reads it."""
+"""One refresh without Dagster: find what is stale, fetch, store and roll up bars, and compute what reads them."""

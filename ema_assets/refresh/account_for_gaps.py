@@ -1,4 +1,4 @@
-"""After an answer: which bars of the spans asked for do not exist, and what that makes of the known gaps."""
+"""After an answer is stored: which bars of the requested spans do not exist, and how the known gaps change."""
 
 import polars as pl
 
@@ -9,7 +9,7 @@ from ema_assets.store import quality, tables
 
 
 def account_for_gaps(storing: Storing, accepted: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """Bring the gaps within the spans `asked` up to date; return symbol and bars: how many are missing there."""
+    """Update the gaps within the spans `asked`; return symbol and bars, the number of missing bars per symbol."""
     transaction, timeframe = storing.transaction, storing.timeframe
     nothing = pl.DataFrame(schema={"symbol": pl.String(), "bars": pl.Int64()})
     windows = _windows(accepted, asked, storing.locked)
@@ -26,7 +26,7 @@ def account_for_gaps(storing: Storing, accepted: pl.DataFrame, asked: pl.DataFra
     missing = candidates.join(present, on=["symbol", "ts"], how="anti")
     is_asked = windows.select("symbol", "is_fetched")
     outage = missing.clear()
-    if not timeframe.is_session:  # whole days are asked for patiently whoever misses them
+    if not timeframe.is_session:  # missing days are requested patiently in any case
         recent = missing.filter(pl.col("ts_end") > storing.now - gaps.PATIENT_FOR)
         outage = quality.missed_by_all(transaction, timeframe, recent)
     updated = gaps.reconcile(
@@ -50,9 +50,9 @@ def account_for_gaps(storing: Storing, accepted: pl.DataFrame, asked: pl.DataFra
 
 
 def _windows(accepted: pl.DataFrame, asked: pl.DataFrame, locked: pl.DataFrame) -> pl.DataFrame:
-    """The time of each series in which bars are expected: symbol, calendar, start, end, is_fetched."""
+    """Return the time span in which bars of each series are expected: symbol, calendar, start, end, is_fetched."""
     series = asked.join(spans_of(accepted), on="symbol", how="left").join(locked, on="symbol", how="left")
-    # Between two files of a series there may be a hole; a provider's own history has none before its first bar.
+    # There may be a hole between two files of a series, but a provider's history has no gap before its first bar.
     series = series.with_columns(
         start=pl.when("is_fetched").then("start").otherwise(pl.min_horizontal("start", "last_ts")),
         end=pl.when("is_fetched").then("end").otherwise(pl.max_horizontal("end", "first_ts")),
@@ -66,7 +66,7 @@ def _windows(accepted: pl.DataFrame, asked: pl.DataFrame, locked: pl.DataFrame) 
 
 
 def _reaching_over(windows: pl.DataFrame, known: pl.DataFrame, storing: Storing) -> pl.DataFrame:
-    """`windows`, so wide that they hold every gap of `known` that touches them as a whole."""
+    """Return `windows`, widened so that they contain the whole of every `known` gap."""
     reach = known.group_by("symbol").agg(low=pl.col("first_ts").min(), high=pl.col("last_ts").max())
     just_after = pl.col("high") + pl.lit(storing.timeframe.duration)
     return windows.join(reach, on="symbol", how="left").with_columns(
@@ -77,13 +77,13 @@ def _reaching_over(windows: pl.DataFrame, known: pl.DataFrame, storing: Storing)
 def _expected_bars(
     storing: Storing, windows: pl.DataFrame, accepted: pl.DataFrame, trading: pl.DataFrame
 ) -> pl.DataFrame:
-    """The bars that should exist in `windows`, on the grid that the series' own bars follow."""
+    """Return the bars that should exist in `windows`, on the grid that the bars of each series follow."""
     timeframe = storing.timeframe
     sessions_near = trading.filter(pl.col("close") > windows["start"].min(), pl.col("open") < windows["end"].max())
     by_session = gaps.grid_with_slots(sessions_near, timeframe)
     if timeframe.is_fetched:
         return gaps.expected(windows, by_session)
-    # Files of rolled-up timeframes come cut by the session or by the clock.
+    # The bars in files of rolled-up timeframes begin by the session or by the clock.
     by_clock = gaps.grid_with_slots(sessions_near, timeframe, by_clock=True)
     placed = accepted.join(windows.select("symbol", "calendar"), on="symbol")
     count = pl.len().alias("bars")

@@ -1,4 +1,4 @@
-"""What a provider or a file answered, and what became of it. Records only; the work is in store_answer."""
+"""Records of what a provider or a file answered and of what was stored. The work is done in store_answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from ema_assets.store.database import Transaction
 
 
 class Extent(StrEnum):
-    """How much of the history of its series an answer holds. It decides what the ratio of a split in it means."""
+    """How much of the history of its series an answer contains. This decides what a split's ratio in it means."""
 
     PART = "part"
     """The bars from some time on: a split is suspected, and the whole history is asked for."""
@@ -38,15 +38,15 @@ class Extent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Bars as they came, and how to take them.
+    """Bars as they were received, and how they are to be interpreted.
 
     Attributes:
         bars: BAR_SCHEMA, all of one timeframe, unchecked.
-        asked: ASKED_SCHEMA; `bars` are all there is about these spans.
+        asked: ASKED_SCHEMA, the requested spans; no bars other than `bars` exist in them.
         source: the provider or the file.
         closed_by: bars that close later are skipped.
-        extent: how much of the history of each series the bars are.
-        suspects: SUSPECT_SCHEMA, the series whose whole history is here because a split is suspected.
+        extent: how much of the history of each series `bars` contain.
+        suspects: SUSPECT_SCHEMA, the series whose whole history was requested because a split is suspected.
         actions: ACTION_SCHEMA, corporate actions that came with the bars.
     """
 
@@ -67,14 +67,14 @@ class Stored:
         accepted: BAR_SCHEMA and ts_end: bars that are stored now, new or not.
         changes: BAR_CHANGE_SCHEMA.
         rejected: REFUSED_BAR_SCHEMA: bars that cannot be true.
-        skipped: REFUSED_BAR_SCHEMA: sound bars that do not belong into the table.
-        flags: FLAG_SCHEMA of accepted bars that look suspicious, and of stored ones that jump after an accepted one.
-        missing: symbol, bars: how many bars of the spans asked for do not exist.
+        skipped: REFUSED_BAR_SCHEMA: sound bars that do not belong in the table.
+        flags: FLAG_SCHEMA: accepted bars that look suspicious, and stored bars whose price jumps after an accepted bar.
+        missing: symbol, bars: how many bars of the requested spans do not exist.
         suspected: SUSPECT_SCHEMA: series of which nothing was stored, because their vendor seems to have re-adjusted
             their history.
-        rescaled: symbol, bars: how many stored bars that are not in the answer were brought to the scale of a split.
+        rescaled: symbol, bars: how many stored bars that are not in the answer were converted to the scale of a split.
             `changes` counts them as well.
-        splits: the split by symbol, such as `7:1`, where it is confirmed.
+        splits: by symbol, the confirmed split, such as `7:1`.
         refused: by symbol, why nothing of the series was stored.
     """
 
@@ -96,11 +96,11 @@ class Storing:
 
     Attributes:
         transaction: everything is read and written in this one.
-        timeframe: of all bars.
+        timeframe: the timeframe of all bars.
         answer: the answer to be stored.
         trading: SESSION_SCHEMA, covering the bars of the answer.
         now: UTC.
-        locked: what `ledger.lock` returns of the series, whose rows are locked until the transaction ends.
+        locked: what `ledger.lock` returned for the series; their rows are locked until the transaction ends.
     """
 
     transaction: Transaction
@@ -112,15 +112,15 @@ class Storing:
 
     @property
     def instruments(self) -> pl.DataFrame:
-        """The instruments asked for: symbol, calendar, allow_negative."""
+        """The requested instruments: symbol, calendar, allow_negative; in the order of `answer.asked`."""
         return self.answer.asked.select("symbol", "calendar").join(
             self.locked.select("symbol", "allow_negative"), on="symbol", how="left", maintain_order="left"
         )
 
     def through_zero(self, *frames: pl.DataFrame) -> pl.Series:
-        """Symbols whose prices may be zero or less, and are so in one of `frames` (symbol, close).
+        """Return the symbols that allow prices of zero or less and have one in `frames` (symbol, close); sorted.
 
-        Ratios of their prices say nothing.
+        Ratios of their prices are meaningless.
         """
         may_be = self.locked.filter("allow_negative")["symbol"]
         if may_be.is_empty():
@@ -129,7 +129,7 @@ class Storing:
         return below.filter(pl.col("symbol").is_in(may_be.implode()))["symbol"].unique().sort()
 
     def sessions_from(self, start: object, calendars: pl.Series) -> pl.DataFrame:
-        """`trading`; when it does not reach back to `start`, the stored sessions of `calendars` that do."""
+        """Return `trading`, or the stored sessions of `calendars` if `trading` does not reach back to `start`."""
         assert isinstance(start, datetime)
         trading = self.trading
         if not trading.is_empty() and trading["open"].min() <= start:  # type: ignore[operator]
@@ -139,7 +139,7 @@ class Storing:
         return sessions.between(self.transaction, calendars.unique().to_list(), start, max(latest, start))
 
     def sessions_around(self, times: pl.Series, calendars: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
-        """The sessions from the first of `times` on, with all those of the bars of `timeframe` that hold the times."""
+        """Return the sessions from the first of `times` on, with all sessions of the `timeframe` bars at `times`."""
         first, last = times.min(), times.max()
         assert isinstance(first, datetime) and isinstance(last, datetime)  # noqa: PT018 - for the type checker
         if timeframe.period is None:
@@ -149,5 +149,5 @@ class Storing:
 
 
 def spans_of(bars: pl.DataFrame) -> pl.DataFrame:
-    """The first and the last bar of each symbol: symbol, first, last; sorted."""
+    """Return the opening times of the first and the last bar of each symbol: symbol, first, last; sorted."""
     return bars.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts").max()).sort("symbol")

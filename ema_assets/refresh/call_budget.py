@@ -1,19 +1,19 @@
-"""The calls per minute of a provider, counted in the database: all runs and commands together stay within them."""
+"""The calls per minute of a provider, counted in the database, so that all runs and commands share one limit."""
 
 import asyncio
 
 from ema_assets.store import provider_state
 from ema_assets.store.database import Database
 
-# A call that leaves a moment late arrives a moment late: a second more than the vendor's minute covers that.
+# The vendor counts when calls arrive. One second more than its minute allows for delays on the way.
 WINDOW_SECONDS = 61.0
 
 
 class SharedBudget:
     """A `Budget` (`providers.http.budget`) in the tables of `database`, whose connection it uses. For one event loop.
 
-    The connection may be busy with storing what has come. A call then waits for its turn, and the loop does not:
-    answers go on coming in.
+    While the connection is busy storing answers, a call waits for its turn. The event loop is not blocked and goes on
+    receiving answers.
     """
 
     def __init__(
@@ -26,13 +26,13 @@ class SharedBudget:
         self._turn = asyncio.Lock()
 
     async def take(self) -> None:
-        """Return when one more request may leave, of those of all processes."""
+        """Wait until one more request may be sent, counting the requests of all processes."""
         async with self._turn:
             while (wait := await asyncio.to_thread(self._take)) > 0:  # noqa: ASYNC110 - it waits for time to pass
                 await asyncio.sleep(wait)
 
     def close_for(self, seconds: float) -> None:
-        """Let nothing leave for `seconds`, from no process, because the vendor asked for it."""
+        """Stop the requests of all processes for `seconds`, because the vendor demanded it."""
         if seconds > 0:
             with self._database.transaction() as transaction:
                 provider_state.hold_calls(transaction, self._provider, seconds)

@@ -1,4 +1,4 @@
-"""Opens the client of a provider by its name, within the calls that all processes share."""
+"""Opens the client of a provider by its name, with the call budget that all processes share."""
 
 from ema_assets.config.settings import Settings
 from ema_assets.providers import registry
@@ -6,17 +6,17 @@ from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.refresh.call_budget import SharedBudget
 from ema_assets.store.database import Database
 
-# What is not urgent leaves a part of a provider's calls to what is.
+# Work that is not urgent uses at most this share of a provider's calls. The rest is left to urgent work.
 SLOW_SHARE = 0.8
 
 
 def open_provider(
     settings: Settings, name: str | None = None, *, database: Database | None = None, share: float = 1.0
 ) -> ProviderClient:
-    """A client of the provider `name`; of the default provider when it is None. It connects later.
+    """Return a client of the provider `name`, or of the default provider if it is None. It connects later.
 
-    With `database` its calls per minute are counted there, together with those of all other processes, and this
-    client makes no call once `share` of them is used up.
+    With `database`, calls per minute are counted there, together with the calls of all other processes, and this
+    client makes no call once `share` of the limit is used up.
 
     Raises:
         ConfigurationError: when the provider's address or keys are missing, there is no such provider, or its prices

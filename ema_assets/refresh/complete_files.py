@@ -1,4 +1,4 @@
-"""What a file does not carry stays as it is stored: volumes, and prices beside a close."""
+"""Keeps stored values that a file does not contain: volumes, and the open, high and low next to a close."""
 
 import polars as pl
 
@@ -11,10 +11,10 @@ _BESIDE_CLOSE = tuple(name for name in PRICES if name != "close")
 
 
 def completed(storing: Storing, bars: pl.DataFrame, scales: pl.DataFrame) -> pl.DataFrame:
-    """`bars` of a file with the values that it has none of: from the stored bars of the same times.
+    """Return the `bars` of a file with the values that the file lacks, taken from the stored bars of the same times.
 
-    A series without any volume has none in the file. One whose prices are all its closes has closes only: where the
-    stored close is the same, the stored prices beside it are kept.
+    The file lacks the volumes of a series if all of them are null. It has only closes of a series if all other prices
+    equal the close. Then the stored prices are kept where the stored close is the same.
 
     Args:
         bars: BAR_SCHEMA and ts_end, as they are about to be stored; returned with the same columns.
@@ -41,7 +41,7 @@ def completed(storing: Storing, bars: pl.DataFrame, scales: pl.DataFrame) -> pl.
     joined = bars.join(lacking, on="symbol", how="left", maintain_order="left").join(
         stored, on=["symbol", "ts"], how="left", maintain_order="left"
     )
-    # Scaled prices are equal but for the last bit.
+    # Scaled prices may differ in the last bit.
     is_same = (pl.col("old_close") / pl.col("close") - 1).abs() <= 1e-12
     keeps = (pl.col("has_closes_only") & is_same).fill_null(value=False)
     return joined.with_columns(

@@ -1,4 +1,4 @@
-"""Everything that is computed from stored bars: rolled-up bars, signals, trades. One engine for all of them."""
+"""One engine for everything that is computed from stored bars: rolled-up bars, signals and trades."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,21 +30,21 @@ from ema_assets.strategies.variant import Variant
 if TYPE_CHECKING:
     from ema_assets.alerts.subscriptions import Alerts
 
-# Input rows read and held at a time: bounds memory whatever the number of series.
+# The number of input rows in memory at a time. It bounds memory for any number of series.
 ROWS_A_BATCH = 400_000
 
 
-# What is not said of a series that was computed.
+# The columns of COMPLETED_SCHEMA that are null for a computed series.
 _SAID = ("symbol", "changed_from", "first_ts", "last_ts")
 _NOTHING_ELSE = [pl.lit(None, UTC_TIME).alias(name) for name in COMPLETED_SCHEMA if name not in _SAID]
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Rows that replace what a table holds of each series from `starts` on, and the input they came from.
+    """Rows that replace the stored rows of each series from `starts` on, and the input that they were computed from.
 
-    `starts` has symbol and from_ts, `seen` symbol, first_ts and last_ts of the input read. `states` is what a strategy
-    goes on from later, of the same series from the same times on.
+    `starts` has symbol and from_ts; `seen` has symbol, first_ts and last_ts of the input that was read. `states` are
+    the states from which a strategy continues later, for the same series and from the same times on.
     """
 
     rows: pl.DataFrame
@@ -54,7 +54,7 @@ class Computed:
 
 
 def compute(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
-    """The rows of `node` for `claimed` (symbol, calendar, from_ts), from the stored input and carried state."""
+    """Compute the rows of `node` for `claimed` (symbol, calendar, from_ts) from the stored input and carried state."""
     return (_signal if node.signal is not None else _strategy)(transaction, node, timeframe, claimed)
 
 
@@ -91,7 +91,7 @@ def _signal(transaction: Transaction, node: Node, timeframe: Timeframe, claimed:
 def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
     assert node.variant is not None
     variant, starts = node.variant.on(timeframe), claimed.select("symbol", "from_ts")
-    # A simulation goes on from the newest state that it left before the change.
+    # A simulation continues from its newest stored state before the change.
     carried = tables.read_before(transaction, node.states, timeframe, starts, ("ts", *node.states.values))
     starts = (
         starts.select("symbol")
@@ -108,7 +108,7 @@ def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claime
 
 
 def _source(node: Node) -> tables.Table:
-    """The table of the main input, for its times."""
+    """Return the table of the main input, from which only the times are read."""
     assert node.main_input is not None
     return tables.Table(node.main_input, "ts")
 
@@ -118,9 +118,9 @@ def _columns_read(node: Node) -> list[str]:
 
 
 def _read(transaction: Transaction, node: Node, timeframe: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
-    """Symbol, ts and what `node` reads, from `starts` on, of the bars that all of its inputs have; sorted.
+    """Return symbol, ts and the columns that `node` reads, from `starts` on, for bars that all inputs have; sorted.
 
-    Joined here and not in SQL: right after a bulk load Postgres has no statistics, and the join took 9 s, not 0.3 s.
+    The join is made here and not in SQL: after a bulk load PostgreSQL has no statistics, and it took 9 s, not 0.3 s.
     """
     parts = [
         tables.read_since(transaction, tables.Table(asset, "ts"), timeframe, starts, columns)
@@ -130,10 +130,10 @@ def _read(transaction: Transaction, node: Node, timeframe: Timeframe, starts: pl
 
 
 def side_by_side(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """One frame of the columns of all `parts`, of the bars (symbol, ts) that every one has, in its order."""
+    """Return the columns of all `parts` in one frame, for the bars (symbol, ts) that every part has, in their order."""
     bars = parts[0]
     for part in parts[1:]:
-        # Mostly all have the same bars, and to see that takes a twentieth of a join.
+        # Usually all parts have the same bars. This comparison takes a twentieth of the time of a join.
         if all(bars[key].equals(part[key]) for key in ("symbol", "ts")):
             bars = bars.hstack(part.drop("symbol", "ts"))
         else:
@@ -142,7 +142,7 @@ def side_by_side(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, claimed: pl.DataFrame) -> pl.DataFrame:
-    """`bars` with session, is_session_last and ts_end."""
+    """Return `bars` with session, is_session_last and ts_end."""
     calendars = claimed.select("symbol", "calendar")
     trading = sessions_of(transaction, calendars, bars, timeframe)
     return place(bars.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)
@@ -151,7 +151,7 @@ def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, 
 def _with_trend_of(
     transaction: Transaction, bars: pl.DataFrame, variant: Variant, claimed: pl.DataFrame, starts: pl.DataFrame
 ) -> pl.DataFrame:
-    """`bars` with higher_trend: as of the last bar of the higher timeframe that had closed when each bar closed."""
+    """Return `bars` with higher_trend, from the last higher-timeframe bar that had closed when each bar closed."""
     higher = variant.higher_timeframe
     assert higher is not None
     columns = ("ts", "trend", "bar_number")
@@ -188,10 +188,11 @@ def refresh_computed(
     alerts: "Alerts | None" = None,
     run_id: str | None = None,
 ) -> Outcome:
-    """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
+    """Bring the series of `symbols` whose input changed up to date; with `everything`, all, from the beginning.
 
     `alerts` are raised for bars that have just closed, never with `everything`. `run_id` is Dagster's. A series that
-    cannot be computed costs only itself: it is in `errors` and in the ledger, with the time of its next attempt.
+    cannot be computed does not affect the others: its error is in `errors` and, with the time of the next attempt, in
+    the ledger.
     """
     outcome = Outcome()
     tell = _teller(alerts, node, timeframe, now) if alerts is not None and not everything else None
@@ -202,8 +203,8 @@ def refresh_computed(
             if claimed.is_empty():
                 return
             if not everything and claimed["adopted"][0] not in {None, node.code_version}:
-                # Between an edit of the configuration and the sync that takes it up, new bars wait: a series is all of
-                # one version, and the sync wants the whole of it.
+                # After an edit of the configuration, new bars wait until the sync has adopted it: all rows of a series
+                # have one code version, and the sync has the whole series computed.
                 return
             computed = compute(transaction, node, timeframe, claimed)
             computed_at = time.monotonic()
@@ -242,7 +243,10 @@ def refresh_computed(
 def _teller(
     alerts: "Alerts", node: Node, timeframe: Timeframe, now: datetime
 ) -> Callable[[Transaction, pl.DataFrame, Computed, pl.DataFrame], object] | None:
-    """What raises the alerts of a batch that was claimed and computed, with its flips; None when nobody wants any."""
+    """Return a function that raises the alerts of a computed batch, or None when no subscription wants any.
+
+    Its arguments are the transaction, the claimed series, what was computed, and the flips.
+    """
     from ema_assets.refresh.raise_alerts import known_of, raise_alerts, subscribed
 
     wanted = subscribed(alerts, node, timeframe)
@@ -263,7 +267,7 @@ def refused(
     error: CodeDiffers,
     everything: bool,
 ) -> Outcome:
-    """Compute nothing of `asset`: those of `symbols` that were to be computed are in `errors` and in the ledger."""
+    """Compute nothing of `asset`; record `error` in `errors` and the ledger for the pending series of `symbols`."""
     outcome = Outcome()
 
     def work(batch: list[str]) -> None:
@@ -286,7 +290,7 @@ def _in_batches(
     *,
     everything: bool,
 ) -> None:
-    """Do `work` for the pending ones of `symbols`, a bounded number of rows at a time; quarantine what fails in it."""
+    """Do `work` for the pending series of `symbols`, a bounded number of rows at a time; quarantine failing series."""
 
     def process(batch: list[str]) -> None:
         errors = bisect(batch, work)
@@ -302,7 +306,7 @@ def _in_batches(
 
 
 def _closed(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
-    """The closes of the newest bars that have reached the end of the chain: bucket_end, series that go on."""
+    """Return the closes of new bars at the end of the chain: bucket_end, series (how many series have one)."""
     moved = (
         claimed.join(seen.select("symbol", newest="last_ts"), on="symbol")
         .filter(pl.col("newest") > pl.col("last_ts"))
@@ -321,9 +325,9 @@ def _closed(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFram
 def refresh_rolled_up(
     database: Database, timeframe: Timeframe, symbols: Sequence[str], now: datetime, *, everything: bool = False
 ) -> Outcome:
-    """Publish the bars of a rolled-up `timeframe` whose 5m bars are complete, where those changed.
+    """Roll up and store the bars of `timeframe` whose source bars have changed and are complete.
 
-    A series that cannot be rolled up costs only itself, as in `refresh_computed`.
+    A series that cannot be rolled up does not affect the others, as in `refresh_computed`.
     """
     outcome = Outcome()
 
@@ -369,7 +373,7 @@ def refresh_rolled_up(
 def sessions_of(
     transaction: Transaction, claimed: pl.DataFrame, bars: pl.DataFrame, timeframe: Timeframe
 ) -> pl.DataFrame:
-    """The sessions of `bars` on the calendars in `claimed`, with all those of the bars of `timeframe` around them."""
+    """Return the sessions of `bars` on the calendars in `claimed`, and all sessions of the `timeframe` bars around."""
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     if low is None:
         low = high = ledger.BEGINNING

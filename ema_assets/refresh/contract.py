@@ -1,6 +1,6 @@
-"""Clients of providers, kept to their contract: what their code raises or forgets is a failure of the series concerned.
+"""Holds provider clients to their contract: what their code raises or omits is a failure of the series concerned.
 
-The other providers go on, and what was answered before is stored.
+Other providers are not affected, and what was answered before the failure is stored.
 """
 
 import logging
@@ -17,10 +17,11 @@ _log = logging.getLogger(__name__)
 
 
 def unforeseen(error: Exception, provider: str | None, doing: str) -> str:
-    """What is said of series when the code of a `provider` has raised `error` while `doing`; logs where.
+    """Return the message for the series when the code of `provider` raised `error` while `doing`; log the traceback.
 
     Raises:
-        Exception: `error` itself, when the database or the machine is to blame, or all is to end.
+        Exception: `error` itself, when the database or the machine is to blame.
+        BaseException: an interrupt, when the process is to end.
     """
     interrupts.check()
     if can_heal(error) or isinstance(error, MemoryError):
@@ -33,9 +34,9 @@ def unforeseen(error: Exception, provider: str | None, doing: str) -> str:
 
 
 async def answers(provider: ProviderClient, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
-    """The parts of the answer to `requests`; each request is in exactly one `completed` or one `failures` of them.
+    """Yield the parts of the answer to `requests`; each request occurs once, in a part's `completed` or `failures`.
 
-    Once the code of the provider has raised an error, all requests that were not answered before have failed by it.
+    When the code of the provider raises an error, all requests that were not answered before have failed with it.
     """
     left = dict.fromkeys(requests)
     error: ProviderError | None = None
@@ -55,7 +56,7 @@ async def answers(provider: ProviderClient, requests: Sequence[BarRequest]) -> A
 
 
 async def close(provider: ProviderClient) -> int:
-    """Close a client; how many calls it has made."""
+    """Close a client; return how many calls it has made."""
     calls = 0
     try:
         calls = int(provider.calls)

@@ -1,4 +1,4 @@
-"""How far a provider is behind its exchange: as the ledger knows it, and as the provider says. Stores nothing."""
+"""How far a provider is behind its exchange, according to the ledger and to its answers. Stores nothing."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ import polars as pl
 
 from ema_assets.providers.fetching.base import BarRequest
 
-# The last trade of a delayed exchange is now and then some minutes older than its delay.
+# The last trade of a delayed exchange is sometimes a few minutes older than the delay.
 _SLACK_MINUTES = 3
 
 
 class Delays:
-    """The delay of each symbol that one provider is asked for at `now` (UTC)."""
+    """The delay of each symbol that is requested from one provider at `now` (UTC)."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -21,20 +21,20 @@ class Delays:
         self._said: dict[BarRequest, datetime] = {}
 
     def know(self, plan: pl.DataFrame) -> None:
-        """Take the delays from what is about to be asked for: symbol, delay_seconds."""
+        """Add the known delays of the series about to be requested: symbol, delay_seconds."""
         rows = plan.select("symbol", "delay_seconds").iter_rows()
         self._known.update((symbol, timedelta(seconds=seconds)) for symbol, seconds in rows)
 
     def hear(self, complete_through: Mapping[BarRequest, datetime]) -> None:
-        """Take up to when the provider says that its answers are complete, UTC."""
+        """Add the times (UTC) through which the provider says that its answers are complete, by request."""
         self._said.update(complete_through)
 
     def complete_through(self, request: BarRequest) -> datetime:
-        """What the provider said; where it said nothing, as far behind as it said the last time."""
+        """Return the time (UTC) that the provider reported, or else `now` minus the last known delay."""
         return self._said.get(request) or self._now - self._known[request.instrument.symbol]
 
     def learned(self, answered: Sequence[BarRequest]) -> dict[str, int]:
-        """By how many seconds the provider turned out to be behind, of symbols for which that is new."""
+        """Return the reported delays that differ from the known ones: by symbol, in seconds (whole minutes)."""
         learned = {}
         for request in answered:
             if (said := self._said.get(request)) is not None:

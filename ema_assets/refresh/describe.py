@@ -1,4 +1,4 @@
-"""What became of symbols: once a night providers are asked for states and corporate actions. No bars here."""
+"""Once per night, asks providers for the states and corporate actions of symbols. No bars here."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from ema_assets.refresh.contract import unforeseen
 from ema_assets.store import action_facts, provider_state, sessions, states
 from ema_assets.store.database import Database, Transaction
 
-# From when on corporate actions are asked for the first time: no provider here has older bars of shares.
+# The start of the first request for corporate actions. No provider here has older bars of shares.
 FIRST_DAY = date(2000, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Describer:
-    """How a provider is asked: its name, its calls per minute, and what asks it within a budget of them."""
+    """A provider that can describe its symbols: its name, its calls per minute, and the function that asks it."""
 
     provider: str
     requests_per_minute: int
@@ -32,16 +32,17 @@ class Describer:
 async def describe_due(
     database: Database, name: str | None, describer: Describer, closed: pl.DataFrame, now: datetime
 ) -> int:
-    """Ask a provider what became of those of its symbols for which it is time; return how many calls that took.
+    """Ask a provider for the states and corporate actions of its symbols that are due; return the number of calls.
 
-    It is time when the last sessions are read again (`reread_at` of `closed`), and when it was never asked about a
-    symbol. Whatever the answer, the next time is the next night. A provider that does not answer is not asked. What
-    it cannot say changes nothing that is known, and opens no circuit breaker: bars may come all the same.
+    Symbols are due when the last sessions are read again (`reread_at` of `closed`), and when the provider was never
+    asked about them. Whatever the answer, the next request is in the next night. A provider whose last requests for
+    bars failed is not asked. A failure here changes nothing that is known and opens no circuit breaker, because bars
+    may still be available.
 
     Args:
-        database: where symbols, states and facts are.
-        name: of the provider in the watchlist; None for the default one.
-        describer: of that provider.
+        database: where symbols, states and facts are stored.
+        name: the name of the provider in the watchlist; None for the default one.
+        describer: the describer of that provider.
         closed: as `plan.closed_bars` returns it.
         now: UTC.
     """
@@ -84,16 +85,16 @@ def _store(transaction: Transaction, provider: str, asked: pl.DataFrame, describ
         ended = described.states.filter(pl.col("state").is_in(["delisted", "unknown"]))["symbol"].to_list()
         settled = with_endings(described.states, action_facts.endings(transaction, ended, now))
         states.note(transaction, settled, provider, now)
-    # In the order of the problems, without those that several series had.
+    # In the order of the problems, each once even if several series had it.
     said = "; ".join(dict.fromkeys(str(problem) for problem in described.problems))
     provider_state.note_description(transaction, provider, said or None)
 
 
 def with_endings(said: pl.DataFrame, endings: pl.DataFrame) -> pl.DataFrame:
-    """`said` (STATE_SCHEMA) of symbols that do not trade, with the day and the reason where a fact tells it.
+    """Return `said` (STATE_SCHEMA) with the day and the reason of an ending, where a fact tells it.
 
-    `endings` are as `action_facts.endings` returns them. A symbol that trades is left as it is: its name may be in use
-    again.
+    `endings` are as `action_facts.endings` returns them. Only symbols that are delisted or unknown are changed: the
+    name of an ended symbol may be in use again.
     """
     joined = said.join(
         endings.rename({"effective_at": "ended_at", "value": "told"}), on="symbol", how="left", maintain_order="left"
@@ -110,9 +111,9 @@ def with_endings(said: pl.DataFrame, endings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _at_the_open(transaction: Transaction, actions: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """`actions`, whose times are midnights, at the open of the session of their day where one is known.
+    """Return `actions`, whose times are midnights, at the open of their day's session if it is known.
 
-    An ex-date begins with its first trade, which is before hours where a series has them.
+    An ex-date begins with its first trade, which is in the pre-market for series that include it.
     """
     if actions.is_empty():
         return actions

@@ -1,4 +1,4 @@
-"""Fetched bars: ask the providers for what has closed and is missing, and store it. How it is stored is not here."""
+"""Requests bars that have closed or are missing from the providers. How answers are stored is in store_answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -28,18 +28,18 @@ from ema_assets.refresh.why_stale import why_asked
 from ema_assets.store import ledger, older_history, quality, sessions
 from ema_assets.store.database import Database
 
-# Makes a client of the provider of that name; None stands for the default one.
+# Opens a client of the provider with this name; None stands for the default one.
 OpenProvider = Callable[[str | None], ProviderClient]
 
-# The requests for the whole history of series, by their symbols.
+# Plans the requests for the whole history of the series of these symbols.
 Whole = Callable[[pl.Series], pl.DataFrame]
 
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
-# What answers are about the newest bars, too.
+# The extents of answers that include the newest bars.
 _NEWEST = (Extent.PART, Extent.WHOLE)
 
-# Bars asked for and kept in memory at a time: bounds memory whatever the number of series.
+# Bars requested, and stored, at a time. They bound memory for any number of series.
 BARS_PER_BATCH = 400_000
 BARS_PER_TRANSACTION = 100_000
 
@@ -56,13 +56,13 @@ def refresh_fetched(  # noqa: PLR0913 - what a refresh of fetched bars depends o
     older: bool = True,
     clock: Callable[[], datetime] | None = None,
 ) -> Outcome:
-    """Ask for every bar of `timeframe` that has closed and was not asked for yet, and for gaps; store what came.
+    """Request and store every bar of `timeframe` that has closed and was not requested yet, and the bars of gaps.
 
-    The providers of the symbols are asked side by side. A series whose vendor re-adjusted history for a split is
-    fetched again as a whole. At last, where `older` bars are allowed to take their time, what is wanted before the
-    first bar of a series (`plan_older`), and once a night what became of the symbols (`describe`). One symbol's failure
-    costs only that symbol: it is in `errors` and in the ledger. A provider that does not answer is left alone a while,
-    counted from its answer where the market's `clock` is given.
+    The providers of the symbols are asked concurrently. A series whose vendor re-adjusted history for a split is
+    fetched again as a whole. Then, with `older`, bars before the first bar of a series are requested (`plan_older`),
+    and once per night the states and corporate actions of the symbols (`describe`). The failure of a symbol does not
+    affect others; it is in `errors` and in the ledger. A provider that does not answer is left alone for a while. The
+    while begins at its failure if the market's `clock` is given, otherwise at `now`.
     """
     moment = clock or (lambda: now)
     with database.transaction() as transaction:
@@ -102,14 +102,14 @@ def refresh_fetched(  # noqa: PLR0913 - what a refresh of fetched bars depends o
 
 
 async def _side_by_side(talks: Iterable[Awaitable[None]]) -> None:
-    """Wait for all `talks`. A bug in one is raised once the others are at an end: what they fetched is stored."""
+    """Wait for all `talks`. An error in one is raised after the others have ended, so that their bars are stored."""
     for result in await asyncio.gather(*talks, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
 
 
 class _Fetching:
-    """One refresh's talk with one provider: what is planned, gaps, split series as a whole, and then older bars."""
+    """All requests of one refresh to one provider: planned bars, gaps, whole split series, and then older bars."""
 
     def __init__(
         self,
@@ -146,11 +146,11 @@ class _Fetching:
         gap_plan: pl.DataFrame,
         wanting: pl.DataFrame,
     ) -> None:
-        """Fetch and store `plan`, then `gap_plan`, the `whole` of series that turned out to be split, and `wanting`."""
+        """Fetch and store `plan`, then `gap_plan`, then series found to be split as a `whole`, then `wanting`."""
         self._name = name
         try:
             provider = open_provider(name)
-        except Exception as error:  # noqa: BLE001 - settings, or code that is not ours: the other providers go on
+        except Exception as error:  # noqa: BLE001 - settings, or code that is not ours: other providers are not affected
             said = unforeseen(error, name, "being opened")
             for each, extent in ((plan, self._extent), (gap_plan, Extent.GAP), (wanting, Extent.OLDER)):
                 await self._fail(dict.fromkeys(each["symbol"], said), extent)
@@ -169,9 +169,9 @@ class _Fetching:
     async def _probe(
         self, provider: ProviderClient, plan: pl.DataFrame, gap_plan: pl.DataFrame
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Ask a provider that did not answer last time for one series first; return what is left of both plans.
+        """Request one series first from a provider that did not answer last time; return the rest of both plans.
 
-        A gap is as good as anything else to find out: nothing but gaps may be due.
+        When only gaps are due, a gap is requested.
         """
         await asyncio.to_thread(self._standing.look, provider.name)
         if not plan.is_empty():
@@ -181,7 +181,7 @@ class _Fetching:
         return plan, gap_plan
 
     async def _prove(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> pl.DataFrame:
-        """Ask a provider that did not answer last time for one of `plan`; return what is left of it."""
+        """Request one series of `plan` from a provider that did not answer last time; return the rest of `plan`."""
         if not self._standing.is_unproven:
             return plan
         ordered = self._standing.probe_first(plan)
@@ -189,7 +189,7 @@ class _Fetching:
         return ordered.tail(-1)
 
     async def _fetch_suspects(self, provider: ProviderClient, whole: Whole) -> None:
-        """Ask for the `whole` of each series whose scale is in doubt, once."""
+        """Request the `whole` history of each series whose scale is in doubt, once per series."""
         suspects = self._suspects.filter(~pl.col("symbol").is_in(list(self._fetched_whole)))["symbol"]
         if not suspects.is_empty():
             again = whole(suspects)
@@ -198,7 +198,7 @@ class _Fetching:
             await self._fetch(provider, again, Extent.WHOLE)
 
     async def _reach_back(self, provider: ProviderClient, whole: Whole, symbols: Sequence[str]) -> None:
-        """Ask for what is older than the first bars of `symbols`: more of their own, then long history."""
+        """Request bars before the first bars of `symbols`: on their own timeframe, then long history."""
         growth = await asyncio.to_thread(self._older.growth, without(symbols, self._outcome.errors))
         await self._fetch_older(provider, growth, Extent.OLDER)
         await self._fetch_suspects(provider, whole)
@@ -210,8 +210,8 @@ class _Fetching:
             await self._fetch(provider, await self._prove(provider, plan, extent), extent)
 
     def _is_sound(self) -> pl.Expr:
-        # A gap of a series whose scale is in doubt must not be filled on another one; and an answer about a gap would
-        # count as the series' own and end the pause of one that has just failed.
+        # A gap of a series whose scale is in doubt must not be filled on another scale. And for a series that has just
+        # failed, an answer about a gap would count as an answer about the series and end its pause.
         return ~pl.col("symbol").is_in([*self._suspects["symbol"], *self._outcome.errors])
 
     async def _fetch(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> None:
@@ -221,7 +221,7 @@ class _Fetching:
         self._delays.know(plan)
         for batch in batches(plan, BARS_PER_BATCH):
             if self._standing.refusal is not None:
-                # Each batch would try in vain for half a minute.
+                # Each batch would otherwise retry in vain for half a minute.
                 await self._fail(dict.fromkeys(batch, self._standing.refusal), extent)
                 continue
             part = plan.filter(pl.col("symbol").is_in(batch))
@@ -239,16 +239,16 @@ class _Fetching:
     async def _fetch_batch(
         self, provider: ProviderClient, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: Extent
     ) -> None:
-        """Fetch and store one batch; when the provider answers none of it, let it be left alone for a while.
+        """Fetch and store one batch; when the provider answers none of it, have it left alone for a while.
 
-        Storing happens in a thread: it may take seconds, and other providers are being talked to at the same time.
+        Storing happens in a thread: it may take seconds, and other providers are asked at the same time.
         """
         waiting: list[pl.DataFrame] = []
         ready: list[BarRequest] = []
         errors: dict[str, ProviderError] = {}
 
         async def store() -> None:
-            # Bars of a series whose last page has not come yet stay behind: progress is committed series by series.
+            # Bars of a series whose last page is missing are kept for later: progress is committed series by series.
             received = pl.concat(waiting) if waiting else pl.DataFrame(schema=BAR_SCHEMA)
             complete = pl.col("symbol").is_in([request.instrument.symbol for request in ready])
             bars = received.filter(complete)
@@ -285,7 +285,7 @@ class _Fetching:
     def _store(
         self, bars: pl.DataFrame, answered: Sequence[BarRequest], trading: pl.DataFrame, source: str, extent: Extent
     ) -> tuple[pl.DataFrame, Stored]:
-        """Store `bars`, the whole answer to the requests `answered`, in one transaction; what was asked and stored."""
+        """Store `bars`, the whole answer to `answered`, in one transaction; return what was asked and stored."""
         asked = self._asked(answered, extent)
         if extent is Extent.LONG:
             return asked, self._older.store(bars, asked, trading, source, self._name)
@@ -300,7 +300,7 @@ class _Fetching:
                     bars,
                     asked,
                     source,
-                    # Of gaps and older bars all have closed, also one that lies across the end of its request.
+                    # All bars of gaps and older bars have closed, even one that reaches past the end of its request.
                     closed_by=max(asked["end"]) if extent in _NEWEST else self._now,
                     extent=extent,
                     suspects=self._suspects if extent is Extent.WHOLE and self._fetched_whole else None,
@@ -331,7 +331,7 @@ class _Fetching:
         self._suspects = pl.concat([self._suspects, stored.suspected])
 
     def _asked(self, answered: Sequence[BarRequest], extent: Extent) -> pl.DataFrame:
-        """The series of the requests `answered`, up to where the provider is complete."""
+        """Return the series of the requests `answered`, up to where the provider is complete: ASKED_SCHEMA."""
         ends = [min(request.end, self._delays.complete_through(request)) for request in answered]
         final = self._rules.final_through(self._timeframe, self._name, self._now)
         is_newest = extent in _NEWEST
@@ -343,7 +343,7 @@ class _Fetching:
                 "start": [request.start for request in answered],
                 "end": ends,
                 "advances": True,
-                # An answer about a gap or about older bars is not one about the newest ones.
+                # An answer about a gap or older bars says nothing about the newest bars.
                 "asked_at": self._now if is_newest else None,
                 "final_through": [min(end, final) for end in ends] if is_newest else None,
             },
@@ -359,7 +359,7 @@ class _Fetching:
         moment, until = self._standing.moment(), self._standing.until
         with self._database.transaction() as transaction:
             if extent is Extent.GAP:
-                # The series itself is up to date: only its gap stays open.
+                # The series itself is up to date. Only its gap stays open.
                 due = gaps.next_due_time(moment + GAP_PAUSE_AFTER_FAILURE)
                 quality.postpone_gaps(transaction, self._timeframe, list(errors), due)
             elif extent in (Extent.OLDER, Extent.LONG):

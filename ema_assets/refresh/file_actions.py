@@ -1,4 +1,4 @@
-"""Corporate actions between what is stored and a file: where few bars overlap, or none, and where dividends show."""
+"""Corporate actions between stored bars and files that overlap little or not at all; dividend adjustment in files."""
 
 import math
 from collections.abc import Mapping
@@ -18,9 +18,10 @@ from ema_assets.store import action_facts
 NO_FACTS = pl.DataFrame(
     schema={"symbol": pl.String(), "effective_at": UTC_TIME, "ratio": pl.Float64(), "kind": pl.String()}
 )
-# A price moves over night beside the step of an action; a step is taken for it within so much, and within half of it.
+# Prices also move overnight, so the step of a price may differ from the ratio of an action. It counts as the step of
+# the action if the logarithms differ by at most this, and by at most half the logarithm of the ratio.
 _STEP_WITHIN = math.log(1.1)
-# Logarithms of the same ratio.
+# The largest difference between the logarithms of equal ratios.
 _SAME = 1e-9
 _IMPORT = "`ema-assets actions import`"
 
@@ -33,19 +34,19 @@ def judged(
     served: pl.DataFrame,
     locked: pl.DataFrame,
 ) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The changes of scale in files that are certain (COMPARED_SCHEMA), and by symbol, why nothing of a file is stored.
+    """Return the certain changes of scale in files (COMPARED_SCHEMA) and, by symbol, why nothing of a file is stored.
 
-    A fact makes certain what one or two bars show; without it, that is asked about where the file goes on from them: to
-    store it would leave a cliff. A difference as between prices with and without adjustment for dividends is no change
-    of the scale, and refused.
+    A change that only a few bars show is certain if a fact explains it. Without a fact, a file that goes beyond the
+    stored bars is refused, because storing it would leave a cliff. Prices that differ as those with and without
+    adjustment for dividends do are not on another scale. They are refused, too.
 
     Args:
-        confirmed: COMPARED_SCHEMA, what bars alone make certain.
+        confirmed: COMPARED_SCHEMA, the changes that bars alone make certain.
         compared: COMPARED_SCHEMA, everything that differs by a factor.
         facts: symbol, effective_at, ratio, kind.
-        stored: symbol, ts, close, volume as they are stored.
+        stored: symbol, ts, close, volume of the stored bars.
         served: symbol, ts, close, volume of the file.
-        locked: symbol, first_ts, last_ts of all that is stored.
+        locked: symbol, first_ts, last_ts of all stored bars.
     """
     if stored.is_empty():
         return confirmed, {}
@@ -55,7 +56,7 @@ def judged(
     known = few.join(told_by_facts(few, facts), on="symbol", how="semi")
     refused = {row["symbol"]: _few_sentence(row) for row in few.join(known, on="symbol", how="anti").to_dicts()}
     confirmed = pl.concat([confirmed, known])
-    # What splits and facts explain is certain, however small it is.
+    # A change that a split or a fact explains is certain, however small it is.
     explained = confirmed.filter(pl.col("kind") != RESCALED)["symbol"].to_list()
     adjusted = dividend_adjustment.differences(stored, served).filter(~pl.col("symbol").is_in([*explained, *refused]))
     refused |= {row["symbol"]: _dividend_sentence(row) for row in adjusted.to_dicts()}
@@ -63,10 +64,10 @@ def judged(
 
 
 def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
-    """Facts that took effect between the newest stored bar and a file that begins after it: COMPARED_SCHEMA.
+    """Return the facts between the newest stored bar and a file that begins after it: COMPARED_SCHEMA.
 
-    Where the price steps by their ratio, the stored bars are on the scale of before. Where it does not, they were
-    adjusted already.
+    If the price steps by the ratio of the fact, the stored bars are on the scale before it. Otherwise, they have
+    already been adjusted, and the fact is left out.
     """
     nothing = COMPARED_SCHEMA.to_frame()
     served = _sharing_none(stored, screening)
@@ -100,11 +101,11 @@ def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Da
 
 
 def ahead(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
-    """Facts that took effect after a file that ends before stored bars and shares none with them: COMPARED_SCHEMA.
+    """Return the facts after a file that ends before stored bars and shares none with them: COMPARED_SCHEMA.
 
-    Stored bars are on the scale of today. Where the file steps to the next of them by the ratio of all later facts, it
-    holds prices as they traded, and is brought to the scale of what is stored. Where it does not, it was adjusted
-    already.
+    Stored bars are on today's scale. If the price steps from the file to the next stored bar by the ratio of all later
+    facts, the file has prices as they traded and is to be converted to the stored scale. Otherwise, it has already been
+    adjusted, and the facts are left out.
     """
     nothing = COMPARED_SCHEMA.to_frame()
     served = _sharing_none(stored, screening)
@@ -136,18 +137,18 @@ def ahead(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Data
 
 
 def _sharing_none(stored: StoredBars, screening: Screening) -> pl.DataFrame:
-    """The bars of a file of those series of which none is stored, too; nothing where nothing is stored around them."""
+    """Return the file's bars of the series that share no bar with the stored ones; none if `context` is empty."""
     served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
     return served.clear() if stored.context.is_empty() else served
 
 
 def _told_by_fact(symbol: str, ratio: float, kind: str, volume: float, last_ts: datetime) -> tuple[object, ...]:
-    """A row of COMPARED_SCHEMA that no bar tells of, for there is none to compare."""
+    """Return a row of COMPARED_SCHEMA that only a fact tells of, because there are no bars to compare."""
     return symbol, ratio, corporate_actions.name_of(ratio), kind, volume, 0, 0, 0, last_ts, 0
 
 
 def _going_on(stored: pl.DataFrame, served: pl.DataFrame, locked: pl.DataFrame) -> pl.DataFrame:
-    """The symbols of which a file begins before all that is stored, or ends after it; arguments as in `judged`."""
+    """Return the symbols whose bars in the file begin before or end after all stored ones; arguments as in `judged`."""
     span = served.group_by("symbol").agg(begins=pl.col("ts").min(), ends=pl.col("ts").max())
     goes_on = (pl.col("begins") < pl.col("first_ts")) | (pl.col("ends") > pl.col("last_ts"))
     of_stored = locked.select("symbol", "first_ts", "last_ts").join(stored, on="symbol", how="semi")
@@ -155,10 +156,10 @@ def _going_on(stored: pl.DataFrame, served: pl.DataFrame, locked: pl.DataFrame) 
 
 
 def told_by_facts(compared: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """What is not on the scale of today, where a fact explains the ratio that took effect after the bars that show it.
+    """Return what is not on today's scale, where a fact after the compared bars explains their ratio.
 
-    Columns: symbol, told (what `off` may be in `corporate_actions.which_is_off`). `compared` is COMPARED_SCHEMA,
-    `facts` has symbol, effective_at, ratio.
+    Columns: symbol, told (a value of `off` in `corporate_actions.which_is_off`). `compared` is COMPARED_SCHEMA; `facts`
+    has symbol, effective_at, ratio.
     """
     ratio, fact = pl.col("ratio").log(), pl.col("fact").log()
     off = (

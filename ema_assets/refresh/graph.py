@@ -1,4 +1,4 @@
-"""The graph of assets: bars, the signals that were found, the strategies that are configured. Built, never stored here.
+"""Builds the graph of assets: bars, discovered signals and configured strategies. Nothing is stored here.
 
 Every process builds it from the same declarations and the same watchlist. The sync of the watchlist writes it into the
 database, so that the ledger knows what a change makes dirty.
@@ -47,7 +47,7 @@ _TS = Column("ts", "timestamptz", "Opening time of the bar, UTC")
 class Node:
     """One asset: its table, what it reads on its own timeframe, and how it is computed.
 
-    Bars have neither `signal` nor `variant`. `columns` are those of the table behind symbol and timeframe.
+    Bars have neither `signal` nor `variant`. `columns` are the columns of the table after symbol and timeframe.
     """
 
     name: str
@@ -63,29 +63,29 @@ class Node:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The tables that it is stored in: its own, and of a strategy the one of its states."""
+        """The tables in which the asset is stored: its own and, for a strategy, the table of its states."""
         if self.name == OHLC:
             return (tables.STORED_BARS,)
         return (self.table,) if self.variant is None else (self.table, self.states)
 
     @property
     def states(self) -> Table:
-        """Where a strategy keeps what it goes on from."""
+        """The table of the states from which a strategy continues."""
         comment = f"What {self.name} goes on from: its state just after some of the bars."
         return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER), comment=comment)
 
     def touches(self, tables: Collection[str]) -> bool:
-        """True when one of its tables is among those named."""
+        """Return whether one of the asset's tables is named in `tables`."""
         return any(table.name in tables for table in self.tables)
 
     @property
     def main_input(self) -> str | None:
-        """The asset it reads that has a row for every row or so of its own."""
+        """The input whose rows match the asset's own: a trend if it reads one, else its first input; None for bars."""
         trends = (name for name in self.reads if trend_spans(name) is not None)
         return EMA_TREND if EMA_TREND in self.reads else next(chain(trends, self.reads), None)
 
     def inputs(self, timeframes: Iterable[Timeframe]) -> list[tuple[str, Timeframe, str, Timeframe, bool]]:
-        """What it reads on each of `timeframes`: asset, timeframe, reads, its timeframe, is_main."""
+        """Return the inputs on each of `timeframes`: asset, timeframe, input, the input's timeframe, is_main."""
         computed = list(timeframes)
         found = [
             (self.name, timeframe, source, timeframe, source == self.main_input)
@@ -111,9 +111,10 @@ BARS = Node(
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """All assets, each after what it reads; those in `off` are switched off.
+    """All assets, each after its inputs. The assets in `off` are switched off.
 
-    `timeframes` are those on which anything is computed, shortest first. `alerts` says what is told to whom, if at all.
+    `timeframes` are the timeframes on which anything is computed, shortest first. `alerts` says who is alerted of what;
+    None if nobody is.
     """
 
     nodes: Mapping[str, Node]
@@ -123,7 +124,7 @@ class Graph:
 
     @property
     def with_bars(self) -> tuple[Timeframe, ...]:
-        """The timeframes of which there are bars: `timeframes`, and those that they are rolled up from."""
+        """The timeframes that have bars: `timeframes` and the ones that they are rolled up from."""
         return with_bases(self.timeframes)
 
     @property
@@ -133,17 +134,17 @@ class Graph:
 
     @property
     def strategies(self) -> list[str]:
-        """The names of the strategies."""
+        """The names of the strategies that are switched on."""
         return [node.name for node in self.on if node.variant is not None]
 
     @property
     def averages(self) -> dict[str, str]:
-        """The trends that are computed, by the averages that they compare, such as `12/26`; EMA 9 and 30 first."""
+        """The computed trends, by the averages that they compare, such as `12/26`; `ema_trend` (EMA 9 and 30) first."""
         found = {spans_text(spans): node.name for node in self.on if (spans := trend_spans(node.name)) is not None}
         return dict(sorted(found.items(), key=lambda each: each[1] != EMA_TREND))
 
     def has(self, name: str) -> bool:
-        """True when there is an asset of that name and it is switched on."""
+        """Return whether the asset `name` exists and is switched on."""
         return name in self.nodes and name not in self.off
 
     @property
@@ -152,7 +153,10 @@ class Graph:
         return tuple(node for node in self.on if node.name != OHLC)
 
     def behind(self, timeframes: Collection[Timeframe]) -> list[tuple[Node, Timeframe]]:
-        """What reads a longer timeframe than its own, when `timeframes` are done one after another, shortest first."""
+        """Return the strategies (with timeframe) that read a longer timeframe which is also in `timeframes`.
+
+        When `timeframes` are refreshed one after another, shortest first, these are behind afterwards.
+        """
         return [
             (node, timeframe)
             for node in self.computed
@@ -163,14 +167,14 @@ class Graph:
 
     @property
     def code_versions(self) -> dict[str, str]:
-        """The version of every asset's code."""
+        """The code version of every asset."""
         return {node.name: node.code_version for node in self.nodes.values()}
 
     @property
     def fingerprint(self) -> str:
-        """The same for two graphs exactly when they compute the same assets in the same way.
+        """A hash that is equal for two graphs exactly when they compute the same assets in the same way.
 
-        And when both tell somebody of something, or both do not: that takes a sensor.
+        Whether there are alerts is part of it, because alerts need a sensor.
         """
         said: list[object] = [
             (node.name, node.code_version, node.table, node.inputs(self.timeframes)) for node in self.on
@@ -180,14 +184,14 @@ class Graph:
         return hashlib.sha256(repr((self.with_bars, said)).encode()).hexdigest()
 
     def assets(self) -> pl.DataFrame:
-        """Asset and is_on, for the ledger."""
+        """Return asset and is_on of every asset, for the ledger."""
         return pl.DataFrame(
             {"asset": list(self.nodes), "is_on": [name not in self.off for name in self.nodes]},
             schema={"asset": pl.String(), "is_on": pl.Boolean()},
         )
 
     def inputs(self) -> pl.DataFrame:
-        """asset, timeframe, reads, reads_timeframe, is_main, for the ledger."""
+        """Return the inputs of every asset for the ledger: asset, timeframe, reads, reads_timeframe, is_main."""
         rows = [
             (asset, timeframe.key, source, source_timeframe.key, is_main)
             for node in self.nodes.values()
@@ -198,23 +202,25 @@ class Graph:
 
 
 def configured(settings: Settings) -> Graph:
-    """The graph that the watchlist and the folders of signals and strategies of `settings` make.
+    """Return the graph of the watchlist and the folders of signals and strategies in `settings`.
+
+    A watchlist that does not exist yet counts as the default one.
 
     Raises:
-        ConfigurationError: when one of them is wrong. A watchlist that is not there yet is the default one.
+        ConfigurationError: when one of them is wrong.
     """
     return build(watchlist_of(settings), settings.signals_folder, settings.strategies_folder)
 
 
 def watchlist_of(settings: Settings) -> Watchlist:
-    """The watchlist of `settings`. One that is not there yet is the default one."""
+    """Return the watchlist of `settings`, or the default one if it does not exist yet."""
     return load(settings.watchlist_path) if settings.watchlist_path.exists() else Watchlist((), {})
 
 
 def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Path | None = None) -> Graph:
-    """The graph of what `watched` says about signals and strategies, with the signals of `folder`.
+    """Return the graph of the signals and strategies in `watched`, with the user's own signals in `folder`.
 
-    `strategies_folder` has rules of the user's own.
+    `strategies_folder` has the user's own rules.
 
     Raises:
         ConfigurationError: naming the signal, parameter or strategy and what is allowed.
@@ -223,12 +229,12 @@ def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Pat
 
 
 def build_with(watched: Watchlist, parsed: Sequence[Variant], folder: Path | None = None) -> Graph:
-    """As `build`, with these strategies and not those of `watched`."""
+    """Return the graph as `build` does, with the strategies `parsed` and not those of `watched`."""
     return build_of(watched, parsed, discover(folder))
 
 
 def build_of(watched: Watchlist, parsed: Sequence[Variant], discovered: Mapping[str, Signal]) -> Graph:
-    """As `build_with`, of signals that have been discovered."""
+    """Return the graph as `build_with` does, with signals that have already been discovered."""
     signals = with_read(discovered, chain.from_iterable(map(variants.reads, parsed)))
     nodes = {OHLC: BARS}
     params = _params(watched, signals)
@@ -332,7 +338,7 @@ def _signal(signal: Signal, params: Params) -> Node:
 
 
 def _converging(variant: Variant, signals: Mapping[str, Signal]) -> Variant:
-    """`variant`, which knows from which bar on all that it reads, directly or not, has converged."""
+    """Return `variant` with the number of bars after which all its direct and indirect inputs have converged."""
     if variant.entries == ALL:
         return variant
     filters = (variant.trend,) if variant.is_filtered_by_trend else ()
@@ -346,7 +352,7 @@ def _converging(variant: Variant, signals: Mapping[str, Signal]) -> Variant:
 
 
 def trades_table(strategy: str) -> Table:
-    """The table of the trades of a strategy."""
+    """Return the table of the trades of a strategy."""
     return Table(
         strategy,
         ENTRY_TIME,
@@ -359,7 +365,7 @@ def trades_table(strategy: str) -> Table:
 def _strategy(variant: Variant) -> Node:
     rule = variant.rule
     title, description = (with_params(text, variant.params) for text in (rule.title, rule.description))
-    # Those that the texts name are not said twice.
+    # Parameters that the texts already name are not repeated.
     options = "".join(
         f", {name} {value}"
         for name, value in variant.params.items()
@@ -383,7 +389,7 @@ def _strategy(variant: Variant) -> Node:
 
 
 def _check_reads(nodes: Mapping[str, Node], where: str) -> None:
-    """Refuse strategies that read what no asset has."""
+    """Refuse strategies that read an asset or a column that does not exist."""
     known = {
         name: [column.name for column in node.columns if column.name != "ts"]
         for name, node in nodes.items()

@@ -1,4 +1,4 @@
-"""How far a revision reached: what is computed again because the past has changed, and what is not what it was."""
+"""The blast radius of a revision: which rows are computed again because the past has changed, and what differs."""
 
 import polars as pl
 
@@ -12,10 +12,11 @@ _NOTHING = pl.Schema({"symbol": pl.String(), "recomputed": pl.Int64()})
 def revised(
     transaction: Transaction, asset: str, timeframe: Timeframe, claimed: pl.DataFrame, *, everything: bool
 ) -> pl.DataFrame:
-    """Those of `claimed`, as `ledger.claim` returns it, whose input has changed in the past: symbol, from_ts, last_ts.
+    """Return the series of `claimed` whose input has changed in the past: symbol, from_ts, last_ts.
 
-    A series that is computed from the beginning for new code has no part in this: nothing was revised. With
-    `everything` all are computed from there, and the ledger knows which ones have changed, and where.
+    `claimed` is as `ledger.claim` returns it. A series that is computed from the beginning because of new code is left
+    out: nothing was revised. With `everything`, all series are computed from the beginning, and the ledger knows which
+    of them have changed, and from when on.
     """
     if everything:
         since = ledger.dirty_since(transaction, asset, timeframe, claimed["symbol"].to_list())
@@ -25,7 +26,7 @@ def revised(
 
 
 def recomputed(past: pl.DataFrame, rows: pl.DataFrame, time: str) -> pl.DataFrame:
-    """How many of `rows`, with times in the column `time`, are not new, of series in `past`: symbol, recomputed."""
+    """Count the `rows` of each series in `past` that are not new: symbol, recomputed. `time` is the column of times."""
     if past.is_empty():
         return _NOTHING.to_frame()
     old = rows.join(past, on="symbol").filter(pl.col(time).is_between("from_ts", "last_ts"))
@@ -39,9 +40,10 @@ def report(
     flips: str | None = None,
     flipped: pl.DataFrame | None = None,
 ) -> None:
-    """Add to the blast radius of the revisions behind what was computed again.
+    """Add what was computed again to the blast radius of the revisions that caused it.
 
-    `again` is from `recomputed`; `flipped` has symbol and flipped, and `flips` says of what.
+    `again` is as `recomputed` returns it; `flipped` has symbol and flipped, the number of changed crossovers or trades;
+    `flips` says which of the two.
     """
     if flipped is None:
         flipped = again.clear().rename({"recomputed": "flipped"})

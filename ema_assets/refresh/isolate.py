@@ -1,4 +1,4 @@
-"""A batch that one poison series makes fail: bisect it, so that only that series fails and the others finish."""
+"""Bisects a batch that a poison series makes fail, so that only that series fails and the others finish."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ from ema_assets.store import interrupts
 
 _log = logging.getLogger(__name__)
 
-# Classes of SQLSTATE that are no series' fault: lost connection, wrong transaction state, deadlock, out of resources,
-# shutdown, system error. What comes again later can succeed as it is.
+# Classes of SQLSTATE that no series causes: lost connection, wrong transaction state, deadlock, out of resources,
+# shutdown, system error. The same work can succeed later.
 _CAN_HEAL = ("08", "25", "40", "53", "57", "58")
 
-# So many symbols are named in the log.
+# The log names at most this many symbols.
 _NAMED = 5
 
 
 def can_heal(error: BaseException) -> bool:
-    """True when the database is to blame and the same work can succeed a little later."""
+    """Return whether the database is to blame and the same work can succeed a little later."""
     if isinstance(error, StoreError):
         return True
     state = getattr(error, "sqlstate", None)
@@ -27,14 +27,17 @@ def can_heal(error: BaseException) -> bool:
 
 
 def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[str, str]:
-    """Do `work` for all `symbols` at once; when that fails, for each half, until the culprits stand alone.
+    """Do `work` for all `symbols` at once; when that fails, for each half, until each failing symbol stands alone.
 
-    `work` must leave nothing behind when it raises. Returns why each culprit failed. Code that is unsound fails for all
-    of them: what it mixes up in a batch would go unnoticed in a single series. So does code that nobody asked for.
-    Culprits that failed for the same reason are named together in the log.
+    `work` must leave nothing behind when it raises. Unsound code fails for all symbols of a batch, because what it
+    mixes up in a batch would go unnoticed in a single series. So does code other than the code for which the run was
+    launched. Symbols that failed for the same reason are named together in the log.
+
+    Returns:
+        Why each failing symbol failed, by symbol.
 
     Raises:
-        StoreError: and other errors that are no series' own: the database is gone, out of memory, a deadlock.
+        StoreError: and other errors that no series causes: a lost database, a deadlock, too little memory.
         BaseException: an interrupt, at once.
     """
     alike: dict[str, list[str]] = {}
@@ -46,11 +49,11 @@ def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[st
 
 
 def _bisect(symbols: Sequence[str], work: Callable[[list[str]], None], alike: dict[str, list[str]]) -> dict[str, str]:
-    """As `bisect`; adds culprits that stand alone to `alike`, by the reason. Only the first of each is told here."""
+    """Bisect, and add symbols that fail alone to `alike`, by reason. Only the first one per reason is logged here."""
     try:
         work(list(symbols))
     except Exception as error:
-        # Whatever fails when all is to end, is no series' fault.
+        # No series is to blame for an error that is raised because the process is to end.
         interrupts.check()
         if can_heal(error) or isinstance(error, MemoryError):
             raise
@@ -58,7 +61,7 @@ def _bisect(symbols: Sequence[str], work: Callable[[list[str]], None], alike: di
         if len(symbols) == 1 or is_of_all:
             reason = _described(error)
             if reason not in alike:
-                # What is wrong with the code of a signal or rule is in the error, and not where it was raised.
+                # For these, the message tells what is wrong with the code, and a traceback would not help.
                 trace = None if isinstance(error, SignalError | RuleError | CodeDiffers) else error
                 _log.error("%s cannot be processed: %s", first_of(symbols, _NAMED), error, exc_info=trace)
             if not is_of_all:
@@ -66,7 +69,7 @@ def _bisect(symbols: Sequence[str], work: Callable[[list[str]], None], alike: di
             return dict.fromkeys(symbols, reason)
     else:
         return {}
-    # Behind the block above, so that no error has all those before as its context.
+    # After the block above, so that an error does not have all earlier ones as its context.
     middle = len(symbols) // 2
     return _bisect(symbols[:middle], work, alike) | _bisect(symbols[middle:], work, alike)
 

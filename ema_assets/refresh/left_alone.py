@@ -1,6 +1,6 @@
-"""What is behind and left alone for a while, because it or what it reads has failed: which, until when, and why.
+"""Series that are behind and left alone for a while, because they or their inputs have failed: until when, and why.
 
-Nothing is launched for it, and so it is not in the plan; whoever says that nothing is to be done says this, too.
+No runs are launched for them, so they are not in the plan. A message that nothing is to be done must mention them, too.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from ema_assets.refresh.plan import AT_ONCE, MARKET, Publications, closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
-# Of what went wrong, a sentence about many series shows so many characters.
+# A sentence about many series shows at most this many characters of an error.
 _SHOWN_ERROR = 200
 
 _SCHEMA = pl.Schema(
@@ -42,11 +42,12 @@ def series(
     ahead: timedelta = timedelta(0),
     timeframes: Sequence[Timeframe] | None = None,
 ) -> pl.DataFrame:
-    """Series that are behind and are not tried yet, because of a failure: what `ledger.stale` leaves out.
+    """Return series that are behind and pausing because of a failure, which `ledger.stale` leaves out.
 
-    Of `timeframes`, and of those that these are rolled up from; of all without. Where nothing fails, this is one query.
+    Only series of `timeframes` and of the timeframes from which these are rolled up; without `timeframes`, all. When
+    nothing fails, this takes one query.
 
-    Columns: asset, symbol, timeframe, reason and since (as of `ledger.stale`), failures, next_attempt_at, last_error.
+    Columns: asset, symbol, timeframe, reason and since (as in `ledger.stale`), failures, next_attempt_at, last_error.
     """
     pausing = ledger.pausing(transaction, now)
     if timeframes is not None:
@@ -61,10 +62,10 @@ def series(
 
 
 def behind(pausing: pl.DataFrame, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Those series of `pausing`, from `ledger.pausing`, that would be stale if nothing had failed, and why.
+    """Return the series of `pausing` that would be stale if nothing had failed, and why; columns as in `series`.
 
-    `closed` is from `closed_bars`. Fetched bars are behind when any of its timeframes lacks them. Columns as of
-    `series`.
+    `pausing` is as `ledger.pausing` returns it, `closed` as `closed_bars` returns it. Fetched bars are behind when a
+    timeframe in `closed` lacks them.
     """
     lacking = (
         closed.with_columns(
@@ -110,9 +111,9 @@ def behind(pausing: pl.DataFrame, closed: pl.DataFrame, now: datetime) -> pl.Dat
 
 
 def sentences(alone: pl.DataFrame, now: datetime) -> list[str]:
-    """What `series` has found, one sentence per timeframe: how many series, until when, and why.
+    """Describe the result of `series`, one sentence per timeframe: how many series, until when, and why.
 
-    Such as `101 series of 5m are behind and left alone until 15:26:13 UTC: sandbox answered 503`.
+    For example, `101 series of 5m are behind and left alone until 15:26:13 UTC: sandbox answered 503`.
     """
     lines = []
     for timeframe in sorted(map(by_key, alone["timeframe"].unique())):
@@ -130,7 +131,7 @@ def sentences(alone: pl.DataFrame, now: datetime) -> list[str]:
 
 
 def _errors(alone: pl.DataFrame) -> list[str]:
-    """What went wrong in the series of `alone`, the commonest error first, each shortened to one line."""
+    """Return the errors of the series in `alone`, the most common first, each shortened to one line."""
     failed = alone.filter(pl.col("failures") > 0)
     said = [
         root_of(error or "it failed") if asset == OHLC else f"{asset}: {error or ''}"

@@ -1,7 +1,7 @@
-"""Rolled-up bars from long history, where a series has no shorter bars: stored bars only, nothing is asked for here.
+"""Rolls up bars from stored long history where a series has no shorter bars. Nothing is requested here.
 
-A session belongs to the shorter bars when they begin no later in it than the long ones, else to long history. So each
-bar is rolled up from one of them, and what is rolled up follows from what is stored, whatever came first.
+A session belongs to the shorter bars if they begin no later in it than the long bars, otherwise to long history. So
+each bar is rolled up from one of the two, and the result depends only on what is stored, not on what was stored first.
 """
 
 from datetime import UTC, datetime
@@ -16,19 +16,20 @@ from ema_assets.refresh.take_over import delete, together
 from ema_assets.store import file_spans, ledger, older_history, sessions, tables
 from ema_assets.store.database import Transaction
 
-# Long bars are complete: they are asked for when they have closed.
+# Long bars are complete: they are requested only when they have closed.
 _COMPLETE_THROUGH = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def _reaching(claimed: pl.DataFrame) -> pl.DataFrame:
-    """Those of `claimed` (`ledger.claim`) that are rolled up again from where their long history is."""
+    """Return the series of `claimed` (`ledger.claim`) that are rolled up again from within their long history."""
     return claimed.filter(pl.col("asked_from").is_not_null(), pl.col("from_ts") < pl.col("long_end"))
 
 
 def starts(claimed: pl.DataFrame) -> pl.DataFrame:
-    """From when on the shorter bars of `claimed` (`ledger.claim`) are to be read: symbol, from_ts.
+    """Return from when on the shorter bars of `claimed` (`ledger.claim`) are to be read: symbol, from_ts.
 
-    From the first one on, where long history is in reach: whose a session is shows at its beginning. That is rare.
+    They are read from the first bar on if long history is rolled up again, which is rare: only the beginning of a
+    session shows to which bars it belongs.
     """
     reaching = _reaching(claimed)
     is_reaching = pl.col("symbol").is_in(reaching["symbol"].implode())
@@ -39,17 +40,17 @@ def starts(claimed: pl.DataFrame) -> pl.DataFrame:
 def put_before(
     transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, shorter: pl.DataFrame, closed: pl.DataFrame
 ) -> pl.DataFrame:
-    """`closed` bars of `timeframe` with those from long history, and without those that these replace.
+    """Return the `closed` bars of `timeframe` with the bars from long history, without those that these replace.
 
     Args:
-        transaction: any.
-        timeframe: a rolled-up one.
+        transaction: in which long history and sessions are read.
+        timeframe: a rolled-up timeframe.
         claimed: as `ledger.claim` returns it.
-        shorter: symbol, ts, …: the bars that `closed` ones are rolled up from, read from `starts` on.
+        shorter: symbol, ts, …: the bars from which `closed` was rolled up, read from `starts` on.
         closed: BAR_SCHEMA and missing_bars.
 
     Returns:
-        The bars with `source`, who brought each; sorted by symbol and ts.
+        The bars with `source`, the origin of each bar; sorted by symbol and ts.
     """
     closed = closed.with_columns(source=pl.lit(f"rolled up from {timeframe.source.key}"))
     reaching = _reaching(claimed)
@@ -99,7 +100,7 @@ def put_before(
 def write(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFrame:
     """Store `closed` (as `put_before` returns it); return what changed (BAR_CHANGE_SCHEMA, one row per symbol).
 
-    Bars that were rolled up there before and are no more are deleted.
+    Rolled-up bars that were stored before the end of long history and are not in `closed` are deleted.
     """
     parts = [_delete_others(transaction, timeframe, _reaching(claimed), closed)]
     for (source,), bars in closed.partition_by("source", as_dict=True, maintain_order=True).items():
@@ -110,7 +111,7 @@ def write(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame,
 def _delete_others(
     transaction: Transaction, timeframe: Timeframe, reaching: pl.DataFrame, closed: pl.DataFrame
 ) -> pl.DataFrame:
-    """Delete stored rolled-up bars up to the end of long history that are not in `closed`; what was deleted."""
+    """Delete stored rolled-up bars up to the end of long history that are not in `closed`; return BAR_CHANGE_SCHEMA."""
     if reaching.is_empty():
         return BAR_CHANGE_SCHEMA.to_frame()
     spans = reaching.select("symbol", first_ts=pl.lit(ledger.BEGINNING, UTC_TIME), last_end="long_end")

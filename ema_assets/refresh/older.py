@@ -1,4 +1,4 @@
-"""What stands before the first bars of a fetched series: planned per provider, stored, settled. Asks nobody itself."""
+"""Plans, stores and settles bars before the first bars of fetched series, per provider. Asks no provider itself."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,9 +17,9 @@ from ema_assets.store.database import Database, Transaction
 
 
 class Older:
-    """The older bars of some series of one fetched timeframe, all of one provider.
+    """The older bars of some series of one fetched timeframe and one provider.
 
-    First `growth` is asked for, then `long`: where a series begins may have changed meanwhile.
+    `growth` is requested before `long`, because it may change where a series begins.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class Older:
         self._everything = everything
         self._seams = pl.DataFrame(schema={"symbol": pl.String(), "seam": UTC_TIME})
         self._reaching = pl.DataFrame()
-        # What is asked for more of its own bars, and what of it has got them.
+        # The symbols for which more of their own bars are requested, and the ones that have received them.
         self._growing: set[str] = set()
         self._grown: set[str] = set()
 
     def length(self, provider: str | None) -> Timeframe:
-        """The timeframe of the long history of a provider."""
+        """Return the timeframe of the long history of a provider."""
         return by_key(self._rules.long_histories[provider].timeframe)
 
     def growth(self, symbols: Sequence[str]) -> pl.DataFrame:
-        """The requests for more of their own bars of those of `symbols` that are due; see `plan_growth`."""
+        """Plan requests for more of their own bars for the `symbols` that are due; see `plan_growth`."""
         with self._database.transaction() as transaction:
             due = older_history.due(transaction, self._timeframe, symbols, self._now)
         plan = plan_growth(due, self._timeframe, self._rules, self._now)
@@ -49,9 +49,9 @@ class Older:
         return plan
 
     def long(self, symbols: Sequence[str], provider: str | None) -> pl.DataFrame:
-        """The requests for long history of those of `symbols` that want some. Of the others all is settled.
+        """Plan requests for long history for the `symbols` that want some, and settle the others.
 
-        A series whose own older bars were asked for and could not be stored is neither: its turn comes again.
+        A series whose own older bars were requested but could not be stored is left out of both. It stays due.
         """
         symbols = without(symbols, self._growing - self._grown)
         history = self._rules.long_histories.get(provider)
@@ -73,7 +73,7 @@ class Older:
         return plan.long.drop("seam")
 
     def _news(self, transaction: Transaction, reaching: pl.DataFrame) -> pl.DataFrame:
-        """Those of `reaching` that do not reach so far back yet."""
+        """Return the rows of `reaching` whose series do not reach back that far yet."""
         if reaching.is_empty():
             return reaching
         known = older_history.reaches(transaction, reaching["symbol"].unique().to_list())
@@ -81,7 +81,7 @@ class Older:
         return both.filter((pl.col("asked_from") > pl.col("from_ts")).fill_null(True)).select(reaching.columns)
 
     def _trading(self, transaction: Transaction, due: pl.DataFrame) -> pl.DataFrame:
-        """The sessions of the calendars of `due`, far enough back."""
+        """Return the sessions of the calendars of `due`, far enough back for `plan_long`."""
         first = due["first_ts"].min()
         start = self._now - LOOK_BACK
         if isinstance(first, datetime):
@@ -89,19 +89,19 @@ class Older:
         return sessions.between(transaction, due["calendar"].unique().to_list(), start, self._now)
 
     def _with_beginning(self, settled: pl.DataFrame) -> pl.DataFrame:
-        """`settled` with how far back the series have been asked for by now: to where they shall reach."""
+        """Return `settled` with `asked_from`, to which the series have now been requested: the full depth."""
         beginning = self._rules.beginning(self._timeframe, self._now)
         return settled.with_columns(asked_from=pl.lit(beginning, UTC_TIME))
 
     def begin(
         self, transaction: Transaction, stored: pl.DataFrame, bars: pl.DataFrame, new: Sequence[str], extent: Extent
     ) -> None:
-        """Write how far back series were asked for, those of `stored` (symbol, start, end) for which that is news.
+        """Record how far back the series of `stored` (symbol, start, end) were requested, where that has changed.
 
-        It is news of the `new` ones, and of those whose `growth` was asked for, also when they came as a whole because
-        their scale was in doubt. Long history comes after. A new series without one of the `bars` that came counts as
-        asked for from the end on: vendors send empty answers by mistake, so its past is asked for again as `growth`
-        once it has a bar.
+        It has changed for the `new` series and for series whose `growth` was requested, even if they were fetched as a
+        whole because their scale was in doubt. Long history comes later. A new series without any of the received
+        `bars` counts as requested from the end on: vendors send empty answers by mistake, so its past is requested
+        again as `growth` once it has a bar.
         """
         is_new = pl.col("symbol").is_in(list(new) if extent is not Extent.OLDER else [])
         is_growing = pl.col("symbol").is_in(list(self._growing)) & ~is_new
@@ -115,7 +115,7 @@ class Older:
     def store(
         self, bars: pl.DataFrame, asked: pl.DataFrame, trading: pl.DataFrame, source: str, provider: str | None
     ) -> Stored:
-        """Store long bars that came for the series `asked` (ASKED_SCHEMA) in one transaction, and settle these."""
+        """Store the long bars received for the series `asked` (ASKED_SCHEMA), and settle these, in one transaction."""
         series = asked.select("symbol", "calendar", "start", "end").join(self._seams, on="symbol")
         reaching = self._reaching.filter(pl.col("symbol").is_in(series["symbol"].implode()))
         history = self._rules.long_histories[provider]
@@ -129,7 +129,7 @@ class Older:
         return stored
 
     def give_up(self, errors: Mapping[str, ProviderError]) -> list[str]:
-        """Settle what the provider refuses, which asking again does not change; return those symbols."""
+        """Settle the symbols that the provider refuses, because another request would not help; return them."""
         refused = {symbol: str(e) for symbol, e in errors.items() if isinstance(e, RequestRefused | UnknownSymbol)}
         self._grown.update(refused)
         if refused:
@@ -148,12 +148,12 @@ class Older:
 
 
 def wants_older(now: datetime, *, everything: bool) -> pl.Expr:
-    """Of which rows of `ledger.fetch_state` older bars are to be looked at, once the newer ones have come."""
+    """Return a filter for `ledger.fetch_state`: series whose older bars are due once the newer ones are stored."""
     is_new = pl.col("checked_through").is_null()
     return is_new | (pl.col("older_due_at") <= now).fill_null(False) | pl.lit(everything)
 
 
 def without(symbols: Iterable[str], others: Iterable[str]) -> list[str]:
-    """`symbols` that are not among `others`, in their order."""
+    """Return the `symbols` that are not among `others`, in their order."""
     gone = set(others)
     return [symbol for symbol in symbols if symbol not in gone]

@@ -1,4 +1,4 @@
-"""Whether a provider that answered no request is out of order as a whole, and what is said then. No I/O."""
+"""Decides whether a provider that answered no request has an outage, and words the errors of its series. No I/O."""
 
 import re
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ _NOT_ASKED = re.compile(
 
 
 def outage(errors: Sequence[ProviderError], least: int | None) -> ProviderError | None:
-    """The error by which a provider that answered no request is out of order as a whole, if it is.
+    """Return the error that shows that a provider which answered no request has an outage, or None.
 
-    That nobody could be reached, or a limit of calls, concerns every series. Of 5xx, time-outs and refused access there
-    must be at least `least` and nothing else; with None they do not count. The same unreadable answer of several series
-    counts too.
+    A failed connection or a rate limit concerns every series, so one is enough. 5xx answers, time-outs and refused
+    access count if there are at least `least` of them and no other errors. Failing this, the same unreadable answer
+    for several series counts. With `least` None, only failed connections and rate limits count.
     """
     for error in errors:
         if isinstance(error, Unreachable | RateLimited):
@@ -29,24 +29,24 @@ def outage(errors: Sequence[ProviderError], least: int | None) -> ProviderError 
 
 
 def not_asked(provider: str, error: str, until: datetime, now: datetime) -> str:
-    """What is said of a series whose `provider` is left alone until `until`, because of `error`."""
+    """Return the error of a series whose `provider` is left alone until `until` because of `error`."""
     named = f"{provider} "
     reason = f"it {error.removeprefix(named)}" if error.startswith(named) else f"this error: {error}"
     return f"{provider} was not asked: it is left alone until {time_of(until, now)} UTC, after {reason}"
 
 
 def time_of(moment: datetime, now: datetime) -> str:
-    """The time of day of `moment`, with its date when that is another one than that of `now`."""
+    """Return the time of day of `moment`, with the date if it differs from the date of `now`."""
     return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def is_own(error: str | None) -> bool:
-    """True when a series failed by itself, and not because its provider was left alone."""
+    """Return whether a series failed by itself, and not because its provider was left alone."""
     return error is not None and _NOT_ASKED.fullmatch(error) is None
 
 
 def root_of(error: str) -> str:
-    """Why a provider was left alone, of a sentence of `not_asked`; any other `error` as it is."""
+    """Return why the provider was left alone if `error` is from `not_asked`; return any other `error` unchanged."""
     found = _NOT_ASKED.fullmatch(error)
     if found is None:
         return error

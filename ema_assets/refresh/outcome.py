@@ -1,4 +1,4 @@
-"""What came of a piece of work: counted, never a bare success."""
+"""The outcome of a piece of work in counts, never only success or failure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ class Outcome:
     """What was done for some series of one asset and timeframe.
 
     `done` are the symbols that are now up to date; `written` counts rows per changed symbol; `errors` says why a
-    symbol failed; `reasons` why it was stale, in words. `unserved` are those whose whole history was asked for and of
-    which no bar came. `skipped`, `rejected`, `flagged` and `corrected` count bars; `refetched` counts series that were
-    fetched again as a whole; `calls` counts provider requests. `recomputed` counts rows that were there before,
-    `flipped` crossovers or trades among them that are not what they were.
+    symbol failed; `reasons` why it was stale, in words. `unserved` are symbols whose whole history was requested and
+    for which no bar was received. `skipped`, `rejected`, `flagged` and `corrected` count bars; `refetched` counts
+    series that were fetched again as a whole; `calls` counts provider requests. `recomputed` counts rows that existed
+    before; `flipped` counts changed crossovers or trades among them.
     """
 
     done: list[str] = field(default_factory=list)
@@ -42,11 +42,11 @@ class Outcome:
 
     @property
     def rows(self) -> int:
-        """Rows written in all."""
+        """The total number of rows written."""
         return sum(self.written.values())
 
     def metadata(self) -> Mapping[str, int]:
-        """The counts that are not zero, by name."""
+        """Return the counts that are not zero, by name."""
         counts = {
             "series": len(self.done),
             "rows_written": self.rows,

@@ -1,4 +1,4 @@
-"""Writing a checked answer: bars, the bars that were refused, flags, the ledger and revisions."""
+"""Writes a checked answer: accepted and refused bars, flags, the ledger and revisions."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from ema_assets.store import ledger, quality, tables
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The bars of an answer, by whether they are to be stored; schemas as in `Stored`, `after` as in `Screened`."""
+    """The bars of an answer, grouped by what becomes of them; schemas as in `Stored`, `after` as in `Screened`."""
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
@@ -28,7 +28,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Persisted:
-    """What writing an answer changed; both as in `Stored`."""
+    """What writing an answer changed. Both frames are as in `Stored`."""
 
     changes: pl.DataFrame
     rescaled: pl.DataFrame
@@ -37,11 +37,11 @@ class Persisted:
 def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.DataFrame) -> Persisted:
     """Write the `checked` bars and everything that is known about them.
 
-    `asked` has symbol, calendar and checked_through of each series; `splits` (COMPARED_SCHEMA) are
-    those whose scale has changed.
+    `asked` has symbol, calendar, checked_through, asked_at and final_through of each series; `splits` (COMPARED_SCHEMA)
+    are the series whose scale has changed.
     """
     transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
-    # What the vendor no longer serves is brought to the new scale by ourselves: a cliff would be a false trade.
+    # Bars that the vendor no longer serves are converted to the new scale here: a cliff would cause a false trade.
     stored = stored_bars(storing, splits)
     leftover = leftover_bars(storing, splits, checked.accepted, stored)
     rescale_long_history(storing, splits)
@@ -61,9 +61,9 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
 
 
 def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, deleted: pl.DataFrame) -> pl.DataFrame:
-    """Write `bars` and their ledger rows, and mark what is computed from them; return the changes, `deleted` included.
+    """Write `bars` and their ledger rows, and mark what is rolled up from them as dirty.
 
-    Both are BAR_CHANGE_SCHEMA, one row per symbol.
+    `deleted` and the returned changes, which include it, are BAR_CHANGE_SCHEMA, one row per symbol.
     """
     transaction, timeframe = storing.transaction, storing.timeframe
     changes = tables.write_bars(transaction, timeframe, bars, storing.answer.source)
@@ -74,7 +74,7 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, delet
         asked.select("symbol", "calendar", "checked_through", "asked_at", "final_through")
         .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
         .join(spans, on="symbol", how="left")
-        # Rolled-up bars that were ingested leave what waits to be rolled up as it is.
+        # Ingesting rolled-up bars does not change what is still to be rolled up.
         .join(storing.locked.select("symbol", "dirty_from", "dirty_end"), on="symbol", how="left")
         .sort("symbol")
     )
@@ -85,7 +85,7 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, delet
 
 
 def _mark_rolled_up_dirty(storing: Storing, changed: pl.DataFrame) -> None:
-    """Mark what is rolled up from the series in `changed` (symbol, calendar, changed_from, …)."""
+    """Mark the bars that are rolled up from the series in `changed` (symbol, calendar, changed_from, …) as dirty."""
     fed = (
         changed.select("symbol", "calendar", "changed_from")
         .join(storing.locked.select("symbol", timeframe="feeds"), on="symbol")
@@ -97,14 +97,14 @@ def _mark_rolled_up_dirty(storing: Storing, changed: pl.DataFrame) -> None:
     starts = []
     for (key,), series in fed.partition_by("timeframe", as_dict=True).items():
         rolled_up = by_key(str(key))
-        # A split rescales bars older than any that was asked for.
+        # A split also rescales bars that are older than all requested ones.
         trading = storing.sessions_around(changed["changed_from"], changed["calendar"], rolled_up)
         starts.append(dirty_buckets(series, rolled_up, trading).with_columns(timeframe=pl.lit(key)))
     ledger.mark_dirty(storing.transaction, OHLC, pl.concat(starts).sort("symbol", "timeframe"))
 
 
 def _rescale_files(storing: Storing, splits: pl.DataFrame, stored: pl.DataFrame) -> None:
-    """Bring the bars of files that stand in for rolled-up ones of the series in `splits` to their new scale."""
+    """Convert file bars that are stored in place of rolled-up ones of the series in `splits` to the new scale."""
     for timeframe, locked, bars in rescaled_files(storing, splits, stored):
         own = replace(storing, timeframe=timeframe, locked=locked)
         never = pl.lit(None, UTC_TIME)
@@ -117,7 +117,7 @@ def _rescale_files(storing: Storing, splits: pl.DataFrame, stored: pl.DataFrame)
         quality.record_revisions(storing.transaction, timeframe, _revisions(changes, splits), storing.answer.source)
 
 
-# What a change of the scale is called where the past of a series is told.
+# How a revision describes a change of scale, by kind.
 _SAID = {
     corporate_actions.RESCALED: "the vendor re-adjusted history by {}",
     corporate_actions.LEVEL_SHIFT: "the price level changed by {} for good; the bars before it were brought to it",
@@ -125,9 +125,9 @@ _SAID = {
 
 
 def _revisions(past: pl.DataFrame, splits: pl.DataFrame, *, is_older: bool = False) -> pl.DataFrame:
-    """What is told of changes of the `past`: symbol, changed_from, corrected, late, kind and detail.
+    """Describe changes of the `past` as revisions: symbol, changed_from, corrected, late, kind and detail.
 
-    `is_older` of bars before the first one, which were not asked for until now.
+    `is_older` is true for bars before the first one, which were not requested before.
     """
     added = (
         "the history reaches further back: older bars were asked for"

@@ -1,4 +1,4 @@
-"""From the ledger, the calendars and the providers' delays to what should run now. Asks no provider."""
+"""Derives what should run now from the ledger, the calendars and the providers' delays. Asks no provider."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -15,16 +15,16 @@ from ema_assets.refresh.runs import PlannedRun, Purpose
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Transaction
 
-# Of each provider, when its bars can be asked for; None stands for the default provider. One that is not in it
+# When the bars of each provider can be requested; None stands for the default provider. A provider that is missing here
 # publishes at once and changes nothing later.
 Publications = Mapping[str | None, Publication]
 AT_ONCE: Publications = MappingProxyType({})
 
-# A bar that can be asked for within this time after a schedule's tick belongs to that tick: its run waits for the rest
+# A bar that can be requested within this time after a schedule's tick belongs to that tick: its run waits for the rest
 # of the delay. A bar with a longer delay belongs to the sweep, or to a later tick.
 SCHEDULE_REACH = timedelta(seconds=30)
 
-# What bars have in common that can be asked for at the same time.
+# The columns of a market. Bars of the same market can be requested at the same time.
 MARKET = ("calendar", "provider", "delay_seconds")
 
 # How a line about a planned run that is not for the newest bars begins.
@@ -58,14 +58,15 @@ def closed_bars(
     ahead: timedelta = timedelta(0),
     timeframes: Iterable[Timeframe] | None = None,
 ) -> pl.DataFrame:
-    """The last bar that can be asked for, per market in use and timeframe.
+    """Return the last bar that can be requested, per market in use and timeframe.
 
     It has closed at `now`, and its provider has published it, or will have within `ahead`. A market is a calendar, a
-    provider and how far that provider was behind when it said so last. Without `timeframes`, all that are on.
+    provider and the delay that this provider last reported. Without `timeframes`, all timeframes that are on.
 
     Columns: calendar, provider (null for the default one), delay_seconds, timeframe, ts, ts_end, published_at (when it
-    can be asked for). Of fetched timeframes also, null where there is none: recheck_at, the last time by which a series
-    should have been asked for again; reread_at, the one of these times at which whole sessions are, from reread_from.
+    can be requested). For fetched timeframes also, null if not applicable: recheck_at, the latest time before `now` at
+    which series were to be requested again; reread_at, the latest such time for whole sessions, which are requested
+    from reread_from on.
     """
     markets = sessions.markets(transaction)
     on = {by_key(key) for key in markets["timeframe"].unique()}
@@ -100,7 +101,7 @@ def _with_rechecks(
     reread: pl.DataFrame | None,
     settling: Sequence[timedelta],
 ) -> pl.DataFrame:
-    """`closed` with recheck_at, and reread_at and reread_from where there is something to be read again."""
+    """Return `closed` with recheck_at, and with reread_at and reread_from if sessions are to be read again."""
     moments = []
     if reread is not None:
         closed = closed.join(reread, on="calendar", how="left", maintain_order="left")
@@ -117,7 +118,7 @@ def _with_rechecks(
 
 
 def _last_sessions(trading: pl.DataFrame, now: datetime, after: timedelta) -> pl.DataFrame:
-    """The last REREAD_SESSIONS that closed `after` ago or earlier: calendar, reread_at, reread_from."""
+    """Return the span of the last REREAD_SESSIONS that closed by `now - after`: calendar, reread_at, reread_from."""
     return (
         trading.filter(pl.col("close") + after <= now)
         .sort("close")
@@ -129,10 +130,10 @@ def _last_sessions(trading: pl.DataFrame, now: datetime, after: timedelta) -> pl
 
 
 def late_limits(closed: pl.DataFrame) -> pl.DataFrame:
-    """Of the fetched timeframes in `closed` (as `closed_bars` returns it), with late_before.
+    """Return the rows of fetched timeframes in `closed` (as `closed_bars` returns it) with late_before.
 
-    A series that was last asked for before then is more than two bars late. A bar counts its nominal length, so that a
-    series is not late overnight.
+    A series that was last requested before then is more than two bars late. A bar counts with its nominal length, so
+    that a series is not late overnight.
     """
     two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))
@@ -142,10 +143,10 @@ def late_limits(closed: pl.DataFrame) -> pl.DataFrame:
 def stale_on_close(
     transaction: Transaction, timeframe: Timeframe, now: datetime, publications: Publications = AT_ONCE
 ) -> pl.DataFrame:
-    """Series of `timeframe` for the schedule that fires at its closes: what is stale, and what is about to be.
+    """Return series of `timeframe` for the schedule that fires at its closes: stale ones, and those about to be.
 
-    About to be stale are bars whose publication delay ends within SCHEDULE_REACH, and rolled-up bars whose last 5m bars
-    are still to come. Columns: symbol, timeframe, reason, since.
+    About to be stale are bars whose publication delay ends within SCHEDULE_REACH, and rolled-up bars whose last source
+    bars are still to come. Columns: symbol, timeframe, reason, since.
     """
     closed = closed_bars(transaction, now, publications, ahead=SCHEDULE_REACH, timeframes=[timeframe])
     columns = ("symbol", "timeframe", "reason", "since")
@@ -159,10 +160,10 @@ def stale_on_close(
 def stale_for_sweep(
     transaction: Transaction, now: datetime, grace: timedelta, publications: Publications = AT_ONCE
 ) -> pl.DataFrame:
-    """Everything stale that the schedules do not take: asset, symbol, timeframe, reason, since, failures.
+    """Return everything stale that the schedules do not take: asset, symbol, timeframe, reason, since, failures.
 
-    A bar that closed less than `grace` ago belongs to its schedule, unless the series has never been asked for. With a
-    `grace` of SCHEDULE_REACH or less no bar is left to a schedule that did not take it.
+    A bar that closed less than `grace` ago belongs to its schedule, unless the series has failed or has never been
+    requested. With a `grace` of SCHEDULE_REACH or less, no bar is left to a schedule that did not take it.
     """
     stale = ledger.stale(transaction, closed_bars(transaction, now, publications), now)
     fresh_close = (pl.col("reason") == "bar closed") & (pl.col("failures") == 0) & (pl.col("since") > now - grace)
@@ -170,13 +171,13 @@ def stale_for_sweep(
 
 
 def next_closes(transaction: Transaction, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """When the bar in progress or the next one closes: calendar, ts, ts_end; sorted by ts_end."""
+    """Return when the bar in progress or the next one closes: calendar, ts, ts_end; sorted by ts_end."""
     coming = sessions.in_use(transaction, now - reach(timeframe), now + LOOK_BACK + reach(timeframe))
     return next_close(coming, timeframe, now).sort("ts_end")
 
 
 def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
-    """What would run: one line per run and, below it, for which reasons how many of its series are stale."""
+    """Describe what would run: one line per run and, below it, per reason how many series are stale for it."""
     lines = []
     for run in planned:
         where = run.rectangle
@@ -199,9 +200,9 @@ def _since(moment: datetime | None) -> str:
 
 
 def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]:
-    """Why each series of `stale`, or of what `left_alone.series` has found, is so, one line each.
+    """Describe why each series of `stale`, or of the result of `left_alone.series`, is stale, one line each.
 
-    Such as `AAPL|5m ohlc: bar closed, since 2026-11-25 15:35; asked up to 2026-11-25 15:30; failed 2 times: …`.
+    For example, `AAPL|5m ohlc: bar closed, since 2026-11-25 15:35; asked up to 2026-11-25 15:30; failed 2 times: …`.
     """
     if stale.is_empty():
         return []

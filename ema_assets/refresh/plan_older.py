@@ -1,4 +1,4 @@
-"""What is wanted before the first bars of fetched series: more of their own bars, or long history. Asks nobody."""
+"""Plans bars before the first bars of fetched series: more of their own bars, or long history. Asks no provider."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from ema_assets.refresh.plan import MARKET
 from ema_assets.refresh.plan_requests import FetchRules, rows_of
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 
-# How many bars a rolled-up series shall have: its averages have converged, and some trades can follow.
+# The number of bars that a rolled-up series should have: its averages have converged, and some trades can follow.
 DEEP_ENOUGH_BARS = CONVERGED_AFTER_BARS + 12
-# A depth that is so much longer than what was asked for is another one: holidays make as much.
+# A depth counts as changed only if it exceeds the requested one by more than this: holidays make smaller differences.
 SLACK = timedelta(days=7)
-# Long bars are compared with the short ones of so many sessions.
+# Long bars are compared with the short bars of this many sessions.
 OVERLAP_SESSIONS = 5
-# Sessions looked at for the bars of a rolled-up series: each has at least one of them, and five of seven days one.
+# How far back sessions are read for the bars of a rolled-up series: each session has at least one bar, and five of
+# seven days have a session.
 LOOK_BACK = timedelta(days=2 * DEEP_ENOUGH_BARS)
 
 
@@ -29,10 +30,10 @@ class OlderPlan:
     """What to do about the long history of some series of one fetched timeframe.
 
     Attributes:
-        long: symbol, a MARKET, start, end, rows: the long history to be asked for, which overlaps stored bars; and
-            `seam`: from when on the series' own bars stand.
-        reaching: symbol, timeframe, from_ts: rolled-up series, and from when on they are made of long history.
-        settled: symbol, asked_from, long_from, note: nothing (more) is to be asked for.
+        long: symbol, a MARKET, start, end, rows: the long history to be requested, which overlaps stored bars; and
+            `seam`, from which on the series has its own bars.
+        reaching: symbol, timeframe, from_ts: rolled-up series, and from when on they are to be made of long history.
+        settled: symbol, asked_from, long_from, note: series for which nothing (more) is to be requested.
     """
 
     long: pl.DataFrame
@@ -41,7 +42,7 @@ class OlderPlan:
 
 
 def depths(history_days: Mapping[Timeframe, int], timeframes: Iterable[Timeframe]) -> dict[str, str]:
-    """How far back each fetched timeframe and what is rolled up from it shall reach, in words that change with it."""
+    """Describe how far back each fetched timeframe and its rolled-up ones should reach; another depth, other words."""
     all_of_them = list(timeframes)
     keys = {each: [other.key for other in all_of_them if other.base is each] for each in history_days}
     return {
@@ -51,12 +52,12 @@ def depths(history_days: Mapping[Timeframe, int], timeframes: Iterable[Timeframe
 
 
 def plan_growth(due: pl.DataFrame, timeframe: Timeframe, rules: FetchRules, now: datetime) -> pl.DataFrame:
-    """The requests for more of the own bars of those of `due` (`older_history.due`) that do not reach back far enough.
+    """Plan requests for more of their own bars for series of `due` (`older_history.due`) that do not go back enough.
 
-    Columns: symbol, a MARKET, start, end, rows. They overlap what is stored.
+    Columns: symbol, a MARKET, start, end, rows; sorted by symbol. The requests overlap the stored bars.
     """
     beginning = pl.lit(rules.beginning(timeframe, now), UTC_TIME)
-    # The stored bars there tell whether the older ones are on their scale.
+    # The stored bars within the margin show whether the older ones are on the same scale.
     margin = pl.lit(max(timeframe.fetched.gap_margin, timeframe.fetched.overlap))
     end = pl.min_horizontal(pl.max_horizontal("asked_from", "first_ts") + margin, "checked_through")
     return (
@@ -78,10 +79,10 @@ def plan_long(
     *,
     everything: bool,
 ) -> OlderPlan:
-    """Which long history `due` (`older_history.due`) wants, where its provider has `history`.
+    """Plan which long history to request for `due` (`older_history.due`), if its provider has long `history`.
 
-    `series` (symbol, timeframe) are those there are of bars; `trading` (SESSION_SCHEMA) reaches LOOK_BACK before now
-    and to the first bar of each series. With `everything`, what was asked for before is asked for again.
+    `series` (symbol, timeframe) are the existing series of bars; `trading` (SESSION_SCHEMA) reaches back LOOK_BACK from
+    `now` and to the first bar of each series. With `everything`, what was requested before is requested again.
     """
     nothing = pl.lit(None, UTC_TIME)
     asked_from = due.select("symbol", asked_from=nothing, long_from=nothing, note=pl.lit(None, pl.String))
@@ -115,7 +116,11 @@ def plan_long(
 
 
 def _with_seam(due: pl.DataFrame, trading: pl.DataFrame) -> pl.DataFrame:
-    """`due` with seam, the open of the first session of which no bar is missing at its beginning, and overlap_end."""
+    """Return `due` with seam and overlap_end.
+
+    The seam is the open of the first session that is not cut at its beginning. Up to overlap_end, long bars are
+    compared with short ones. Series without a complete session are left out.
+    """
     opens = trading.select("calendar", "open", "close").sort("open")
     seam = due.sort("first_ts").join_asof(
         opens.select("calendar", seam="open"),
@@ -140,7 +145,7 @@ def _with_seam(due: pl.DataFrame, trading: pl.DataFrame) -> pl.DataFrame:
 
 
 def _fed(series: pl.DataFrame, timeframe: Timeframe, length: Timeframe) -> pl.DataFrame:
-    """Those of `series` that are rolled up from `timeframe` and hold whole bars of `length`."""
+    """Return the rows of `series` that are rolled up from `timeframe` and whose bars consist of whole `length` bars."""
 
     def is_fed(key: str) -> bool:
         each = by_key(key)
@@ -151,9 +156,10 @@ def _fed(series: pl.DataFrame, timeframe: Timeframe, length: Timeframe) -> pl.Da
 
 
 def _begins(fed: pl.DataFrame, trading: pl.DataFrame, now: datetime) -> list[pl.DataFrame]:
-    """With which session a series of DEEP_ENOUGH_BARS begins: calendar, timeframe, from_ts, a frame per timeframe.
+    """Return the session with which a series of DEEP_ENOUGH_BARS begins: calendar, timeframe, from_ts.
 
-    The bars of today (UTC) do not count, so that whatever is loaded on one day reaches equally far back.
+    One frame per timeframe. Today's bars (UTC) do not count, so that everything that is loaded on the same day reaches
+    equally far back.
     """
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     opens = trading.select("calendar", "session", from_ts="open")

@@ -1,4 +1,4 @@
-"""Which bars to ask a provider for: what has closed, what is to be confirmed, and gaps. Pure planning; asks nobody."""
+"""Plans which bars to request: closed bars, bars to be confirmed, and gaps. Asks no provider itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ from ema_assets.refresh.clients import SLOW_SHARE
 from ema_assets.refresh.describe import Describer
 from ema_assets.refresh.plan import AT_ONCE, MARKET, Publications
 
-# No series is asked more often than this for its gaps.
+# The gaps of a series are requested in at most this many rounds per refresh.
 MOST_GAP_ROUNDS = 5
 
-# What `plan_gaps` makes.
+# The frame that `plan_gaps` returns.
 GAP_PLAN_SCHEMA = pl.Schema(
     {
         "symbol": pl.String(),
@@ -39,13 +39,13 @@ GAP_PLAN_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class FetchRules:
-    """How bars are asked for.
+    """How bars are requested. Providers are given by name; None is the default one.
 
     Attributes:
         history_days: per fetched timeframe, how many days a new series reaches back.
-        publications: per provider, when its bars can be asked for, and when again.
-        long_histories: per provider that has it, by which longer bars it reaches further back; None is the default one.
-        describers: per provider that can be asked, how it is asked what became of its symbols.
+        publications: per provider, when its bars can be requested, and when they are requested again.
+        long_histories: per provider that has long history, with which longer bars it reaches further back.
+        describers: per provider that can be asked, how to ask for the states and corporate actions of its symbols.
     """
 
     history_days: Mapping[Timeframe, int]
@@ -55,7 +55,7 @@ class FetchRules:
 
     @classmethod
     def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
-        """The rules that the settings make for the providers of the watchlist."""
+        """Return the rules that follow from the settings for the providers of the watchlist."""
         used = {each.provider for each in watched.instruments if each.is_fetched}
         known = settings.publications
         declared = {name: registry.declared(name or settings.provider) for name in used}
@@ -67,11 +67,14 @@ class FetchRules:
         )
 
     def beginning(self, timeframe: Timeframe, now: datetime) -> datetime:
-        """How far back the bars of a fetched `timeframe` shall reach: a midnight, UTC."""
+        """Return how far back the bars of a fetched `timeframe` should reach: a midnight, UTC."""
         return (now - timedelta(days=self.history_days[timeframe])).replace(hour=0, minute=0, second=0, microsecond=0)
 
     def overlaps(self, timeframe: Timeframe) -> pl.DataFrame:
-        """How far before the last stored bar a request begins, where it is not the timeframe's: provider, overlap."""
+        """Return the overlaps of providers that are longer than the timeframe's: provider, overlap.
+
+        A request begins this long before the end of what was last requested.
+        """
         longer = {
             name: each.overlap for name, each in self.publications.items() if each.overlap > timeframe.fetched.overlap
         }
@@ -81,7 +84,7 @@ class FetchRules:
         )
 
     def final_through(self, timeframe: Timeframe, provider: str | None, now: datetime) -> datetime:
-        """Bars that closed up to here are final when they come at `now`."""
+        """Return the time up to which closed bars are final if they are received at `now`."""
         return now - self.publications.get(provider, Publication()).final_after(timeframe.key)
 
 
@@ -101,15 +104,15 @@ def plan_requests(
     *,
     everything: bool,
 ) -> pl.DataFrame:
-    """Which bars to ask for: symbol, calendar, provider, start, end (UTC, end excluded), rows (at most); sorted.
+    """Plan which bars to request: symbol, a MARKET, start, end (UTC, excluded), rows (at most); sorted by start.
 
     Args:
-        state: of the series considered, as `ledger.fetch_state` returns it.
-        timeframe: a fetched one.
+        state: the state of the series considered, as `ledger.fetch_state` returns it.
+        timeframe: a fetched timeframe.
         closed: as `closed_bars` returns it.
         rules: the depth of a new series, and the overlaps.
         now: UTC.
-        everything: ask for the whole depth again, also of series that are fresh or are pausing after a failure.
+        everything: request the whole depth again, also for series that are fresh or pausing after a failure.
     """
     beginning = rules.beginning(timeframe, now)
     is_reread = (pl.col("asked_at") < pl.col("reread_at")).fill_null(False)
@@ -141,12 +144,12 @@ def plan_requests(
 
 
 def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, closed: pl.DataFrame) -> pl.DataFrame:
-    """Which gaps to ask for beside `plan`: symbol, calendar, provider, start, end, round, rows.
+    """Plan which gaps to request in addition to `plan`: GAP_PLAN_SCHEMA, sorted by round, start and symbol.
 
-    A symbol occurs once per round. `due` is as `quality.due_gaps` returns it. What `plan` asks for anyway is left out.
-    A few stored bars on both sides are asked for as well, up to the last one that is `closed` (as `closed_bars` returns
-    it): they tell whether the gap would be filled on another scale, after a split, and hold a vendor's label of a day,
-    which lies before the open.
+    A symbol occurs once per round. `due` is as `quality.due_gaps` returns it. Gaps that `plan` covers are left out. A
+    few stored bars on both sides are requested as well, up to the last `closed` one (as `closed_bars` returns it). They
+    show whether the gap would be filled on another scale, after a split, and they include a vendor's label of a day,
+    which may lie before the open.
     """
     if due.is_empty():
         return GAP_PLAN_SCHEMA.to_frame()
@@ -167,12 +170,12 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, close
 
 
 def _until(series: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFrame:
-    """`series` (a MARKET, …) with what `closed` says of its market: up to where it can be asked for, and when again."""
+    """Return `series` (a MARKET, …) with its market's ts_end, recheck_at, reread_at and reread_from from `closed`."""
     last = closed.select(*MARKET, "ts_end", "recheck_at", "reread_at", "reread_from")
     return series.join(last, on=list(MARKET), how="inner", nulls_equal=True, maintain_order="left")
 
 
 def rows_of(timeframe: Timeframe) -> pl.Expr:
-    """At most how many bars a request brings: it takes every market for one that never closes."""
+    """Return the largest number of bars that a request can yield, as if the market never closed: rows."""
     span = pl.col("end") - pl.col("start")
     return (span.dt.total_minutes() // timeframe.minutes + 1).alias("rows")

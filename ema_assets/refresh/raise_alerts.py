@@ -1,9 +1,9 @@
-"""Raising alerts in the transaction in which the bars they are about are computed. Imported only where there are any.
+"""Raises alerts in the transaction in which their bars are computed. Imported only if alerts are configured.
 
 An alert is about a bar that has just closed and was computed for the first time. So nothing is raised for a series that
 is computed for the first time, for what a person has materialized, for bars that were computed before (such as with
-another code version, or after a correction), for bars of files, and for a bar that is not the newest one of its series,
-unless it closed within LATEST. Corrections have kinds of their own.
+another code version, or after a correction), for bars from files, and for a bar that is not the newest of its series,
+unless it closed within LATEST. Corrections have their own kinds of alerts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,17 +26,18 @@ from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import alert_outbox
 from ema_assets.store.database import Transaction
 
-# Two bars may come at once, when a run was late; both are news.
+# After a late run, two bars may arrive at once. Alerts are raised for both.
 LATEST = timedelta(minutes=15)
-# A run begins within minutes of the close that it is for.
+# A run begins within minutes after the close for which it was launched.
 _SLACK = timedelta(minutes=10)
 
 
 def checked(alerts: Alerts, graph: Graph, where: str) -> Alerts:
-    """The same alerts, each with the averages that its strategies go by; refuses what `graph` does not compute.
+    """Return `alerts`, with the averages that the strategies of each subscription use filled in.
 
     Raises:
-        WatchlistError: naming the subscription and what is allowed; `where` names the file.
+        WatchlistError: when a subscription needs what `graph` does not compute; it names the subscription and what is
+            allowed. `where` names the file.
     """
     subscriptions = []
     for subscription in alerts.subscriptions:
@@ -67,9 +68,9 @@ def checked(alerts: Alerts, graph: Graph, where: str) -> Alerts:
 
 
 def _narrowed(subscription: Subscription, graph: Graph, place: str) -> Subscription:
-    """Crossovers belong to averages and not to a strategy: they are told of those that its `strategies` go by.
+    """Return `subscription` with the averages that its `strategies` use, unless it names `averages` itself.
 
-    Where `averages` are named, these and no others are told of.
+    Crossovers belong to averages and not to strategies.
     """
     if subscription.strategies is None or subscription.averages is not None:
         return subscription
@@ -86,7 +87,7 @@ def _narrowed(subscription: Subscription, graph: Graph, place: str) -> Subscript
 
 
 def subscribed(alerts: Alerts, node: Node, timeframe: Timeframe) -> list[tuple[Subscription, SeriesKind]]:
-    """Who wants to be told of what is computed of `node` on `timeframe`, kind by kind."""
+    """Return the subscriptions to alerts about `node` on `timeframe`, one pair per subscription and kind."""
     strategy = node.name if node.variant is not None else None
     spans = trend_spans(node.name)
     asset = STRATEGIES if node.variant is not None else TRENDS if spans is not None else node.name
@@ -110,16 +111,16 @@ def raise_alerts(
     flipped: pl.DataFrame,
     now: datetime,
 ) -> int:
-    """Write the alerts about `rows`, as they were just written, for those who `wanted` them; return how many.
+    """Write the alerts about `rows`, which were just written, for the `wanted` subscriptions; return how many.
 
-    Two statements at most, as a rule: what stands beside the bars, and the alerts themselves; none when nobody wants to
-    be told of anything in `rows`.
+    This usually takes at most two statements: one reads what belongs to the same bars, one writes the alerts. It takes
+    none when no alert is due.
 
     Args:
-        transaction: the one of the rows.
+        transaction: the transaction in which the rows were written.
         wanted: as `subscribed` returns it.
-        node: whose rows they are.
-        timeframe: of the rows.
+        node: the asset of the rows.
+        timeframe: the timeframe of the rows.
         known: symbol, from_ts, known_through (the last bar computed before, null for none), newest (the last one now).
         rows: symbol, and the columns of the table of `node`.
         flipped: symbol, flipped.
@@ -130,7 +131,7 @@ def raise_alerts(
         return 0
     live = known.filter(pl.col("newest") > pl.col("known_through"))
     if live.is_empty():
-        # Bars of the past alone have changed: nothing beside them is read, and nothing of them is news.
+        # Only past bars have changed, which can only raise alerts about corrections.
         wanted = [each for each in wanted if each[1].is_of_corrections]
     batch = Batch(
         rows=rows.join(live.drop("from_ts"), on="symbol", how="inner", maintain_order="left"),
@@ -161,7 +162,10 @@ def _read_ahead(
     live: pl.DataFrame,
     batch: Batch,
 ) -> tuple[pl.DataFrame | None, Batch]:
-    """What stands beside the newest bars, and the batch with it, where one of the kinds needs that to find anything."""
+    """Read what the wanted kinds need of the newest bars in other assets; return it and `batch` with it.
+
+    Without such kinds, the first is None and `batch` is unchanged.
+    """
     reads: dict[str, tuple[str, ...]] = {}
     named: dict[str, str] = {}
     for _, kind in wanted:
@@ -196,7 +200,7 @@ def _of_bars(
     beside: pl.DataFrame | None,
     now: datetime,
 ) -> Iterator[_Found]:
-    """Those of `found` whose bar has just closed, with its close."""
+    """Yield the rows of `found` whose bar has just closed, with its close."""
     if not found:
         return
     bars = pl.concat(rows.select("symbol", "ts") for *_, rows in found).unique(maintain_order=True)
@@ -211,10 +215,10 @@ def _of_bars(
 
 
 def _just_closed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """Those of `bars` (symbol, ts, newest, calendar, delay_seconds) that have closed a short while ago."""
+    """Return the rows of `bars` (symbol, ts, newest, calendar, delay_seconds) that closed a short while ago."""
     length, delay = pl.lit(timeframe.duration), pl.duration(seconds="delay_seconds")
     is_newest = pl.col("ts") == pl.col("newest")
-    # The next bar has not closed yet, or so little ago that the run for it has not begun.
+    # The next bar has not closed yet, or closed so recently that its run has not begun.
     is_recent = (is_newest & (pl.col("ts") + length * 2 + delay + _SLACK >= now)) | (
         pl.col("ts") + length + delay + LATEST >= now
     )
@@ -222,13 +226,13 @@ def _just_closed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timefr
     rest = bars.filter(is_newest & ~is_recent)
     if rest.is_empty():
         return recent
-    # Friday's last bar on Monday morning, before the first one of the day: the calendar knows.
+    # Friday's last bar is still the newest on Monday before the first close of the day. The calendar knows this.
     closed = closed_bars(transaction, now, timeframes=[timeframe]).group_by("calendar").agg(last=pl.col("ts").max())
     return pl.concat([recent, rest.join(closed, on="calendar").filter(pl.col("ts") >= pl.col("last")).drop("last")])
 
 
 def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe: Timeframe) -> Iterator[_Found]:
-    """Those of `found` behind which a provider's revision is: what a file has changed, its user knows."""
+    """Yield the rows of `found` that a provider's revision explains. Users know of changes from their own files."""
     if not found:
         return
     symbols = pl.concat(rows["symbol"] for *_, rows in found).unique()
@@ -241,9 +245,9 @@ def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe
 
 
 def of_providers(rows: pl.DataFrame) -> pl.DataFrame:
-    """Those of `rows` whose `source` is a provider, or null: any other name is that of a file.
+    """Return the `rows` whose `source` is a provider or null, with is_synthetic: whether its prices are synthetic.
 
-    With is_synthetic: whether its prices are made up.
+    A source with any other name is a file.
     """
     providers = {name: registry.find(name) for name in rows["source"].drop_nulls().unique()}
     files = [name for name, provider in providers.items() if provider is None]
@@ -257,7 +261,7 @@ def of_providers(rows: pl.DataFrame) -> pl.DataFrame:
 def _as_alerts(
     subscription: Subscription, kind: SeriesKind, node: Node, timeframe: Timeframe, rows: pl.DataFrame
 ) -> pl.DataFrame:
-    """ALERT_SCHEMA."""
+    """Return one alert per row: ALERT_SCHEMA."""
     strategy = node.name if node.variant is not None else None
     if "occurrence" not in rows.columns:
         rows = rows.with_columns(occurrence=pl.col("ts").dt.to_string("iso"))
@@ -283,7 +287,7 @@ def _as_alerts(
 
 
 def known_of(claimed: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
-    """What `raise_alerts` is to know of a batch: `claimed` as the ledger gave it, `seen` with symbol and last_ts."""
+    """Return `known` for `raise_alerts`; `claimed` is as `ledger.claim` returns it, `seen` has symbol and last_ts."""
     return claimed.select("symbol", "from_ts", known_through="last_ts").join(
         seen.select("symbol", newest="last_ts"), on="symbol", how="left"
     )

@@ -1,6 +1,6 @@
-"""The graph of those who only read what is stored: of what is right in the configuration, while something is wrong.
+"""The graph for processes that only read stored results. It leaves out what is wrong in the configuration.
 
-Nothing is computed from it: what is left out here, a strategy say, is not switched off.
+Nothing is computed from it: a strategy that is left out here is not switched off.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,14 +23,14 @@ _Found = TypeVar("_Found")
 
 
 def readable(watched: Watchlist, folder: Path | None, strategies_folder: Path | None) -> tuple[Graph, str | None]:
-    """As `graph.build`, and None; while that raises, a graph without what is wrong, and what `build` says."""
+    """Return the graph as `graph.build` does, and None; if that fails, a graph without the errors, and its message."""
     try:
         return build(watched, folder, strategies_folder), None
     except ConfigurationError as error:
         wrong = str(error)
     signals = _usable(folder, "signals", discovery.discover)
     parsed = _usable_variants(watched, _usable(strategies_folder, "strategies", rule_discovery.discover))
-    # Who reads raises no alerts, and what is said of a signal that is left out is said to nobody.
+    # Readers raise no alerts. The settings of a signal that is left out are left out as well.
     known = replace(
         watched,
         alerts=None,
@@ -48,11 +48,11 @@ def readable(watched: Watchlist, folder: Path | None, strategies_folder: Path | 
 def _usable(
     folder: Path | None, what: str, discover: Callable[[Path | None, Collection[Path]], Mapping[str, _Found]]
 ) -> Mapping[str, _Found]:
-    """What `discover` finds without the files that it refuses, each of which is tried beside those that it takes."""
+    """Return what `discover` finds without the files that it refuses; each is tried with the files accepted so far."""
     left_out = set() if folder is None or not folder.is_dir() else set(files_of(folder, what))
     found = discover(folder if left_out else None, left_out)
     before = None
-    # A signal may read one of a later file.
+    # A signal may read a signal in a later file.
     while left_out and before != left_out:
         before = set(left_out)
         for path in sorted(before):
@@ -65,7 +65,7 @@ def _usable(
 
 
 def _usable_variants(watched: Watchlist, rules: Mapping[str, Rule]) -> Sequence[Variant]:
-    """The variants of the rows of the watchlist that are right, each tried beside those before it."""
+    """Return the variants of the valid rows of the watchlist; each row is tried with the valid ones before it."""
     rows: list[Mapping[str, Any]] = []
     for row in watched.strategies:
         try:

@@ -1,4 +1,4 @@
-"""Corporate actions that show between the stored and the served bars, and what follows for the answer."""
+"""Recognises corporate actions by comparing stored and served bars, and decides what follows for the answer."""
 
 import math
 from collections.abc import Mapping
@@ -16,9 +16,10 @@ from ema_assets.refresh.answers import Extent, Storing
 from ema_assets.refresh.screen_answer import Screening, StoredBars
 from ema_assets.store import action_facts
 
-# A level shift is explained by a fact that took effect so near to it: vendors and calendars differ by some days.
+# A fact explains a level shift if it took effect within this time of it: vendors and calendars differ by some days.
 _FACT_NEAR = timedelta(days=5)
-# Currencies have hundredths: a step so near to 100 is one, whatever the price did meanwhile.
+# Prices may change between a currency and its hundredth, such as pounds and pence. A step whose logarithm is this near
+# to that of 100 or 1/100 is such a change; the rest is a move of the price.
 _HUNDRED, _HUNDRED_WITHIN = 100.0, math.log(1.1)
 
 
@@ -26,10 +27,12 @@ _HUNDRED, _HUNDRED_WITHIN = 100.0, math.log(1.1)
 class RecognisedActions:
     """Changes of scale, as rows of `corporate_actions.compare`.
 
-    `confirmed` series are stored on their new scale. By `served` the bars of the answer are brought to the scale of
-    their series: of confirmed series whose answer has bars of both levels, and of files that are off the stored scale.
-    Of `suspected` (SUSPECT_SCHEMA) and `refused` ones nothing is stored: the former are asked for as a whole, the
-    latter failed, and why.
+    Attributes:
+        suspected: SUSPECT_SCHEMA, series of which nothing is stored and whose whole history is requested.
+        confirmed: COMPARED_SCHEMA, series that are stored on a new scale.
+        served: COMPARED_SCHEMA, by which bars of the answer are converted to the scale of their series: series whose
+            answer has bars of both levels, and files that are not on the stored scale.
+        refused: by symbol, why the series failed; nothing of it is stored.
     """
 
     suspected: pl.DataFrame
@@ -39,14 +42,14 @@ class RecognisedActions:
 
     @property
     def left_out(self) -> list[str]:
-        """The symbols of which nothing is stored."""
+        """The symbols for which nothing is stored."""
         return [*self.suspected["symbol"], *self.refused]
 
 
 def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening) -> RecognisedActions:
-    """What the bars of an answer, or a fact, say about the scale of their series.
+    """Return what the bars of an answer, or facts, show about the scale of their series.
 
-    Series that are seen to go through zero have no scale and are left as they are served.
+    Series with prices of zero or less have no scale, and their bars are left as they were served.
     """
     answer = storing.answer
     free = storing.through_zero(screening.bars, stored.within, stored.context)
@@ -60,7 +63,7 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
     if answer.extent in (Extent.PART, Extent.GAP, Extent.OLDER):
         parts = [_steps(storing, stored, screening)]
         if not compared.is_empty() or not screening.screened.shifts.is_empty():
-            # The first one that names a symbol counts.
+            # The first part that has a symbol counts.
             parts = [
                 corporate_actions.suspected(compared).select(list(SUSPECT_SCHEMA)),
                 _shifted(storing, stored, screening).select(list(SUSPECT_SCHEMA)),
@@ -93,10 +96,19 @@ def _of_files(
     compared: pl.DataFrame,
     facts: pl.DataFrame,
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
-    """What follows of changes of scale in files: `confirmed` ones, others that were `compared`, and those of `facts`.
+    """Decide what follows from the changes of scale in files.
 
-    Those by which stored bars are brought to the file's scale, those by which the file is brought to theirs (both
-    COMPARED_SCHEMA), and of the other ones, by symbol, why nothing is stored.
+    Args:
+        storing: the answer to be stored.
+        stored: the stored bars in and around the answer.
+        screening: the screened bars of the answer.
+        confirmed: COMPARED_SCHEMA, the changes that bars alone make certain.
+        compared: COMPARED_SCHEMA, everything that differs by a factor.
+        facts: symbol, effective_at, ratio, kind.
+
+    Returns:
+        The changes by which stored bars are converted to the file's scale, and those by which the file is converted to
+        the stored scale (both COMPARED_SCHEMA); and by symbol, why nothing is stored.
     """
     kept = screening.screened.kept
     confirmed, refused = file_actions.judged(confirmed, compared, facts, stored.within, kept, storing.locked)
@@ -115,9 +127,9 @@ def _of_files(
 
 
 def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFrame:
-    """`confirmed` with the kind of those that a spin-off explains of which only the shares were known.
+    """Return `confirmed` with the kind `spin-off` where a known spin-off without a ratio explains the change.
 
-    The fact gets the ratio that the bars have shown.
+    The fact is given the ratio that the bars show.
     """
     unexplained = confirmed.filter(pl.col("kind") == RESCALED)
     if unexplained.is_empty():
@@ -128,7 +140,7 @@ def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFram
 
 
 def _steps(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
-    """Series of which no stored bar was served again and whose price stepped as by a split: SUSPECT_SCHEMA."""
+    """Return series of which no stored bar was served again and whose price steps as by a split: SUSPECT_SCHEMA."""
     nothing = SUSPECT_SCHEMA.to_frame()
     if storing.answer.extent is not Extent.PART:
         return nothing
@@ -143,7 +155,7 @@ def _steps(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Dat
 
 
 def _shifted(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
-    """The level shifts within an answer, or between it and what is stored: COMPARED_SCHEMA."""
+    """Return the level shifts within an answer, or between it and the stored bars: COMPARED_SCHEMA."""
     shifts = screening.screened.shifts
     if shifts.is_empty():
         return COMPARED_SCHEMA.to_frame()
@@ -166,7 +178,7 @@ def _shifted(storing: Storing, stored: StoredBars, screening: Screening) -> pl.D
 
 
 def _explained(step: float, facts: pl.DataFrame) -> tuple[float, str, str]:
-    """The ratio of a level shift, its name and its kind, from the `step` of the price and the facts of those days."""
+    """Return the ratio of a level shift, its name and its kind, from the `step` of the price and the facts near it."""
     if not facts.is_empty():
         ratio, kind = facts.select("ratio", "kind").row(0)
         return ratio, corporate_actions.name_of(ratio), kind

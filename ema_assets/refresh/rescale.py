@@ -1,6 +1,6 @@
-"""What else is brought to the new scale of a series: bars that its vendor no longer serves, long history, files.
+"""Converts everything else to the new scale of a series: bars its vendor no longer serves, long history, file bars.
 
-A cliff in any of them would be a false trade.
+A cliff in any of them would cause a false trade.
 """
 
 import polars as pl
@@ -17,14 +17,14 @@ _NONE_STORED = pl.Schema({"symbol": pl.String(), "ts": UTC_TIME, **dict.fromkeys
 
 
 def stored_bars(storing: Storing, splits: pl.DataFrame) -> pl.DataFrame:
-    """All stored bars of the series in `splits`, as they are: symbol, ts, prices; sorted."""
+    """Return all stored bars of the series in `splits`, unconverted: symbol, ts, prices, volume; sorted."""
     if splits.is_empty():
         return _NONE_STORED.to_frame()
     return tables.read_since(storing.transaction, tables.BARS, storing.timeframe, _whole(splits), tables.BARS.values)
 
 
 def leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Those of the `stored_bars` that the vendor did not serve, on the new scale: BAR_SCHEMA."""
+    """Return the `stored_bars` on the old scale that the vendor did not serve, on the new scale: BAR_SCHEMA."""
     if splits.is_empty():
         return accepted.clear()
     leftover = stored.join(accepted, on=["symbol", "ts"], how="anti").with_columns(
@@ -35,7 +35,7 @@ def leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame
 
 
 def rescale_long_history(storing: Storing, splits: pl.DataFrame) -> None:
-    """Bring the long history before the series in `splits` to their new scale, and have it asked for again."""
+    """Convert the long history before the series in `splits` to their new scale, and have it requested again."""
     if splits.is_empty() or not storing.timeframe.is_fetched:
         return
     symbols = splits["symbol"].to_list()
@@ -49,12 +49,13 @@ def rescale_long_history(storing: Storing, splits: pl.DataFrame) -> None:
 def rescaled_files(
     storing: Storing, splits: pl.DataFrame, stored: pl.DataFrame
 ) -> list[tuple[Timeframe, pl.DataFrame, pl.DataFrame]]:
-    """Bars of files that stand in for rolled-up ones of the series in `splits`, on the new scale.
+    """Return file bars that are stored in place of rolled-up ones of the series in `splits`, on the new scale.
 
-    `stored` are the `stored_bars` while they were on the old one.
+    `stored` are the `stored_bars` from before the conversion.
 
     Returns:
-        For each rolled-up timeframe with such bars: itself, what `ledger.lock` returns of its series, and BAR_SCHEMA.
+        For each rolled-up timeframe with such bars: the timeframe, what `ledger.lock` returned for its series, and the
+        bars (BAR_SCHEMA).
     """
     if splits.is_empty() or not storing.timeframe.is_fetched:
         return []

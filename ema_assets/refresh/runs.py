@@ -1,4 +1,4 @@
-"""Stale series to as few runs as possible. No I/O, no clock, no Dagster."""
+"""Plans as few runs as possible for the stale series. No I/O, no clock, no Dagster."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,9 +15,9 @@ from ema_assets.store.ledger import BEGINNING
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """A run's reach: all symbols from `first` to `last`, both included, on one timeframe.
+    """The series of a run: all symbols from `first` to `last`, both included, on one timeframe.
 
-    `takes_closes` is False for a run that waits to load history: no bar that has just closed waits with it.
+    `takes_closes` is False for a queued run that loads history: bars that have just closed must not wait for it.
     """
 
     timeframe: Timeframe
@@ -27,12 +27,12 @@ class Rectangle:
 
     @property
     def corners(self) -> tuple[str, str]:
-        """The first and the last series, as they are written."""
+        """The keys of the first and the last series."""
         return str(Series(self.first, self.timeframe)), str(Series(self.last, self.timeframe))
 
 
 class Purpose(Enum):
-    """What a run is for. Of the three live ones, the first that is true of one of its series counts."""
+    """What a run is for. If several of the three live purposes apply to its series, the first one counts."""
 
     NEWEST = "newest"
     """Bars that have closed or were corrected, and what follows from them."""
@@ -49,7 +49,7 @@ class Purpose(Enum):
 
     @property
     def is_live(self) -> bool:
-        """Whether it goes before runs that repair or load anything."""
+        """Whether a run with this purpose goes before runs that repair or load anything."""
         return self in _LIVE
 
 
@@ -57,7 +57,7 @@ _LIVE = (Purpose.NEWEST, Purpose.ANEW, Purpose.TELLING)
 # In order of urgency.
 _ORDER = (Purpose.NEWEST, Purpose.REPAIR, Purpose.HISTORY, Purpose.FIRST)
 _CLOSED = "bar closed"
-# What a reason for which a series is stale asks for, where it is more than a live run.
+# The purpose of each reason for being stale, where it is not a live one.
 _BY_REASON = {
     "bars missing": Purpose.REPAIR,
     "to be confirmed": Purpose.REPAIR,
@@ -69,7 +69,7 @@ _BY_REASON = {
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run: a rectangle, how many stale series it is for, and what it is for."""
+    """One run: its rectangle, its number of stale series, and its purpose."""
 
     rectangle: Rectangle
     series: int
@@ -86,16 +86,17 @@ def plan_runs(
 
     Args:
         stale: symbol, timeframe, reason, since; a series may occur once per asset and reason.
-        symbols: all symbols in the order of their partitions; a rectangle spans this order. Others are left out.
-        in_flight: what queued and running runs already cover; series inside are left to them.
-        series_per_run: stale series a run takes at most.
+        symbols: all symbols in the order of their partitions; a rectangle is a range in this order. Other symbols are
+            left out.
+        in_flight: the rectangles of queued and running runs; the series in them are left to these runs.
+        series_per_run: the largest number of stale series per run.
 
     Returns:
-        Runs in order of timeframe, live ones before those that only ask again for bars, and these before the
-        loading of history and what is computed for the first time; none for an empty plan.
+        The runs: live ones, then those that only request bars again, then those that load history, then those that
+        compute series for the first time; each group shortest timeframe first. Empty if nothing is stale.
     """
     position = {symbol: number for number, symbol in enumerate(symbols)}
-    # By timeframe, and whether a bar of it has just closed.
+    # The covered series, by timeframe and by whether they are stale because a bar has just closed.
     covered: defaultdict[tuple[Timeframe, bool], set[int]] = defaultdict(set)
     for rectangle in in_flight:
         if rectangle.first in position and rectangle.last in position:
@@ -103,7 +104,7 @@ def plan_runs(
             covered[rectangle.timeframe, False].update(numbers)
             if rectangle.takes_closes:
                 covered[rectangle.timeframe, True].update(numbers)
-    # By kind and timeframe, the numbers of symbols; of those in live runs, how urgent what they are for is.
+    # The numbers of symbols by purpose and timeframe; for live runs also the rank of the urgency of each.
     wanted: defaultdict[tuple[Purpose, Timeframe], set[int]] = defaultdict(set)
     urgency: dict[tuple[Timeframe, int], int] = {}
     for symbol, text, reason, since in stale.select("symbol", "timeframe", "reason", "since").iter_rows():
@@ -112,12 +113,12 @@ def plan_runs(
         if number is not None and number not in covered[timeframe, reason == _CLOSED]:
             purpose = _purpose(reason, since)
             wanted[Purpose.NEWEST if purpose.is_live else purpose, timeframe].add(number)
-            # A live run does what else there is to do for its series.
+            # A live run also does all other work of its series.
             rank = _LIVE.index(purpose) if purpose.is_live else 0
             urgency[timeframe, number] = min(urgency.get((timeframe, number), rank), rank)
     timeframes = sorted({timeframe for _, timeframe in wanted})
     for timeframe in timeframes:
-        # Any run of a series computes all of its assets, and asks for its missing bars too.
+        # Any run of a series computes all of its assets and requests its missing bars, too.
         others = wanted[Purpose.NEWEST, timeframe] | wanted[Purpose.HISTORY, timeframe]
         wanted[Purpose.FIRST, timeframe] -= others
         wanted[Purpose.REPAIR, timeframe] -= others | wanted[Purpose.FIRST, timeframe]

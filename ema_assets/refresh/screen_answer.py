@@ -1,4 +1,4 @@
-"""Which validated bars of an answer are plausible, given what is stored around them. The judgement is in market."""
+"""Screens the validated bars of an answer against the stored bars around them. The rules are in market.outliers."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,22 +20,22 @@ from ema_assets.model.timeframes import FETCHED
 from ema_assets.refresh.answers import Extent, Storing, spans_of
 from ema_assets.store import quality, tables
 
-# A bar of another timeframe confirms a close when it is so near.
+# A bar of another timeframe confirms a close if their ratio is at most this.
 _AGREES_WITHIN = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBars:
-    """Stored closes (STORED_CLOSE_SCHEMA): those in the span of the answer, and a few around it."""
+    """Stored closes (STORED_CLOSE_SCHEMA): `within` the span of the answer, and a few around it as `context`."""
 
     within: pl.DataFrame
     context: pl.DataFrame
 
 
 def read_stored_bars(storing: Storing, accepted: pl.DataFrame) -> StoredBars:
-    """What is stored in and around the spans of the `accepted` bars.
+    """Read the stored closes in and around the spans of the `accepted` bars.
 
-    The whole history has nothing around it, unless its level is in doubt: its vendor may serve less than is stored.
+    Around a whole history nothing is read, except for suspected series: their vendor may serve less than is stored.
     """
     known = storing.locked.filter(pl.col("last_ts").is_not_null())["symbol"]
     spans = spans_of(accepted).filter(pl.col("symbol").is_in(known.implode()))
@@ -53,7 +53,7 @@ def read_stored_bars(storing: Storing, accepted: pl.DataFrame) -> StoredBars:
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """Screened bars, and what it takes to screen them again: all of them, and those that are news for sure."""
+    """Screened bars, and the input to screen them again: all `bars`, and bars whose jump is confirmed as `news`."""
 
     screened: Screened
     bars: pl.DataFrame
@@ -61,7 +61,7 @@ class Screening:
 
 
 def screen(storing: Storing, validated: Validated, context: pl.DataFrame) -> Screening:
-    """Screen the accepted bars; those that look wrong a second time, with what else is known about them."""
+    """Screen the accepted bars; if some look wrong, screen again with everything else that is known about them."""
     bars = validated.accepted
     screened = _screened(storing, bars, context)
     news = bars.select("symbol", "ts").clear()
@@ -77,7 +77,7 @@ def screen(storing: Storing, validated: Validated, context: pl.DataFrame) -> Scr
         return Screening(screened, bars, news)
     together = pl.concat([bars, remembered]).sort("symbol", "ts")
     again = _screened(storing, together, context, news)
-    # Bars that were rejected before are of use when they are part of a new level; else they are rejected already.
+    # Bars that were rejected earlier count only if they are part of a new level. Otherwise, they stay rejected.
     is_shifted = pl.col("symbol").is_in(again.shifts["symbol"].implode())
     bars = pl.concat([bars, remembered.filter(is_shifted)]).sort("symbol", "ts")
     return Screening(_screened(storing, bars, context, news), bars, news)
@@ -86,9 +86,9 @@ def screen(storing: Storing, validated: Validated, context: pl.DataFrame) -> Scr
 def _screened(
     storing: Storing, bars: pl.DataFrame, context: pl.DataFrame, news: pl.DataFrame | None = None
 ) -> Screened:
-    """`bars` screened, but for those of series that are seen to go through zero: all of these are kept.
+    """Screen `bars`, except those of series with prices of zero or less: all of these are kept.
 
-    An outlier is told by the ratio of its price to its neighbours', which says nothing there.
+    Outliers are recognised by ratios of prices, which are meaningless there.
     """
     is_free = pl.col("symbol").is_in(storing.through_zero(bars, context).implode())
     screened = screen_outliers(bars.filter(~is_free), context.filter(~is_free), news)
@@ -99,7 +99,10 @@ def _screened(
 
 
 def _remembered(storing: Storing, far: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:
-    """Bars later than any stored one that were rejected as far off before, of symbols that are `far` off again."""
+    """Return bars after the last stored one that were rejected earlier, for symbols that are `far` off again.
+
+    Only rejections for a unit error or another scale count.
+    """
     since = (
         storing.locked.select("symbol", from_ts="last_ts").drop_nulls().filter(pl.col("symbol").is_in(far.implode()))
     )
@@ -115,24 +118,24 @@ def _remembered(storing: Storing, far: pl.Series, bars: pl.DataFrame) -> pl.Data
 
 
 def _confirmed_elsewhere(storing: Storing, odd: pl.DataFrame) -> pl.DataFrame:
-    """Which of the `odd` bars are news all the same: symbol, ts. Of each symbol the newest one is looked at."""
+    """Return the `odd` bars that are true nevertheless: symbol, ts. Only the newest odd bar per symbol is tested."""
     newest = odd.sort("ts").group_by("symbol").last().sort("symbol")
     found = [newest.select("symbol", "ts").clear()]
     for other in FETCHED:
-        # Of other timeframes there is not even a table.
+        # Timeframes that are not in use have no table.
         if other is storing.timeframe or not tables.has_part(storing.transaction, tables.BARS, other):
             continue
         starts = newest.select("symbol", from_ts="ts_end")
         closes = tables.read_before(storing.transaction, tables.BARS, other, starts, ("ts", "close"))
         agreeing = newest.join(closes.select("symbol", other_ts="ts", other="close"), on="symbol").filter(
-            # A bar within the odd one, and not the day before.
+            # The other bar must lie within the odd one, not on the day before.
             pl.col("other_ts") >= pl.col("ts"),
             pl.col("other_ts") + pl.lit(min(other.duration, timedelta(days=1))) <= pl.col("ts_end"),
             (pl.col("other") / pl.col("close")).is_between(1 / _AGREES_WITHIN, _AGREES_WITHIN),
         )
         found.append(agreeing.select("symbol", "ts"))
     if storing.answer.extent is Extent.WHOLE and storing.answer.suspects is not None:
-        # The whole history was asked for because of this jump. When it is as it was, the jump was a move.
+        # The whole history was requested because of this jump. If the jump is still in it, it was a real move.
         jumps = newest.filter(pl.col("reason") == UNCONFIRMED).join(storing.answer.suspects, on="symbol", how="semi")
         found.append(jumps.select("symbol", "ts"))
     return pl.concat(found).unique()

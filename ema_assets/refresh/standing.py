@@ -1,6 +1,6 @@
-"""Where we stand with one provider in one talk: whether it is asked, whom it is asked for first, when it is given up.
+"""Decides within one refresh whether a provider is asked, for which series first, and when it is left alone.
 
-What all runs know of it together is in `store.provider_state`.
+The state that all runs share is in `store.provider_state`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,25 +21,25 @@ from ema_assets.refresh.outages import is_own, not_asked, outage
 from ema_assets.store import provider_state
 from ema_assets.store.database import Database
 
-# Of so many series alone it may be their own fault that the provider does not answer.
+# The smallest number of failed series that can show an outage. With fewer, the series themselves may be the cause.
 _LEAST_FOR_OUTAGE = 2
 
 
 class ProviderStanding:
-    """What a talk knows of its provider. All methods that read or write the database are for a thread.
+    """What one refresh knows about one provider. Methods that read or write the database are to be run in a thread.
 
-    A series that failed by itself before says nothing about the provider, unless there are only such: it is asked for
-    after the others, and does not have the provider left alone.
+    A series that failed by itself earlier says nothing about the provider, unless all series did. It is requested after
+    the others, and its failure does not make the provider be left alone.
 
     Attributes:
-        refusal: why the provider is not asked (any more), which is said of each series that it is not asked for.
-        until: until when it is left alone then.
-        is_unproven: it did not answer last time, and was not asked since.
-        moment: says the time that it is on the market's clock, from when on pauses count.
+        refusal: why the provider is not asked (any more), the error of each series that is not requested; else None.
+        until: until when the provider is left alone, if it is.
+        is_unproven: whether it did not answer last time and has not been asked since.
+        moment: returns the market's time, from which pauses are counted.
     """
 
     def __init__(self, database: Database, state: pl.DataFrame, moment: Callable[[], datetime]) -> None:
-        """Take `state` (as of `ledger.fetch_state`) of the provider's series, and what says the time that it is."""
+        """Take the `state` of the provider's series (as `ledger.fetch_state` returns it) and the market's clock."""
         self.refusal: str | None = None
         self.until: datetime | None = None
         self.is_unproven = False
@@ -48,13 +48,13 @@ class ProviderStanding:
         ill = {symbol for symbol, error in state.select("symbol", "last_error").iter_rows() if is_own(error)}
         self._ill = ill if len(ill) < state.height else set()
         self._provider = ""
-        # The provider's circuit breaker before it was asked.
+        # The circuit breaker before the provider was asked.
         self._seen = provider_state.Breaker()
         self._is_probing = False
         self._unanswered: dict[str, ProviderError] = {}
 
     def look(self, provider: str) -> None:
-        """See whether all runs leave `provider` alone."""
+        """Read the circuit breaker: whether all runs leave `provider` alone, or whether it failed last time."""
         self._provider = provider
         with self._database.transaction() as transaction:
             self._seen = provider_state.breaker(transaction, provider)
@@ -65,12 +65,12 @@ class ProviderStanding:
             self.is_unproven = self._seen.failures > 0
 
     def probe_first(self, plan: pl.DataFrame) -> pl.DataFrame:
-        """`plan` with a series in its first row by which it can be found out whether the provider answers again."""
+        """Return `plan` with a series first that can show whether the provider answers again; begin probing."""
         self.is_unproven, self._is_probing = False, True
         return plan.sort(pl.col("symbol").is_in(list(self._ill)), maintain_order=True)
 
     def judge(self, asked: Iterable[str], errors: Mapping[str, ProviderError]) -> None:
-        """Conclude from the `errors` of the symbols `asked` at once whether the provider is to be left alone."""
+        """Decide from the `errors` of the symbols `asked` together whether the provider is to be left alone."""
         is_probe, self._is_probing = self._is_probing, False
         wanted_rest = _rest_wanted(errors.values())
         if wanted_rest is not None:
@@ -88,7 +88,7 @@ class ProviderStanding:
         if down is not None:
             self._trip(down)
         elif is_probe and (unclear := outage(list(errors.values()), least)) is not None:
-            # Only series that have failed by themselves are due. The others of them are tried another time.
+            # Only series that failed by themselves earlier are due. The rest of them are tried another time.
             self._leave_alone(str(unclear), self.moment() + timedelta(seconds=provider_state.FIRST_PAUSE_SECONDS))
         elif is_probe:
             self._reset()
@@ -98,7 +98,7 @@ class ProviderStanding:
             provider_state.reset(transaction, self._provider)
 
     def _trip(self, error: ProviderError) -> None:
-        """Have the provider left alone by every run."""
+        """Make every run leave the provider alone."""
         with self._database.transaction() as transaction:
             until = provider_state.trip(
                 transaction, self._provider, str(error), self.moment(), self._seen, _rest_seconds(error)
@@ -114,16 +114,16 @@ def _is_answer(error: ProviderError) -> bool:
 
 
 def _rest_seconds(error: ProviderError) -> float | None:
-    """For how long the provider wants not to be asked, by one of its errors."""
+    """Return for how long the provider demands not to be asked, according to `error`; None if it does not say."""
     asked = error.retry_after_seconds if isinstance(error, TransientProviderError) else None
     return BAN_SECONDS if asked is None and isinstance(error, Banned) else asked
 
 
 def _rest_wanted(errors: Iterable[ProviderError]) -> ProviderError | None:
-    """Of errors by which the provider wants nobody to ask it for long, that with the longest time, if any.
+    """Return the rate limit error that demands the longest pause, if it is longer than the breaker's first pause.
 
-    It counts also when some series were answered before: the budget of calls, which all processes share, keeps calls
-    back for a short while only.
+    It counts even if some series were answered before: the call budget, which all processes share, delays calls for a
+    short while only.
     """
     rests = {error: _rest_seconds(error) or 0.0 for error in errors if isinstance(error, RateLimited)}
     longest = max(rests, key=lambda error: rests[error], default=None)

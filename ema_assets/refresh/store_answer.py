@@ -1,4 +1,4 @@
-"""Storing an answer in four steps: validate, recognise corporate actions, persist, account for gaps."""
+"""Stores an answer in four steps: validate, recognise corporate actions, persist, account for gaps."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -35,12 +35,12 @@ def store_bars(
     `trading` (SESSION_SCHEMA) covers the bars; `now` is UTC.
 
     Raises:
-        SchemaMismatch: when a frame has not the columns it must have.
+        SchemaMismatch: when a frame lacks columns or has other dtypes than required.
     """
     _check(answer, trading)
     locked = ledger.lock(transaction, OHLC, timeframe, sorted(answer.asked["symbol"]))
     storing = Storing(transaction, timeframe, answer, trading, now, locked)
-    # Also when nothing else of the answer is stored: it is what explains why.
+    # Actions are recorded even if nothing else of the answer is stored, because they may explain why.
     action_facts.record(transaction, answer.actions, answer.source)
 
     validated = validate(answer.bars, timeframe, storing.instruments, trading, answer.closed_by)
@@ -50,7 +50,7 @@ def store_bars(
 
     actions = recognise_actions(storing, stored_bars, screening)
     if not (actions.confirmed.is_empty() and actions.served.is_empty()):
-        # The bars around an answer on another scale are about to be brought to it: they tell nothing.
+        # The stored bars around an answer on another scale will be converted to it, so they are no context for it.
         context = stored_bars.context.join(actions.confirmed, on="symbol", how="anti")
         screened = screen_outliers(rescaled(screening.bars, actions.served), context, screening.news)
 
@@ -84,7 +84,7 @@ def _check(answer: Answer, trading: pl.DataFrame) -> None:
 
 
 def _merge(validated: Validated, screened: Screened, is_kept: pl.Expr) -> Checked:
-    """The bars of all series that are kept, by whether they are to be stored."""
+    """Return the bars of the series that are kept (`is_kept`), grouped by what becomes of them."""
     columns = validated.rejected.columns
     noted = validated.flags.join(screened.kept, on=["symbol", "ts"], how="semi")
     return Checked(
@@ -97,7 +97,7 @@ def _merge(validated: Validated, screened: Screened, is_kept: pl.Expr) -> Checke
 
 
 def _look_behind(storing: Storing, bars: pl.DataFrame) -> None:
-    """Look at the stored bars behind `bars`, whose series are on one scale now, for a jump that is one no more."""
+    """Flag the stored bars after `bars` again: now that a series is on one scale, a flagged jump may have vanished."""
     if bars.is_empty():
         return
     context = tables.closes_around(storing.transaction, storing.timeframe, spans_of(bars), CONTEXT_BARS)
@@ -107,9 +107,9 @@ def _look_behind(storing: Storing, bars: pl.DataFrame) -> None:
 
 
 def _with_reach(asked: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
-    """`asked` with `checked_through`, and with start and end also where the bars themselves say how far they reach.
+    """Return `asked` with `checked_through`, and with null starts and ends filled in from the accepted bars.
 
-    Then a series of which no bar was accepted is left out.
+    A series without a start and without an accepted bar is left out.
     """
     if asked["start"].null_count():
         reach = accepted.group_by("symbol").agg(first=pl.col("ts").min(), last_end=pl.col("ts_end").max())

@@ -1,4 +1,4 @@
-"""Storing long history: validate and screen it, compare it with the short bars behind it, keep what stands before."""
+"""Stores long history: validates and screens it, compares it with the later short bars, and keeps what lies before."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,22 +17,22 @@ from ema_assets.refresh.answers import Stored
 from ema_assets.store import ledger, older_history, quality, tables
 from ema_assets.store.database import Transaction
 
-# More than this share of bars that are not of our grid shows that the provider cuts them elsewhere.
+# If more than this share of the bars is off our grid, the provider's bars begin at other times than ours.
 _MOST_OFF_GRID = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class LongAnswer:
-    """Long bars as they came, and what for.
+    """Long bars as they were received, and what they are for.
 
     Attributes:
         bars: BAR_SCHEMA, all of the timeframe `length`, unchecked.
-        asked: symbol, calendar, start, end, seam: all bars there are from start to end; from the seam on the series has
-            its own.
-        reaching: symbol, timeframe, from_ts: the rolled-up series that want them.
+        asked: symbol, calendar, start, end, seam: `bars` are all that exist from start to end; from the seam on the
+            series has its own bars.
+        reaching: symbol, timeframe, from_ts: the rolled-up series for which the bars are.
         length: the timeframe of the bars.
         source: the provider.
-        word: its word for the timeframe.
+        word: the provider's word for the timeframe.
         trading: SESSION_SCHEMA, covering the bars.
         now: UTC.
     """
@@ -48,17 +48,17 @@ class LongAnswer:
 
     @property
     def brought_by(self) -> str:
-        """What the source of its bars is called, a provider and its word for the bars."""
+        """The source of the bars: the provider and its word for the timeframe."""
         return f"{self.source} {self.word}"
 
 
 def store_long_history(
     transaction: Transaction, timeframe: Timeframe, answer: LongAnswer
 ) -> tuple[Stored, pl.DataFrame]:
-    """Store the bars of `answer` that stand before the series of `timeframe`, where they fit these.
+    """Store the bars of `answer` that lie before the series of `timeframe`, if they fit these.
 
     Returns:
-        What became of the bars; and what is settled, as `older_history.settle` takes it.
+        What became of the bars, and the settled series as `older_history.settle` takes them.
     """
     locked = ledger.lock(transaction, OHLC, timeframe, sorted(answer.asked["symbol"]))
     instruments = answer.asked.select("symbol", "calendar").join(
@@ -97,7 +97,7 @@ def store_long_history(
 
 
 def _by_grid(accepted: pl.DataFrame, answer: LongAnswer) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars that begin where ours do, and the others with a reason."""
+    """Return the bars that begin on our grid, and the others with a reason."""
     grid = bar_grid(answer.trading, answer.length).select("calendar", "ts")
     columns = [name for name in accepted.columns if name not in ("calendar", "allow_negative")]
     on_grid = accepted.join(grid, on=["calendar", "ts"], how="semi", maintain_order="left").select(columns)
@@ -108,7 +108,7 @@ def _by_grid(accepted: pl.DataFrame, answer: LongAnswer) -> tuple[pl.DataFrame, 
 def _reasons(
     transaction: Transaction, timeframe: Timeframe, answer: LongAnswer, kept: pl.DataFrame, off_grid: pl.DataFrame
 ) -> dict[str, str]:
-    """Why the long bars of a symbol are not used, by symbol."""
+    """Return by symbol why its long bars are not used; symbols whose bars are used are missing."""
     overlap = answer.asked.select("symbol", "calendar", "end", start="seam")
     short = older_history.bars_between(transaction, timeframe, overlap)
     rolled, _ = roll_up(

@@ -1,4 +1,4 @@
-"""A file's bars of a rolled-up timeframe take the place of what is stored there: one owner and one grid per span."""
+"""Replaces stored bars by a file's bars of a rolled-up timeframe, so that each span has one owner and one grid."""
 
 import polars as pl
 
@@ -11,13 +11,13 @@ from ema_assets.store.database import Transaction
 
 
 def take_over(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
-    """Make the span of `bars` (BAR_SCHEMA plus ts_end) the file's, and delete what stands in their way.
+    """Make the span of `bars` (BAR_SCHEMA plus ts_end) the file's own, and delete stored bars that conflict with it.
 
-    Rolled-up bars go wherever they lie in the span. Bars of an earlier file go where a bar of this one overlaps them at
-    another time; a file that only adds to another leaves it as it is.
+    Rolled-up bars anywhere in the span are deleted. Bars of an earlier file are deleted only if a bar that begins at
+    another time overlaps them, so a file can add bars to an earlier one.
 
     Returns:
-        What was deleted (BAR_CHANGE_SCHEMA): none of it counts as written, corrected or late.
+        What was deleted (BAR_CHANGE_SCHEMA). None of it counts as written, corrected or late.
     """
     if bars.is_empty():
         return BAR_CHANGE_SCHEMA.to_frame()
@@ -48,7 +48,7 @@ def take_over(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def delete(transaction: Transaction, timeframe: Timeframe, gone: pl.DataFrame) -> pl.DataFrame:
-    """Delete the stored bars `gone` (symbol, ts, …); return the changes (BAR_CHANGE_SCHEMA), none of them counted."""
+    """Delete the stored bars `gone` (symbol, ts, …); return the changes (BAR_CHANGE_SCHEMA), with counts of zero."""
     file_spans.delete_bars(transaction, timeframe, gone)
     nothing = pl.lit(0, pl.Int64)
     return (
@@ -68,7 +68,7 @@ def _with_end(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def together(*changes: pl.DataFrame) -> pl.DataFrame:
-    """`changes` (with the columns of BAR_CHANGE_SCHEMA) added up: BAR_CHANGE_SCHEMA, one row per symbol; sorted."""
+    """Add up `changes` (with the columns of BAR_CHANGE_SCHEMA): BAR_CHANGE_SCHEMA, one row per symbol, sorted."""
     counts = pl.col("written", "corrected", "late").sum()
     both = pl.concat(each.match_to_schema(BAR_CHANGE_SCHEMA) for each in changes)
     return both.group_by("symbol").agg(pl.col("changed_from").min(), counts).sort("symbol")

@@ -1,4 +1,4 @@
-"""What runs wait for: bars to be published, rolled-up bars for their last 5m bar, and a series for another run.
+"""What runs wait for: the publication of bars, the last 5m bar of a rolled-up bar, and series that another run locks.
 
 A rolled-up bar closes at the same moment as its last 5m bar, and the 5m run goes first.
 """
@@ -15,9 +15,9 @@ from ema_assets.refresh.plan import AT_ONCE, MARKET, SCHEDULE_REACH, Publication
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 
-# A 5m run takes about 10 s from the close on a laptop; what comes later is taken up by the sweep.
+# On a laptop a 5m run ends about 10 s after the close. The sweep takes what comes later.
 LONGEST_WAIT_SECONDS = 40.0
-# Whoever has locked a series is at work on a batch, which takes seconds.
+# A run that has locked a series is processing a batch, which takes seconds.
 LONGEST_LOCK_SECONDS = 120.0
 _POLL_SECONDS = 0.5
 
@@ -29,9 +29,9 @@ def wait_for_publication(
     clock: Callable[[], datetime],
     publications: Publications,
 ) -> None:
-    """Return once the bars of `timeframe` for which a schedule has launched this run can be asked for.
+    """Wait until the bars of `timeframe` for which a schedule has launched this run can be requested.
 
-    That is SCHEDULE_REACH after the call at the latest.
+    It takes at most SCHEDULE_REACH.
     """
     if not any(each.delay for each in publications.values()):
         return
@@ -46,7 +46,7 @@ def wait_for_publication(
     if not isinstance(published_at, datetime):
         return
     deadline = time.monotonic() + SCHEDULE_REACH.total_seconds()
-    # More than once, for the machine's clock may be set while this sleeps.
+    # In a loop, because the machine's clock may be set during the sleep.
     while (left := (published_at - clock()).total_seconds()) > 0 and time.monotonic() < deadline:
         time.sleep(left)
 
@@ -58,9 +58,9 @@ def wait_for_base(
     clock: Callable[[], datetime],
     publications: Publications = AT_ONCE,
 ) -> int:
-    """Return once the 5m bars of the last closed bar of `timeframe` are stored; how many series are still behind.
+    """Wait until the source bars of the last closed bar of `timeframe` are stored; return how many series lack them.
 
-    Returns after LONGEST_WAIT_SECONDS at the latest. Series whose 5m bars fail at present are not waited for.
+    It takes at most LONGEST_WAIT_SECONDS. Series whose source bars are failing are not waited for.
     """
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     now = clock()
@@ -75,10 +75,10 @@ def wait_for_base(
 
 
 def retry_locked(symbols: Sequence[str], outcome: Outcome, process: Callable[[list[str]], None]) -> None:
-    """Process again those of `symbols` that are neither done nor failed because another run has locked them.
+    """Process the `symbols` again that are neither done nor failed, because another run has locked them.
 
-    For what a person asked to be computed, fresh or not: the other run computes only what is stale. A series that is
-    locked for longer than LONGEST_LOCK_SECONDS goes to the errors.
+    This is for series that a person wants computed, fresh or not: the other run computes only what is stale. A series
+    that is locked for longer than LONGEST_LOCK_SECONDS is added to the errors.
     """
     deadline = time.monotonic() + LONGEST_LOCK_SECONDS
     while locked := [symbol for symbol in symbols if symbol not in outcome.done and symbol not in outcome.errors]:

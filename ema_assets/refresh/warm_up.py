@@ -1,10 +1,10 @@
-"""All kernels at once: what a process does that waits for work, so that no run pays for them."""
+"""Loads all kernels at once, while a process waits for work, so that no run has to."""
 
 
 def warm_up() -> None:
-    """Make the machine code of every kernel ready: read from its cache in a second, or compiled in five.
+    """Load the machine code of every kernel: from the cache in a second, or compiled in five.
 
-    Without it a process runs few bars as Python, and gets the machine code when it sees many.
+    Without this, a process computes its first bars in Python and loads the machine code once there are many.
     """
     from ema_assets.market import rollups
     from ema_assets.signals import ema_trend, recurrence

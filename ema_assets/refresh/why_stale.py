@@ -1,4 +1,4 @@
-"""Why the series of a refresh were stale, in the words of `ema-assets plan`. No I/O."""
+"""Says why the series of a refresh were stale, in the words of `ema-assets plan`. No I/O."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,7 +11,7 @@ ASKED_FOR = "a person asked for it"
 
 
 def why_claimed(claimed: pl.DataFrame, code_version: str, *, everything: bool) -> dict[str, str]:
-    """Why each series of `claimed`, as `ledger.claim` returns it, is computed now by `code_version`, by symbol."""
+    """Return by symbol why each series of `claimed` (`ledger.claim`) is computed now, by `code_version`."""
     if everything:
         return dict.fromkeys(claimed["symbol"].to_list(), ASKED_FOR)
     columns = (claimed[name].to_list() for name in ("symbol", "from_ts", "last_ts", "code_version"))
@@ -34,10 +34,10 @@ def _why(from_ts: datetime, last_ts: datetime | None, is_same_code: bool) -> str
 def why_asked(
     state: pl.DataFrame, plan: pl.DataFrame, gaps: pl.DataFrame, older: pl.DataFrame, *, everything: bool
 ) -> dict[str, str]:
-    """Why bars of each series are asked for, by symbol.
+    """Return by symbol why bars of each series are requested.
 
-    `state` is as `ledger.fetch_state` returns it; `plan`, `gaps` and `older` are what is asked for of it: the newest
-    bars, missing ones, and those before the first one.
+    `state` is as `ledger.fetch_state` returns it; `plan`, `gaps` and `older` have the series of which the newest bars,
+    missing bars, and bars before the first one are requested.
     """
     if everything:
         return dict.fromkeys(state["symbol"].to_list(), ASKED_FOR)
