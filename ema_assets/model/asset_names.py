@@ -1,6 +1,6 @@
-"""The names of the assets that the rest of the code speaks of, and the tag of all. Nothing else lives here.
+"""The names of the assets that other code mentions, and the tag of all assets. Nothing else belongs here.
 
-Which assets there are besides, and who reads whom, is declared by the signals and strategies: refresh/graph.
+All other assets, and which asset reads which, are declared by the signals and strategies: see refresh/graph.
 """
 
 OHLC = "ohlc"
@@ -11,5 +11,5 @@ STRATEGY = "strategy_9_30_ema"
 # The chain from bars to trades.
 CHAIN = (OHLC, EMA_SIGNALS, EMA_TREND, STRATEGY)
 
-# The tag by which an asset of this package is known, whatever is before its name: what its rows are.
+# The tag that identifies an asset of this package, whatever prefix its name has. Its value says what the rows are.
 ROWS_TAG = "ema_assets/rows"

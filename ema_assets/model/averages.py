@@ -1,7 +1,7 @@
-"""How averages of any span are called, and which asset has them. Nothing is computed here.
+"""The names of averages of any span, and the assets that contain them. Nothing is computed here.
 
-`ema_12` and `wma_26` are averages of the close over so many bars, `ema_trend_12_26` compares two EMAs. A strategy names
-them, and the graph makes an asset of each that no other asset has.
+`ema_12` and `wma_26` are averages of the close over 12 and 26 bars, `ema_trend_12_26` compares two EMAs. A strategy
+names them, and the graph adds an asset for each one that no other asset contains.
 """
 
 import re
@@ -10,40 +10,40 @@ from typing import NamedTuple
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
 
-# Of the EMAs that are always there.
+# The spans of the EMAs that always exist.
 FAST_SPAN, SLOW_SPAN = 9, 30
 LEAST_SPAN, MOST_SPAN = 2, 1_000
 
 EMA, WMA = "ema", "wma"
 _NAME = re.compile(r"(ema|wma)_([1-9][0-9]*)|ema_trend_([1-9][0-9]*)_([1-9][0-9]*)")
 
-# What the beginning of an average may weigh once it has converged.
+# The largest weight that the beginning of an average may have once it has converged.
 _NEGLIGIBLE = 1e-6
 
 
 class Averaged(NamedTuple):
-    """What a name says: the kind of the average and its span; of a trend, both spans."""
+    """What a name says: the kind of the average and its span, or the two spans of a trend."""
 
     kind: str
     spans: tuple[int, ...]
 
 
 def ema_name(span: int) -> str:
-    """The column with the EMA of `span` closes, and the asset that would have it."""
+    """Return the name of the EMA of `span` closes, as a column and as an asset of its own."""
     return f"{EMA}_{span}"
 
 
 def wma_name(span: int) -> str:
-    """The column with the weighted average of `span` closes, and the asset that would have it."""
+    """Return the name of the weighted average of `span` closes, as a column and as an asset of its own."""
     return f"{WMA}_{span}"
 
 
 def trend_name(fast: int, slow: int) -> str:
-    """What compares the EMAs of these spans; `asset_of` says which asset that is."""
+    """Return the name of the trend that compares the EMAs of these spans; `asset_of` says which asset contains it."""
     return f"{EMA_TREND}_{fast}_{slow}"
 
 
-# What assets that are always declared have already.
+# The averages and trends that the standard assets already contain.
 _ALREADY = {
     ema_name(FAST_SPAN): EMA_SIGNALS,
     ema_name(SLOW_SPAN): EMA_SIGNALS,
@@ -53,12 +53,12 @@ _ALREADY = {
 
 
 def asset_of(name: str) -> str:
-    """The asset that has what `name` says: `ema_signals` for `ema_9`. Any other name is that of an asset."""
+    """Return the asset that contains `name`, such as `ema_signals` for `ema_9`. Any other name is an asset itself."""
     return _ALREADY.get(name, name)
 
 
 def averaged(name: str) -> Averaged | None:
-    """What the name of an average or of a trend says; None for any other name, and for spans that are not allowed."""
+    """Parse the name of an average or trend; return None for any other name and for spans that are not allowed."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None
@@ -69,7 +69,7 @@ def averaged(name: str) -> Averaged | None:
 
 
 def trend_spans(asset: str) -> tuple[int, int] | None:
-    """The spans of the EMAs that the asset compares; None when it compares none."""
+    """Return the spans of the EMAs that `asset` compares, or None if it is not a trend."""
     if asset == EMA_TREND:
         return FAST_SPAN, SLOW_SPAN
     said = averaged(asset)
@@ -77,18 +77,18 @@ def trend_spans(asset: str) -> tuple[int, int] | None:
 
 
 def spans_text(spans: tuple[int, int]) -> str:
-    """How two averages are called together: `9/30`."""
+    """Return the text for two averages, such as `9/30`."""
     return "/".join(map(str, spans))
 
 
 def spans_of(text: str) -> tuple[int, int] | None:
-    """The spans that a text such as `12/26` names; None for any other text."""
+    """Return the spans that a text such as `12/26` names, or None for any other text."""
     fast, _, slow = text.partition("/")
     return trend_spans(trend_name(int(fast), int(slow))) if fast.isdecimal() and slow.isdecimal() else None
 
 
 def converged_after(span: int) -> int:
-    """The number of the bar from which on the beginning of an EMA weighs less than a millionth: 208 for span 30.
+    """Return the number of bars after which the beginning of an EMA weighs less than a millionth: 208 for span 30.
 
     The least n with (1 - 2/(span + 1))^n < 1e-6.
     """

@@ -1,14 +1,14 @@
-"""The market's time: the machine's, or a virtual one that all processes share. Time only; nothing here sleeps.
+"""The market's time: the machine's time, or a virtual one that all processes share. Nothing here sleeps.
 
-`EMA_CLOCK` gives the market another time than the machine's, to show things out of market hours or to rehearse fast:
+`EMA_CLOCK` gives the market another time than the machine's, for demonstrations out of market hours or fast rehearsals:
 
     2026-11-20T14:30Z x60                                           from that moment on, 60 times as fast
     2026-11-20T14:30Z x60 until 2026-11-20T21:00Z                   then as fast as the machine's
-    2026-11-20T14:30Z x60 until … since 2026-11-24T20:08:04.25Z     the market's time at an instant of the machine's
+    2026-11-20T14:30Z x60 until … since 2026-11-24T20:08:04.25Z     the same, started at this instant of the machine
 
-Only the last form means the same to every process; `ema-assets up` adds `since` for what it starts. Everything that
-asks which bars have closed, or when a series is tried again, goes by this clock. What is written down about the work
-itself goes by the machine's: when a row was committed, a run ended, how long a wait takes.
+Only the last form means the same to every process; `ema-assets up` adds `since` for the processes that it starts. This
+clock decides which bars have closed and when a series is tried again. Records of the work itself use the machine's
+time: when a row was committed, when a run ended, how long a wait takes.
 """
 
 import os
@@ -33,9 +33,9 @@ _ALLOWED = (
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """At the machine's instant `since` the market's time is `start`; it runs `speed` times as fast until `until`.
+    """A virtual clock. It shows `start` at the machine's instant `since` and runs `speed` times as fast until `until`.
 
-    `since` is None where no process has started it yet.
+    `until` is in the market's time; None for no end. `since` is None if no process has started the clock yet.
     """
 
     start: datetime
@@ -50,13 +50,13 @@ class Clock:
         return " ".join(parts)
 
     def at(self, instant: datetime) -> datetime:
-        """The market's time at an instant of the machine's."""
+        """Return the market's time at an instant of the machine."""
         passed = instant - self._since
         fast = passed if self.until is None else min(passed, (self.until - self.start) / self.speed)
         return self.start + fast * self.speed + (passed - fast)
 
     def instant_of(self, moment: datetime) -> datetime:
-        """The machine's instant at which the market's time is `moment`."""
+        """Return the machine's instant at which the market's time is `moment`."""
         passed = moment - self.start
         fast = passed if self.until is None else min(passed, self.until - self.start)
         return self._since + fast / self.speed + (passed - fast)
@@ -73,7 +73,7 @@ class Clock:
 
 @lru_cache(maxsize=16)
 def parse(text: str) -> Clock | None:
-    """Read the value of EMA_CLOCK; None when it is empty and the market's time is the machine's.
+    """Parse the value of EMA_CLOCK; return None if it is empty and the market's time is the machine's.
 
     Raises:
         ConfigurationError: saying what was received and what is allowed.
@@ -99,24 +99,24 @@ def _clock(found: re.Match[str]) -> Clock | None:
 
 
 def started(text: str) -> str:
-    """The value of EMA_CLOCK `text`, with the instant from which on it runs: now, where it does not say."""
+    """Return `text`, a value of EMA_CLOCK, with the machine's present time as `since` if it has none."""
     clock = parse(text)
     return str(clock if clock.since else replace(clock, since=datetime.now(UTC))) if clock else ""
 
 
 def now(env: Mapping[str, str] = os.environ) -> datetime:
-    """The market's time, UTC."""
+    """Return the market's time, UTC."""
     return at(datetime.now(UTC), env)
 
 
 def at(instant: datetime, env: Mapping[str, str] = os.environ) -> datetime:
-    """The market's time at an instant of the machine's."""
+    """Return the market's time at an instant of the machine."""
     clock = parse(env.get(VARIABLE, ""))
     return clock.at(instant) if clock else instant
 
 
 def instant_of(moment: datetime, env: Mapping[str, str] = os.environ) -> datetime:
-    """The machine's instant at which the market's time is `moment`."""
+    """Return the machine's instant at which the market's time is `moment`."""
     clock = parse(env.get(VARIABLE, ""))
     return clock.instant_of(moment) if clock else moment
 

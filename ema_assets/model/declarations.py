@@ -1,4 +1,4 @@
-"""What signals and strategy rules declare alike: columns and parameters, and what is wrong with one. No I/O."""
+"""Columns and parameters, which both signals and strategy rules declare, and the checks of these. No I/O."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from ema_assets.model.schemas import KINDS
 # Parameters by name, as the configuration or the declaration's defaults give them.
 Params = Mapping[str, Any]
 
-# Columns and kernels have room for no longer ones.
+# The largest whole number that columns and kernels can hold.
 _MOST_WHOLE = 2**63 - 1
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
@@ -26,9 +26,9 @@ class Column:
     Attributes:
         name: a lower-case identifier.
         kind: one of schemas.KINDS.
-        description: what the UI's catalog says of it.
+        description: the text in the UI's catalog.
         is_nullable: False when every row has a value.
-        choices: of a text, the only values it may have; empty when any text will do.
+        choices: the only values that a text may have; empty if any text is allowed.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter: its default, which also tells its type, and what is allowed.
+    """A parameter: its default, which also determines its type, and what is allowed.
 
     A number lies between `least` and `most`, a text is one of `choices`.
     """
@@ -52,7 +52,7 @@ class Param:
     choices: tuple[str, ...] = ()
 
     def problem_with(self, value: object) -> str | None:
-        """What is wrong with `value`, to stand behind the parameter's name; None when nothing is."""
+        """Return what is wrong with `value`, worded to follow the parameter's name, or None."""
         if isinstance(self.default, bool):
             return None if isinstance(value, bool) else f"must be true or false, received {value!r}"
         if isinstance(self.default, str):
@@ -61,13 +61,13 @@ class Param:
             hint = did_you_mean(value, self.choices) if isinstance(value, str) else ""
             return f"must be one of {', '.join(self.choices)}, received {value!r}{hint}"
         is_whole = isinstance(self.default, int)
-        # To Python a flag is a whole number, too.
+        # In Python a bool is also an int.
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
             and (isinstance(value, int) or not is_whole)
             and self.least <= value <= self.most
-            # `inf`, which limits may allow, is no number to compute with.
+            # Limits may allow `inf`, but nothing can be computed with it.
             and abs(value) <= (_MOST_WHOLE if is_whole else sys.float_info.max)
         ):
             return None
@@ -76,7 +76,7 @@ class Param:
 
     @property
     def _allowed(self) -> str:
-        """Such as `a whole number from 1 to 1000`."""
+        """What is allowed, such as `a whole number from 1 to 1000`."""
         kind = "a whole number" if isinstance(self.default, int) else "a number"
         if math.isfinite(self.least) and math.isfinite(self.most):
             return f"{kind} from {self.least:g} to {self.most:g}"
@@ -86,28 +86,28 @@ class Param:
 
 
 def with_params(text: str, params: Params) -> str:
-    """`text` with the value of each of `params` in place of its name in braces: `over {span} bars`."""
+    """Return `text` with the name of each of `params` in braces replaced by its value, as in `over {span} bars`."""
     for name, value in params.items():
         text = text.replace(f"{{{name}}}", f"{value:g}" if isinstance(value, float) else str(value))
     return text
 
 
 def problem_with_identifier(what: str, name: object) -> str | None:
-    """Why `name` cannot name an asset, a column or a parameter, where `what` says which; None when it can."""
+    """Return why `name` cannot name an asset, a column or a parameter, or None; `what` says which it should name."""
     if isinstance(name, str) and _IDENTIFIER.fullmatch(name):
         return None
     return f"{what} must be 1 to 48 lower-case letters, digits or _ and start with a letter, received {name!r}"
 
 
 def problems_with_texts(texts: Mapping[str, object]) -> Iterator[str]:
-    """Which of `texts`, by the name of their field, are no texts or empty."""
+    """Yield a problem for each of `texts`, by the name of its field, that is not a text or is empty."""
     for name, text in texts.items():
         if not isinstance(text, str) or not text.strip():
             yield f"`{name}` must be a text, received {text!r}"
 
 
 def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) -> Iterator[str]:
-    """What is wrong with the columns of a table. None may have a name among `taken`."""
+    """Yield what is wrong with the columns of a table. None may have a name among `taken`."""
     if not isinstance(columns, tuple) or not all(isinstance(column, Column) for column in columns) or not columns:
         yield "`columns` must be a tuple of at least one Column"
         return
@@ -133,7 +133,7 @@ def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) 
 
 
 def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
-    """What is wrong with the parameters that are declared."""
+    """Yield what is wrong with the declared parameters."""
     if not isinstance(params, Mapping):
         yield f"`params` must give a Param by name, received {params!r}"
         return
@@ -149,7 +149,7 @@ def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
 
 
 def _problem_with_choices(name: str, param: Param) -> str | None:
-    """What is wrong with the texts that a parameter may be, or with a default that is a text."""
+    """Return what is wrong with the choices of a parameter or with a default that is a text, or None."""
     if isinstance(param.choices, str) or not all(isinstance(choice, str) for choice in param.choices):
         return f"`choices` of `{name}` must be a tuple of texts, received {param.choices!r}"
     if not isinstance(param.default, str) or param.default in param.choices:
@@ -159,7 +159,7 @@ def _problem_with_choices(name: str, param: Param) -> str | None:
 
 
 def _problem_with_limits(name: str, param: Param) -> str | None:
-    """What is wrong with a default that is no text, or with its limits."""
+    """Return what is wrong with a default that is not a text or with its limits, or None."""
     if isinstance(param.default, str | bool):
         return None
     if not isinstance(param.default, int | float):
@@ -172,14 +172,14 @@ def _problem_with_limits(name: str, param: Param) -> str | None:
 
 
 def problem_with_columns_read(asset: object, columns: object) -> str | None:
-    """Why `columns` are no names of columns that are read of `asset`; None when they are."""
+    """Return why `columns` is not a tuple or list of the names of columns of `asset`, or None."""
     if isinstance(columns, tuple | list) and columns and all(isinstance(column, str) for column in columns):
         return None
     return f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
 
 
 def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """What is wrong with the columns that are read of each asset, where `known` are all columns by asset."""
+    """Yield what is wrong with the columns read of each asset; `known` has all columns by asset."""
     read: set[str] = set()
     for asset, columns in reads.items():
         if asset not in known:
@@ -198,5 +198,5 @@ def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str
 
 
 def changed_params(params: Params, defaults: Params) -> list[str]:
-    """`name=value` of each parameter that is not the default, by name: what a code version says of them."""
+    """Return `name=value` of each parameter that is not the default, sorted by name, for the code version."""
     return [f"{name}={value}" for name, value in sorted(params.items()) if value != defaults[name]]

@@ -31,16 +31,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-# The longest time for which a provider is left alone because it asks for it. The longest ban that the pages of a vendor
-# speak of takes three days; a larger number is a mistake.
+# The longest time for which a provider is left alone at its own request. The longest ban in the documentation of a
+# vendor takes three days; a larger number is a mistake.
 LONGEST_PAUSE_SECONDS = 3 * 86_400.0
 
-# How a terminal is told of colours and the like.
+# An escape sequence with which a terminal is given colours and the like.
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 def printable(text: str) -> str:
-    """`text` on one line, fit for a terminal and a database: without control characters, whoever has sent them."""
+    """Return `text` on one line and without control characters, fit for a terminal and a database."""
     if text.isprintable():
         return text
     text = _ESCAPE_SEQUENCE.sub("", text)
@@ -49,23 +49,23 @@ def printable(text: str) -> str:
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """The end of a message about an unknown `word`: the one of `allowed` that it looks like, if any."""
+    """Return the end of a message about an unknown `word`: the most similar one of `allowed`, or nothing."""
     close = get_close_matches(word, list(allowed), n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
-# Enough for all calendars and all signals.
+# The largest number of allowed values in a message: enough for all calendars and all signals.
 _NAMED = 100
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """`names` in a row, and of more than `most` the first of them and how many more there are."""
+    """Return `names` separated by commas; if there are more than `most`, only the first and the number of the rest."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def not_one_of(argument: str, received: str, allowed: Iterable[str]) -> "ConfigurationError":
-    """The error for an `argument` that is none of those allowed. Of thousands, such as symbols, the first are named."""
+    """Return the error for an `argument` that is not one of `allowed`, of which the first 100 are named."""
     names = list(allowed)
     hint = did_you_mean(received, names)
     named = first_of(names, _NAMED) if names else "those that are on, of which there is none"
@@ -89,27 +89,27 @@ class UnfitParameters(ConfigurationError):
 
 
 class RuleError(EmaAssetsError, ValueError):
-    """A strategy rule failed on bars, or returned what it must not; the message names the rule and the line."""
+    """A strategy rule failed on bars or returned something invalid; the message names the rule and the line."""
 
 
 class SignalError(EmaAssetsError, ValueError):
-    """A signal of a user's own failed on bars, or returned what it must not; the message names it, file and line."""
+    """A user's own signal failed on bars or returned something invalid; the message names it, the file and the line."""
 
 
 class UnsoundCode(EmaAssetsError, ValueError):
-    """A rule or signal uses bars that it must not, so that no series can be computed by it; names it and its file."""
+    """A rule or signal uses bars that it must not use, so it cannot compute any series; the message names its file."""
 
 
 class UnsoundRule(UnsoundCode, RuleError):
-    """A strategy rule looks at other rows than that of each bar."""
+    """A strategy rule uses other rows than the row of each bar."""
 
 
 class UnsoundSignal(UnsoundCode, SignalError):
-    """A signal of a user's own depends on other symbols, on later bars or on how a history is cut."""
+    """A user's own signal depends on other symbols, on later bars or on where a history is cut."""
 
 
 class CodeDiffers(EmaAssetsError):
-    """This host would compute an asset by other code or parameters than those that the run was launched for."""
+    """This host would compute an asset with other code or parameters than those for which the run was launched."""
 
 
 class UnclearSymbol(ConfigurationError):
@@ -138,7 +138,7 @@ class BarFileError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """One way to read a file: what speaks for it or against it, and the options of `ingest` that choose it.
+    """One way to read a file: the evidence for or against it, and the options of `ingest` that choose it.
 
     `answers` are names and texts of options, such as `("tz", "America/New_York")`.
     """
@@ -148,7 +148,7 @@ class FileReading:
 
 
 class AmbiguousBarFile(BarFileError):
-    """A file of bars can be read in several ways. `readings` has them, the likeliest first."""
+    """A file of bars can be read in several ways. `readings` has them, the most likely first."""
 
     def __init__(self, message: str, readings: Sequence[FileReading]) -> None:
         super().__init__(message)
@@ -162,7 +162,7 @@ class ActionFileError(ConfigurationError):
 class ProviderError(EmaAssetsError):
     """A provider did not give usable bars. `provider` names it; `symbol` is set when one symbol is to blame.
 
-    A message may quote what the provider sent: it is made `printable` here, for all of them.
+    Messages may quote what the provider sent, so all of them are made `printable` here.
     """
 
     def __init__(self, message: str, *, provider: str, symbol: str | None = None) -> None:
@@ -172,10 +172,10 @@ class ProviderError(EmaAssetsError):
 
 
 class TransientProviderError(ProviderError):
-    """Asking again later can help.
+    """A failure for which a later retry can help.
 
-    `retry_after_seconds` is for how long the provider asks to be left alone, at most LONGEST_PAUSE_SECONDS; None when
-    it did not say, or said what cannot be.
+    `retry_after_seconds` is for how long the provider demands to be left alone, at most LONGEST_PAUSE_SECONDS; None if
+    it did not say, or said something impossible.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class TransientProviderError(ProviderError):
 
 
 def pause_of(seconds: float | None) -> float | None:
-    """A pause as long as LONGEST_PAUSE_SECONDS at most; None for what cannot be one."""
+    """Return `seconds`, limited to LONGEST_PAUSE_SECONDS; None if it is None, negative or not finite."""
     if seconds is None or not 0 <= seconds < math.inf:
         return None
     return min(seconds, LONGEST_PAUSE_SECONDS)
@@ -202,23 +202,23 @@ class ProviderUnavailable(TransientProviderError):
 
 
 class RateLimited(TransientProviderError):
-    """The provider said 429."""
+    """The provider answered with status 429."""
 
 
 class Banned(RateLimited):
-    """The provider has shut this address out: each further request makes it longer."""
+    """The provider has banned this address. Each further request prolongs the ban."""
 
 
 class MalformedAnswer(TransientProviderError):
-    """The provider said 200 and sent something that is not bars."""
+    """The provider answered with status 200, but not with bars."""
 
 
 class PermanentProviderError(ProviderError):
-    """Asking again the same way cannot help."""
+    """A failure that the same request would cause again."""
 
 
 class Unauthorized(PermanentProviderError):
-    """The key is missing or wrong, or its plan or this region does not include the data asked for."""
+    """The key is missing or wrong, or its plan or this region does not include the requested data."""
 
 
 class UnknownSymbol(PermanentProviderError):
@@ -226,11 +226,11 @@ class UnknownSymbol(PermanentProviderError):
 
 
 class RequestRefused(PermanentProviderError):
-    """The provider answered with a 4xx that none of the others covers."""
+    """The provider answered with a 4xx status that no other error covers."""
 
 
 class StoreError(EmaAssetsError):
-    """The database or the embedded server."""
+    """The database or the embedded server failed."""
 
 
 class NewerDatabase(StoreError):

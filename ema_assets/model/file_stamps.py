@@ -1,15 +1,15 @@
-"""What tells that a file is another one than before. Nothing is read or imported."""
+"""Stamps that show whether a file has changed. No file is read or imported."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-# Of a file: its path, inode, time of last change in nanoseconds and size; zeros when there is none.
+# A file's path, inode, time of last change in nanoseconds and size; zeros if there is no file.
 Stamp = tuple[str, int, int, int]
 
 
 def stamp(path: str | Path) -> Stamp:
-    """The stamp of one file."""
+    """Return the stamp of one file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a tenth of the time of a Path, for thousands of files
     except OSError:
@@ -18,5 +18,5 @@ def stamp(path: str | Path) -> Stamp:
 
 
 def stamps(paths: Iterable[str | Path]) -> tuple[Stamp, ...]:
-    """The stamps of all `paths`, in their order."""
+    """Return the stamps of all `paths`, in their order."""
     return tuple(stamp(path) for path in paths)

@@ -1,8 +1,8 @@
-"""Loops of plain Python as machine code, by numba. What the loops compute is not known here.
+"""Runs loops of plain Python as machine code, with numba. What the loops compute is not known here.
 
 A kernel is a function that goes through its rows one by one, in a module of plain functions. As machine code it takes a
-hundredth of the time. But importing numba and reading its cache costs half a CPU second, and compiling some more, so a
-process that has few rows to do runs the very same function as Python. Both give the same bits: there is no `fastmath`.
+hundredth of the time. But importing numba and reading its cache costs half a CPU second, and compiling costs more. So a
+process with few rows runs the same function in Python. Both give the same bits: there is no `fastmath`.
 """
 
 import fcntl
@@ -22,21 +22,21 @@ from ema_assets.model.memory import keep_freed
 
 Array = npt.NDArray[Any]
 
-# As many rows Python has done, at up to 10 µs per row, when numba is imported and has read its cache: 0.5 s. Compiling
-# takes up to 3 s.
+# Importing numba and reading its cache takes 0.5 s, compiling up to 3 s. In this time Python processes as many rows, at
+# up to 10 µs per row.
 WORTH_IMPORTING_ROWS = 50_000
 WORTH_COMPILING_ROWS = 300_000
 
-# Of more rows, nulls are filled before the values become an array, which then takes a fifth of the time.
+# With more rows than this, nulls are filled before the values become an array, which then takes a fifth of the time.
 _FEW_ROWS = 10_000
 
 
 class Kernel:
     """A function in Python and as machine code.
 
-    Whatever of its module it calls is compiled with it. The module's constants become part of the code, and the cache
-    on disk is renewed when the module's file changes: so what a kernel needs stands in its module, but for constants
-    that never change.
+    The functions of its module that it calls are compiled with it. The module's constants become part of the code, and
+    the cache on disk is renewed when the module's file changes. So everything that a kernel needs must be in its
+    module, except constants that never change.
     """
 
     def __init__(self, python: Callable[..., Any]) -> None:
@@ -45,7 +45,7 @@ class Kernel:
         self._rows_in_python = 0
 
     def is_worth_it(self, rows: int) -> bool:
-        """True when the machine code is at hand, or pays: for these `rows`, and those that it was not worth it for."""
+        """Return whether to use the machine code: it is loaded already, or pays for the rows so far and `rows`."""
         if self._machine_code is not None:
             return True
         self._rows_in_python += rows
@@ -54,7 +54,7 @@ class Kernel:
         return self._rows_in_python >= WORTH_COMPILING_ROWS or self._is_cached()
 
     def _is_cached(self) -> bool:
-        """True when its code seems to be in a cache. It may be that of an older source."""
+        """Return whether a cache seems to have the machine code. It may be from an older source."""
         assert isinstance(self.python, FunctionType)
         source = Path(self.python.__code__.co_filename)
         name = f"{source.stem}.{self.python.__name__}-*.nbi"
@@ -62,7 +62,7 @@ class Kernel:
         return any(_beside(source).glob(name)) or any(own.rglob(name))
 
     def fill(self, results: Sequence[Array], columns: Sequence[Array], *others: float) -> None:
-        """Call it with `columns`, `others` and `results`, which it fills; the first column has all rows."""
+        """Call the kernel with `columns`, `others` and `results`, which it fills; the first column has all rows."""
         if self.is_worth_it(len(columns[0])):
             self.compile(results, columns, *others)
             return
@@ -72,14 +72,14 @@ class Kernel:
             result[:] = values
 
     def compile(self, results: Sequence[Array], columns: Sequence[Array], *others: float) -> None:
-        """Call the machine code, which is compiled if need be; columns without a row will do."""
+        """Call the machine code, compiling it if necessary; columns may be empty."""
         self.machine_code(*map(read_only, columns), *others, *results)
 
     @property
     def machine_code(self) -> Callable[..., Any]:
         """The function as machine code. The first call with arguments of new types compiles, or reads the cache.
 
-        Arrays must be of one dimension and contiguous. It releases the GIL, and does not check places in arrays.
+        Arrays must be contiguous and of one dimension. The code releases the GIL and does not check array bounds.
         """
         if self._machine_code is None:
             self._machine_code = _compiled(self.python)
@@ -87,7 +87,7 @@ class Kernel:
 
 
 def floats(column: pl.Series) -> npt.NDArray[np.float64]:
-    """The values of `column`, float64; NaN for null."""
+    """Return the values of `column` as float64, with NaN for null."""
     values = column.cast(pl.Float64)
     if len(values) > _FEW_ROWS and values.null_count():
         values = values.fill_null(float("nan"))
@@ -95,7 +95,7 @@ def floats(column: pl.Series) -> npt.NDArray[np.float64]:
 
 
 def read_only(values: Array) -> Array:
-    """A view of the one type that columns have for machine code: contiguous and read-only, as polars gives them."""
+    """Return a contiguous, read-only view, as polars gives them, so that all columns have one type for machine code."""
     view = np.ascontiguousarray(values).view()
     view.flags.writeable = False
     return view
@@ -104,16 +104,16 @@ def read_only(values: Array) -> Array:
 def _compiled(python: Callable[..., Any]) -> Callable[..., Any]:
     assert isinstance(python, FunctionType)
     _choose_settings(Path(python.__code__.co_filename))
-    # Whoever wants machine code has many rows, batch after batch.
+    # A process that uses machine code has many rows, batch after batch.
     keep_freed()
     from numba import config, njit
 
     config.reload_config()  # type: ignore[no-untyped-call]
-    # Division by zero is what IEEE says, as in numpy; kernels that divide by what may be zero ask first. They allocate
-    # nothing, so that no references are counted: in the event loop that took a third of the time.
+    # Division by zero follows IEEE, as in numpy; kernels check divisors that may be zero. They allocate nothing, so no
+    # references need to be counted, which took a third of the time in the event loop.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-    # The module's functions again, with names of their own in which they find each other compiled. Python calls only
-    # the kernel itself.
+    # Copies of the module's functions whose globals contain the compiled versions of each other. Python calls only the
+    # kernel itself.
     inner: dict[str, Any] = {**options, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     names = dict(vars(sys.modules[python.__module__]))
     for name, each in list(names.items()):
@@ -123,7 +123,7 @@ def _compiled(python: Callable[..., Any]) -> Callable[..., Any]:
     try:
         return cast("Callable[..., Any]", njit(cache=True, **options)(own))
     except RuntimeError:
-        # There is no folder at all to keep it in: each process compiles for itself.
+        # There is no folder for a cache: each process compiles for itself.
         return cast("Callable[..., Any]", njit(**options)(own))
 
 
@@ -135,9 +135,9 @@ def _with_names(function: FunctionType, names: dict[str, Any]) -> FunctionType:
 
 @contextmanager
 def compiling() -> Iterator[bool]:
-    """True within the block in one process at a time of those that share a cache; False while another one is in it.
+    """Yield True in one process at a time among those that share a cache; yield False while another one compiles.
 
-    What one of them compiles the others read, in a tenth of the time.
+    The other processes read what one of them has compiled, in a tenth of the time.
     """
     beside = _beside(Path(__file__))
     folder = beside if _is_writable(beside) else _home() / "kernels"
@@ -157,10 +157,10 @@ def compiling() -> Iterator[bool]:
 
 
 def _choose_settings(source: Path) -> None:
-    """Where compiled code is kept: beside the bytecode of the package, else under EMA_HOME."""
+    """Set numba's options: compiled code is kept next to the bytecode of the package, or else under EMA_HOME."""
     if not _is_writable(_beside(source)):
         os.environ.setdefault("NUMBA_CACHE_DIR", str(_home() / "kernels"))
-    # It compiles the simulator in 2.6 s, level 3 in 4.6 s, and what comes out is as fast.
+    # Level 1 compiles the simulator in 2.6 s, level 3 in 4.6 s. The machine code is equally fast.
     os.environ.setdefault("NUMBA_OPT", "1")
 
 

@@ -1,4 +1,4 @@
-"""Modules in files of a user's own folder, such as `.ema/signals/`. What they declare is not known here."""
+"""Loads modules from a user's own folder, such as `.ema/signals/`. What they declare is not known here."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -15,17 +15,17 @@ from ema_assets.model.time_limits import Overdue, time_limit
 
 T = TypeVar("T")
 
-# A module that imports the largest of libraries from a slow disk takes less.
+# Even a module that imports a very large library from a slow disk takes less.
 LIMIT_SECONDS = 30.0
-# For a call with bars, and for each of them: a step of Python per bar takes a hundredth of that. New bars of the others
-# wait for no longer than a minute, and a history of 400,000 has seven.
+# The time limit of a call, plus a time per bar, which is 100 times that of one step of Python. So new bars of other
+# series wait for at most about a minute, and a history of 400,000 bars has more than seven.
 COMPUTE_SECONDS, _SECONDS_PER_BAR = 60.0, 0.001
-# Files that took longer, and how they stood then. Who looks every few seconds must not wait each time.
+# Files that took longer, with their stamps. A process that checks every few seconds must not wait each time.
 _overdue: dict[str, tuple[Stamp, ...]] = {}
 
 
 def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterator[Path]:
-    """The *.py files of a folder of `what`, sorted. Those `without`, or whose name starts with `_`, are left alone.
+    """Yield the *.py files of a folder of `what`, sorted, except those in `without` and names that start with `_`.
 
     Raises:
         ConfigurationError: when there is no such folder.
@@ -38,15 +38,15 @@ def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterato
 
 
 def all_files(folders: Iterable[Path | None]) -> list[Path]:
-    """Every *.py file in and below `folders`, also those that are only imported by others; None is no folder."""
+    """Return every *.py file in and below `folders`, also those that only others import; None is no folder."""
     return [path for folder in folders if folder is not None for path in sorted(folder.rglob("*.py"))]
 
 
 def load(path: Path, kind: str) -> ModuleType:
-    """The module in the file `path`, under a name of its own: no other module is shadowed by it.
+    """Load the module in the file `path` under a name of its own, so that it shadows no other module.
 
     Raises:
-        ConfigurationError: when it cannot be imported; with the file, the line and the reason.
+        ConfigurationError: when it cannot be imported; it names the file, the line and the reason.
     """
     with limited(path):
         return _load(path, kind)
@@ -54,10 +54,10 @@ def load(path: Path, kind: str) -> ModuleType:
 
 @contextmanager
 def limited(path: str | Path) -> Iterator[None]:
-    """A block that runs code of the file `path`, which may loop for ever. A module of this package has no limit.
+    """Limit the time of a block that runs code of the file `path`. A module of this package has no limit.
 
     Raises:
-        ConfigurationError: when it takes too long, or has done so before and the file is the same.
+        ConfigurationError: when the block takes too long, or did so before and the file has not changed since.
     """
     if not str(path).endswith(".py"):
         yield
@@ -76,21 +76,21 @@ def limited(path: str | Path) -> Iterator[None]:
 
 
 class TooLong(Exception):
-    """A call of a user's own code took too long; its cause says where it was then."""
+    """A call of a user's own code took too long; its cause says where the code was then."""
 
 
 def in_time(call: Callable[[], T], bars: int) -> T:
-    """What `call` returns, which runs code of a user's own on so many bars.
+    """Return the result of `call`, which runs a user's own code on `bars` bars, within a time limit.
 
     Raises:
-        TooLong: when it is not done in time. What waits in a library and not in Python is not ended.
+        TooLong: when it does not end in time. Code that waits in a library, and not in Python, is not interrupted.
     """
     began, seconds = time.monotonic(), _seconds_for(bars)
     try:
         with time_limit(seconds):
             return call()
     except (Overdue, Exception) as error:
-        # polars makes an error of its own of what ends a function that it calls.
+        # polars converts what interrupts a function that it calls into an error of its own.
         if isinstance(error, Overdue) or time.monotonic() - began >= seconds:
             raise TooLong(
                 f"is not done with {bars:,} bars after {seconds:.0f} seconds; is there a loop without an end?"
@@ -111,28 +111,28 @@ def _load(path: Path, kind: str) -> ModuleType:
 
 
 def _by_a_dot(error: BaseException, folder: Path) -> str:
-    """How to import a file of `folder`, when `error` says that there is no such module; else nothing."""
+    """Return how to import a file of `folder` if `error` is about this missing module, else an empty text."""
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     is_beside = name is not None and (folder / f"{name.partition('.')[0]}.py").is_file()
     return f"; it is a file beside this one: `from .{name} import …`" if is_beside else ""
 
 
 def is_own(function: object) -> bool:
-    """True when `function` was made outside of this package, such as in a file that `load` has read."""
+    """Return whether `function` was defined outside this package, such as in a file that `load` has read."""
     return not str(getattr(function, "__module__", "")).startswith("ema_assets.")
 
 
 def told(error: BaseException) -> str:
-    """What `error` says, in a line."""
+    """Return the kind and the message of `error` on one line."""
     said = error.msg if isinstance(error, SyntaxError) else str(error)
-    # Errors of polars go on with the query that failed.
+    # In errors of polars the failed query follows.
     message = next(iter(said.strip().splitlines()), "")
     kind = type(error).__name__
     return (f"{kind}: {message}" if message else kind) + place_beside(error)
 
 
 def line_of(error: BaseException, path: str | Path) -> str:
-    """` line 3:`, where it is known which line of `path` is to blame."""
+    """Return the line of `path` that caused `error`, such as ` line 3:`, or an empty text if it is not known."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f" line {error.lineno}:"
     lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]

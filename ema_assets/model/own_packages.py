@@ -1,4 +1,4 @@
-"""A folder of a user's own modules as a package: a file in it imports one beside it by `from ._helpers import …`."""
+"""Makes a folder of a user's own modules a package, so that a file can import another by `from ._helpers import …`."""
 
 import sys
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ _numbers = count(1)
 
 @dataclass
 class _Package:
-    """One folder, as it stood when files in it were imported by others: `imported` has these, by path."""
+    """One folder. `imported` has the stamps of the files that others have imported, by path."""
 
     name: str
     folder: Path
     imported: dict[str, Stamp] = field(default_factory=dict)
 
     def is_current(self) -> bool:
-        """Whether all that was imported is still the same."""
+        """Return whether no imported file has changed."""
         known = tuple(self.imported.values())
         return stamps(path for path, *_ in known) == known
 
 
-# Ticks load in threads of their own: whoever goes through all of these, or through what one has imported, copies first.
+# Ticks load in their own threads, so copy this, and `imported` of a package, before iterating.
 _packages: dict[tuple[str, Path], _Package] = {}
 
 
 def module_of(path: Path, kind: str) -> ModuleType:
-    """The module in the file `path`, executed now. What it imports from beside it is executed once, and after an edit.
+    """Execute the file `path` and return its module. Files that it imports from its folder run once per edit.
 
     Raises:
         BaseException: whatever its code raises.
@@ -46,7 +46,7 @@ def module_of(path: Path, kind: str) -> ModuleType:
     spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
     spec.has_location = True
     module = module_from_spec(spec)
-    # Dataclasses look their module up there.
+    # Dataclasses look up their module there.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)  # type: ignore[union-attr]
@@ -57,7 +57,7 @@ def module_of(path: Path, kind: str) -> ModuleType:
 
 
 def state_of(path: str | Path) -> tuple[Stamp, ...]:
-    """Something that differs when the file `path`, or what files beside it have imported, is edited."""
+    """Return stamps that differ after an edit of the file `path` or of an imported file in its folder."""
     folder = Path(path).parent.resolve()
     beside = {
         each for package in tuple(_packages.values()) if package.folder == folder for each in tuple(package.imported)
@@ -66,7 +66,7 @@ def state_of(path: str | Path) -> tuple[Stamp, ...]:
 
 
 def place_beside(error: BaseException) -> str:
-    """` (_helpers.py, line 3)`, where `error` comes from such a file that another one has imported; else nothing."""
+    """Return ` (_helpers.py, line 3)` if `error` comes from an imported file of such a folder, else an empty text."""
     imported = {path for package in tuple(_packages.values()) for path in tuple(package.imported)}
     if isinstance(error, SyntaxError) and error.filename in imported:
         return f" ({Path(error.filename).name}, line {error.lineno})"
@@ -75,7 +75,7 @@ def place_beside(error: BaseException) -> str:
 
 
 def _package(folder: Path, kind: str) -> _Package:
-    """The package of `folder`. After an edit it is another one: what still uses the one before keeps all of it."""
+    """Return the package of `folder`. After an edit it is a new one; users of the old one keep all of its modules."""
     folder = folder.resolve()
     package = _packages.get((kind, folder))
     if package is None or not package.is_current():
@@ -85,23 +85,23 @@ def _package(folder: Path, kind: str) -> _Package:
         sys.modules[package.name] = module
         _packages[kind, folder] = package
     if _finder not in sys.meta_path:
-        # Before Python's own, which would write bytecode into the user's folder.
+        # Before Python's own finders, which would write bytecode into the user's folder.
         sys.meta_path.insert(0, _finder)
     return package
 
 
 class _Loader(SourceFileLoader):
-    """Compiles each time: bytecode would be written beside the user's file, and be taken for newer than it is."""
+    """A loader that compiles each time: bytecode would be written next to the user's file and could be out of date."""
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the caller's signature
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class _Beside(_Loader):
-    """Notes what it loads."""
+    """A loader that records which files it loads."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """The code of the file. One that cannot be compiled is noted, too: its edit is waited for."""
+        """Return the code of the file. A file that cannot be compiled is recorded, too, so that its edit is noticed."""
         for package in tuple(_packages.values()):
             if fullname.startswith(f"{package.name}."):
                 package.imported[self.path] = stamp(self.path)
@@ -109,7 +109,7 @@ class _Beside(_Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds what own modules import from their folder."""
+    """A finder for modules that own modules import from their folder."""
 
     def find_spec(
         self,
@@ -117,10 +117,10 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None,
         target: ModuleType | None = None,  # noqa: ARG002 - as Python calls it
     ) -> ModuleSpec | None:
-        """The spec of a file or folder in one of the folders of `path`; None for all that is not a user's own."""
+        """Return the spec of a file or folder in one of the folders of `path`; None for modules other than own ones."""
         if not fullname.startswith(_PREFIX):
             return None
-        # One that knows how the folder stood before would not see a file that was just made.
+        # New finders, because an existing one caches the folder and would not see a new file.
         specs = (FileFinder(each, (_Beside, [".py"])).find_spec(fullname) for each in path or ())
         return next((spec for spec in specs if spec is not None), None)
 

@@ -1,18 +1,18 @@
-"""How prices and shares are written for people: on pages, in tables, charts and sentences, by one rule each."""
+"""How prices and percentages are written for people, on pages and in tables, charts and sentences: one rule each."""
 
 import math
 
 _DIGITS, _LEAST_DECIMALS = 6, 2
-# Of what is smaller still, nobody can trade a unit.
+# Nobody can trade a unit whose price has more decimals.
 _MOST_DECIMALS = 20
 
 
 def price_text(price: float) -> str:
-    """`price` with six digits that count, two decimals at least and thousands apart.
+    """Return `price` with six significant digits, at least two decimals and thousands separators.
 
-    Such as `253,558.37`, `512.10`, `161.234`, `1.08432`, `0.0511`, `0.00000000097`. Zeros beyond the second decimal are
-    left out. A tick of a share, of a pair of currencies and of the smallest coin is seen; one symbol's prices differ in
-    their decimals only where a digit is needed.
+    For example, `253,558.37`, `512.10`, `161.234`, `1.08432`, `0.0511`, `0.00000000097`. Zeros after the second decimal
+    are left out. So a tick of a share, a pair of currencies or the smallest coin is visible, and the prices of a symbol
+    differ in their number of decimals only where a digit is needed.
     """
     if not math.isfinite(price):
         return str(price)
@@ -22,12 +22,12 @@ def price_text(price: float) -> str:
 
 
 def percent_text(value: float) -> str:
-    """A share in percent with its sign, such as `+0.31 %`; what is rounded to nothing has that of nothing."""
+    """Return a percentage with its sign, such as `+0.31 %`; a value that rounds to zero has the sign of zero."""
     return f"{round(value, 2) + 0.0:+.2f} %"
 
 
 def decimals_of(price: float) -> int:
-    """How many decimals `price` is rounded to."""
-    # As it is once rounded: 0.9999999 is a one.
+    """Return the number of decimals to which `price` is rounded."""
+    # The exponent after rounding: 0.9999999 becomes one.
     exponent = int(f"{price:.{_DIGITS - 1}e}".partition("e")[2])
     return min(max(_DIGITS - 1 - exponent, _LEAST_DECIMALS), _MOST_DECIMALS)

@@ -1,7 +1,7 @@
-"""Words that cannot be the name of a column or a table in SQL as it is written here, without quotes. No I/O."""
+"""Words that cannot be the name of a column or table in the project's SQL, which uses no quotes. No I/O."""
 
-# Those that `pg_get_keywords()` of PostgreSQL 18 calls reserved (R) or reserved but for functions and types (T), and
-# the columns that each table has already. A test compares the words with those of the server.
+# The words that `pg_get_keywords()` of PostgreSQL 18 lists as reserved (R) or reserved except for functions and types
+# (T), and the system columns of every table. A test compares the words with the server's.
 RESERVED_WORDS = frozenset(
     """
     all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation

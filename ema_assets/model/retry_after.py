@@ -1,4 +1,4 @@
-"""For how long a server asks to be left alone, by the headers of its answer. No calls here."""
+"""Reads from the headers of an answer for how long a server demands to be left alone. No calls here."""
 
 import email.utils
 import math
@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 
 from ema_assets.model.errors import pause_of
 
-# From here on a number of seconds is a time since 1970, and from there on one in milliseconds: no pause is as long.
+# No pause is this long: larger numbers are Unix times, in seconds from the first limit on, in milliseconds from the
+# second one on.
 _LEAST_UNIX_SECONDS, _LEAST_UNIX_MILLISECONDS, _MOST_UNIX_MILLISECONDS = 1e9, 1e12, 1e13
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `Retry-After`, else by `X-RateLimit-Reset` (unix time); None when neither can be read.
+    """Return the seconds to wait by `Retry-After`, or else by `X-RateLimit-Reset` (Unix time); None without either.
 
-    `Retry-After` is a number of seconds or a date. Some send unix time, which a number is that is too large for a wait.
-    A time that is over is 0, and none is longer than LONGEST_PAUSE_SECONDS.
+    `Retry-After` is a number of seconds or a date. A number that is too large for a pause is a Unix time, which some
+    servers send. A time in the past gives 0. No result exceeds LONGEST_PAUSE_SECONDS.
     """
     if (pause := pause_in(headers.get("retry-after", ""))) is not None:
         return pause
@@ -24,12 +25,12 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         seconds = float(headers.get("x-ratelimit-reset", "")) - time.time()
     except ValueError:
         return None
-    # A reset beyond the budget's window is another unit or another clock.
+    # A reset later than the budget's window is in another unit or from another clock.
     return max(0.0, seconds) if seconds <= 61 else None
 
 
 def pause_in(text: str) -> float | None:
-    """The seconds that a value of `Retry-After` says, as above; None when it cannot be read."""
+    """Return the seconds that a value of `Retry-After` means, as above; None if it cannot be read."""
     try:
         number = float(text)
     except ValueError:
@@ -42,14 +43,14 @@ def pause_in(text: str) -> float | None:
 
 
 def _until(unix_seconds: float) -> float | None:
-    """The pause until a time, 0 when it is over; None when it is NaN."""
+    """Return the pause until a Unix time, 0 if it has passed; None if it is NaN."""
     return None if math.isnan(unix_seconds) else pause_of(max(0.0, unix_seconds - time.time()))
 
 
 def _unix_seconds_of_date(text: str) -> float:
     try:
         moment: datetime = email.utils.parsedate_to_datetime(text)
-        # One that says no zone is of UTC, as all dates of HTTP are.
+        # A date without a zone is in UTC, as all HTTP dates are.
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return math.nan

@@ -1,7 +1,7 @@
-"""Which requests a server on this machine answers: ASGI around any app. Pages of other sites in a browser are refused.
+"""ASGI middleware that decides which requests a server on this machine answers. It refuses pages of other sites.
 
-A server on 127.0.0.1 is open to every page that the user's browser shows. A page of another site names itself in
-`Origin`; one whose name was pointed at 127.0.0.1 (DNS rebinding) shows in `Host`. Programs send no `Origin`.
+Every page that the user's browser shows can reach a server on 127.0.0.1. A page of another site is recognised by
+`Origin`, and a page whose name was pointed at 127.0.0.1 (DNS rebinding) by `Host`. Programs send no `Origin`.
 """
 
 import ipaddress
@@ -22,20 +22,20 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def allowed_hosts(env: Mapping[str, str] = os.environ) -> frozenset[str]:
-    """This machine's own names, and those of EMA_ALLOWED_HOSTS, under which a proxy serves it; lower case, no ports.
+    """Return this machine's own names and those of EMA_ALLOWED_HOSTS, for use behind a proxy; lower case, no ports.
 
     Raises:
-        ConfigurationError: when one of them is no name of a host.
+        ConfigurationError: when one of them is not the name of a host.
     """
     named = [name for part in text_of(env, VARIABLE).split(",") if (name := part.strip())]
     return HERE | host_names(named, VARIABLE)
 
 
 def host_names(names: Iterable[str], source: str) -> frozenset[str]:
-    """`names` of hosts, or addresses, as they are compared: lower case, IPv6 in its usual form without brackets.
+    """Return names or addresses of hosts in the form for comparison: lower case, IPv6 compressed and without brackets.
 
     Raises:
-        ConfigurationError: when one of them is no name of a host; it names `source`.
+        ConfigurationError: when one of them is not the name of a host; it names `source`.
     """
     found = set()
     for name in names:
@@ -52,14 +52,14 @@ def host_names(names: Iterable[str], source: str) -> frozenset[str]:
 
 
 def in_url(host: str) -> str:
-    """A name or address of a host as it stands in a URL: IPv6 in brackets."""
+    """Return a name or address of a host as it is written in a URL: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 class SameOriginOnly:
-    """Passes requests and websockets on to `app` that were sent to one of `hosts` and by no page of another origin.
+    """Middleware that passes on requests and websockets to `hosts`, unless a page of another origin sent them.
 
-    GraphQL is answered by POST alone: an image of any page can send a GET, and Dagster executes mutations of one.
+    GraphQL is answered by POST only: an image on any page can send a GET, and Dagster also executes mutations in a GET.
     """
 
     def __init__(self, app: App, hosts: Collection[str] | None = None) -> None:
@@ -67,12 +67,12 @@ class SameOriginOnly:
         self._hosts = allowed_hosts() if hosts is None else hosts
 
     async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
-        """One request, websocket or start of the server."""
+        """Handle one request, one websocket or the start of the server."""
         reason = refusal(scope, self._hosts) if scope["type"] in ("http", "websocket") else None
         if reason is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            # Before it was accepted: the client sees status 403.
+            # The websocket was not accepted yet, so the client gets status 403.
             await send({"type": "websocket.close", "code": 1008, "reason": reason})
         else:
             head = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
@@ -81,7 +81,7 @@ class SameOriginOnly:
 
 
 def refusal(scope: Message, hosts: Collection[str]) -> str | None:
-    """Why a request or websocket is refused: sent to none of `hosts`, or by a page of another origin. Else None."""
+    """Return why a request or websocket is refused: not sent to `hosts`, or by a page of another origin; else None."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -93,7 +93,7 @@ def refusal(scope: Message, hosts: Collection[str]) -> str | None:
     is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
     if is_read and scope["path"].endswith("/graphql") and "query" in parse_qs(scope["query_string"].decode("latin-1")):
         return "Refused: GraphQL is answered by POST only."
-    # What a browser says of itself where it sends no Origin, such as for a script; a link to a page is no harm.
+    # Browsers send these headers also without an Origin, such as for a script. Following a link to a page is harmless.
     is_visit = is_read and headers.get("sec-fetch-mode") == ["navigate"]
     if not is_visit and headers.get("sec-fetch-site", ["none"]) not in (["none"], ["same-origin"]):
         return "Refused: sent by a page of another site."
@@ -101,7 +101,7 @@ def refusal(scope: Message, hosts: Collection[str]) -> str | None:
 
 
 def host_of(text: str) -> str | None:
-    """The host in `HOST:PORT`, lower case, without the brackets of IPv6; None when it is none."""
+    """Return the host in `HOST:PORT`, lower case, without the brackets of IPv6; None if `text` is not of this form."""
     try:
         parts = urlsplit(f"//{text}")
         _ = parts.port
@@ -112,7 +112,7 @@ def host_of(text: str) -> str | None:
 
 
 def _place_of(origin: str) -> str | None:
-    """The `HOST:PORT` of an origin, lower case; None for `null` and other texts."""
+    """Return the `HOST:PORT` of an origin, lower case; None for `null` and other texts."""
     try:
         parts = urlsplit(origin.lower())
     except ValueError:

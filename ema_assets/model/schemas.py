@@ -1,4 +1,4 @@
-"""Schemas of the frames that packages hand to one another, and the check that a frame has one. Computes nothing."""
+"""Schemas of the frames that packages pass to each other, and the check of a frame against one. Computes nothing."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import polars as pl
 
 UTC_TIME = pl.Datetime("us", "UTC")
 
-# The kinds of column that tables have, by the names that Postgres gives them, and what polars calls each.
+# The types of columns in tables: by PostgreSQL's name, the polars dtype.
 KINDS: Mapping[str, pl.DataType] = {
     "float8": pl.Float64(),
     "int8": pl.Int64(),
@@ -31,7 +31,7 @@ BAR_SCHEMA = pl.Schema(
     }
 )
 
-# What is odd about bars that are stored: a reason, of which a bar has each at most once, and the detail in words.
+# Oddities of stored bars: a reason, which a bar has at most once, and the detail in words.
 FLAG_SCHEMA = pl.Schema(
     {"symbol": pl.String(), "timeframe": pl.String(), "ts": UTC_TIME, "reason": pl.String(), "detail": pl.String()}
 )
@@ -68,18 +68,18 @@ GAP_SCHEMA = pl.Schema(
     }
 )
 
-# Suspicious bars that are stored all the same, and why.
+# Suspicious bars that are stored nevertheless, and why.
 FLAG_SCHEMA = pl.Schema(
     {"symbol": pl.String(), "timeframe": pl.String(), "ts": UTC_TIME, "reason": pl.String(), "detail": pl.String()}
 )
 
-# The last stored prices of a series, by which served ones are judged.
+# Stored closes of a series, with which served ones are compared.
 STORED_CLOSE_SCHEMA = pl.Schema({"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64(), "volume": pl.Float64()})
 
-# What happened to instruments. `kind`: one of ACTION_KINDS. `effective_at`: the first moment at which it trades in the
-# new way. `ratio` (old price over new; null for a spin-off when only its shares are known), `amount` (of a dividend,
-# per share) and `value` (the new symbol or currency, who took it over, new shares per share) are null where the kind
-# has none.
+# Corporate actions. `kind`: one of ACTION_KINDS. `effective_at`: the first moment at which the instrument trades in the
+# new way. `ratio` (old price over new; null for a spin-off of which only the shares are known), `amount` (the dividend
+# per share) and `value` (the new symbol or currency, the acquirer, new shares per share) are null for kinds without
+# them.
 ACTION_SCHEMA = pl.Schema(
     {
         "symbol": pl.String(),
@@ -95,8 +95,9 @@ ACTION_KINDS = (
     *("stock dividend", "unit split", "merger", "redemption", "rights distribution"),
 )
 
-# What a provider says of instruments beside bars. `state`: one of STATES; `unknown` when its list lacks the symbol.
-# `since`: when that began, null where it does not say. `detail`: its own words, or the new symbol of a renamed one.
+# What a provider says about instruments themselves. `state`: one of STATES; `unknown` if its list lacks the symbol.
+# `since`: when the state began, null if it does not say. `detail`: the provider's own words, or the new symbol of a
+# renamed instrument.
 STATE_SCHEMA = pl.Schema(
     {"symbol": pl.String(), "state": pl.String(), "since": UTC_TIME, "detail": pl.String()},
 )
@@ -106,9 +107,9 @@ STATES = ("active", "halted", "renamed", "delisted", "unknown")
 # `7:1`.
 SUSPECT_SCHEMA = pl.Schema({"symbol": pl.String(), "ratio": pl.Float64(), "split": pl.String()})
 
-# The series that an answer is about, one row per symbol. It holds all bars that exist from `start` to before `end`
-# (UTC); both are null where the bars themselves say how far they reach. `is_fetched`: a provider can be asked again
-# for what is missing. `advances`: the ledger is told that bars up to `end` have been asked for. `asked_at` and
+# The series that an answer is about, one row per symbol. The answer has all bars that exist from `start` to before
+# `end` (UTC); both are null if the span follows from the bars themselves. `is_fetched`: missing bars can be requested
+# again from a provider. `advances`: the ledger records that bars up to `end` have been requested. `asked_at` and
 # `final_through` are as in COMPLETED_SCHEMA.
 ASKED_SCHEMA = pl.Schema(
     {
@@ -126,12 +127,13 @@ ASKED_SCHEMA = pl.Schema(
 # What a write changed, one row per symbol with a change: the earliest changed time, and how many rows were written.
 CHANGE_SCHEMA = pl.Schema({"symbol": pl.String(), "changed_from": UTC_TIME, "written": pl.Int64()})
 
-# Of bars also how many of the written ones replaced another value, and how many were added in the past.
+# For bars also how many of the written ones replaced other values, and how many were added in the past.
 BAR_CHANGE_SCHEMA = pl.Schema({**CHANGE_SCHEMA, "corrected": pl.Int64(), "late": pl.Int64()})
 
 
-# What a piece of work left of each series: from when on it changed (null when it did not), how far it reaches, what is
-# still to be done of it (null as a rule), and of fetched bars when they were asked for and which are final.
+# The state of each series after a piece of work: from when on it changed (null if it did not), its first and last bar,
+# up to when it was checked, what is still to be done (`dirty_…`, usually null), and for fetched bars when they were
+# requested and up to when they are final.
 COMPLETED_SCHEMA = pl.Schema(
     {
         "symbol": pl.String(),
@@ -146,7 +148,7 @@ COMPLETED_SCHEMA = pl.Schema(
     }
 )
 
-# The graph of assets, and what each asset reads on each timeframe.
+# The assets of the graph, and the inputs of each asset on each timeframe.
 GRAPH_ASSETS_SCHEMA = pl.Schema({"asset": pl.String(), "is_on": pl.Boolean()})
 GRAPH_INPUTS_SCHEMA = pl.Schema(
     {
@@ -164,7 +166,7 @@ class SchemaMismatch(TypeError):
 
 
 def with_numbers_only(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with null for NaN: what is not defined has no value. Databases sort NaN above every number.
+    """Return `frame` with null for NaN, because undefined values are null and databases sort NaN above every number.
 
     Raises:
         SchemaMismatch: when a value is infinite, with the `name` of the frame, the column and its symbol.
@@ -183,7 +185,7 @@ def with_numbers_only(name: str, frame: pl.DataFrame) -> pl.DataFrame:
 def check_frame(name: str, frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> None:
     """Check that `frame` has the columns of `schema`, with these dtypes; it may have more, in any order.
 
-    Takes about ten microseconds, whatever the number of rows.
+    This takes about ten microseconds for any number of rows.
 
     Raises:
         SchemaMismatch: with the `name` of the frame, what was received and what is expected.

@@ -1,4 +1,4 @@
-"""Days on which an exchange differs from its calendar, as a user says. No I/O."""
+"""Days on which an exchange differs from its calendar, as configured by the user. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,11 +7,11 @@ from datetime import date, time
 
 @dataclass(frozen=True, slots=True)
 class SpecialDays:
-    """What a user knows better about one calendar.
+    """A user's corrections of one calendar.
 
-    `extra` are days that trade though the calendar does not have them: their hours, local at the exchange, or None for
-    the hours of the session before. A day that the calendar has gets these hours. `closed` are days that do not trade
-    though the calendar has them.
+    `extra` are trading days with their hours (local time of the exchange), or None for the hours of the session before.
+    They are added if the calendar lacks them, otherwise they get these hours. `closed` are days of the calendar without
+    trading.
     """
 
     extra: Mapping[date, tuple[time, time] | None] = field(default_factory=dict)

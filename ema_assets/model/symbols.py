@@ -1,4 +1,4 @@
-"""Symbols, series and instruments: parsed once, at the edge. No I/O."""
+"""Symbols, series and instruments, which are parsed once, at the edge. No I/O."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,31 +11,31 @@ from ema_assets.model.timeframes import ALLOWED, DEFAULT, Timeframe, by_key, sam
 AssetClass = Literal["stocks", "funds", "indices", "futures", "fx", "crypto"]
 ASSET_CLASSES: tuple[AssetClass, ...] = get_args(AssetClass)
 
-# Calendars of our own: crypto, one session per UTC day; and foreign exchange, from 17:00 to 17:00 New York.
+# Our own calendars: crypto with one session per UTC day, and foreign exchange from 17:00 to 17:00 New York.
 ALWAYS_OPEN = "24/7"
 FX_CALENDAR = "24/5"
 DEFAULT_CALENDAR = "XNYS"
-# Exchanges whose trading weeks go, or went, from Sunday to Thursday.
+# Exchanges whose trading week is, or was, Sunday to Thursday.
 BEGIN_ON_SUNDAY = ("XSAU", "XTAE")
-# A calendar with the hours before and after the exchange's own is written with this behind its code.
+# The suffix of a calendar that includes the hours before and after the exchange's own.
 EXTENDED_SUFFIX = " extended"
 EXTENDED_CALENDARS = ("XNYS", "XNAS")
 
 
 def without_hours(calendar: str) -> str:
-    """The calendar of the exchange of `calendar`, which may be one with extended hours."""
+    """Return the exchange's own calendar for `calendar`, which may include extended hours."""
     return calendar.removesuffix(EXTENDED_SUFFIX)
 
 
-# The ways an EMA can start: see signals/ema_signals.py, which says what they mean.
+# The ways in which an EMA can start; signals/ema_signals.py explains them.
 SEEDS = ("sma", "first")
-# What a trend is called, and its flips: signals say it and strategies read it.
+# The values of a trend and of its flips. Signals write and strategies read them.
 UP, DOWN = "up", "down"
 BULLISH, BEARISH = "bullish", "bearish"
 # The provider of a symbol whose bars come only from `ema-assets ingest`.
 FROM_FILES = "file"
 
-# Dagster keeps `|` for multi-partition keys and `,` `[` `]` for key ranges; the rest is what vendors use.
+# Dagster reserves `|` for multi-partition keys and `,` `[` `]` for key ranges. Vendors use the others.
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.\-_=^/:]{0,31}")
 
 
@@ -43,7 +43,7 @@ def parse_symbol(text: str) -> str:
     """Return `text` as a symbol.
 
     Raises:
-        InvalidKeyError: when it is empty, longer than 32 characters or holds a character that no vendor uses.
+        InvalidKeyError: when it is empty, longer than 32 characters or has a character that no vendor uses.
     """
     if not _SYMBOL.fullmatch(text):
         raise InvalidKeyError(
@@ -54,9 +54,9 @@ def parse_symbol(text: str) -> str:
 
 
 def speller(known: Iterable[str]) -> Callable[[str], str | None]:
-    """What finds the one of the `known` symbols that a person means: by `aapl` AAPL, unless there are both.
+    """Return a function that finds the one of the `known` symbols that a person means, such as AAPL for `aapl`.
 
-    It finds None when there is none, or when several differ from it by their capitals alone.
+    An exact match wins. The function returns None if no symbol matches, or if several match except for capitals.
     """
     exact = frozenset(known)
     capitals: dict[str, str | None] = {}
@@ -66,7 +66,7 @@ def speller(known: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def as_spelt(symbols: Iterable[str], known: Iterable[str]) -> list[str]:
-    """`symbols` by the spelling of the `known` ones that they mean (`speller`), each once; others as they are."""
+    """Return `symbols` in the spelling of the `known` ones that they mean (`speller`), each once; others unchanged."""
     meant = speller(known)
     return list(dict.fromkeys(meant(symbol) or symbol for symbol in symbols))
 
@@ -75,7 +75,7 @@ def parse_timeframe(text: str) -> Timeframe:
     """Return `text` as a timeframe.
 
     Raises:
-        InvalidKeyError: when there is none of that key.
+        InvalidKeyError: when no timeframe has this key.
     """
     try:
         return by_key(text)
@@ -112,10 +112,13 @@ class Series:
 class Instrument:
     """A symbol and what must be known to trade and fetch it.
 
-    `calendar` is an exchange_calendars code (`XNYS`), one with extended hours (`XNYS extended`), or `24/7`; an
-    instrument that trades around the clock is crypto to every provider we speak to. `provider` is None for the
-    configured one, the name of another, or `file` for a symbol that no provider is asked for. `allow_negative` when its
-    prices may be zero or less, as those of spreads and of some futures. `timeframes` are those that are computed on.
+    Attributes:
+        symbol: the symbol.
+        calendar: an exchange_calendars code (`XNYS`), one with extended hours (`XNYS extended`), `24/7` or `24/5`. All
+            our providers treat an instrument that trades around the clock as crypto.
+        provider: the name of its provider; None for the default one, `file` if its bars come only from files.
+        allow_negative: whether its prices may be zero or less, as for spreads and some futures.
+        timeframes: the timeframes on which assets are computed.
     """
 
     symbol: str
@@ -126,20 +129,20 @@ class Instrument:
 
     @property
     def with_bars(self) -> tuple[Timeframe, ...]:
-        """The timeframes of which bars are kept: `timeframes`, and those that their bars are rolled up from."""
+        """The timeframes with stored bars: `timeframes`, and those from which their bars are rolled up."""
         return with_bases(self.timeframes)
 
     @property
     def bars_only(self) -> tuple[Timeframe, ...]:
-        """Those of which bars are kept only because others are rolled up from them."""
+        """The timeframes whose bars are stored only because others are rolled up from them."""
         return tuple(each for each in self.with_bars if each not in self.timeframes)
 
     @property
     def is_fetched(self) -> bool:
-        """True when a provider is asked for its bars."""
+        """Whether its bars are requested from a provider."""
         return self.provider != FROM_FILES
 
     @property
     def is_crypto(self) -> bool:
-        """True when it trades around the clock."""
+        """Whether it trades around the clock."""
         return self.calendar == ALWAYS_OPEN

@@ -1,6 +1,6 @@
-"""A time limit for code that is not ours, such as a user's own module: an endless loop ends, in whatever thread it is.
+"""A time limit for code that is not ours, such as a user's own module. It ends an endless loop in any thread.
 
-Another process could have such a limit, too, but would have to import everything, for a mistake that few files have.
+Another process could be limited, too, but would have to import everything again, for a mistake that few files have.
 """
 
 import ctypes
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# The loop may catch what ends it.
+# The exception is raised again after this time, because the loop may catch it.
 _AGAIN_SECONDS = 1.0
 
 
 class Overdue(BaseException):
-    """The time is over. No Exception: code that catches those must not go on."""
+    """The time limit is exceeded. Not an Exception, so that code that catches these does not go on."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise Overdue within the block once it has taken `seconds`, then again each second until it ends.
+    """Raise Overdue within the block once it has taken `seconds`, then again every second until it ends.
 
-    In the main thread this also ends a wait, such as for a lock or in `sleep`; in another one only Python code.
+    In the main thread this also ends waits, such as for a lock or in `sleep`; in other threads only Python code.
     """
     with _alarm(seconds) if threading.current_thread() is threading.main_thread() else _watch(seconds):
         yield
@@ -60,8 +60,8 @@ def _watch(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        # One that was set is not taken back: Python 3.11 would look for it for ever, at every call of the process. It
-        # is raised here, at the latest at the second look.
+        # An exception that was set is not cleared, because Python 3.11 would then check for it forever at every call of
+        # the process. It is raised here, in the second pass of the loop at the latest.
         late, is_left = None, True
         while is_left:
             try:

@@ -1,7 +1,7 @@
-"""The timeframes: what follows from the length of a bar. Which of them are on is said by the watchlist, not here.
+"""The timeframes and what follows from the length of a bar. Which timeframes are on is decided by the watchlist.
 
-Any number of minutes or hours below a day, a session, a week, and one, three or twelve months. Bars of a few of them
-are fetched; all others are rolled up from those.
+A timeframe is any number of minutes or hours below a day, a session, a week, or one, three or twelve months. Bars of a
+few timeframes are fetched; all others are rolled up from these.
 """
 
 import re
@@ -16,18 +16,18 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How the bars of a timeframe are asked from a provider.
+    """How the bars of a timeframe are requested from a provider.
 
     Attributes:
-        history_days: calendar days that a new series reaches back, where the watchlist does not say.
-        overlap: how far before the last stored bar each request begins. Vendors revise bars shortly after their close.
-            At least three bars lie in it, for that is what tells a split from a correction.
-        gap_margin: how far around a gap is asked as well: the stored bars there tell whether the answer is on their
-            scale.
-        gaps_apart: gaps of a series that are closer than this are asked together.
-        gap_pause: the pause before a gap is asked for again the first time.
-        label_lead: how long before the session's open a vendor's label of a bar may lie: midnight at the exchange or in
-            UTC for a day.
+        history_days: how many calendar days a new series reaches back, unless the watchlist says otherwise.
+        overlap: how far before the last stored bar each request begins, because vendors revise bars shortly after their
+            close. It covers at least three bars, which are needed to tell a split from a correction.
+        gap_margin: how far around a gap bars are requested as well. The stored bars there show whether the answer is on
+            their scale.
+        gaps_apart: gaps of a series that are closer than this are requested together.
+        gap_pause: the pause before a gap is requested again for the first time.
+        label_lead: how long before the session's open a vendor's label of a bar may lie. The label of a day is midnight
+            at the exchange or in UTC.
     """
 
     history_days: int
@@ -40,25 +40,25 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
-    """Bars that are aggregated from the stored bars of the timeframe `source`, a fetched one, by its key."""
+    """Bars that are aggregated from stored bars of a fetched timeframe, whose key is `source`."""
 
     source: str
 
 
-# What a bar that is longer than a session covers.
+# The period that a bar covers if it is longer than a session.
 Period = Literal["week", "month", "quarter", "year"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Timeframe:
-    """A bar's length and what follows from it. There is one object per timeframe; compare them by `is`.
+    """The length of a bar and what follows from it. There is one object per timeframe; compare them by `is`.
 
     Attributes:
         key: what people write and databases store, such as `5m`: the Dagster partition key of the dimension
             `timeframe`.
-        duration: length of a full bar; of bars that are longer than a session, the longest that there is.
+        duration: length of a full bar; for bars longer than a session, of the longest one.
         bars: how its bars are obtained.
-        period: what a bar covers that is longer than a session, or None.
+        period: the period that a bar covers if it is longer than a session, or None.
     """
 
     key: str
@@ -76,7 +76,7 @@ class Timeframe:
         return self.duration < other.duration
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        """Copies and other processes get the one object."""
+        """Make copies, and unpickling in other processes, return the one object."""
         return by_key, (self.key,)
 
     @property
@@ -86,46 +86,46 @@ class Timeframe:
 
     @property
     def is_intraday(self) -> bool:
-        """True when a session has several bars."""
+        """Whether a session has several bars."""
         return self.duration < _DAY
 
     @property
     def is_session(self) -> bool:
-        """True when one bar covers one session, whatever the session's length."""
+        """Whether one bar covers one session, whatever the session's length."""
         return self.duration == _DAY
 
     @property
     def is_live(self) -> bool:
-        """True when its runs may use the run slots that slower work leaves free."""
+        """Whether its runs may use the run slots that slower work leaves free."""
         return self.duration <= timedelta(minutes=5)
 
     @property
     def cron(self) -> str:
-        """When its bars may close, UTC.
+        """The cron expression of the times at which its bars may close, UTC.
 
-        Sessions begin and end on the quarter hour everywhere, so that a bar closes on a multiple of what its length and
-        a quarter of an hour have in common.
+        Sessions begin and end on a quarter hour everywhere, so a bar closes on a multiple of the greatest common
+        divisor of its length and 15 minutes.
         """
         return f"*/{self.look_minutes} * * * *"
 
     @property
     def look_minutes(self) -> int:
-        """How many minutes lie between two times at which its bars may close."""
+        """The minutes between two times at which its bars may close."""
         return gcd(self.minutes, 15)
 
     @property
     def sql_name(self) -> str:
-        """Its key in names of tables and columns, which know no capital letters: `1mo` for `1M`."""
+        """The key in names of tables and columns, which have no capital letters: `1mo` for `1M`."""
         return self.key.replace("M", "mo")
 
     @property
     def is_fetched(self) -> bool:
-        """True when bars come from the provider, False when they are rolled up from stored bars."""
+        """Whether its bars come from the provider; otherwise, they are rolled up from stored bars."""
         return isinstance(self.bars, Fetched)
 
     @property
     def fetched(self) -> Fetched:
-        """How its bars are asked from a provider.
+        """How its bars are requested from a provider.
 
         Raises:
             ValueError: when they are rolled up.
@@ -138,7 +138,7 @@ class Timeframe:
 
     @property
     def source(self) -> "Timeframe":
-        """The timeframe whose stored bars make its own.
+        """The timeframe from whose stored bars its own are rolled up.
 
         Raises:
             ValueError: when its bars are fetched.
@@ -151,12 +151,12 @@ class Timeframe:
 
     @property
     def base(self) -> "Timeframe":
-        """The fetched timeframe that its bars come from: itself, or the one that they are rolled up from."""
+        """The fetched timeframe from which its bars come: itself, or the one from which they are rolled up."""
         return self if self.is_fetched else self.source
 
     @property
     def rank(self) -> int:
-        """Place in the order of urgency among the usual ones: 0 for the shortest."""
+        """The place in the order of urgency among the USUAL timeframes: 0 for the shortest."""
         return bisect_left(USUAL, self)
 
 
@@ -189,7 +189,7 @@ _FETCHED = {
     ),
 }
 
-# Bars that are longer than a session, with the longest that such a period can be.
+# Timeframes longer than a session, each with its period and the longest duration of the period.
 _PERIODS: dict[str, tuple[Period, timedelta]] = {
     "1w": ("week", timedelta(days=7)),
     "1M": ("month", timedelta(days=31)),
@@ -201,17 +201,17 @@ _INTRADAY = re.compile(r"([1-9][0-9]{0,3})([mh])")
 
 
 def _minutes_of(text: str) -> int | None:
-    """How many minutes `text` names, such as `90m` or `6h`; None when it is not written like that."""
+    """Return how many minutes a text such as `90m` or `6h` names, or None for any other text."""
     match = _INTRADAY.fullmatch(text)
     return int(match[1]) * (60 if match[2] == "h" else 1) if match is not None else None
 
 
 @cache
 def by_key(key: str) -> Timeframe:
-    """The timeframe that is written `key`.
+    """Return the timeframe with this `key`.
 
     Raises:
-        KeyError: when there is none. For what a person wrote, see `symbols.parse_timeframe`.
+        KeyError: when there is none. For texts that a person wrote, see `symbols.parse_timeframe`.
     """
     if key == "1d":
         return Timeframe(key, _DAY, _FETCHED[key])
@@ -219,7 +219,7 @@ def by_key(key: str) -> Timeframe:
         period, longest = _PERIODS[key]
         return Timeframe(key, longest, RolledUp("1d"), period)
     minutes = _minutes_of(key)
-    # One length has one key: an hour is not also 60m, nor a day 24h.
+    # Each length has one key: an hour is not also 60m, nor a day 24h.
     if minutes is None or minutes >= 1440 or (key.endswith("m") and minutes % 60 == 0):
         raise KeyError(key)
     if key in _FETCHED:
@@ -228,7 +228,7 @@ def by_key(key: str) -> Timeframe:
 
 
 def lasting(length: timedelta) -> Timeframe | None:
-    """The timeframe below a week whose full bar is `length`, or None."""
+    """Return the timeframe of up to a day whose full bar has this `length`, or None."""
     minutes, rest = divmod(length, timedelta(minutes=1))
     if rest or not 1 <= minutes <= 1440:
         return None
@@ -238,20 +238,20 @@ def lasting(length: timedelta) -> Timeframe | None:
 
 
 def with_bases(timeframes: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
-    """`timeframes` and those that their bars are rolled up from; each once, shortest first."""
+    """Return `timeframes` and those from which their bars are rolled up; each once, shortest first."""
     wanted = list(timeframes)
     return tuple(sorted({*wanted, *(each.base for each in wanted)}))
 
 
-# Those that providers are asked for.
+# The timeframes whose bars are requested from providers.
 FETCHED: tuple[Timeframe, ...] = tuple(sorted(map(by_key, _FETCHED)))
-# Those of a watchlist that names none.
+# The timeframes of a watchlist that names none.
 DEFAULT: tuple[Timeframe, ...] = tuple(map(by_key, ("5m", "15m", "30m", "1h", "4h", "1d")))
-# What people use most, for messages. Any other that `by_key` knows will do as well.
+# The most common timeframes, for messages. All others that `by_key` knows are allowed as well.
 USUAL: tuple[Timeframe, ...] = tuple(
     map(by_key, ("1m", "3m", "5m", "15m", "30m", "45m", "1h", "2h", "4h", "1d", "1w", "1M"))
 )
-# Of one's own, in a sentence.
+# The allowed timeframes, in words.
 ALLOWED = (
     f"{', '.join(each.key for each in USUAL)}, 3M, 12M, or any other number of minutes or hours below a day, "
     "such as 90m"
@@ -259,6 +259,6 @@ ALLOWED = (
 
 
 def same_as(text: str) -> Timeframe | None:
-    """The timeframe that is written in another way than `text`, such as `1h` for `60m`; None when there is none."""
+    """Return the timeframe that `text` means in another spelling, such as `1h` for `60m`, or None."""
     minutes = _minutes_of(text)
     return lasting(timedelta(minutes=minutes)) if minutes is not None else None

@@ -1,36 +1,36 @@
-"""Database URLs: the forms that libpq and Dagster need, and one without its password. No I/O."""
+"""Database URLs in the forms that libpq and Dagster need, and without the password. No I/O."""
 
 import re
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 
 def libpq_url(url: str) -> str:
-    """`url` as libpq, psql and ADBC read it: scheme `postgresql`, no driver name."""
+    """Return `url` in the form for libpq, psql and ADBC: scheme `postgresql`, no driver name."""
     parts = urlsplit(url)
     return _joined("postgresql", parts.netloc, parts.path, parts.query)
 
 
 def dagster_url(url: str) -> str:
-    """`url` as Dagster's storage needs it: the psycopg2 driver named, tables in the schema `dagster`, times in UTC.
+    """Return `url` in the form for Dagster's storage: with the psycopg2 driver, the schema `dagster` and times in UTC.
 
-    Dagster keeps times without a zone, which a server writes by the zone of the session, and reads them as UTC.
-    SQLAlchemy 2.1 picks psycopg 3 for a bare `postgresql://`, with which dagster-postgres 0.29 fails every run.
+    Dagster stores times without a zone, which the server writes in the zone of the session, and reads them as UTC.
+    For a bare `postgresql://`, SQLAlchemy 2.1 picks psycopg 3, with which every run fails in dagster-postgres 0.29.
 
-    `options` that `url` has of its own, such as a role or a limit on statements, hold for Dagster, too.
+    The `options` of `url` itself, such as a role or a statement limit, apply to Dagster, too.
     """
     return _joined("postgresql+psycopg2", *_with_options(url, _OPTIONS_OF_DAGSTER))
 
 
 def without_quotes(url: str) -> str:
-    """`url` (libpq form) whose sessions name tables and functions without needless quotes, whatever the server does.
+    """Return `url` (libpq form) with quote_all_identifiers off in its sessions, whatever the server's setting.
 
-    Where quote_all_identifiers is on, the driver of ADBC does not find the functions by which it knows types.
+    When it is on, the ADBC driver does not find the functions by which it recognises types.
     """
     return _joined(urlsplit(url).scheme, *_with_options(url, "-cquote_all_identifiers=off"))
 
 
 def _with_options(url: str, options: str) -> tuple[str, str, str]:
-    """Host, path and query of `url` with these options of the server behind its own: of two values the last counts."""
+    """Return host, path and query of `url` with these server options after its own: the last of two values counts."""
     parts = urlsplit(url)
     said = _parameters(parts.query)
     every = " ".join([*[value for key, value in said if key == "options"][-1:], options])
@@ -39,7 +39,7 @@ def _with_options(url: str, options: str) -> tuple[str, str, str]:
 
 
 def named_url(url: str, name: str | None) -> str:
-    """`url` (libpq form) whose sessions are called `name`; as it is without one."""
+    """Return `url` (libpq form) with the application name `name`; unchanged if it is None."""
     if name is None:
         return url
     parts = urlsplit(url)
@@ -49,25 +49,26 @@ def named_url(url: str, name: str | None) -> str:
 
 
 def with_settings(url: str, **settings: str) -> str:
-    """`url` (libpq form) with these parameters, such as `connect_timeout`; others of the same names go."""
+    """Return `url` (libpq form) with these parameters, such as `connect_timeout`, set or replaced."""
     parts = urlsplit(url)
     query = [(key, value) for key, value in _parameters(parts.query) if key not in settings]
     return _joined(parts.scheme, parts.netloc, parts.path, urlencode([*query, *settings.items()], quote_via=quote))
 
 
 def watched_url(url: str) -> str:
-    """`url` (libpq form, or with a driver) whose connections end 30 s after the network has cut them off.
+    """Return `url` (libpq form, or with a driver) whose connections end 30 s after the network has cut them off.
 
-    By itself a process waits a quarter of an hour for an answer, and two hours idle. What `url` says of it stays.
+    By default a process waits for an answer for a quarter of an hour, and for two hours on an idle connection.
+    Parameters that `url` already has are kept.
     """
     said = {key for key, _ in _parameters(urlsplit(url).query)}
     return with_settings(url, **{key: value for key, value in _WATCHED.items() if key not in said})
 
 
 def without_password(url: str) -> tuple[str, str | None]:
-    """`url` (libpq form) without its password, and the password; None when it holds none.
+    """Return `url` (libpq form) without its password, and the password or None.
 
-    Arguments of a program can be read by every user of the machine, its environment by its own user only.
+    Every user of a machine can read the arguments of a program, but only its own user can read its environment.
     """
     parts = urlsplit(url)
     query = _parameters(parts.query)
@@ -79,14 +80,14 @@ def without_password(url: str) -> tuple[str, str | None]:
 
 
 def masked_url(url: str) -> str:
-    """`url` with its password, if any, replaced by `***`: fit for a log or a screen."""
+    """Return `url` with its password, if any, replaced by `***`, for logs and screens."""
     parts = urlsplit(url)
     netloc = re.sub(r"^([^:@]*):.*@", r"\1:***@", parts.netloc)
     return _joined(parts.scheme, netloc, parts.path, re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.query))
 
 
 def _parameters(query: str) -> list[tuple[str, str]]:
-    """The parameters of a URL as libpq reads them: a plus sign is no blank."""
+    """Return the parameters of a query as libpq reads them: a plus sign is not a blank."""
     return parse_qsl(query.replace("+", "%2B"))
 
 
@@ -96,9 +97,9 @@ def _joined(scheme: str, netloc: str, path: str, query: str) -> str:
 
 
 def without_libpq_settings(environment: dict[str, str]) -> dict[str, str]:
-    """A copy of `environment` without the PG… variables that would change what the URL says.
+    """Return a copy of `environment` without the PG… variables that would override what the URL says.
 
-    PGPASSWORD wins over a passfile, PGHOSTADDR over the host, and PGSSLMODE=require fails on a server without TLS.
+    PGPASSWORD overrides a passfile, PGHOSTADDR overrides the host, and PGSSLMODE=require fails on a server without TLS.
     """
     return {name: value for name, value in environment.items() if name not in _LIBPQ_VARIABLES}
 

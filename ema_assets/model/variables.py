@@ -1,4 +1,4 @@
-"""Environment variables: one record each, with default, limits and meaning. An empty variable counts as not set."""
+"""Environment variables as records with default, limits and meaning. An empty variable counts as not set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 
 
 class Variable(Protocol):
-    """An environment variable and how its text is read."""
+    """An environment variable, and how its text is parsed."""
 
     @property
     def name(self) -> str:
-        """Such as `EMA_HOME`."""
+        """The name, such as `EMA_HOME`."""
         ...
 
     @property
     def meaning(self) -> str:
-        """What a table of variables says about it."""
+        """The text about it in a table of variables."""
         ...
 
     @property
     def default(self) -> object:
-        """Its value where it is not set."""
+        """The value if it is not set."""
         ...
 
     def read(self, env: Mapping[str, str]) -> object:
-        """Its value.
+        """Return the value.
 
         Raises:
             ConfigurationError: naming the variable, what was received and what is allowed.
@@ -36,20 +36,20 @@ class Variable(Protocol):
 
 
 def text_of(env: Mapping[str, str], name: str) -> str:
-    """The text of the variable `name` without blanks around it; empty when it is not set."""
+    """Return the text of the variable `name` without blanks around it; empty if it is not set."""
     return env.get(name, "").strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Any text; whoever uses it checks it. No default: None where it is not set."""
+    """Any text; its users check it. Without a default, an unset variable is None."""
 
     name: str
     default: str | None
     meaning: str = ""
 
     def read(self, env: Mapping[str, str]) -> str | None:
-        """The text without blanks around it; the default where it is not set."""
+        """Return the text without blanks around it, or the default if it is not set."""
         return text_of(env, self.name) or self.default
 
 
@@ -64,12 +64,12 @@ class Number:
     meaning: str = ""
 
     def read(self, env: Mapping[str, str]) -> int:
-        """The number; the default where it is not set."""
+        """Return the number, or the default if it is not set."""
         value = self.read_if_set(env)
         return self.default if value is None else value
 
     def read_if_set(self, env: Mapping[str, str]) -> int | None:
-        """The number; None where it is not set."""
+        """Return the number, or None if it is not set."""
         text = text_of(env, self.name)
         if not text:
             return None
@@ -94,7 +94,7 @@ class Choice:
     meaning: str = ""
 
     def read(self, env: Mapping[str, str]) -> str:
-        """The choice; the default where it is not set."""
+        """Return the choice, or the default if it is not set."""
         value = text_of(env, self.name) or self.default
         if value not in self.choices:
             raise not_one_of(self.name, value, self.choices)
@@ -103,14 +103,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class HttpUrl:
-    """The address of a server, http or https. No default: None where it is not set."""
+    """The http or https address of a server. Without a default, an unset variable is None."""
 
     name: str
     default: str | None
     meaning: str = ""
 
     def read(self, env: Mapping[str, str]) -> str | None:
-        """The address without a slash at its end; the default where it is not set."""
+        """Return the address without a slash at its end, or the default if it is not set."""
         value = text_of(env, self.name) or self.default
         if value is None:
             return None
@@ -129,21 +129,21 @@ class HttpUrl:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A key or password: no default, and out of every repr."""
+    """A key or password. It has no default and must not appear in a repr."""
 
     name: str
     meaning: str = ""
 
     @property
     def default(self) -> None:
-        """None: there is no key until one is set."""
+        """None, because there is no key until one is set."""
         return None
 
     def read(self, env: Mapping[str, str]) -> str | None:
-        """The secret without blanks and line ends around it, as a file brings them along; None where it is not set.
+        """Return the secret, or None if it is not set. Blanks and line ends around it, as from a file, are removed.
 
         Raises:
-            ConfigurationError: for characters that no header can carry. It says where, and not what was received.
+            ConfigurationError: for characters that no header can contain. It names their place, not the secret.
         """
         text = text_of(env, self.name)
         for place, each in enumerate(text, start=1):
