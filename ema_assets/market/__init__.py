@@ -1,1 +1,1 @@
-"""Pure knowledge of bars: calendars, validation, outliers, gaps, corporate actions, rollups. No I/O and no clock."""
+"""Pure knowledge about bars: calendars, validation, outliers, gaps, corporate actions, rollups. No I/O and no clock."""

@@ -1,6 +1,6 @@
-"""Prices as they traded, or as a holder's return was: stored bars times the factors of later actions. No I/O.
+"""Prices as they traded, or adjusted for dividends: stored bars multiplied by factors of later actions. No I/O.
 
-Stored bars are adjusted for splits and what else their vendor rescales for, and never for dividends.
+Stored bars are adjusted for splits and other actions for which their vendor rescales, and never for dividends.
 """
 
 import polars as pl
@@ -8,7 +8,7 @@ import polars as pl
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.schemas import PRICES, UTC_TIME
 
-# What `adjust` may be, and what is done to stored bars.
+# The values of `adjust`: only for splits, as bars are stored; also for dividends; or not at all.
 SPLITS, ALL, NONE = "splits", "all", "none"
 ADJUSTMENTS = (SPLITS, ALL, NONE)
 
@@ -22,16 +22,16 @@ def check_adjustment(adjust: str) -> None:
     """Check that `adjust` is one of ADJUSTMENTS.
 
     Raises:
-        ConfigurationError: saying which there are.
+        ConfigurationError: naming the allowed values.
     """
     if adjust not in ADJUSTMENTS:
         raise not_one_of("adjust", adjust, ADJUSTMENTS)
 
 
 def undoing(applied: pl.DataFrame) -> pl.DataFrame:
-    """The factors (FACTOR_SCHEMA) that undo the rescaling of `applied` (symbol, effective_at, ratio, kind).
+    """Return the factors (FACTOR_SCHEMA) that undo the rescaling by `applied` (symbol, effective_at, ratio, kind).
 
-    A price before the action was `ratio` times what is stored. A split changed the number of shares as well.
+    A price before the action was `ratio` times the stored one. A split also changed the number of shares.
     """
     is_split = pl.col("kind") == "split"
     return applied.select(
@@ -43,11 +43,12 @@ def undoing(applied: pl.DataFrame) -> pl.DataFrame:
 
 
 def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame:
-    """The factors (FACTOR_SCHEMA) of `dividends` (symbol, effective_at, amount, known_at, previous_close).
+    """Return the factors (FACTOR_SCHEMA) of `dividends` (symbol, effective_at, amount, known_at, previous_close).
 
-    A dividend multiplies what came before by 1 - amount / previous close, the close of the bar before the ex-date, as
-    CRSP does (docs/CORPORATE_ACTIONS.md names the sources). `amount` counts shares as they were at known_at, the stored
-    close as they are now: splits of `applied` in between divide it. A dividend as large as the price changes nothing.
+    A dividend multiplies earlier prices by 1 - amount / previous close, the close of the bar before the ex-date, as
+    CRSP does (docs/CORPORATE_ACTIONS.md names the sources). `amount` is per share as of known_at, the stored close per
+    share as of now, so splits of `applied` after known_at divide the amount. A dividend as large as the price or larger
+    is left out.
     """
     splits = applied.filter(pl.col("kind") == "split").select("symbol", "ratio", split_at="effective_at")
     later = (
@@ -66,10 +67,11 @@ def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame
 
 
 def adjusted(bars: pl.DataFrame, factors: pl.DataFrame, at: str = "ts") -> pl.DataFrame:
-    """`bars` (symbol, ts, prices, volume; sorted by symbol and ts) times all later `factors` (FACTOR_SCHEMA).
+    """Return `bars` (symbol, ts, prices, volume; sorted by symbol and ts) times all later `factors` (FACTOR_SCHEMA).
 
-    Later than the opening of a bar, `ts`, or not sooner than its close, with `at` the column `ts_end`: an action may
-    take effect within a bar that is longer than a session, whose close is of after it.
+    A factor is later if it takes effect after the opening of the bar, `ts`. With `at` the column `ts_end`, it is later
+    if it takes effect at the close or afterwards: an action may take effect within a bar that is longer than a session,
+    and the close then comes after the action.
     """
     if factors.is_empty() or bars.is_empty():
         return bars

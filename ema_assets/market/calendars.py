@@ -1,9 +1,8 @@
-"""The grid of bars that should exist in sessions, and where in them a bar lies. No I/O and no clock.
+"""The grid of bars that should exist in sessions, and the place of a bar in its session. No I/O and no clock.
 
 A frame of sessions has SESSION_SCHEMA, one row per trading day: `open` and `close` are UTC, `break_start` and
-`break_end` are null where the exchange has no lunch break. `regular_open` and `regular_close` are the exchange's own
-hours, which a 1d bar spans; they differ from `open` and `close` only where extended hours are wanted. Where sessions
-come from is in `exchanges`.
+`break_end` are null if the exchange has no lunch break. `regular_open` and `regular_close` are the exchange's own
+hours, which a 1d bar spans; they differ from `open` and `close` only with extended hours. `exchanges` makes sessions.
 """
 
 from datetime import datetime, timedelta
@@ -14,12 +13,12 @@ from ema_assets.model.schemas import SESSION_SCHEMA
 from ema_assets.model.symbols import BEGIN_ON_SUNDAY
 from ema_assets.model.timeframes import Period, Timeframe
 
-# Long enough to hold the last session before any exchange's longest closure, Chinese New Year's 11 days.
+# Long enough to include the last session before the longest closure of any exchange, the 11 days of Chinese New Year.
 LOOK_BACK = timedelta(days=14)
 
 
 def segments(sessions: pl.DataFrame) -> pl.DataFrame:
-    """Continuous stretches of trading: one row per session, two where there is a lunch break.
+    """Return continuous stretches of trading: one row per session, or two with a lunch break.
 
     Columns: calendar, session, segment_open, segment_close; sorted by calendar and segment_open.
     """
@@ -44,12 +43,12 @@ def segments(sessions: pl.DataFrame) -> pl.DataFrame:
 
 
 def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """Every bar that should exist in `sessions`.
+    """Return every bar that should exist in `sessions`.
 
     Columns: calendar, session, ts (opening time), ts_end (closing time, cut at the end of the segment); sorted by
-    calendar and ts. Intraday bars are anchored to the open of their segment; a `1d` bar spans the exchange's own
-    hours; a longer one goes from the open of its first session to the close of its last, and `session` is the first.
-    Of such a period all sessions must be there, or its bar is cut short: see `reach`.
+    calendar and ts. Intraday bars are anchored to the open of their segment. A `1d` bar spans the exchange's own hours.
+    A longer bar spans from the open of its first session to the close of its last one, and `session` is the first.
+    `sessions` must have all sessions of such a period, or its bar is cut short: see `reach`.
     """
     if timeframe.period is not None:
         return (
@@ -78,9 +77,9 @@ _TRUNCATED_TO: dict[Period, str] = {"week": "1w", "month": "1mo", "quarter": "1q
 
 
 def period_of(period: Period) -> pl.Expr:
-    """The first day of the week (ISO 8601: a Monday), month, quarter or year that each row's `session` lies in.
+    """Return the first day of the week (ISO 8601: a Monday), month, quarter or year of each row's `session`.
 
-    Where trading weeks begin on a Sunday, it belongs to the Monday behind it.
+    Where trading weeks begin on a Sunday, the Sunday belongs to the week of the next Monday.
     """
     day = pl.col("session")
     if period == "week":
@@ -89,19 +88,19 @@ def period_of(period: Period) -> pl.Expr:
 
 
 def reach(timeframe: Timeframe) -> timedelta:
-    """How far before and behind a time sessions must be known, so that the whole bar that holds it is."""
+    """Return how far before and after a time sessions must be known to determine the whole bar at that time."""
     return timedelta(0) if timeframe.period is None else timeframe.duration
 
 
 def last_bar_reach(timeframe: Timeframe) -> timedelta:
-    """How far before a time sessions must be known, so that the last bar that has closed by then is among them."""
+    """Return how far before a time sessions must be known to determine the last bar that has closed by then."""
     return LOOK_BACK + 2 * reach(timeframe)
 
 
 def latest_of(times: pl.DataFrame, known: pl.DataFrame, since: str) -> pl.DataFrame:
-    """Add to `times` (calendar, ts, …) the row of `known` (calendar, `since`, …) that began last before each ts.
+    """Add to `times` (calendar, ts, …) the last row of `known` (calendar, `since`, …) that begins at each ts or before.
 
-    `known` is sorted by `since`. A row may begin at the very ts. Order and all other columns of `times` are kept.
+    `known` is sorted by `since`. Order and all other columns of `times` are kept.
     """
     return (
         times.with_row_index("_row")
@@ -121,10 +120,10 @@ def latest_of(times: pl.DataFrame, known: pl.DataFrame, since: str) -> pl.DataFr
 
 
 def unlisted_sessions(sessions: pl.DataFrame) -> pl.DataFrame:
-    """What the days that `sessions` (SESSION_SCHEMA) lack would be: one row per missing day between first and last.
+    """Return the sessions that the days missing in `sessions` would have: SESSION_SCHEMA.
 
-    An exchange now and then trades on a day that its calendar does not have. Such a day is given the hours of the
-    session before it.
+    One row per missing day between the first and the last session. Exchanges sometimes trade on a day that is not in
+    their calendar. Such a day is given the hours of the session before it.
     """
     days = (
         sessions.group_by("calendar")
@@ -146,12 +145,12 @@ def unlisted_sessions(sessions: pl.DataFrame) -> pl.DataFrame:
 
 
 def stretch_of(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Add to intraday `bars` (calendar, ts, …) the stretch of trading that each belongs to, in the same order.
+    """Add to intraday `bars` (calendar, ts, …) the stretch of trading to which each belongs, in the same order.
 
-    Columns added: session_open, session_close, and ts_end: when the last trade that the bar may hold has been made.
-    They are null for a bar that overlaps no stretch. A bar of the grid ends with its stretch at the latest. Vendors
-    also cut bars by the clock, so that one may begin before its session or span a lunch break: it belongs where it
-    ends, to the last stretch that it overlaps.
+    Columns added: session_open, session_close, and ts_end, after which the bar can have no trade. They are null for a
+    bar that overlaps no stretch. A bar on the grid ends with its stretch at the latest. The bars of some vendors begin
+    by the clock, so a bar may begin before its session or span a lunch break. It belongs to the last stretch that it
+    overlaps.
     """
     bounds = sessions.select("calendar", "session", session_open="open", session_close="close")
     stretches = (
@@ -192,11 +191,11 @@ def _microseconds(timeframe: Timeframe) -> int:
 
 
 def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Add to `bars` (calendar, ts, …) where in its session each lies, in the same order.
+    """Add to `bars` (calendar, ts, …) their place in the session, in the same order.
 
     Columns added: session (the session's opening time), ts_end (when the bar closes: with its stretch of trading at
     the latest) and is_session_last (no bar of `timeframe` opens after it in the session). A bar belongs to the session
-    that it overlaps. A day without a session, whose bars are stored all the same, counts as one.
+    that it overlaps. A day that is missing in the calendar but has stored bars counts as a session.
     """
     days = pl.concat([sessions, unlisted_sessions(sessions)])
     full_end = pl.col("ts") + pl.lit(timeframe.duration)
@@ -208,10 +207,10 @@ def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> p
         placed = latest_of(bars, known, "_open").with_columns(ts_end=pl.col("_shut"), is_session_last=pl.lit(True))
     else:
         placed = stretch_of(bars, timeframe, days).rename({"session_open": "session", "session_close": "_shut"})
-        # By where it ends: a bar as long as the session is cut by the break, and others follow.
+        # The end decides: a bar as long as the session is cut at the lunch break, and other bars follow.
         placed = placed.with_columns(is_session_last=(pl.col("ts_end") >= pl.col("_shut")).fill_null(False))
     if placed["session"].null_count():
-        # Hours that are not wanted any more leave such bars: they stay with the session before them.
+        # Bars from extended hours that were switched off later are outside all sessions. They belong to the one before.
         before = latest_of(bars, days.select("calendar", _before="open").sort("_before"), "_before")["_before"]
         placed = placed.with_columns(pl.coalesce("session", before))
     return placed.with_columns(pl.coalesce("ts_end", full_end)).select(
@@ -220,9 +219,9 @@ def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> p
 
 
 def with_trend_of(bars: pl.DataFrame, trend: pl.DataFrame) -> pl.DataFrame:
-    """Add `higher_trend` to `bars` (symbol, ts, ts_end, …; sorted by symbol and ts): as known at each one's close.
+    """Add `higher_trend` to `bars` (symbol, ts, ts_end, …; sorted by symbol and ts), as known at the close of each.
 
-    `trend` has symbol, ts_end, trend of a longer timeframe. A bar of it counts from the moment at which it closes, so
+    `trend` has symbol, ts_end and trend of a longer timeframe. Its bars count from the moment at which they close, so
     that nothing comes from the future.
     """
     return (
@@ -239,9 +238,9 @@ def with_trend_of(bars: pl.DataFrame, trend: pl.DataFrame) -> pl.DataFrame:
 
 
 def last_closed(sessions: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """The newest bar of each calendar that has closed at `now`: columns calendar, ts, ts_end.
+    """Return the newest bar of each calendar that has closed at `now`: calendar, ts, ts_end; sorted by calendar.
 
-    `sessions` reach from `last_bar_reach` before `now` to `reach` behind it.
+    `sessions` reach from `last_bar_reach` before `now` to `reach` after it.
     """
     recent = sessions
     if timeframe.period is None:
@@ -256,9 +255,9 @@ def last_closed(sessions: pl.DataFrame, timeframe: Timeframe, now: datetime) -> 
 
 
 def next_close(sessions: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """The first bar of each calendar that has not closed at `now`: columns calendar, ts, ts_end.
+    """Return the first bar of each calendar that has not closed at `now`: calendar, ts, ts_end; sorted by calendar.
 
-    `sessions` reach from `reach` before `now` to LOOK_BACK and `reach` behind it.
+    `sessions` reach from `reach` before `now` to LOOK_BACK plus `reach` after it.
     """
     coming = sessions
     if timeframe.period is None:

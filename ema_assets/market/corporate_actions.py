@@ -1,8 +1,8 @@
-"""Has the vendor put a series on another scale? Told from bars that are stored and served again. No I/O.
+"""Recognises from stored bars that are served again that a vendor has put a series on another scale. No I/O.
 
-After a split a vendor divides the whole history by its ratio, after a spin-off by some other number, so that every bar
-served again differs from the stored one by one constant factor. Storing only the new bars would leave a cliff in the
-series and a false trade.
+After a split, a vendor divides the whole history by its ratio, after a spin-off by some other number. So every bar that
+is served again differs from the stored one by the same factor. Storing only the new bars would leave a cliff in the
+series and cause a false trade.
 """
 
 import math
@@ -12,37 +12,37 @@ import polars as pl
 
 from ema_assets.model.schemas import PRICES, UTC_TIME
 
-# Shares after for shares before, as companies have split: forward, stock dividends, and the reverse of each. 100 for 1
-# is left out on purpose: one bar that looks like it is pence for pounds.
+# Shares after per share before, as companies have split: forward splits, stock dividends, and the reverse of each. 100
+# is left out on purpose: a bar that looks like it has pence for pounds.
 _FORWARD = [Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50)]
 _SMALL = [Fraction(text) for text in ("3/2", "4/3", "5/2", "5/3", "5/4", "6/5", "7/2", "7/5", "8/5", "9/4", "11/10")]
 _REVERSE_ONLY = [Fraction(1, n) for n in (35, 60)]
 RATIOS = tuple(sorted([*_FORWARD, *_SMALL, *(1 / ratio for ratio in [*_FORWARD, *_SMALL]), *_REVERSE_ONLY]))
 
-# What a flag says of a jump by such a ratio.
+# What the flag of a jump by such a ratio says.
 LIKE_A_SPLIT = "like a split of"
 
-# A factor is suspected on this many bars at least, unless it is a ratio that splits have or that is known as a fact.
+# A factor is suspected if at least this many bars show it; one bar may do for a ratio of splits or of a known fact.
 SUSPECTING_BARS = 2
-# It is confirmed on this many bars at least, and on nearly all that are compared.
+# It is confirmed if at least this many bars show it, and nearly all of the compared ones.
 CONFIRMING_BARS = 3
 CONFIRMING_SHARE = 0.98
 
-# What `kind` may say: a ratio that splits have, any other factor, and a level that was left for good while the vendor
-# still serves the old bars as they were. A fact brings a kind of its own, such as `spin-off`.
+# The values of `kind`: a ratio that splits have, any other factor, and a level that was left for good while the vendor
+# still serves the old bars unchanged. A fact has its own kind, such as `spin-off`.
 SPLIT, RESCALED, LEVEL_SHIFT = "split", "rescaled", "level shift"
 
-# Prices of one factor agree within this much and what rounding does to both; more than _MOST_OFF is no rounding.
+# Prices agree with a factor if they are within this much plus the rounding of both; rounding is at most _MOST_OFF.
 _RELATIVE, _MOST_OFF = 1e-4, 0.04
-# Fewer bars than these do not tell that prices are rounded to more than a cent, nor a small factor from corrections.
+# Fewer bars than this cannot show that prices are rounded to more than a cent, or tell a small factor from corrections.
 _TELLING_BARS, _CENT = 8, 0.01
 # Prices with more decimals than these are not rounded at all.
 _MOST_DECIMALS = 10
-# Bars are taken for the suspected factor when they are nearer to it than to no change, by far.
+# A bar supports a suspected factor if it differs from it by at most this share of the factor's logarithm.
 _WINDOW = 0.25
-# A factor is named after a fraction that is so near; a fact may be further away, for vendors round their factors.
+# A factor is named after a fraction within this distance. A fact may be further away, because vendors round factors.
 _NAMED_WITHIN, _FACT_WITHIN, _MOST_DENOMINATOR = 1e-4, 2e-3, 20
-# Where no bar is served again, a step is like a split when it is so near to its ratio: prices move over night.
+# If no bar is served again, a step within this distance of a split's ratio is like a split: prices also move overnight.
 _STEP_WITHIN = math.log(1.1)
 _STEPS = (Fraction(3, 2), *_FORWARD)
 
@@ -68,20 +68,20 @@ NO_FACTS = pl.DataFrame(schema={"symbol": pl.String(), "ratio": pl.Float64(), "k
 def compare(
     stored: pl.DataFrame, served: pl.DataFrame, suspects: pl.DataFrame | None = None, facts: pl.DataFrame = NO_FACTS
 ) -> pl.DataFrame:
-    """How the served closes relate to the stored ones: one row per symbol on another scale (COMPARED_SCHEMA).
+    """Compare served closes with stored ones: one row per symbol on another scale (COMPARED_SCHEMA), sorted by symbol.
 
     Args:
-        stored: symbol, ts, close, volume as they are stored.
-        served: symbol, ts, close, volume as the vendor serves them now.
-        suspects: symbol, ratio, split of symbols whose factor is known already, roughly; for all others it is the
-            median one of the bars that differ.
-        facts: symbol, ratio, kind of what is known of corporate actions. A factor near the ratio of one is that ratio.
+        stored: symbol, ts, close, volume of the stored bars.
+        served: symbol, ts, close, volume of the bars that the vendor serves now.
+        suspects: symbol, ratio, split of symbols whose factor is roughly known already; for all others it is the median
+            factor of the bars that differ.
+        facts: symbol, ratio, kind of known corporate actions. A factor near the ratio of a fact becomes that ratio.
 
     Returns:
         symbol, ratio (stored close over served close), split (its name: `7:1`, `1253:1000` or `factor 1.0046`), kind,
-        volume_ratio (by what volumes are multiplied), bars (how many were compared), agreeing (how many of them differ
-        by that ratio, at least one), unchanged (how many up to last_ts do not differ), last_ts (the newest that
-        agrees), older (how many were compared up to last_ts).
+        volume_ratio (the factor for volumes), bars (how many were compared), agreeing (how many of them differ by that
+        ratio, at least one), unchanged (how many up to last_ts do not differ), last_ts (the newest bar that agrees),
+        older (how many were compared up to last_ts).
     """
     both = (
         stored.select("symbol", "ts", before="close", volume_before="volume")
@@ -123,9 +123,10 @@ def compare(
 
 
 def volume_ratio(ratio: float, kind: str, measured: float | None) -> float:
-    """By what the volumes of a series are multiplied whose prices are divided by `ratio`: that, or nothing.
+    """Return the factor for the volumes of a series whose prices are divided by `ratio`: `ratio` or 1.
 
-    A split multiplies shares; a spin-off and another currency do not. `measured` is the volume after over before.
+    A split multiplies shares; a spin-off or another currency does not. `measured` is the volume after over the volume
+    before; without it the `kind` decides.
     """
     if measured is None:
         return ratio if kind == SPLIT else 1.0
@@ -133,7 +134,7 @@ def volume_ratio(ratio: float, kind: str, measured: float | None) -> float:
 
 
 def rescaled(bars: pl.DataFrame, scales: pl.DataFrame) -> pl.DataFrame:
-    """`bars` (symbol, ts, prices, volume), those up to last_ts of `scales` (COMPARED_SCHEMA) on the new scale."""
+    """Return `bars` (symbol, ts, prices, volume) with those up to last_ts of `scales` (COMPARED_SCHEMA) rescaled."""
     columns = bars.columns
     joined = bars.join(
         scales.select("symbol", "ratio", "volume_ratio", "last_ts"), on="symbol", how="left", maintain_order="left"
@@ -146,38 +147,38 @@ def rescaled(bars: pl.DataFrame, scales: pl.DataFrame) -> pl.DataFrame:
 
 
 def inverted(scales: pl.DataFrame) -> pl.DataFrame:
-    """`scales` (COMPARED_SCHEMA) that bring what was served to the scale of what is stored."""
+    """Return `scales` (COMPARED_SCHEMA) inverted, to convert served bars to the scale of the stored ones."""
     return scales.with_columns((1 / pl.col(name)).alias(name) for name in ("ratio", "volume_ratio"))
 
 
-# What `off` may say of a file on another scale than the stored bars: which of them is not on the scale of today.
+# The values of `off` for a file on another scale than the stored bars: which of them is not on today's scale.
 STORED_IS_OFF, FILE_IS_OFF, UNCLEAR = "stored", "file", "unclear"
 
 
 def which_is_off(
     confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame, newest: pl.DataFrame, told: pl.DataFrame
 ) -> pl.DataFrame:
-    """The `confirmed` changes of scale in files (COMPARED_SCHEMA) with `off`.
+    """Decide for the `confirmed` changes of scale in files whether the file or the stored bars are on an old scale.
 
-    The newest bars are on the scale of today. A file that has them sets the scale, unless the stored bars run into them
-    without a step where the file steps by the ratio: it holds prices as they traded then, as does a file that ends
-    before the newest stored bar.
+    The newest bars are on today's scale. A file that includes them sets the scale, unless the stored bars continue into
+    them without a step where the file steps by the ratio. Then the file has prices as they traded, as does a file that
+    ends before the newest stored bar.
 
     Args:
-        confirmed: up to last_ts the file is on another scale than what is stored.
+        confirmed: COMPARED_SCHEMA, files that are on another scale than the stored bars up to last_ts.
         stored: symbol, ts, close of the stored bars in the span of the file, and of the next one.
         served: symbol, ts, close of the file.
         newest: symbol, newest_ts of the newest stored bar.
-        told: symbol, told: what `off` is where a fact tells.
+        told: symbol, told: the value of `off` where a fact decides it.
 
     Returns:
-        `confirmed` with `off`; last_ts is the end of the file where all of the file is off.
+        `confirmed` with `off`; last_ts is the end of the file if the whole file is off.
     """
     ends = served.group_by("symbol").agg(file_ts=pl.col("ts").max())
     joined = confirmed.join(ends, on="symbol", how="left").join(newest, on="symbol", how="left")
     joined = joined.join(_newer(confirmed, stored, served), on="symbol", how="left").join(told, "symbol", how="left")
     half = pl.col("ratio").log().abs() / 2
-    # By how much further than the stored bars the file would step to the next one.
+    # How much larger the step to the next bar is from the file than from the stored bars.
     further = (pl.col("step") + pl.col("ratio").log()).abs() - pl.col("step").abs()
     is_newest = pl.col("file_ts") >= pl.col("newest_ts")
     is_off_as_a_whole = pl.col("same").is_null() & ~is_newest
@@ -197,10 +198,10 @@ def which_is_off(
 
 
 def _newer(confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
-    """How the stored bars go on behind last_ts of `confirmed`: symbol, step, same.
+    """Return how the stored bars continue after last_ts of `confirmed`: symbol, step, same.
 
-    `step` is the logarithm of that from the last bar to the next one, null when there is none, and `same` the
-    share of the file's newer bars that are as they are stored, null when it has none of those stored.
+    `step` is the logarithm of the price change from the last bar to the next one, null without a next one. `same` is
+    the share of newer bars that are equal in the file and in store, null if the two share no newer bar.
     """
     is_newer = pl.col("ts") > pl.col("last_ts")
     half = pl.col("ratio").log().abs() / 2
@@ -219,7 +220,7 @@ def _newer(confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame) 
 
 
 def price_rounding(*names: str) -> pl.Expr:
-    """By how much rounding, and no more, sets the prices `names` of the same bar apart: a logarithm, per symbol."""
+    """Return by how much rounding alone can make the prices `names` of a bar differ: a logarithm, per symbol."""
     return pl.sum_horizontal(pl.lit(_RELATIVE), *map(_rounding, names)).clip(upper_bound=_MOST_OFF)
 
 
@@ -228,21 +229,21 @@ def _rounding(name: str) -> pl.Expr:
 
 
 def _half_step(name: str) -> pl.Expr:
-    """Half a unit in the last decimal that the prices of a symbol have: as much as rounding changes them."""
+    """Return half a unit of the last decimal of a symbol's prices, the most by which rounding changes them."""
     price = pl.col(name)
     step = pl.lit(0.0)
     for decimals in reversed(range(_MOST_DECIMALS + 1)):
         scaled = price * 10.0**decimals
-        # A float has sixteen figures: what is a whole number but for the last ones was written with so few decimals.
+        # A float has 16 figures. A number that is whole except for the last of them was written with these decimals.
         is_whole = (scaled - scaled.round()).abs() <= 1e-12 * scaled.abs() + 1e-9
         step = pl.when(is_whole.all().over("symbol")).then(pl.lit(10.0**-decimals)).otherwise(step)
-    # A few bars may all be whole by chance.
+    # All of a few bars may be whole by chance.
     is_few = pl.len().over("symbol") < _TELLING_BARS
     return pl.when(is_few).then(step.clip(upper_bound=_CENT)).otherwise(step) / 2
 
 
 def _ratios(both: pl.DataFrame, suspects: pl.DataFrame | None, facts: pl.DataFrame) -> pl.DataFrame:
-    """The factor of each symbol that is on another scale: symbol, ratio, split, kind."""
+    """Return the factor of each symbol that is on another scale: symbol, ratio, split, kind."""
     guesses = suspects if suspects is not None else pl.DataFrame(schema={"symbol": pl.String(), "ratio": pl.Float64()})
     guess = pl.col("guess").log()
     is_near = (pl.col("factor") - guess).abs() <= pl.max_horizontal("rounding", _WINDOW * guess.abs())
@@ -254,11 +255,11 @@ def _ratios(both: pl.DataFrame, suspects: pl.DataFrame | None, facts: pl.DataFra
         .filter((pl.col("factor") - pl.col("middle")).abs() <= 2 * pl.col("rounding"))
         .group_by("symbol")
         .agg(
-            # Of sums, since rounding up and down evens out.
+            # A ratio of sums, in which rounding up and down evens out.
             ratio=pl.col("before").sum() / pl.col("now").sum(),
-            # A few bars that were corrected by the same cent or two look like a small factor.
+            # A few bars that were corrected by the same cent or two would look like a small factor.
             needed=pl.when((pl.len() < _TELLING_BARS) & pl.col("guess").is_null().all()).then(3.0).otherwise(1.0),
-            # At most so much both sums are off.
+            # The largest error of both sums.
             off=_RELATIVE
             + (pl.col("before") * pl.col("before_rounding")).sum() / pl.col("before").sum()
             + (pl.col("now") * pl.col("now_rounding")).sum() / pl.col("now").sum(),
@@ -277,7 +278,7 @@ def _ratios(both: pl.DataFrame, suspects: pl.DataFrame | None, facts: pl.DataFra
 
 
 def _recognised(ratio: float, off: float, facts: list[tuple[float, str]]) -> tuple[float, str, str]:
-    """The ratio, its name and its kind, of a measured `ratio` that may be `off` by so much."""
+    """Return the true ratio, its name and its kind for a measured `ratio`, which may be `off` by this much."""
     for fact, kind in facts:
         if abs(math.log(ratio / fact)) <= max(off, _FACT_WITHIN):
             return fact, name_of(fact), kind
@@ -289,7 +290,7 @@ def _recognised(ratio: float, off: float, facts: list[tuple[float, str]]) -> tup
 
 
 def name_of(ratio: float) -> str:
-    """The name of any ratio: `7:1`, `1253:1000`, or `factor 1.00463` when it is near no fraction."""
+    """Return the name of any ratio: `7:1`, `1253:1000`, or `factor 1.00463` if it is near no fraction."""
     named = _fraction(ratio)
     if named is None:
         return f"factor {ratio:.5g}"
@@ -302,7 +303,7 @@ def name_of(ratio: float) -> str:
 
 
 def _fraction(ratio: float) -> Fraction | None:
-    """The fraction of small numbers, or of a thousand, that `ratio` or its inverse is."""
+    """Return `ratio` as a fraction of small numbers or of thousandths, or None if none is near."""
     forward = max(ratio, 1 / ratio)
     for candidate in (Fraction(forward).limit_denominator(_MOST_DENOMINATOR), Fraction(round(forward * 1000), 1000)):
         if candidate != 1 and abs(math.log(forward / candidate)) <= _NAMED_WITHIN:
@@ -311,10 +312,10 @@ def _fraction(ratio: float) -> Fraction | None:
 
 
 def suspected(compared: pl.DataFrame) -> pl.DataFrame:
-    """Those rows of `compare` in which the bars differ by the ratio: reason to look at the whole history.
+    """Return the rows of `compare` that are a reason to look at the whole history.
 
-    All of them, or all up to some time, where newer ones were stored on the new scale already. A single bar with
-    another value is a correction, unless it is the only one and its ratio is one that splits have or that is a fact.
+    All bars differ by the ratio, or all up to some time, if newer ones were already stored on the new scale. A single
+    bar with another value is a correction, unless it is the only one and its ratio is one of splits or of a fact.
     """
     is_known = (pl.col("bars") == 1) & (pl.col("kind") != RESCALED)
     is_enough = (pl.col("agreeing") >= SUSPECTING_BARS) | is_known
@@ -325,17 +326,17 @@ _IS_CONFIRMED = (pl.col("agreeing") >= CONFIRMING_BARS) & (pl.col("agreeing") >=
 
 
 def confirmed(compared: pl.DataFrame) -> pl.DataFrame:
-    """Those rows of `compare`, made of the whole history, that are a change of the scale.
+    """Return the rows of `compare`, applied to the whole history, that are a change of scale.
 
-    Newer bars may be stored on the new scale already; up to the newest one on the old scale, all must agree.
+    Newer bars may already be stored on the new scale. Up to the newest one on the old scale, nearly all must agree.
     """
     return compared.filter(_IS_CONFIRMED)
 
 
 def half_done(compared: pl.DataFrame) -> pl.DataFrame:
-    """Those rows of `compare`, made of the whole history, in which the vendor left a part of it on the old scale.
+    """Return the rows of `compare`, applied to the whole history, where the vendor left a part on the old scale.
 
-    Any factor over a few bars, while the others are unchanged, is a correction of these bars.
+    An arbitrary factor over a few bars, while the others are unchanged, is a correction of these bars.
     """
     is_sure = (pl.col("kind") != RESCALED) | (pl.col("agreeing") >= _TELLING_BARS)
     is_left = pl.col("unchanged") > (1 - CONFIRMING_SHARE) * pl.col("older")
@@ -343,17 +344,17 @@ def half_done(compared: pl.DataFrame) -> pl.DataFrame:
 
 
 def steps_like_splits(stored: pl.DataFrame, served: pl.DataFrame, facts: pl.DataFrame = NO_FACTS) -> pl.DataFrame:
-    """Symbols that step by the ratio of a split from the last stored close to the first served open.
+    """Return symbols that step by the ratio of a split from the last stored close to the first served open.
 
-    For symbols of which no stored bar was served again: nothing else tells.
+    This is the only evidence for symbols of which no stored bar was served again.
 
     Args:
         stored: symbol, ts, close of stored bars before the served ones.
         served: symbol, ts, open.
-        facts: symbol, effective_at, ratio, kind. One that took effect in between needs no step to be seen.
+        facts: symbol, effective_at, ratio, kind. A fact that took effect in between counts without a step.
 
     Returns:
-        symbol, ratio (roughly), split (its name).
+        symbol, ratio (approximate), split (its name).
     """
     first = served.group_by("symbol").agg(pl.col("ts", "open").sort_by("ts").first())
     last = (
@@ -388,9 +389,9 @@ def _like_a_split(symbol: str, step: float) -> tuple[str, float, str] | None:
 
 
 def describe_ratio(ratio: pl.Expr) -> pl.Expr:
-    """Text to put behind a jump by `ratio` (close over previous close): names the split it looks like, or is empty."""
+    """Return the text to append to a jump by `ratio` (close over previous close): the split it resembles, if any."""
     text = pl.lit("")
-    # Below 3:2 a jump is far more often news than a split.
+    # A jump by less than 3:2 is far more often news than a split.
     for forward in (Fraction(3, 2), *_FORWARD):
         for split in (forward, 1 / forward):
             near = (ratio * float(split) - 1).abs() <= 0.05

@@ -1,8 +1,8 @@
-"""Are two histories of a series the same prices, once adjusted for dividends and once not? No I/O.
+"""Recognises two histories of a series that differ only by adjustment for dividends. No I/O.
 
-A vendor that adjusts for dividends multiplies all bars before each by a factor slightly below one. Against prices that
-are adjusted for splits only, the differences go one way, are constant from one dividend to the next, shrink with each,
-and are nothing after the newest one. Volumes are the same.
+A vendor that adjusts for dividends multiplies all bars before each dividend by a factor slightly below one. Compared
+with prices that are adjusted for splits only, the differences go one way, are constant from one dividend to the next,
+shrink with each, and are zero after the newest one. Volumes are the same.
 """
 
 import math
@@ -11,13 +11,13 @@ import polars as pl
 
 from ema_assets.market.corporate_actions import price_rounding
 
-# A few bars that differ are corrections.
+# Fewer bars that differ are corrections.
 _FEWEST_BARS = 5
 # A dividend that takes more than this off a price is rare; a spin-off or a rights issue is not.
 _MOST_AT_ONCE = math.log(1.15)
-# Between two dividends lie so many bars at the least, on average.
+# The smallest average number of bars between two dividends.
 _BARS_A_STEP = 5
-# Volumes of the same shares are the same, but for corrections.
+# Volumes of the same shares are equal, except for corrections.
 _VOLUME_WITHIN = 0.02
 
 DIFFERENCES_SCHEMA = pl.Schema(
@@ -26,15 +26,15 @@ DIFFERENCES_SCHEMA = pl.Schema(
 
 
 def differences(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
-    """The series whose served and stored closes differ as prices with and without adjustment for dividends do.
+    """Return the series whose served and stored closes differ as prices with and without dividend adjustment do.
 
     Args:
-        stored: symbol, ts, close, volume as they are stored.
-        served: symbol, ts, close, volume of the same times from elsewhere.
+        stored: symbol, ts, close, volume of the stored bars.
+        served: symbol, ts, close, volume from another source.
 
     Returns:
-        symbol, bars (how many differ), most_pct (by how much at most, in percent), steps (how many dividends show).
-        DIFFERENCES_SCHEMA, sorted by symbol.
+        symbol, bars (how many differ), most_pct (the largest difference in percent), steps (the number of visible
+        dividends): DIFFERENCES_SCHEMA, sorted by symbol.
     """
     both = (
         stored.select("symbol", "ts", before="close", volume_before="volume")
@@ -47,7 +47,7 @@ def differences(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
         return DIFFERENCES_SCHEMA.to_frame()
     factor = (pl.col("before") / pl.col("now")).log()
     both = both.with_columns(factor=factor, rounding=price_rounding("before", "now"))
-    # Which of the two is lower is all the same; the first bar of a series that differs tells.
+    # Either history may be the lower one; the first bar of a series that differs shows which.
     way = pl.col("factor").filter(pl.col("factor").abs() > pl.col("rounding")).first().sign().over("symbol")
     both = both.with_columns(off=pl.col("factor") * way).with_columns(
         fall=pl.col("off").shift(1).over("symbol") - pl.col("off"),
@@ -66,7 +66,8 @@ def differences(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
         goes_one_way=(pl.col("risen") <= 2 * pl.col("rounding")).all() & (pl.col("off") >= -pl.col("rounding")).all(),
         has_same_volumes=((volumes - 1).abs() <= _VOLUME_WITHIN).fill_null(True),
     )
-    # Several dividends since the newest bar compared add up; one change of the scale that is so small is one dividend.
+    # Dividends after the newest compared bar add up in the last difference. With fewer than two steps, it must be small
+    # enough for a single dividend.
     is_small = (pl.col("longest") <= _MOST_AT_ONCE) & ((pl.col("steps") >= 2) | (pl.col("last") <= _MOST_AT_ONCE))
     return (
         found.filter(

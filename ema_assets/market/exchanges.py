@@ -1,7 +1,7 @@
-"""Where sessions come from: exchange_calendars, and rules of our own where it does not fit. No I/O and no clock.
+"""Makes sessions from exchange_calendars, and by our own rules where it does not fit. No I/O and no clock.
 
-What is done with sessions is in `calendars`. Importing the library costs about 1.5 CPU seconds, so it is imported when
-sessions are asked for, and a run reads them from the database.
+`calendars` works with sessions. Importing the library costs about 1.5 CPU seconds, so it is imported when sessions are
+requested, and runs read them from the database.
 """
 
 from collections.abc import Callable
@@ -33,41 +33,42 @@ _FX_ROLLOVER = time(17)
 # CME Globex trades from 17:00 to 16:00 Chicago (CME's published hours). The library leaves out the hour's pause.
 _GLOBEX_HOURS = timedelta(hours=23)
 _GLOBEX = ("CMES", "us_futures")
-# The first and last day that the library is asked for must not be holidays.
+# The first and the last day requested from the library must not be holidays.
 _MARGIN = timedelta(days=14)
 _SATURDAY = 5
-# How the library says that there is no break. Times before 1970 are numbers below zero as well.
+# The library's value for no break. It is not enough to test for numbers below zero, which are times before 1970.
 _NOT_A_TIME = -(2**63)
-# The rules of this module. A new number makes every database work its sessions out anew.
+# The version of the rules in this module. A new number makes every database compute its sessions again.
 RULES_VERSION = 1
 
 
 def known_calendars() -> list[str]:
-    """Names that a watchlist may use, sorted."""
+    """Return the names of the library's calendars that a watchlist may use, sorted."""
     import exchange_calendars
 
     return sorted(exchange_calendars.get_calendar_names(include_aliases=True))
 
 
 def fingerprint(special: SpecialDays) -> str:
-    """What the sessions of a calendar depend on beside its name: another one means that they may be others."""
+    """Return what the sessions of a calendar depend on in addition to its name. If it differs, so may the sessions."""
     return f"{RULES_VERSION} exchange_calendars {_library_version()} {special}".rstrip()
 
 
 @cache
 def _library_version() -> str:
-    """Read once: to find the files of an installed package takes milliseconds."""
+    """Return the library's version. It is read once, because finding an installed package takes milliseconds."""
     from importlib.metadata import version
 
     return version("exchange_calendars")
 
 
 def exchange_sessions(calendar: str, start: date, end: date, special: SpecialDays = NO_SPECIAL_DAYS) -> pl.DataFrame:
-    """Sessions of `calendar` (SESSION_SCHEMA) from `start` to `end`, both included, ascending, with its `special` days.
+    """Return the sessions of `calendar` (SESSION_SCHEMA) from `start` to `end`, both included, with `special` days.
 
-    `24/7` has one session per UTC day, from midnight to midnight. `24/5` is foreign exchange: from 17:00 to 17:00 New
-    York, Monday to Friday. `XNYS extended` has the sessions of `XNYS` with the hours before and after. Beyond the last
-    year for which the library knows an exchange's holidays, every weekday is a session; see `holidays_known_through`.
+    They are in ascending order. `24/7` has one session per UTC day, from midnight to midnight. `24/5` is foreign
+    exchange: from 17:00 to 17:00 New York, Monday to Friday. `XNYS extended` has the sessions of `XNYS` with the hours
+    before and after. After the last year for which the library knows an exchange's holidays, every weekday is a
+    session; see `holidays_known_through`.
 
     Raises:
         ConfigurationError: when exchange_calendars does not know `calendar` or cannot build it.
@@ -84,10 +85,10 @@ def exchange_sessions(calendar: str, start: date, end: date, special: SpecialDay
 
 
 def zone_of(calendar: str) -> ZoneInfo:
-    """The time zone of the exchange.
+    """Return the time zone of the exchange.
 
     Raises:
-        ConfigurationError: as `exchange_sessions`.
+        ConfigurationError: as in `exchange_sessions`.
     """
     if calendar == ALWAYS_OPEN:
         return ZoneInfo("UTC")
@@ -97,10 +98,10 @@ def zone_of(calendar: str) -> ZoneInfo:
 
 
 def holidays_known_through(calendar: str) -> date | None:
-    """The last day for which the holidays of `calendar` are known, or None when they follow from rules without end.
+    """Return the last day for which the holidays of `calendar` are known, or None if they follow rules without end.
 
     Raises:
-        ConfigurationError: as `exchange_sessions`.
+        ConfigurationError: as in `exchange_sessions`.
     """
     if calendar in (ALWAYS_OPEN, FX_CALENDAR, DEFAULT_CALENDAR):
         return None
@@ -109,7 +110,7 @@ def holidays_known_through(calendar: str) -> date | None:
 
 
 def _frame(days: list[date], opened: Callable[[date], datetime], closed: Callable[[date], datetime]) -> pl.DataFrame:
-    """Sessions of `days` without a break, and without `calendar` yet."""
+    """Return sessions on `days` without a break; the column `calendar` and regular hours are still missing."""
     return pl.DataFrame(
         {"session": days, "open": [opened(day) for day in days], "close": [closed(day) for day in days]},
         schema={"session": pl.Date, "open": UTC_TIME, "close": UTC_TIME},
@@ -148,7 +149,7 @@ def _foreign_exchange(start: date, end: date) -> pl.DataFrame:
     def at_rollover(day: date) -> datetime:
         return datetime.combine(day, _FX_ROLLOVER, _NEW_YORK)
 
-    # The two days on which banks rest everywhere.
+    # The two days on which banks are closed everywhere.
     days = [day for day in _weekdays(start, end) if (day.month, day.day) not in ((1, 1), (12, 25))]
     return _as_sessions(_frame(days, lambda day: at_rollover(day - timedelta(days=1)), at_rollover), FX_CALENDAR)
 
@@ -171,13 +172,13 @@ def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
     try:
         return _sessions_between(calendar, start - _MARGIN, end + _MARGIN).filter(is_asked)
     except (ValueError, NotImplementedError, InvalidCalendarName):
-        # Perhaps a day beyond what is recorded; only an instance tells how far that is, or what else is wrong.
+        # A day may be beyond the recorded ones. Only a calendar object tells how far they reach, or what else is wrong.
         reach = _library_calendar(calendar)
     least, most = reach.bound_min(), reach.bound_max()
     first = max(start - _MARGIN, least.date()) if least is not None else start - _MARGIN
     last = min(end + _MARGIN, most.date()) if most is not None else end + _MARGIN
     if first >= last:
-        # All of it lies beyond what the library knows. The hours of its last sessions are needed all the same.
+        # The whole span lies beyond what the library knows, but the hours of its last sessions are needed.
         first, last = (last - timedelta(days=60), last) if most is not None and start > last else (first, first)
     if first >= last:
         return SESSION_SCHEMA.to_frame()
@@ -216,7 +217,7 @@ def _sessions_between(calendar: str, first: date, last: date) -> pl.DataFrame:
 
 @cache
 def _library_calendar(calendar: str) -> Any:
-    """The library's calendar over a few recent years. Its zone and its bounds do not depend on the years.
+    """Return the library's calendar over a few recent years. Its zone and its bounds do not depend on the years.
 
     Raises:
         ConfigurationError: when the library does not know `calendar` or cannot build it.
@@ -246,7 +247,7 @@ def _cannot_be_built(calendar: str, error: Exception) -> ConfigurationError:
 
 
 def _usual_sessions(calendar: str, known: pl.DataFrame, days: list[date]) -> pl.DataFrame:
-    """Sessions on `days` with the local hours of the last session of `known` before each, or of its first one."""
+    """Return sessions on `days` with the local hours of the last `known` session before each, or of the first one."""
     zone = str(zone_of(calendar))
     hours = ["open", "break_start", "break_end", "close", "regular_open", "regular_close"]
     midnight = pl.col("session").cast(pl.Datetime("us"))
@@ -277,7 +278,7 @@ def _usual_sessions(calendar: str, known: pl.DataFrame, days: list[date]) -> pl.
 def _with_special_days(
     sessions: pl.DataFrame, calendar: str, start: date, end: date, special: SpecialDays
 ) -> pl.DataFrame:
-    """`sessions` with `special` days added and taken out."""
+    """Return `sessions` with `special` days added and removed."""
     listed = set(sessions["session"].to_list())
     extra = {day: hours for day, hours in special.extra.items() if start <= day <= end}
     added = [day for day in extra if day not in listed]

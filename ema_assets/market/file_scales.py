@@ -1,4 +1,4 @@
-"""Are bars of files on the scale of the shorter bars they stand in for? Told from the prices of both. No I/O."""
+"""Decides from prices whether bars of files are on the scale of the shorter bars that they stand in for. No I/O."""
 
 import math
 
@@ -6,21 +6,21 @@ import polars as pl
 
 from ema_assets.model.timeframes import Timeframe
 
-# Bars are on the new scale when they are nearer to it than to the old one, by far.
+# Bars are on the new scale if they differ from it by at most this share of the logarithm of the change.
 _WINDOW = 0.25
-# Prices at other times tell of a change at least as large as this: they may have moved meanwhile.
+# Prices at different times can only show a change of at least this size, because they may have moved in between.
 _TELLING = math.log(1.5)
 
 
 def on_old_scale(bars: pl.DataFrame, shorter: pl.DataFrame, timeframe: Timeframe, scales: pl.DataFrame) -> pl.DataFrame:
-    """Those of `bars` that the change of `scales` is still to reach: of each span all or none, those up to last_ts.
+    """Return the `bars` up to last_ts that are still to be converted by `scales`: all or none of each span.
 
-    Bars that nothing is known about go with the shorter ones.
+    Bars about which nothing is known are treated like the shorter ones, and returned.
 
     Args:
-        bars: symbol, span, ts, close, …: bars of files, `span` telling which of them hang together.
-        shorter: symbol, ts, close of bars of the source of `timeframe`, up to last_ts on the old scale; sorted by both.
-        timeframe: of `bars`, a rolled-up one.
+        bars: symbol, span, ts, close, …: bars of files; bars with the same `span` belong together.
+        shorter: symbol, ts, close of bars of the source of `timeframe`, on the old scale up to last_ts; sorted by both.
+        timeframe: the timeframe of `bars`, a rolled-up one.
         scales: COMPARED_SCHEMA, one row per symbol.
 
     Returns:
@@ -30,7 +30,7 @@ def on_old_scale(bars: pl.DataFrame, shorter: pl.DataFrame, timeframe: Timeframe
     within, near = (
         frame.join(known, on="symbol").filter(pl.col("ts") <= pl.col("last_ts")) for frame in (bars, shorter)
     )
-    # The two close together where the shorter bar is the last one within the other.
+    # The longer bar and the last shorter bar within it close at the same time.
     closing = pl.lit(timeframe.duration - timeframe.source.duration)
     nearest = (
         within.with_columns(at=pl.col("ts") + closing)

@@ -1,8 +1,8 @@
-"""Which bars should exist and do not: from the grid, the bars there are, and what was known before. No I/O, no clock.
+"""Finds missing bars and tracks gaps, from the grid, the existing bars and the known gaps. No I/O, no clock.
 
-A gap is a run of bars missing one after the other. It is asked for again with growing pauses; when the provider keeps
-answering without these bars, nothing was traded and the gap is settled. Where that is not to be believed, because every
-symbol misses the same bars or a whole day is missing, it is asked for again over the next days and weeks.
+A gap is a run of consecutive missing bars. It is requested again with growing pauses. If the provider keeps answering
+without these bars, nothing was traded and the gap is settled. If that is doubtful, because every symbol misses the same
+bars or a whole day is missing, the gap is requested again over the next days and weeks.
 """
 
 from datetime import datetime, timedelta
@@ -15,28 +15,29 @@ from ema_assets.model.timeframes import Timeframe
 
 OPEN, DID_NOT_TRADE, NOT_IN_FILE = "open", "did not trade", "not in file"
 
-# A bar that is missing right after its close may just be late. One that was missing a day later is not asked for again.
+# A bar that is missing right after its close may be late. One found to be missing a day later or more is not requested
+# again.
 MOST_ATTEMPTS = 4
 OLD_AFTER = timedelta(days=1)
 PAUSE_FACTOR = 4
-# A vendor mends its own outages within days or weeks: attempts after the first four are days apart.
+# Vendors fill the gaps of their own outages within days or weeks. Attempts after the first four are days apart.
 MOST_PATIENT_ATTEMPTS = 8
 PATIENT_FOR = timedelta(days=21)
 _PATIENT_PAUSE = timedelta(days=1)
-# Gaps of rolled-up timeframes, which only files leave, wait for nobody.
+# Only files leave gaps in rolled-up timeframes, so no provider is waited for.
 _ROLLED_UP_PAUSE = timedelta(hours=1)
-# Attempts fall due at the same few moments for all series, 2:30 after each ten minutes: one run takes them all, and
-# it is not in the way of a bar's close.
+# Attempts are due at the same few moments for all series, 2:30 min after each multiple of ten minutes, so that one run
+# takes them all and does not delay the bars that close on these minutes.
 _DUE_EVERY, _DUE_OFFSET = timedelta(minutes=10), timedelta(seconds=150)
 
 _SHARED = ("status", "asked", "next_attempt_at", "found_at")
 
 
 def grid_with_slots(sessions: pl.DataFrame, timeframe: Timeframe, *, by_clock: bool = False) -> pl.DataFrame:
-    """The bars that should exist in `sessions`, numbered: calendar, ts, ts_end, slot (neighbours differ by one).
+    """Return the bars that should exist in `sessions`, numbered: calendar, ts, ts_end, slot.
 
-    With `by_clock` intraday bars are cut at full multiples of the timeframe UTC, as some vendors do, the first one of
-    a session beginning before its open.
+    The slots of consecutive bars of a calendar differ by one. With `by_clock`, intraday bars begin at whole multiples
+    of the timeframe in UTC, as with some vendors, so the first one of a session may begin before its open.
     """
     grid = bar_grid(sessions, timeframe)
     if by_clock and not timeframe.is_session:
@@ -53,7 +54,7 @@ def grid_with_slots(sessions: pl.DataFrame, timeframe: Timeframe, *, by_clock: b
 
 
 def expected(windows: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
-    """Every bar that should exist in `windows` (symbol, calendar, start, end; end excluded).
+    """Return every bar that should exist in `windows` (symbol, calendar, start, end; end excluded).
 
     Columns: symbol, ts, ts_end, slot.
     """
@@ -62,7 +63,7 @@ def expected(windows: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
         bars = grid.filter(
             pl.col("calendar") == calendar, pl.col("ts") >= mine["start"].min(), pl.col("ts") < mine["end"].max()
         )
-        # A window's bars are one slice of the grid: found by bisection, not by comparing every bar with every window.
+        # The bars of a window are a slice of the grid, which bisection finds without comparing every bar and window.
         low, high = bars["ts"].search_sorted(mine["start"]), bars["ts"].search_sorted(mine["end"])
         places = mine.select("symbol").with_columns(low=low, high=high).filter(pl.col("low") < pl.col("high"))
         rows = places.select("symbol", row=pl.int_ranges("low", "high")).explode("row")
@@ -81,16 +82,16 @@ def reconcile(
     outage: pl.DataFrame,
     is_answered: bool,
 ) -> pl.DataFrame:
-    """The gaps of all symbols after an answer: GAP_SCHEMA, sorted by symbol and first_ts.
+    """Return the gaps of all symbols after an answer: GAP_SCHEMA, sorted by symbol and first_ts.
 
     Args:
-        missing: symbol, ts, ts_end, slot of bars that do not exist, among those looked at.
-        known: GAP_SCHEMA, the gaps known before among the bars looked at; they are replaced by what is returned.
-        timeframe: of the bars.
+        missing: symbol, ts, ts_end, slot of the bars that do not exist, among those examined.
+        known: GAP_SCHEMA, the known gaps among the bars examined; the result replaces them.
+        timeframe: the timeframe of the bars.
         now: UTC.
-        is_asked: symbol, is_fetched: whether a provider can be asked for the bars, or they come from files only.
-        outage: symbol, ts of those bars that every symbol misses.
-        is_answered: a provider has just been asked for these bars, so that old ones need not be asked for again.
+        is_asked: symbol, is_fetched: whether the bars can be requested from a provider, or come from files only.
+        outage: symbol, ts of the bars that every symbol misses.
+        is_answered: whether these bars have just been requested from a provider, so that old ones need not be again.
     """
     everyone = outage.select("symbol", "ts", is_outage=pl.lit(True))
     matched = (
@@ -139,9 +140,9 @@ def reconcile(
 
 
 def _match_known_gaps(missing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """`missing` with gap_end, status, asked, next_attempt_at and found_at of the last known gap before each bar.
+    """Return `missing` with gap_end, status, asked, next_attempt_at and found_at of the last gap that begins before.
 
-    Gaps do not overlap each other, so that is the gap which holds the bar, where one does.
+    Gaps do not overlap, so this is the gap that contains the bar, if any does.
     """
     gaps = known.select("symbol", gap_start="first_ts", gap_end="last_ts", **{name: name for name in _SHARED})
     return missing.sort("ts").join_asof(
@@ -155,7 +156,7 @@ def _match_known_gaps(missing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFram
 
 
 def _runs_of_bars(missing: pl.DataFrame) -> pl.DataFrame:
-    """One gap (GAP_SCHEMA) for each run of neighbouring `missing` bars that agree in everything gaps keep."""
+    """Return one gap (GAP_SCHEMA) per run of consecutive `missing` bars with the same status, attempts and times."""
     ordered = missing.sort("symbol", "slot")
     breaks = pl.any_horizontal(
         pl.col("slot") != pl.col("slot").shift(1) + 1,
@@ -184,7 +185,7 @@ def _due_after(asked: pl.Expr, is_slow: pl.Expr, timeframe: Timeframe, now: date
 
 
 def next_due(moment: pl.Expr) -> pl.Expr:
-    """The first of the common due times that is not before `moment`."""
+    """Return the first common due time at or after `moment`."""
     shifted = moment - pl.lit(_DUE_OFFSET)
     every = f"{int(_DUE_EVERY.total_seconds())}s"
     start = shifted.dt.truncate(every)
@@ -192,21 +193,21 @@ def next_due(moment: pl.Expr) -> pl.Expr:
 
 
 def next_due_time(moment: datetime) -> datetime:
-    """As `next_due`, of one time."""
+    """Return the first common due time at or after one `moment`."""
     due = pl.select(next_due(pl.lit(moment, UTC_TIME))).item()
     assert isinstance(due, datetime)
     return due
 
 
 def clusters(gaps: pl.DataFrame, apart: timedelta, most: int) -> pl.DataFrame:
-    """Cover the `gaps` of each symbol (symbol, start, end, and what else is the same for a symbol) by `most` windows.
+    """Cover the `gaps` of each symbol (symbol, start, end, and columns equal per symbol) by at most `most` windows.
 
     Gaps less than `apart` from each other share one. Returns the columns of `gaps` and round (0, 1, …: a symbol has one
     window per round), sorted by round, start and symbol.
     """
     ordered = gaps.sort("symbol", "start")
     distance = pl.col("start") - pl.col("end").shift(1).over("symbol")
-    # The widest distances are where a symbol's windows are cut.
+    # The windows of a symbol are separated at the largest distances.
     rank = distance.rank("ordinal", descending=True).over("symbol")
     is_cut = (distance >= apart) & (rank < most)
     return (

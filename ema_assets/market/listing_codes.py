@@ -1,7 +1,7 @@
-"""What vendors write: suffixes and prefixes of exchanges, indices, currencies, coins, roots of futures. Data alone.
+"""Vendors' codes: suffixes and prefixes of exchanges, indices, currencies, coins, roots of futures. Only data.
 
 Suffixes are those of Yahoo, Stooq and EODHD where they agree; calendars are codes of exchange_calendars. An exchange
-that it does not have stands for one with the same days and hours: Shenzhen for Shanghai, NSE for BSE.
+that the library lacks has the calendar of one with the same days and hours: Shenzhen that of Shanghai, NSE that of BSE.
 """
 
 from typing import Final
@@ -68,7 +68,7 @@ CALENDAR_BY_SUFFIX: Final = {
     "NZ": "XNZE",
 }
 
-# How TradingView and Google write an exchange, and the suffix that says the same here.
+# The prefixes of exchanges at TradingView and Google, and the corresponding suffixes here.
 SUFFIX_BY_PREFIX: Final = {
     **dict.fromkeys(("NASDAQ", "NYSE", "AMEX", "NYSEARCA", "NYSEAMERICAN", "ARCA", "BATS", "OTC"), ""),
     **dict.fromkeys(("LSE", "LON"), ".L"),
@@ -123,7 +123,7 @@ INDICES: Final = {
     **dict.fromkeys(("^AXJO", "^AORD"), "XASX"),
     "^NZ50": "XNZE",
 }
-# Indices outside the US by the names that people give them, all of which could be tickers in the US, and some are.
+# Common names of indices outside the US. All of them could be tickers in the US, and some are.
 INDEX_NAMES: Final = {
     "AXJO": "^AXJO",
     "BVSP": "^BVSP",
@@ -144,7 +144,7 @@ INDEX_NAMES: Final = {
     "TOPIX": "^TPX",
 }
 
-# ISO 4217, the ones that are traded, with the offshore renminbi.
+# The traded currencies of ISO 4217, and the offshore renminbi.
 CURRENCIES: Final = _words("""
     USD EUR GBP JPY CHF AUD NZD CAD SEK NOK DKK PLN CZK HUF RON TRY ZAR ILS RUB MXN BRL ARS CLP COP PEN CNY CNH HKD
     SGD INR KRW TWD THB IDR MYR PHP VND SAR AED QAR KWD EGP NGN KES UAH KZT ISK
@@ -153,7 +153,7 @@ FIAT_AND_METALS: Final = CURRENCIES | _words("XAU XAG XPT XPD")
 
 _STABLE = _words("USDT USDC BUSD FDUSD TUSD DAI USDP PYUSD USD1 EURC EURT")
 CRYPTO_QUOTES: Final = _STABLE | _words("BTC ETH BNB XBT")
-# In these a joined pair such as BTCEUR ends.
+# The possible ends of a joined pair such as BTCEUR.
 QUOTES_LONGEST_FIRST: Final = tuple(
     sorted(CRYPTO_QUOTES | CURRENCIES, key=lambda quote: (-len(quote), quote not in CRYPTO_QUOTES, quote))
 )
@@ -163,11 +163,11 @@ COINS: Final = _STABLE | _words("""
     SHIB BONK FLOKI WIF TON TAO RENDER RNDR FET JUP PYTH ENA ONDO WLD ORDI GALA CHZ ZEC DASH IOTA ENJ BAT ZIL QTUM
     KSM EGLD MINA ROSE CFX DYDX GMX CAKE SUSHI YFI ENS BLUR JTO STRK MATIC POL HYPE TRUMP 1INCH
 """)
-# Tickers of the US as well, and so often meant as coins that asking is better than choosing.
+# Coins that are also tickers in the US. Both are meant so often that the user is asked.
 COINS_BY_THEMSELVES: Final = _words("BTC ETH XRP SOL DOGE BNB ADA USDT USDC LTC XBT")
 CRYPTO_VENUES: Final = _words("CC KRAKEN COINBASE BINANCE BITSTAMP BITFINEX BYBIT OKX GEMINI KUCOIN GDAX")
 
-# Roots of CME, CBOT, COMEX and NYMEX that trade the hours of Globex. Grains and livestock have others.
+# Roots of futures of CME, CBOT, COMEX and NYMEX with the hours of Globex. Grains and livestock have other hours.
 FUTURES_BY_ROOT: Final = dict.fromkeys(
     _words("""
         ES NQ YM RTY MES MNQ MYM M2K NKD GC SI HG PL PA MGC SIL CL NG RB HO BZ MCL QM ZN ZB ZF ZT UB TN SR3 ZQ

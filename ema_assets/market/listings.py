@@ -1,7 +1,7 @@
-"""From the way a symbol is written to what it is and the calendar it trades on. No I/O and no library.
+"""Recognises from the spelling of a symbol what it is and on which calendar it trades. No I/O and no library.
 
-Vendors write symbols in their own ways, and no way is universal: where two readings fit, nothing is chosen. The tables
-of what they write are in `listing_codes`.
+Vendors have different spellings, and none is universal. If two readings fit, neither is chosen. The tables of codes are
+in `listing_codes`.
 """
 
 import re
@@ -15,7 +15,7 @@ from ema_assets.model.symbols import ALWAYS_OPEN, DEFAULT_CALENDAR, FX_CALENDAR,
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a symbol is, the calendar it trades on, and the reason in a few words."""
+    """What a symbol is, the calendar on which it trades, and the reason in a few words."""
 
     asset_class: AssetClass
     calendar: str
@@ -31,10 +31,10 @@ _FX_SUFFIX, _FUTURE_SUFFIX = "=X", "=F"
 
 
 def listing_of(symbol: str) -> Listing:
-    """What `symbol`, upper-cased, is and where it trades.
+    """Return what `symbol` is and where it trades; upper and lower case do not matter.
 
     Raises:
-        UnclearSymbol: saying what it may be and how each is written.
+        UnclearSymbol: when it is unknown or ambiguous; it says why, and how to write what is meant.
     """
     text = symbol.upper()
     for rule in _RULES:
@@ -63,7 +63,7 @@ def _index(text: str) -> Listing | None:
 
 
 def _fx_by_suffix(text: str) -> Listing | None:
-    """EURUSD=X, and JPY=X for the dollar in yen."""
+    """Recognise EURUSD=X, and JPY=X for the dollar in yen."""
     if not text.endswith(_FX_SUFFIX):
         return None
     pair = text.removesuffix(_FX_SUFFIX)
@@ -80,7 +80,7 @@ def _future_by_suffix(text: str) -> Listing | None:
 
 
 def _contract(text: str) -> Listing | None:
-    """ESZ26 or CLF2027: a root that is known, a month and a year."""
+    """Recognise ESZ26 or CLF2027: a known root, a month and a year."""
     match = _CONTRACT.fullmatch(text)
     return _future(text, match[1]) if match and match[1] in codes.FUTURES_BY_ROOT else None
 
@@ -93,7 +93,7 @@ def _future(text: str, root: str) -> Listing:
 
 
 def _prefixed(text: str) -> Listing | None:
-    """NASDAQ:AAPL, as TradingView and Google write: no provider of ours does."""
+    """Refuse NASDAQ:AAPL, the spelling of TradingView and Google, which none of our providers uses."""
     prefix, colon, rest = text.partition(":")
     if not colon or "/" in prefix or "-" in prefix:
         return None
@@ -104,7 +104,7 @@ def _prefixed(text: str) -> Listing | None:
 
 
 def _separated_pair(text: str) -> Listing | None:
-    """BTC-USD, BTC/USDT, EUR_USD, BTC/USDT:USDT, BTC-PERP, BTC-USD.CC."""
+    """Recognise BTC-USD, BTC/USDT, EUR_USD, BTC/USDT:USDT, BTC-PERP and BTC-USD.CC."""
     pair, _, venue = text.partition(".")
     match = _SEPARATED_PAIR.fullmatch(pair)
     if match is None or (venue and venue not in codes.CRYPTO_VENUES):
@@ -118,7 +118,7 @@ def _separated_pair(text: str) -> Listing | None:
 
 
 def _joined_pair(text: str) -> Listing | None:
-    """EURUSD, BTCUSDT, ETHBTC, ETHUSD.KRAKEN, EURUSD.FOREX."""
+    """Recognise EURUSD, BTCUSDT, ETHBTC, ETHUSD.KRAKEN and EURUSD.FOREX."""
     pair, _, venue = text.partition(".")
     if venue and venue not in codes.CRYPTO_VENUES and venue != "FOREX":
         return None
@@ -128,7 +128,7 @@ def _joined_pair(text: str) -> Listing | None:
         base = pair.removesuffix(quote)
         if base == pair or len(base) < 2:
             continue
-        # No stock of the US is longer than five letters, and nothing but crypto is quoted in coins.
+        # US stocks have at most five letters, and only crypto is quoted in coins.
         is_long = len(pair) > 5 and quote in codes.CRYPTO_QUOTES
         if venue in codes.CRYPTO_VENUES or is_long or base in codes.COINS:
             return Listing("crypto", ALWAYS_OPEN, "a crypto pair")
@@ -142,7 +142,7 @@ def _suffixed(text: str) -> Listing | None:
 
 
 def _index_by_name(text: str) -> Listing | None:
-    """DAX is an index in Frankfurt and a fund in New York."""
+    """Refuse names such as DAX, which is an index in Frankfurt and a fund in New York."""
     written = codes.INDEX_NAMES.get(text)
     if written is None:
         return None
@@ -167,7 +167,7 @@ def _us(text: str) -> Listing | None:
     return None
 
 
-# Asked one after the other; the first that knows the symbol answers.
+# The rules are tried in this order; the first that recognises the symbol counts.
 _RULES: tuple[Callable[[str], Listing | None], ...] = (
     _index,
     _fx_by_suffix,

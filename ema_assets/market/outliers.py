@@ -1,8 +1,9 @@
-"""Which sound bars cannot be true, and which only look suspicious. No I/O and no clock.
+"""Screens sound bars: rejects those that cannot be true, and flags suspicious ones. No I/O and no clock.
 
-A price that is a hundred times off is a vendor's mix-up of pence and pounds, and one bar far away from both its
-neighbours is a bad tick: both are rejected. A level a hundred times off that persists is a level shift: a reverse
-split, or another currency. Any other jump may be news, so it is kept and flagged; one that many traded at is news.
+A price that is off by a factor of 100 is a vendor's mix-up of pence and pounds, and a single bar far away from both its
+neighbours is a bad tick: both are rejected. A level that is off by a factor of 100 and persists is a level shift: a
+reverse split, or another currency. Any other jump may be news, so it is kept and flagged; with a high volume, even a
+bar far away is news.
 """
 
 import math
@@ -18,29 +19,30 @@ import polars as pl
 from ema_assets.market.corporate_actions import describe_ratio
 from ema_assets.model.schemas import FLAG_SCHEMA, UTC_TIME
 
-# What `bar_rejected.reason`, the reason of a skipped bar, and `bar_flag.reason` may say here.
+# The reasons of this module: of `bar_rejected`, of a skipped bar, and of `bar_flag`.
 UNIT_ERROR = "100 times off the bars around it"
 OFF_SCALE = "more than 100 times off the bars around it"
 BAD_TICK = "single bad tick"
 UNCONFIRMED = "jump not confirmed by a next bar yet"
 JUMP, WICK = "jump", "wick"
 
-# How many stored bars the caller should give as context.
+# The number of stored bars that the caller should pass as context.
 CONTEXT_BARS = 12
 
-# Pence for pounds is a factor of 100; the market itself moves a little between the two bars compared.
+# Pence for pounds is a factor of 100, and the market itself moves between the two compared bars.
 _UNIT_LOW, _UNIT_HIGH = 75.0, 133.0
-# A bar this many times away from its neighbours, which agree within the second figure or within a quarter of its
-# distance (both in logarithms), is a bad tick.
+# A bar is a bad tick if it differs from both neighbours by more than the first factor, and these agree within the
+# second factor or within a quarter of its distance (in logarithms).
 _TICK_FACTOR, _AGREEMENT, _AGREEMENT_SHARE = 3.0, 1.5, 0.25
-# So many bars on a level that is at least _UNIT_LOW times away, up to the end of what is known, are a level shift. Of
-# them so many, the first and the last ones included, must be on that level.
+# A level shift is at least this many bars, up to the newest one, on a level that is at least _UNIT_LOW times away. This
+# share of them, including the first and the last SHIFT_BARS, must be on that level.
 SHIFT_BARS, _SHIFT_SHARE = 4, 0.9
-# A bar far away is news when so many times the usual volume was traded, or this many when its open was where the bar
-# before ended: usual is the median of the bars before, of which at least so many must be known.
+# A bar far away is news if its volume is at least the first multiple of the usual volume, or the second one if it opens
+# near the close of the bar before. The usual volume is the median of the bars before, of which at least the third
+# number must be known.
 _VOLUME_OF_NEWS, _VOLUME_OF_NEWS_IN_ONE_BAR, _LEAST_VOLUMES = 10.0, 3.0, 5
-# A move is suspicious when it is ten times the typical recent one, and ten percent at the least; half as much again
-# when nothing is known of the series yet.
+# A move is suspicious if it exceeds ten times the typical recent one and ten percent; for a series about which nothing
+# is known yet, if it exceeds fifty percent.
 _TYPICAL_MOVES, _LEAST_MOVE, _LEAST_MOVE_OF_THE_UNKNOWN = 10.0, math.log(1.10), math.log(1.5)
 _LEAST_HISTORY = 5
 # The median of absolute normal deviations is 0.6745 standard deviations.
@@ -49,13 +51,17 @@ _SIGMA_OF_MEDIAN = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """Bars sorted by plausibility, all with the columns that came in.
+    """Bars grouped by plausibility; bars have the columns of the input.
 
-    `rejected` and `unconfirmed` have a `reason`; `unconfirmed` are newest bars whose jump no later bar confirms or
-    refutes yet. `flags` has symbol, timeframe, ts, reason and detail of bars that are in `kept`, and of those `after`:
-    symbol, ts and reason of the stored bars that follow one of `kept`, of which is seen anew whether they jump.
-    `shifts` are level shifts: symbol, ratio (price before over price after, roughly), first_ts (the first bar on the
-    new level, which is `kept`); one per symbol, the last.
+    Attributes:
+        kept: bars that are to be stored.
+        rejected: bars that cannot be true, with a `reason`.
+        unconfirmed: newest bars whose jump no later bar confirms or refutes yet, with a `reason`.
+        flags: symbol, timeframe, ts, reason, detail of suspicious bars in `kept` and `after`.
+        after: symbol, ts, reason of stored bars that follow a bar in `kept`, and for which was checked again whether
+            they jump.
+        shifts: level shifts, at most one per symbol, the last: symbol, ratio (price before over price after, roughly),
+            first_ts (the first bar on the new level, which is in `kept`).
     """
 
     kept: pl.DataFrame
@@ -70,12 +76,12 @@ SHIFT_SCHEMA = pl.Schema({"symbol": pl.String(), "ratio": pl.Float64(), "first_t
 
 
 def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.DataFrame | None = None) -> Screened:
-    """Sort sound `bars` (BAR_SCHEMA and whatever else, one timeframe, sorted by symbol and ts) by plausibility.
+    """Group sound `bars` (BAR_SCHEMA and more columns, one timeframe, sorted by symbol and ts) by plausibility.
 
-    `context` has symbol, ts, close and volume of the last few stored bars before each symbol's first bar here, about
-    CONTEXT_BARS of them, and of the one after its last; a symbol without any is screened by its own bars. Stored bars
-    are taken to be right.
-    `confirmed` (symbol, ts) are bars that other evidence shows to be news, however far away they are.
+    `context` has symbol, ts, close and volume of the last stored bars before each symbol's first bar here, about
+    CONTEXT_BARS of them, and of the one after its last. A symbol without context is screened by its own bars. Stored
+    bars are assumed to be right. `confirmed` (symbol, ts) are bars that other evidence shows to be true, however far
+    away they are.
     """
     columns = bars.columns
     stacked = pl.concat(
@@ -108,7 +114,7 @@ def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.Dat
 
 @cache
 def _reason_of_mixed() -> pl.Expr:
-    """A bar that is in two units at once needs no neighbour to be told."""
+    """Return the reason UNIT_ERROR for bars with prices in two units, which need no comparison with neighbours."""
     mixed = pl.any_horizontal(_is_unit_ratio(pl.col(name) / pl.col("close")) for name in ("open", "high", "low"))
     return pl.when(mixed.fill_null(False)).then(pl.lit(UNIT_ERROR)).otherwise(pl.lit(None, pl.String))
 
@@ -118,12 +124,13 @@ def _is_unit_ratio(ratio: pl.Expr) -> pl.Expr:
 
 
 def _among_neighbours(stacked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`stacked` with the `reason` of bars that their neighbours contradict; and the level shifts (SHIFT_SCHEMA)."""
+    """Return `stacked` with the `reason` of bars that their neighbours contradict, and level shifts (SHIFT_SCHEMA)."""
     ratio = pl.col("close") / pl.col("close").shift(1).over("symbol")
     restless = stacked.filter((ratio > _TICK_FACTOR) | (1 / ratio > _TICK_FACTOR))["symbol"].unique()
     if restless.is_empty():
         return stacked, SHIFT_SCHEMA.to_frame()
-    # What is right of a bar depends on which bars before it were: only the few series with a jump are walked.
+    # Whether a bar is right depends on which earlier bars were, so bars are visited one by one, but only in the few
+    # series with a jump.
     is_restless = pl.col("symbol").is_in(restless.implode())
     parts, shifts = [stacked.filter(~is_restless)], []
     for series in stacked.filter(is_restless).partition_by("symbol"):
@@ -138,7 +145,7 @@ def _among_neighbours(stacked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame
 
 @dataclass(slots=True)
 class _Walk:
-    """One series, bar by bar. `shift` is, after the walk, where a new level begins, and price before over after."""
+    """A walk through one series. Afterwards `shift` is where a new level begins, and price before over after."""
 
     closes: Sequence[float]
     opens: Sequence[float | None]
@@ -146,16 +153,16 @@ class _Walk:
     is_context: Sequence[bool]
     is_news: Sequence[bool]
     shift: tuple[int, float] | None = None
-    # The place of the last bar that is stored.
+    # The place of the last stored bar.
     last_context: int = -1
-    # What `_away_from` was asked last, and its answer.
+    # The last arguments of `_away_from`, and its result.
     counted: tuple[float, bool, Sequence[int]] | None = None
 
     def reasons(self) -> list[str | None]:
-        """What is wrong with each bar: UNIT_ERROR, OFF_SCALE, BAD_TICK, UNCONFIRMED, or None.
+        """Return what is wrong with each bar: UNIT_ERROR, OFF_SCALE, BAD_TICK, UNCONFIRMED, or None.
 
-        Each bar is compared with the last one that was right and with the next one, so that a history gives the same
-        bars in whatever portions it comes.
+        Each bar is compared with the last right one and with the next one, so that a history yields the same bars in
+        whatever portions it is received.
         """
         self.last_context = max((place for place, is_stored in enumerate(self.is_context) if is_stored), default=-1)
         reasons = self._from(0)
@@ -164,11 +171,11 @@ class _Walk:
             return reasons
         right = [place for place, reason in enumerate(reasons) if reason is None]
         if self.is_context[-1]:
-            # Older bars than any that is stored: the stored one tells the unit.
+            # The bars are older than all stored ones: the stored bar determines the unit.
             is_wrong = _is_off_scale(self.closes[-1], self.closes[right[-2]])
             off.append(len(self.closes) - 1)
         else:
-            # Of two units with equally many bars the later one wins, as a vendor's mistakes are mended with time.
+            # Of two units with equally many bars the later one wins, because vendors correct mistakes with time.
             is_wrong = self.shift is None and (len(off), off[-1:]) > (len(right), right[-1:])
         if not is_wrong:
             return reasons
@@ -176,7 +183,7 @@ class _Walk:
         return [UNIT_ERROR] * off[0] + self._from(off[0])
 
     def _from(self, first: int) -> list[str | None]:
-        """The reasons of the bars from `first` on, which is taken to be right."""
+        """Return the reasons of the bars from `first` on; the first bar is assumed to be right."""
         reasons: list[str | None] = []
         last, right = self.closes[first], 0
         usual: list[float] = []
@@ -207,13 +214,13 @@ class _Walk:
         if following is None:
             return UNCONFIRMED
         after = math.log(close / following)
-        # The further away a bar is, the less its neighbours need to agree for it to be the odd one out.
+        # The further away a bar is, the less its neighbours need to agree.
         allowed = max(math.log(_AGREEMENT), min(abs(before), abs(after)) * _AGREEMENT_SHARE)
         is_back = before * after > 0 and abs(after) > math.log(_TICK_FACTOR)
         return BAD_TICK if is_back and abs(before - after) <= allowed else None
 
     def _is_traded(self, place: int, last: float, usual: Sequence[float]) -> bool:
-        """Whether so much was traded that the bar is news and no bad tick."""
+        """Return whether the volume is so high that the bar is news and not a bad tick."""
         if len(usual) < _LEAST_VOLUMES or (typical := median(usual)) <= 0:
             return False
         opened = self.opens[place]
@@ -222,10 +229,9 @@ class _Walk:
         return (self.volumes[place] or 0.0) >= needed * typical
 
     def _persists(self, place: int, last: float, right: int) -> bool:
-        """Whether the bars from `place` on stay away from the level of `last`, up to the end of what is known.
+        """Return whether the bars from `place` on stay away from the level of `last`, up to the newest known bar.
 
-        Without stored bars, and with less than SHIFT_BARS `right` ones before, nothing tells which level is the new
-        one.
+        Without stored bars and with fewer than SHIFT_BARS `right` ones before, it is unclear which level is new.
         """
         if len(self.closes) - place < SHIFT_BARS or right < SHIFT_BARS or place < self.last_context:
             return False
@@ -236,9 +242,9 @@ class _Walk:
         return self._away_from(last, is_up)[place] >= _SHIFT_SHARE * (len(self.closes) - place)
 
     def _away_from(self, last: float, is_up: bool) -> Sequence[int]:
-        """How many bars from each place on are away from the level of `last`.
+        """Return for each place how many bars from there on are away from the level of `last`.
 
-        It is asked for at one bar after the other, and a file may have years of them.
+        The result is cached, because it is needed at one bar after the other, and a file may have years of bars.
         """
         if self.counted is None or self.counted[:2] != (last, is_up):
             closes = np.asarray(self.closes)
@@ -265,14 +271,14 @@ def _is_off_scale(one: float, other: float) -> bool:
 def _flags(stacked: pl.DataFrame) -> pl.DataFrame:
     move, typical, is_jump, is_wick = _measures()
     measured = stacked.with_columns(_move=move).with_columns(_typical=typical)
-    # Of a stored bar only the close is known here, and its timeframe is that of all.
+    # Stored bars have only closes here. Their timeframe is the same as that of all bars.
     fresh = measured.filter(~pl.col("_is_context") | pl.col("_is_after")).with_columns(
         pl.col("timeframe").forward_fill(), _is_jump=is_jump, _is_wick=is_wick
     )
     flags = [
         fresh.filter(is_odd).select("symbol", "timeframe", "ts", reason=pl.lit(reason), detail=said())
         for is_odd, reason, said in (("_is_jump", JUMP, _said_of_jump), ("_is_wick", WICK, _said_of_wick))
-        # Hardly any bar is, and what to say of it takes a hundred expressions.
+        # Hardly any bar is odd, and the text of a flag takes a hundred expressions.
         if fresh[is_odd].any()
     ]
     return pl.concat([FLAG_SCHEMA.to_frame(), *flags])
@@ -280,9 +286,9 @@ def _flags(stacked: pl.DataFrame) -> pl.DataFrame:
 
 @cache
 def _measures() -> Sequence[pl.Expr]:
-    """`_move`, then `_typical` beside it, then whether a bar is a jump, and whether it is a wick."""
+    """Return the expressions of `_move`, of `_typical`, of whether a bar is a jump, and of whether it is a wick."""
     move = (pl.col("close") / pl.col("close").shift(1).over("symbol")).log()
-    # The stored bars before, or at the start of a series the bars after, say what is typical.
+    # The bars before, or at the start of a series the bars after, determine what is typical.
     typical = (
         pl.col("_move")
         .abs()
@@ -319,5 +325,5 @@ def _said_of_wick() -> pl.Expr:
 
 
 def _shown(price: pl.Expr) -> pl.Expr:
-    # Six figures, and without the digits that a float64 shows beyond them.
+    # Six figures, without the further digits of a float64.
     return price.round_sig_figs(6).cast(pl.Float32)

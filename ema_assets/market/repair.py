@@ -1,7 +1,7 @@
-"""Bars whose columns contradict each other: repaired where it is clear what is meant, else rejected. No I/O, no clock.
+"""Repairs bars whose columns contradict each other if the meaning is clear, and rejects others. No I/O, no clock.
 
-The close is what averages and signals are made of, so it is never lost because of another column. Which bars are of a
-session is in `validation`.
+Averages and signals are computed from closes, so a close is never lost because of another column. Whether bars belong
+to a session is decided in `validation`.
 """
 
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ import polars as pl
 
 from ema_assets.model.schemas import PRICES
 
-# What `bar_rejected.reason` may say here.
+# The values of `bar_rejected.reason` in this module.
 MISSING_VALUE = "missing value"
 NOT_FINITE = "not a finite number"
 NOT_POSITIVE = "price not above zero"
 OUTSIDE_RANGE = "close outside low to high"
 DUPLICATE = "duplicate ts"
-# What `bar_flag.reason` may say here.
+# The values of `bar_flag.reason` in this module.
 REPAIRED, NO_VOLUME = "repaired", "volume unknown"
 NOTES = (REPAIRED, NO_VOLUME)
 
-# Vendors compute adjusted prices in floating point: a breach of so little is no breach.
+# Vendors compute adjusted prices in floating point, so smaller differences do not count.
 _ROUNDING = 1e-6
-# And they round the columns of a bar apart. Beyond this the close itself may be a bad tick.
+# Vendors also round the columns of a bar separately. Beyond this breach the close itself may be a bad tick.
 _SMALL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """Bars sorted by whether they can be a bar.
+    """Bars grouped by whether they can be bars.
 
-    `sound` has the columns that came in, of which `volume` may be null, and a column per reason of NOTES: what was
-    repaired, in words, or null. `rejected` has the columns that came in, and `reason`.
+    `sound` has the columns of the input, of which `volume` may be null, and a column per reason in NOTES: what was
+    repaired, in words, or null. `rejected` has the columns of the input, and `reason`.
     """
 
     sound: pl.DataFrame
@@ -42,12 +42,13 @@ class Repaired:
 
 
 def repair(bars: pl.DataFrame) -> Repaired:
-    """Repair `bars`: BAR_SCHEMA plus `allow_negative`, true where the prices of the instrument may be zero or less.
+    """Repair `bars`: BAR_SCHEMA plus `allow_negative`, true if the prices of the instrument may be zero or less.
 
-    A bar needs a time and a close. A missing or impossible open, high or low is made from the other prices. High and
-    low follow the open and the close when these lie outside them by a rounding error (not flagged), by less than 2 %,
-    or both; a close alone that lies further outside is rejected. A volume that cannot be is null. Of bars with the same
-    symbol and ts the last one is kept, as a vendor's later row is its newer one.
+    A bar needs a time and a close. A missing or impossible open, high or low is derived from the other prices. High and
+    low are widened to an open or close outside them; rounding errors are not flagged. If the open and the close both
+    lie more than 2 % outside, they replace high and low; a bar with only the close that far outside is rejected. An
+    impossible volume becomes null. Of bars with the same symbol and ts the last one is kept, because a vendor's later
+    row is its newer one.
     """
     columns, steps = bars.columns, _steps()
     checked = (
@@ -67,7 +68,7 @@ def repair(bars: pl.DataFrame) -> Repaired:
 
 
 class _Steps(NamedTuple):
-    """What `repair` does one after another, beside columns with what was sent, whose names begin with `_`."""
+    """The steps of `repair`, in order. The columns as they were sent are kept under names that begin with `_`."""
 
     possible: Sequence[pl.Expr]
     unswapped: Sequence[pl.Expr]
@@ -79,15 +80,15 @@ class _Steps(NamedTuple):
 
 @cache
 def _steps() -> _Steps:
-    """Made once: two hundred expressions take longer to be made than to repair a few bars."""
+    """Return the steps, which are built once: building 200 expressions takes longer than repairing a few bars."""
     low, high = pl.col("low"), pl.col("high")
     breach = _breach("close")
     both_outside = (breach > _SMALL) & (_breach("open") > _SMALL)
-    # A bound that has nothing to do with either price of the bar is none.
+    # High and low are ignored if they fit neither the open nor the close.
     usable = ~both_outside
     return _Steps(
         possible=_possible_prices(),
-        # Of two bounds that were swapped the larger one is the high.
+        # If high and low were swapped, the larger one is the high.
         unswapped=[pl.min_horizontal(low, high).alias("low"), pl.max_horizontal(low, high).alias("high")],
         reason=pl.coalesce(
             _reason(pl.col("ts").is_null() | pl.col("close").is_null(), MISSING_VALUE),
@@ -109,7 +110,7 @@ def _reason(condition: pl.Expr, reason: str) -> pl.Expr:
 
 
 def _possible_prices() -> Sequence[pl.Expr]:
-    """Open, high, low and volume as they can be."""
+    """Return open, high, low and volume with impossible values replaced."""
 
     def possible(name: str) -> pl.Expr:
         can_be = pl.col(name).is_finite() & ((pl.col(name) > 0) | pl.col("allow_negative"))
@@ -125,14 +126,14 @@ def _possible_prices() -> Sequence[pl.Expr]:
 
 
 def _breach(name: str) -> pl.Expr:
-    """How far the price lies outside low to high, as a share of the larger of the two sizes; 0 within."""
+    """Return how far the price lies outside low to high, as a share of the largest of the three sizes; 0 within."""
     value, low, high = pl.col(name), pl.col("low"), pl.col("high")
     outside = pl.max_horizontal(low - value, value - high, pl.lit(0.0))
     return outside / pl.max_horizontal(value.abs(), low.abs(), high.abs(), pl.lit(1e-300))
 
 
 def _notes() -> list[pl.Expr]:
-    """The columns NOTES, from what was sent and what became of it."""
+    """Return the columns NOTES, from the values that were sent and the repaired ones."""
     prices = pl.concat_str([_described(name) for name in PRICES if name != "close"], separator=", ", ignore_nulls=True)
     sent = pl.format("the source sent the volume {}", pl.col("_volume").cast(pl.String))
     return [

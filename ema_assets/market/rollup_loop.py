@@ -23,17 +23,17 @@ def gather(  # noqa: PLR0913, PLR0917 - columns, which a record would only hide
     volume: Any,
     count: Any,
 ) -> None:
-    """Put the bars of each series into the buckets of its calendar. Bars that no bucket holds are left out.
+    """Put the bars of each series into the buckets of its calendar. Bars outside all buckets are left out.
 
     Args:
         moments: the opening time of each bar; `highs`, `lows` and `volumes` likewise, NaN for none.
-        begins: the row of the first bar of each series, and one more for the end.
-        grid_firsts: the first bucket of the calendar of each series in the grid; `grid_ends` the one after its last.
+        begins: the row of the first bar of each series, plus the end.
+        grid_firsts: for each series, the first bucket of its calendar in the grid; `grid_ends` the one after the last.
         starts: when each bucket of the grid begins; `ends` when it ends.
-        buckets: gets for each bucket that holds bars its place in the grid.
-        firsts: gets the row of its first bar.
-        traded: gets the number of its bars; `high`, `low` and `volume` their highest, their lowest and their sum.
-        count: its only element gets the number of these buckets.
+        buckets: filled with the place in the grid of each bucket that has bars.
+        firsts: filled with the row of the first bar of each such bucket.
+        traded: filled with the number of its bars; `high`, `low` and `volume` with their maximum, minimum and sum.
+        count: its only element is set to the number of such buckets.
     """
     number = 0
     for series in range(len(begins) - 1):
@@ -50,12 +50,12 @@ def gather(  # noqa: PLR0913, PLR0917 - columns, which a record would only hide
                 row += 1
                 continue
             begun, closes_at = row, ends[place]
-            # A bar that begins with the next bucket is no longer of this one, wherever this one ends.
+            # A bar that begins in the next bucket does not belong to this one, even if this one ends later.
             if place < last and starts[place + 1] < closes_at:
                 closes_at = starts[place + 1]
             highest, lowest, total = -_INFINITY, _INFINITY, volumes[row]
             while True:
-                # Of what is no number neither is above or below anything.
+                # Comparisons with NaN are false, so NaN is ignored.
                 highest = highs[row] if highs[row] > highest else highest  # noqa: FURB136
                 lowest = lows[row] if lows[row] < lowest else lowest  # noqa: FURB136
                 row += 1
@@ -71,7 +71,7 @@ def gather(  # noqa: PLR0913, PLR0917 - columns, which a record would only hide
 
 
 def _last_begun(starts: Any, first: int, last: int, moment: int) -> int:
-    """The last of the buckets from `first` to `last` that begins at `moment` or before; `first` - 1 without one."""
+    """Return the last bucket from `first` to `last` that begins at `moment` or before, or `first` - 1."""
     before, after = first - 1, last + 1
     while after - before > 1:
         middle = (before + after) // 2

@@ -1,4 +1,4 @@
-"""From shorter bars to longer ones, anchored to the session, or to weeks and months of sessions. No I/O, no clock."""
+"""Rolls up shorter bars to longer ones, anchored to sessions, or to weeks and months of sessions. No I/O, no clock."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -24,9 +24,9 @@ _BEFORE_ALL = -(2**63)
 
 
 def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Add to `times` (calendar, ts, …) the bar of `timeframe` that holds each ts: columns bucket, bucket_end.
+    """Add to `times` (calendar, ts, …) the bar of `timeframe` that contains each ts: columns bucket, bucket_end.
 
-    Both are null where no session holds the ts. Order and all other columns are kept.
+    Both are null if no session contains the ts. Order and all other columns are kept.
     """
     grid = _grid(timeframe, sessions)
     places = pl.Series(_held_by(times, grid))
@@ -39,9 +39,9 @@ def _grid(timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _held_by(times: pl.DataFrame, grid: pl.DataFrame) -> Ints:
-    """For each of `times` the row of `grid` (calendar, bucket, bucket_end; sorted) that holds it, else -1.
+    """Return for each of `times` the row of `grid` (calendar, bucket, bucket_end; sorted) that contains it, or -1.
 
-    Searched per calendar: an asof join of 400,000 bars sorts them twice and takes ten times as long.
+    It is searched per calendar: an asof join of 400,000 bars sorts them twice and takes ten times as long.
     """
     found = np.full(times.height, -1, np.int64)
     moments = _whole(times["ts"])
@@ -52,7 +52,7 @@ def _held_by(times: pl.DataFrame, grid: pl.DataFrame) -> Ints:
         rows = slice(None) if is_of_it.all() else is_of_it.to_numpy()
         wanted = moments[rows]
         places = np.searchsorted(_whole(bars["bucket"]), wanted, side="right") - 1
-        # Before the first one there is none; what is looked up for it does not matter.
+        # Times before the first bucket have place -1; what is looked up for them does not matter.
         is_held = (places >= 0) & (wanted < _whole(bars["bucket_end"])[places])
         found[rows] = np.where(is_held, places + first, -1)
         first += bars.height
@@ -60,7 +60,7 @@ def _held_by(times: pl.DataFrame, grid: pl.DataFrame) -> Ints:
 
 
 def _whole(column: pl.Series) -> Ints:
-    """Times as whole microseconds; null is before all others."""
+    """Return times as whole microseconds; null becomes the smallest number."""
     whole = column.cast(UTC_TIME).cast(pl.Int64)
     return (whole.fill_null(_BEFORE_ALL) if whole.null_count() else whole).to_numpy()
 
@@ -72,26 +72,26 @@ def roll_up(
     complete_through: pl.DataFrame,
     source: Timeframe | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars of `timeframe` from those of its source, and the first bucket of each symbol that is still open.
+    """Roll up `bars` to `timeframe`; return the closed bars, and the first bucket of each symbol that is still open.
 
     Args:
         bars: BAR_SCHEMA without timeframe, plus `calendar`; sorted by symbol and ts, starting at a bucket's start.
-        timeframe: one of the rolled-up ones.
+        timeframe: a rolled-up timeframe.
         sessions: SESSION_SCHEMA, covering the bars.
         complete_through: symbol, complete_through (UTC): up to when `bars` are known to be complete.
-        source: the timeframe of `bars` where it is another one.
+        source: the timeframe of `bars` if it is not the source of `timeframe`.
 
     Returns:
-        The closed bars (BAR_SCHEMA and missing_bars): a bucket is published only when its whole time is complete,
-        with the bars that really traded; a bucket in which nothing traded has no bar. `missing_bars` counts the bars
-        of the source that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars
-        but is not complete.
+        The closed bars (BAR_SCHEMA and missing_bars). A bucket is published only when its whole time is complete, with
+        the bars that really traded; a bucket in which nothing traded has no bar. `missing_bars` counts the source bars
+        that do not exist. Then symbol, bucket, bucket_end of each symbol's first bucket that has bars but is not
+        complete.
     """
     grid = _with_whole(_grid(timeframe, sessions), timeframe, sessions, source or timeframe.source)
     symbols, begins = stretches(bars["symbol"])
     buckets = _gathered(bars, begins, grid)
     series = np.repeat(np.arange(len(symbols)), np.diff(np.searchsorted(buckets.first, begins)))
-    # Joined by series, of which there are few, and not by bucket.
+    # Joined per series, of which there are few, and not per bucket.
     complete = _whole(of_each(symbols, complete_through)["complete_through"])
     is_complete = _whole(grid["bucket_end"])[buckets.place] <= complete[series]
     open_series, firsts = np.unique(series[~is_complete], return_index=True)
@@ -105,7 +105,7 @@ def roll_up(
 
 
 def _closed(bars: pl.DataFrame, buckets: "_Buckets", grid: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """The columns that `roll_up` returns of its closed bars."""
+    """Return the closed bars with the columns that `roll_up` returns."""
     rows, places = as_rows(buckets.first), as_rows(buckets.place)
     traded = pl.Series(buckets.traded)
     return pl.DataFrame(
@@ -123,12 +123,13 @@ def _closed(bars: pl.DataFrame, buckets: "_Buckets", grid: pl.DataFrame, timefra
 
 
 class _Buckets(NamedTuple):
-    """Buckets that hold bars, in the order of these bars.
+    """Buckets that have bars, in the order of these bars.
 
     Attributes:
-        place: the row of the grid; `first`, that of its first bar.
+        place: the bucket's row in the grid.
+        first: the row of its first bar.
         traded: the number of its bars.
-        high: of these; NaN for none. `low` and `volume` likewise.
+        high: their highest price, NaN for none. `low` and `volume` likewise.
     """
 
     place: Ints
@@ -140,12 +141,12 @@ class _Buckets(NamedTuple):
 
 
 def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
-    """The buckets of `grid` that hold `bars`, whose series begin at `begins`."""
+    """Return the buckets of `grid` that have `bars`, whose series begin at the rows `begins`."""
     calendars, bounds = stretches(grid["calendar"])
     rows_of = dict(zip(calendars, pairwise(bounds.tolist()), strict=True))
     of_series = [rows_of.get(calendar, (0, 0)) for calendar in bars["calendar"][as_rows(begins[:-1])]]
     grid_firsts, grid_ends = np.array(of_series, np.int64).reshape(-1, 2).T
-    # No series fills a bucket twice. Memory that is not needed is a page fault for each of its pages.
+    # No series fills a bucket twice. Unneeded memory would cost a page fault per page.
     most = min(bars.height, int((grid_ends - grid_firsts).sum()))
     places, firsts, traded, count = (np.empty(size, np.int64) for size in (most, most, most, 1))
     high, low, volume = (np.empty(most) for _ in range(3))
@@ -166,7 +167,7 @@ def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
 
 
 def _sums(values: pl.Series, buckets: _Buckets) -> Floats:
-    """The sums within `buckets` of a column with nulls, rounded as polars does; NaN where all are null."""
+    """Return the sums within `buckets` of a column with nulls, rounded as polars does; NaN if all values are null."""
     number = np.full(len(values), -1)
     for place, (first, count) in enumerate(zip(buckets.first.tolist(), buckets.traded.tolist(), strict=True)):
         number[first : first + count] = place
@@ -175,16 +176,16 @@ def _sums(values: pl.Series, buckets: _Buckets) -> Floats:
         .filter(pl.col("number") >= 0)
         .group_by("number", maintain_order=True)
         .agg("value", is_known=pl.col("value").is_not_null().any())
-        # Added up apart: how a sum within group_by rounds depends on the other groups there are.
+        # Each list is summed separately: the rounding of a sum within group_by depends on the other groups.
         .select(pl.when("is_known").then(pl.col("value").list.sum()))["value"]
         .to_numpy()
     )
 
 
 def _with_whole(grid: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, source: Timeframe) -> pl.DataFrame:
-    """Add to `grid` (calendar, bucket, bucket_end) the number of bars of the source that there should be: whole."""
+    """Add to `grid` (calendar, bucket, bucket_end) the number of source bars that each bucket should have: whole."""
     if timeframe.period is None:
-        # The last bucket of a session is shorter, and so may its last bar be.
+        # The last bucket of a session may be shorter, and so may the last source bar in it.
         length = (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes()
         return grid.with_columns(whole=(length / source.minutes).ceil().cast(pl.Int16))
     days = buckets_of(sessions.select("calendar", ts="regular_open"), timeframe, sessions)
@@ -193,9 +194,9 @@ def _with_whole(grid: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
 
 
 def without_owned(closed: pl.DataFrame, owned: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """`closed` (symbol, ts, …) without the bars that reach into a span of a file.
+    """Return `closed` (symbol, ts, …) without the bars that reach into a span of a file.
 
-    `owned` has symbol, first_ts, last_end; sorted, the spans of a symbol without overlap.
+    `owned` has symbol, first_ts, last_end; it is sorted, and the spans of a symbol do not overlap.
     """
     if owned.is_empty():
         return closed
@@ -220,11 +221,11 @@ def without_owned(closed: pl.DataFrame, owned: pl.DataFrame, timeframe: Timefram
 
 
 def dirty_buckets(changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Where a rolled-up series must start again after the bars of its source changed.
+    """Return where rolled-up series must start again after their source bars changed: symbol, dirty_from, dirty_end.
 
-    `changed` has symbol, calendar and changed_from (UTC). Returns symbol, dirty_from and dirty_end of each: start and
-    end of the bucket that holds `changed_from`. On a day that the calendar lacks there is none, but later bars may have
-    changed as well: then it is the next bucket. Both are `changed_from` where `sessions` end before that.
+    `changed` has symbol, calendar and changed_from (UTC). dirty_from and dirty_end are the start and the end of the
+    bucket that contains `changed_from`, or of the next bucket on a day that the calendar lacks, because later bars may
+    have changed as well. Both are `changed_from` if `sessions` end before it.
     """
     times = changed.select("symbol", "calendar", pl.col("changed_from").cast(UTC_TIME).alias("ts"))
     found = buckets_of(times, timeframe, sessions)
@@ -234,7 +235,7 @@ def dirty_buckets(changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.Data
 
 
 def _with_next(times: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
-    """`times` (as `buckets_of` returns them) with the next bucket of `grid` where none holds the ts."""
+    """Return `times` (as `buckets_of` returns them) with the next bucket of `grid` if none contains the ts."""
     coming = grid.select("calendar", _next="bucket", _next_end="bucket_end").sort("_next")
     return (
         times.with_row_index("_row")
@@ -255,7 +256,7 @@ def _with_next(times: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
 
 
 def warm_up() -> None:
-    """Make the machine code of rollups ready."""
+    """Load or compile the machine code of rollups."""
     whole, price = np.empty(0, np.int64), np.empty(0)
     results = [
         whole.copy(),

@@ -1,4 +1,4 @@
-"""Do longer bars of a provider fit the shorter ones that follow them? Told from a stretch that both have. No I/O."""
+"""Checks on an overlap whether longer bars of a provider fit the shorter ones that follow them. No I/O."""
 
 import math
 
@@ -7,23 +7,23 @@ import polars as pl
 from ema_assets.market.corporate_actions import name_of
 from ema_assets.model.schemas import PRICES
 
-# Prices agree within a quarter of the typical move from bar to bar, and within what rounding does.
+# Prices agree if they differ by at most a quarter of the typical move from bar to bar, or by rounding.
 _SHARE_OF_MOVE, _ROUNDING = 0.25, 5e-4
-# So many bars must be in both, and of the shorter ones' bars this share.
+# At least this many bars, and this share of the bars made from shorter ones, must exist in both.
 _LEAST_BARS, _LEAST_SHARE = 3, 0.8
-# More than this share of bars that differ is no chance.
+# A larger share of different bars is not due to chance.
 _MOST_DIFFERENT = 0.1
-# At one time of the day, this many bars tell, and no more than half of them may differ.
+# At least this many bars at one time of the day are conclusive, and at most half of them may differ.
 _TELLING, _HALF = 3, 0.5
 
 
 def misfits(long: pl.DataFrame, short: pl.DataFrame) -> dict[str, str]:
-    """Why long bars cannot stand before shorter ones: a reason by symbol, of those that do not fit.
+    """Return by symbol why its long bars cannot be put before the shorter ones; symbols that fit are missing.
 
     Args:
         long: symbol, ts, open, high, low, close as the provider sent them.
-        short: the same of bars that were rolled up from shorter ones, and `slot`, how long after the open of its
-            session (or the end of its lunch break) each begins. A symbol without any is not in the result.
+        short: the same columns of bars that were rolled up from shorter ones, and `slot`, how long after the open of
+            its session (or the end of its lunch break) each begins. A symbol without such bars is not in the result.
     """
     typical = (pl.col("close") / pl.col("close").shift(1).over("symbol")).log().abs().median().over("symbol")
     known = short.sort("symbol", "ts").with_columns(

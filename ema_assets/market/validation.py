@@ -1,6 +1,6 @@
-"""Which bars are fit to be stored: of a session, on its grid, closed. No I/O and no clock.
+"""Validates whether bars can be stored: they must be in a session, on its grid, and closed. No I/O and no clock.
 
-Whether the columns of a bar fit one another is in `repair`.
+Whether the columns of a bar fit each other is checked in `repair`.
 """
 
 from dataclasses import dataclass
@@ -14,23 +14,25 @@ from ema_assets.model.schemas import BAR_SCHEMA, FLAG_SCHEMA
 from ema_assets.model.symbols import ALWAYS_OPEN
 from ema_assets.model.timeframes import Timeframe
 
-# What the counts of skipped bars may say.
+# The reasons of skipped bars.
 OUTSIDE_SESSION = "outside the session"
 OFF_GRID = "between two bars"
 NOT_CLOSED = "not closed yet"
 ANOTHER_DAY = "day that does not begin at midnight UTC"
-# What `bar_flag.reason` may say here.
+# The value of `bar_flag.reason` in this module.
 NOT_IN_CALENDAR = "day not in the calendar"
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """Bars sorted by whether they can be stored; none is lost.
+    """Bars grouped by whether they can be stored; none is lost.
 
-    `accepted` follows BAR_SCHEMA plus `ts_end`, sorted by symbol and ts. `flags` (FLAG_SCHEMA) says what is odd about
-    bars among them. `rejected` follows BAR_SCHEMA plus `reason`: values that cannot be a bar. `skipped` follows
-    BAR_SCHEMA plus `reason`: sound bars that are not bars of a session (before and after hours, live ticks at odd
-    seconds) or had not closed yet.
+    Attributes:
+        accepted: BAR_SCHEMA plus `ts_end`, sorted by symbol and ts.
+        flags: FLAG_SCHEMA, oddities of accepted bars.
+        rejected: BAR_SCHEMA plus `reason`: values that cannot be a bar.
+        skipped: BAR_SCHEMA plus `reason`: sound bars that are not bars of a session (before or after hours, live ticks
+            at odd seconds) or had not closed yet.
     """
 
     accepted: pl.DataFrame
@@ -46,12 +48,13 @@ def validate(
     sessions: pl.DataFrame,
     closed_by: datetime,
 ) -> Validated:
-    """Sort `bars` (BAR_SCHEMA, all of one `timeframe`) into accepted, rejected and skipped.
+    """Group `bars` (BAR_SCHEMA, all of one `timeframe`) into accepted, rejected and skipped ones.
 
     `instruments` has symbol, calendar and allow_negative (prices may be zero or less); `sessions` (SESSION_SCHEMA) must
-    cover the bars. A bar is accepted once its closing time is not after `closed_by`. A `1d` bar is given its session's
-    open as `ts`, whatever label the vendor uses: midnight UTC, midnight at the exchange, or the open. A bar with volume
-    on a day that the calendar lacks is accepted and flagged: calendars do not know every special session.
+    cover the bars. A bar is accepted only if it closes at `closed_by` or earlier. A `1d` bar is given the open of its
+    session as `ts`, whatever label the vendor uses: midnight UTC, midnight at the exchange, or the open. A bar with a
+    positive or unknown volume on a day that the calendar lacks is accepted and flagged, because calendars do not have
+    every special session.
     """
     bars = bars.join(instruments, on="symbol", how="left", maintain_order="left")
     bars = bars.with_row_index("_sent").with_columns(_label="ts")
@@ -66,7 +69,7 @@ def validate(
         told = pl.format("{} has no session on that day", "calendar")
         placed = pl.concat([placed, unlisted.with_columns(told.alias(NOT_IN_CALENDAR))])
     placed = placed.sort("_label", "_sent")
-    # Two labels of one session (a vendor's midnight and its open) have become the same bar. The later label wins.
+    # Two labels of one session (a vendor's midnight and its open) become the same bar. The later label wins.
     is_last = placed.select((pl.int_range(pl.len()) == pl.len() - 1).over("symbol", "ts")).to_series()
     is_closed = placed["ts_end"] <= closed_by
     accepted = placed.filter(is_last & is_closed).sort("symbol", "ts")
@@ -97,7 +100,7 @@ def _near(sessions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def _flags(accepted: pl.DataFrame) -> pl.DataFrame:
-    """The notes of `accepted` as FLAG_SCHEMA."""
+    """Return the notes of `accepted` bars as FLAG_SCHEMA."""
     notes = [
         accepted.filter(pl.col(reason).is_not_null()).select(
             "symbol", "timeframe", "ts", reason=pl.lit(reason), detail=pl.col(reason)
@@ -109,20 +112,20 @@ def _flags(accepted: pl.DataFrame) -> pl.DataFrame:
 
 
 def _place_on(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Those of `bars` that are of `sessions`, with `ts_end` and perhaps a moved `ts`; and the rest, with a `reason`."""
+    """Return the `bars` in `sessions`, with `ts_end` and possibly a moved `ts`, and the others with a `reason`."""
     if timeframe.is_session:
         return _on_sessions(bars, sessions)
     if timeframe.is_fetched:
         return _on_grid(bars, timeframe, sessions)
     placed, lost = _in_session(bars, timeframe, sessions)
-    # Vendors cut hours at other places than ours, and never within a minute: that is a time of something else.
+    # The hours of vendors may begin at other times than ours, but never within a minute, which only other times do.
     is_whole = pl.col("ts") == pl.col("ts").dt.truncate("1m")
     off_grid = placed.filter(~is_whole).drop("ts_end").with_columns(reason=pl.lit(OFF_GRID))
     return (placed, lost) if off_grid.is_empty() else (placed.filter(is_whole), pl.concat([lost, off_grid]))
 
 
 def _on_grid(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars whose ts is exactly one of the grid's; and the rest, with the reason."""
+    """Return the bars whose ts is on the grid, and the others with the reason."""
     grid = bar_grid(sessions, timeframe).select("calendar", "ts", "ts_end")
     joined = bars.join(grid, on=["calendar", "ts"], how="left", maintain_order="left")
     if not joined["ts_end"].null_count():
@@ -134,7 +137,10 @@ def _on_grid(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -
 
 
 def _in_session(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars that overlap a stretch of trading, whatever their anchor (vendors also cut hours by the clock); the rest."""
+    """Return the bars that overlap a stretch of trading, and the others with the reason.
+
+    Their anchor does not matter: the hours of some vendors begin by the clock.
+    """
     joined = stretch_of(bars, timeframe, sessions).drop("session_open", "session_close")
     overlaps = pl.col("ts_end").is_not_null()
     lost = joined.filter(~overlaps).drop("ts_end")
@@ -142,11 +148,11 @@ def _in_session(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
 
 
 def _on_sessions(bars: pl.DataFrame, sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Daily bars moved to their session's open, with `ts_end`; and those that no session can be found for.
+    """Return daily bars moved to the open of their session, with `ts_end`, and those without a session.
 
     Every label in use lies inside the session or before it, at most 24 hours before the close, so the session is the
-    first one that closes after the label; a label on a weekend or holiday is further away and is skipped. Where days
-    follow one another without a pause, a label inside of one says that the vendor cuts them elsewhere.
+    first one that closes after the label. A label on a weekend or holiday is further away, and its bar is skipped. If
+    sessions follow each other without a pause, a label inside one shows that the vendor's days begin at another time.
     """
     days = sessions.select("calendar", _open="regular_open", ts_end="regular_close").sort("ts_end")
     joined = (
