@@ -1,1 +1,1 @@
-"""Where bars come from. A module here declares one provider and is found by itself; what is heavy is in the folders."""
+"""The sources of bars. Each module here declares one provider and is discovered by itself; heavy code is in folders."""

@@ -1,4 +1,4 @@
-"""Alpaca: US stocks and crypto pairs over its Market Data v2 API. The declaration; the client is in vendors."""
+"""Alpaca: US stocks and crypto pairs over its Market Data v2 API. Only the declaration; the client is in vendors."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ _PAPER_URL, _LIVE_URL = "https://paper-api.alpaca.markets", "https://api.alpaca.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlpacaConfig(ProviderConfig):
-    """Where and with which keys Alpaca is asked. `feed` and `history_feed` concern stocks."""
+    """The addresses, keys, feeds and limits of requests to Alpaca. `feed` and `history_feed` concern stocks."""
 
     base_url: str = setting(HttpUrl("EMA_ALPACA_BASE_URL", _DATA_URL, "Alpaca's data API"))
     trading_url: str | None = setting(
@@ -53,7 +53,7 @@ class AlpacaConfig(ProviderConfig):
 
     @property
     def assets_url(self) -> str:
-        """Who is asked for the list of assets. Keys of a live account begin with AK, and the paper API refuses them."""
+        """The API with the list of assets. Keys of a live account begin with AK, and the paper API refuses them."""
         if self.trading_url is not None:
             return self.trading_url
         if self.base_url != _DATA_URL:
@@ -85,13 +85,13 @@ PROVIDER = Provider(
     timeframes={"1m": "1Min", "5m": "5Min", "1d": "1Day"},
     asset_classes=frozenset({"stocks", "funds", "crypto"}),
     calendars=frozenset({"XNYS", "XNAS"}),
-    # Its hours are cut by the clock, so that the first one of a session holds half an hour before the open.
+    # Its hours begin by the clock, so the first one of a session includes half an hour before the open.
     long_history=LongHistory("30m", "30Min"),
     symbols_per_call=200,
     # Trades that are reported late change a bar for some minutes after its close. And with feed `iex` the bars of the
-    # last 21 minutes (16, and the length of one) come from one exchange: they are asked for again once SIP has them.
+    # last 21 minutes (16 and the length of a bar) come from one exchange: they are requested again once SIP has them.
     settling_time=timedelta(minutes=25),
-    # The close is followed by the closing auction, and in the evening by what was reported late.
+    # The closing auction follows the close, and trades that were reported late follow in the evening.
     day_settling=(timedelta(minutes=20), timedelta(hours=4)),
     default_when_set="key_id",
 )

@@ -1,4 +1,4 @@
-"""Binance: crypto pairs over its public spot klines. The declaration; the client is in vendors."""
+"""Binance: crypto pairs over its public spot klines. Only the declaration; the client is in vendors."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinanceConfig(ProviderConfig):
-    """Where Binance is asked, and how often."""
+    """The address of Binance and the limit of requests to it."""
 
-    # The mirror for market data alone: the same klines, and no region is turned away.
+    # The mirror for market data: it has the same klines and refuses no region.
     base_url: str = setting(
         HttpUrl(
             "EMA_BINANCE_BASE_URL",
@@ -24,7 +24,7 @@ class BinanceConfig(ProviderConfig):
             "Binance's public market data, or `https://api.binance.com`",
         )
     )
-    # A call weighs 2 of the 6,000 that an address has per minute; others may use the same address.
+    # A call has the weight 2, of 6,000 per minute and IP address. Others may use the same address.
     requests_per_minute: int = setting(
         Number(
             "EMA_BINANCE_REQUESTS_PER_MINUTE", 2_400, 1, 3_000, "of the 3,000 that an address has; others may share it"

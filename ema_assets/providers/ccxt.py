@@ -1,6 +1,6 @@
-"""One provider per exchange that the library ccxt reads, such as `ccxt:bitstamp`. The client is in vendors.
+"""One provider per exchange that the library ccxt can read, such as `ccxt:bitstamp`. The client is in vendors.
 
-ccxt is an extra: it is large, and pins its own dependencies.
+ccxt is an extra, because it is large and pins its own dependencies.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CcxtConfig(ProviderConfig):
-    """How often an exchange is asked. Where is known to ccxt."""
+    """The limit of requests to an exchange. ccxt knows the address."""
 
     requests_per_minute: int = setting(
         Number(
@@ -43,7 +43,7 @@ def _member(exchange: str) -> Provider[CcxtConfig]:
         open=opened,
         config=CcxtConfig,
         timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
-        # An exchange that has no hours refuses the request.
+        # An exchange without bars of one hour refuses the request.
         long_history=LongHistory("1h", "1h"),
         asset_classes=frozenset({"crypto"}),
         extra="ccxt",

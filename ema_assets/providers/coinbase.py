@@ -1,4 +1,4 @@
-"""Coinbase: crypto pairs over the public candles of Coinbase Exchange. The declaration; the client is in vendors."""
+"""Coinbase: crypto pairs over Coinbase Exchange's public candles. Only the declaration; the client is in vendors."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoinbaseConfig(ProviderConfig):
-    """Where Coinbase is asked, and how often."""
+    """The address of Coinbase and the limit of requests to it."""
 
     base_url: str = setting(
         HttpUrl("EMA_COINBASE_BASE_URL", "https://api.exchange.coinbase.com", "Coinbase Exchange's public market data")
@@ -45,7 +45,7 @@ PROVIDER = Provider(
     open=_open,
     config=CoinbaseConfig,
     describe=_describe,
-    # Its word for a timeframe is the granularity in seconds.
+    # The vendor's word for a timeframe is its granularity in seconds.
     timeframes={"1m": "60", "5m": "300", "1d": "86400"},
     long_history=LongHistory("1h", "3600"),
     asset_classes=frozenset({"crypto"}),

@@ -1,4 +1,4 @@
-"""What a provider declares: its capabilities, its configuration, and how its client is made. Imports nothing heavy."""
+"""The declaration of a provider: its capabilities, its configuration, and how to open its client. Imports little."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -20,9 +20,9 @@ _VARIABLE, _IS_NEEDED = "variable", "is_needed"
 
 
 def setting(variable: Variable, *, is_needed: bool = False) -> Any:
-    """A field of a config record that is read from an environment variable. Secrets are left out of its repr.
+    """Return a field of a config record that is read from an environment variable. Secrets are left out of the repr.
 
-    `is_needed` when the provider cannot be asked without it.
+    `is_needed` means that the provider cannot be used without it.
     """
     return field(
         default=variable.default,
@@ -33,9 +33,9 @@ def setting(variable: Variable, *, is_needed: bool = False) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
-    """The configuration of one provider. A provider with more of it declares a subclass, its fields with `setting`.
+    """The configuration of one provider. Providers with more settings declare a subclass with `setting` fields.
 
-    `base_url` is None when it has no address, or when none is set.
+    `base_url` is None if the provider has no address, or if none is set.
     """
 
     base_url: str | None = None
@@ -43,18 +43,18 @@ class ProviderConfig:
 
     @classmethod
     def variables(cls) -> dict[str, Variable]:
-        """The environment variables that are read, by the name of their field."""
+        """Return the environment variables of the configuration, by the names of their fields."""
         return {each.name: each.metadata[_VARIABLE] for each in fields(cls) if _VARIABLE in each.metadata}
 
     @classmethod
     def needed(cls) -> dict[str, Variable]:
-        """Those of the variables without which the provider cannot be asked."""
+        """Return the variables without which the provider cannot be used, by the names of their fields."""
         needed = {each.name for each in fields(cls) if each.metadata.get(_IS_NEEDED)}
         return {name: variable for name, variable in cls.variables().items() if name in needed}
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        """The configuration that `env` makes.
+        """Return the configuration that `env` sets.
 
         Raises:
             ConfigurationError: naming the variable, what was received and what is allowed.
@@ -68,14 +68,14 @@ Config = TypeVar("Config", bound=ProviderConfig)
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """When the bars of a provider can be asked for, and when they are asked for again. Times count from a bar's close.
+    """When the bars of a provider can be requested, and when they are requested again. Times count from a bar's close.
 
     Attributes:
-        delay: a bar is asked for so long after its close at the earliest.
-        settling: by timeframe, when a bar is asked for again; after the last of these times it is final.
-        overlap: requests reach back so far before what was asked for last, at least.
-        reread_after: so long after the close of a session the last REREAD_SESSIONS are asked for once more, for
-            corrections that come late. None for never.
+        delay: how long after its close a bar is requested at the earliest.
+        settling: by timeframe, when a bar is requested again; after the last of these times it is final.
+        overlap: the least time by which a request reaches back before the end of the last one.
+        reread_after: how long after the close of a session the last REREAD_SESSIONS are requested again, for late
+            corrections. None for never.
     """
 
     delay: timedelta = timedelta(0)
@@ -84,17 +84,17 @@ class Publication:
     reread_after: timedelta | None = None
 
     def final_after(self, timeframe: str) -> timedelta:
-        """How long after its close a bar of `timeframe` is final."""
+        """Return how long after its close a bar of `timeframe` is final."""
         return max(self.settling.get(timeframe, ()), default=timedelta(0))
 
 
-# How many sessions are read again at night: vendors correct up to a week and more later.
+# The number of sessions that are read again at night. Vendors make corrections for more than a week.
 REREAD_SESSIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A server of this project from which a provider's bars come. `up` starts it when no address is set.
+    """A server of this project that serves a provider's bars. `up` starts it if no address is set.
 
     Attributes:
         command: the command of `ema-assets` that runs it; it takes `--port` and prints its address.
@@ -107,12 +107,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class LongHistory:
-    """The longer intraday bars by which a provider reaches further back than by the timeframes that it serves.
+    """The longer intraday bars with which a provider reaches further back than with the timeframes that it serves.
 
-    They are asked for once, before the first bar of a shorter timeframe, and longer timeframes are rolled up from them.
+    They are requested once, before the first bar of a shorter timeframe, and longer timeframes are rolled up from them.
 
     Attributes:
-        timeframe: our key of it. The shorter, the better it fits where sessions do not open on the hour.
+        timeframe: our key of their timeframe. Shorter bars fit better where sessions do not open on the hour.
         word: the provider's own word for it.
         depth: how far back its bars reach; None without a known limit.
     """
@@ -127,29 +127,29 @@ class Provider(Generic[Config]):
     """One source of bars.
 
     Attributes:
-        name: what a watchlist and EMA_PROVIDER call it.
+        name: its name in a watchlist and in EMA_PROVIDER.
         title: its name in a sentence.
         covers: which symbols it has and how they are spelt, in one sentence.
-        open: makes a client from its configuration and a budget of calls that processes share, or None for one of the
-            client's own. None for a source that nobody asks. Imports what is heavy when it is called.
+        open: opens a client with a configuration and with a call budget that processes share, or with None for the
+            client's own budget. It imports heavy modules when it is called. None for a source without requests.
         config: the type of its configuration.
-        describe: asks what became of symbols: their states, and corporate actions. It is called once a night at most,
-            and never raises a ProviderError. None for a provider that is asked for bars alone.
-        timeframes: the fetched timeframes that it serves: our key, and its own word for it.
-        asset_classes: what it has bars of.
-        calendars: the calendars of its stocks, funds and indices; empty for those of the whole world.
-        depth: how far back the bars of a timeframe reach. A timeframe that is not in it has no known limit.
-        long_history: the bars by which longer timeframes reach further back; None where there are no such.
-        symbols_per_call: how many symbols one call can ask for.
-        publication_delay: how long after its close a bar is asked for at the earliest.
-        settling_time: how long after its close a bar may still change. Requests reach back at least so far.
-        day_settling: when a 1d bar is asked for again after the session's close; after the last time it is final.
+        describe: asks for the states and corporate actions of symbols. It is called at most once per night and never
+            raises a ProviderError. None for a provider that has only bars.
+        timeframes: the fetched timeframes that it serves: by our key, its own word.
+        asset_classes: the asset classes of which it has bars.
+        calendars: the calendars of its stocks, funds and indices; empty for all calendars.
+        depth: how far back the bars of a timeframe reach. A timeframe that is missing has no known limit.
+        long_history: the bars with which longer timeframes reach further back, or None.
+        symbols_per_call: how many symbols one call can request.
+        publication_delay: how long after its close a bar is requested at the earliest.
+        settling_time: how long after its close a bar may still change. Requests reach back at least this far.
+        day_settling: when a 1d bar is requested again after the session's close; after the last time it is final.
         reread_after: how long after the close of a session the last ones are read again, or None for never.
-        is_synthetic: True when its prices are made up.
-        is_fallback: True for the one provider that is the default when no other is.
+        is_synthetic: whether its prices are synthetic.
+        is_fallback: True for the one provider that is the default if no other is.
         default_when_set: the field of its configuration that makes it the default provider once it is set.
-        service: the server that must run before it can be asked, if it is one of ours.
-        extra: the package that it needs beside those of the project, which an extra of the same name installs.
+        service: the server of ours that must run before it can be used, or None.
+        extra: a package that it needs in addition to the project's, installed by the extra of the same name.
     """
 
     name: str
@@ -175,31 +175,31 @@ class Provider(Generic[Config]):
     extra: str | None = None
 
     def has(self, asset_class: AssetClass, calendar: str) -> bool:
-        """Whether it has bars of what is listed on `calendar`."""
+        """Return whether it has bars of instruments of `asset_class` that trade on `calendar`."""
         if asset_class in ("stocks", "funds", "indices") and self.calendars and calendar not in self.calendars:
             return False
         return asset_class in self.asset_classes
 
     @property
     def words(self) -> Mapping[str, str]:
-        """The timeframes that its client can be asked for, with long history: our key, and its own word for it."""
+        """The timeframes that its client can request, including long history: by our key, its own word."""
         long = {} if self.long_history is None else {self.long_history.timeframe: self.long_history.word}
         return {**long, **self.timeframes}
 
     def reach(self, timeframe: str) -> timedelta | None:
-        """How far back the bars of a timeframe reach; None without a known limit."""
+        """Return how far back the bars of a timeframe reach, or None without a known limit."""
         if self.long_history is not None and timeframe == self.long_history.timeframe not in self.timeframes:
             return self.long_history.depth
         return self.depth.get(timeframe)
 
     @property
     def is_asked(self) -> bool:
-        """True when bars can be asked for, False when they only come from files."""
+        """Whether bars can be requested from it; otherwise, they only come from files."""
         return self.open is not None
 
     @property
     def publication(self) -> Publication:
-        """When its bars can be asked for, and when again."""
+        """When its bars can be requested, and when they are requested again."""
         intraday = (self.settling_time,) if self.settling_time else ()
         settling = {
             key: self.day_settling if by_key(key).is_session and self.day_settling else intraday
@@ -208,11 +208,11 @@ class Provider(Generic[Config]):
         return Publication(self.publication_delay, settling, self.settling_time, self.reread_after)
 
     def check(self, config: Config, *, is_starting: bool = False) -> None:
-        """Check that everything is set without which the provider cannot be asked.
+        """Check that everything is set that is needed to use the provider.
 
         Args:
             config: its configuration.
-            is_starting: True when its service is about to be started, which gives it its address.
+            is_starting: True if its service is about to be started, which sets the address.
 
         Raises:
             ConfigurationError: naming the variables to set, or the extra to install.
@@ -236,13 +236,13 @@ class Provider(Generic[Config]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFamily(Generic[Config]):
-    """Providers that differ in one word of their names, such as `name:word`: there are as many as there are words.
+    """Providers with names such as `name:word`, one for each word.
 
     Attributes:
-        name: what stands before the colon.
-        parameter: what the word behind it is, in one word.
+        name: the part of their names before the colon.
+        parameter: what the part after the colon is, in one word.
         config: the type of the configuration that its members share.
-        member: the provider of a word. Cheap: it does not find out whether there is such a one.
+        member: returns the provider of a word. It is cheap and does not check that such a provider exists.
     """
 
     name: str
@@ -252,5 +252,5 @@ class ProviderFamily(Generic[Config]):
 
     @property
     def form(self) -> str:
-        """How the names of its members read."""
+        """The form of the names of its members."""
         return f"{self.name}:<{self.parameter}>"

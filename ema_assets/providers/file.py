@@ -1,4 +1,4 @@
-"""Files: bars that come only from `ema-assets ingest`. Nobody is asked for them."""
+"""Files: bars that come only from `ema-assets ingest` and are not requested from a provider."""
 
 from ema_assets.model.symbols import ASSET_CLASSES, FROM_FILES
 from ema_assets.providers.declaration import Provider, ProviderConfig

@@ -1,4 +1,4 @@
-"""Which providers there are: the modules of this package that declare one, or a family. Imports declarations only."""
+"""The registry of providers: the modules of this package that declare one or a family. Imports only declarations."""
 
 import pkgutil
 import re
@@ -17,9 +17,10 @@ _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 def discover() -> dict[str, Provider[Any]]:
-    """Every provider by name.
+    """Return every provider by name.
 
-    The fallback is first, then those that become the default once they are configured, then by how much they cover.
+    The fallback comes first, then providers that become the default once they are configured, then the others. Within
+    these groups, providers with more asset classes come first.
 
     Raises:
         ConfigurationError: when a declaration cannot be right; it names the module and what is wrong.
@@ -44,7 +45,7 @@ def discover() -> dict[str, Provider[Any]]:
 
 
 def families() -> dict[str, ProviderFamily[Any]]:
-    """Every family of providers by name."""
+    """Return every family of providers by name."""
     return {family.name: family for _, family in _named("FAMILY")}
 
 
@@ -53,7 +54,7 @@ def _declared() -> Iterator[tuple[str, Provider[Any]]]:
 
 
 def _named(attribute: str) -> Iterator[tuple[str, Any]]:
-    """What the modules of the package hold under `attribute`, with their paths."""
+    """Yield the paths of the modules of the package that have `attribute`, and its value."""
     for module in pkgutil.iter_modules(providers.__path__):
         if not module.ispkg:
             path = f"{providers.__name__}.{module.name}"
@@ -68,7 +69,7 @@ def _place(provider: Provider[Any]) -> tuple[bool, bool, int, str]:
 
 
 def _problems(provider: Provider[Any]) -> Iterator[str]:
-    """What is wrong with a declaration by itself."""
+    """Yield what is wrong with a declaration by itself."""
     if not isinstance(provider, Provider):
         yield f"`PROVIDER` must be a Provider of ema_assets.providers.declaration, received {provider!r}"
         return
@@ -101,7 +102,7 @@ def _problems_with_long_history(provider: Provider[Any]) -> Iterator[str]:
     except KeyError:
         yield f"`long_history` must be of a timeframe that there is, received {long.timeframe!r}"
         return
-    # A request is for the one or for the other, and only whole bars of the shorter ones can be compared.
+    # A request is for either long history or a served timeframe, and only whole bars of shorter ones can be compared.
     served = [by_key(key) for key in provider.timeframes]
     shorter = [each for each in served if not each.is_session]
     if timeframe in served or timeframe.is_session or any(timeframe.duration % each.duration for each in shorter):
@@ -117,11 +118,11 @@ def _problems_with_long_history(provider: Provider[Any]) -> Iterator[str]:
 
 PROVIDERS: Mapping[str, Provider[Any]] = discover()
 FAMILIES: Mapping[str, ProviderFamily[Any]] = families()
-# Those that can be asked, without the members of families.
+# The providers from which bars can be requested, without the members of families.
 ASKED: tuple[str, ...] = tuple(name for name, provider in PROVIDERS.items() if provider.is_asked)
-# What a message says that EMA_PROVIDER may be.
+# The allowed values of EMA_PROVIDER in messages.
 ALLOWED: tuple[str, ...] = (*ASKED, *(family.form for family in FAMILIES.values()))
-# The types of all configurations, by what `config_name` says of a provider.
+# The types of all configurations, by `config_name` of the provider.
 CONFIGS: Mapping[str, type[ProviderConfig]] = {
     **{name: provider.config for name, provider in PROVIDERS.items()},
     **{name: family.config for name, family in FAMILIES.items()},
@@ -129,7 +130,7 @@ CONFIGS: Mapping[str, type[ProviderConfig]] = {
 
 
 def find(name: object) -> Provider[Any] | None:
-    """The provider called `name`, a member of a family among them; None when there is none."""
+    """Return the provider `name`, which may be a member of a family, or None."""
     if not isinstance(name, str):
         return None
     family, colon, word = name.partition(":")
@@ -139,28 +140,28 @@ def find(name: object) -> Provider[Any] | None:
 
 
 def declared(name: str) -> Provider[Any]:
-    """The provider of a name that was checked before, also one that nobody asks."""
+    """Return the provider of a name that was checked before, also one without requests."""
     provider = find(name)
     assert provider is not None, name
     return provider
 
 
 def is_asked(name: object) -> bool:
-    """True when `name` is that of a provider that can be asked."""
+    """Return whether `name` is the name of a provider from which bars can be requested."""
     provider = find(name)
     return provider is not None and provider.is_asked
 
 
 def config_name(provider: str) -> str:
-    """By which name the configuration of a provider is kept: the members of a family share one."""
+    """Return the name of a provider's configuration, which the members of a family share."""
     return provider.partition(":")[0]
 
 
 def by_name(name: str) -> Provider[Any]:
-    """The provider called `name`, which must be one that can be asked.
+    """Return the provider `name`, from which it must be possible to request bars.
 
     Raises:
-        ConfigurationError: naming those that there are.
+        ConfigurationError: when there is none; it names the allowed ones.
     """
     provider = find(name)
     if provider is None or not provider.is_asked:
@@ -169,13 +170,13 @@ def by_name(name: str) -> Provider[Any]:
 
 
 def secrets() -> frozenset[str]:
-    """The environment variables that hold keys of any provider."""
+    """Return the names of the environment variables with keys of any provider."""
     variables = (variable for config in CONFIGS.values() for variable in config.variables().values())
     return frozenset(variable.name for variable in variables if isinstance(variable, Secret))
 
 
 def default_name(configs: Mapping[str, ProviderConfig]) -> str:
-    """The provider of symbols that name none when EMA_PROVIDER is not set: one that is configured, or the fallback."""
+    """Return the default provider if EMA_PROVIDER is not set: the first that is configured, or the fallback."""
     for name, provider in PROVIDERS.items():
         field = provider.default_when_set
         if field is not None and getattr(configs[name], field) is not None:

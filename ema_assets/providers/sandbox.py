@@ -1,6 +1,6 @@
-"""The sandbox: synthetic bars of any symbol, from a server of this project. The declaration; the server is elsewhere.
+"""The sandbox: synthetic bars of any symbol, from a server of this project. Only the declaration.
 
-The server is the package `sandbox`. It is asked in the format of Alpaca, which is one of those that it speaks.
+The server is the package `sandbox`. The client uses the format of Alpaca, one of the formats of the server.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig(ProviderConfig):
-    """Where the sandbox listens; `seed` is for whoever starts it."""
+    """The address of the sandbox; `seed` is for the process that starts it."""
 
     base_url: str | None = setting(HttpUrl("EMA_SANDBOX_URL", None, "a sandbox you run yourself"), is_needed=True)
     requests_per_minute: int = 10_000
@@ -31,7 +31,7 @@ def _open(config: SandboxConfig, budget: "Budget | None") -> "ProviderClient":
     from ema_assets.providers.vendors.alpaca import AlpacaClient
 
     assert config.base_url is not None, "checked before"
-    # Its bars are the same whichever feed is named, so there is no reason to ask for two.
+    # All feeds have the same bars, so there is no reason to request two.
     spoken = alpaca.AlpacaConfig(base_url=config.base_url, requests_per_minute=config.requests_per_minute, feed="sip")
     return AlpacaClient(PROVIDER, spoken, HttpOptions(budget=budget))
 

@@ -1,4 +1,4 @@
-"""Yahoo Finance: symbols of the whole world over its chart endpoint. The declaration; the client is in vendors."""
+"""Yahoo Finance: symbols of the whole world over its chart endpoint. Only the declaration; the client is in vendors."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YahooConfig(ProviderConfig):
-    """Where Yahoo is asked, and how often."""
+    """The address of Yahoo, the limit of requests to it, and the transport."""
 
     base_url: str = setting(HttpUrl("EMA_YAHOO_BASE_URL", "https://query1.finance.yahoo.com", "Yahoo's chart API"))
     requests_per_minute: int = setting(
@@ -50,12 +50,11 @@ PROVIDER = Provider(
     config=YahooConfig,
     timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
     asset_classes=frozenset(ASSET_CLASSES),
-    # Sixty days to the second are refused already, and the clocks may differ. Of 1m there are thirty days, but a call
-    # takes eight at most.
+    # Yahoo refuses exactly 60 days, and the clocks may differ. It has 30 days of 1m, but at most eight per call.
     depth={"1m": timedelta(days=8) - timedelta(hours=1), "5m": timedelta(days=60) - timedelta(hours=1)},
-    # Hours begin with the session. Of half hours it has no more than of five minutes.
+    # Hours begin with the session. Bars of 30 minutes reach no further back than those of five.
     long_history=LongHistory("1h", "1h", timedelta(days=730) - timedelta(hours=1)),
     settling_time=timedelta(minutes=15),
-    # The close is followed by the closing auction, and in the evening by what was reported late.
+    # The closing auction follows the close, and trades that were reported late follow in the evening.
     day_settling=(timedelta(minutes=20), timedelta(hours=4)),
 )

@@ -1,4 +1,4 @@
-"""Requests for bars, their answers, and what every client of a provider can do. No HTTP here."""
+"""Requests for bars, their answers, and the protocol of all clients of providers. No HTTP here."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,13 +28,13 @@ class BarRequest:
 
     @property
     def series(self) -> Series:
-        """The series asked for."""
+        """The requested series."""
         return Series(self.instrument.symbol, self.timeframe)
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesFailure:
-    """One request that could not be answered, and why."""
+    """One request that could not be answered, and the reason."""
 
     request: BarRequest
     error: ProviderError
@@ -44,14 +44,15 @@ class SeriesFailure:
 class FetchBatch:
     """A part of the answer to a fetch.
 
-    `bars` follows BAR_SCHEMA, sorted by symbol and ts, as the vendor sent them: unchecked values, and only
-    timestamps inside the requests. `completed` are the requests answered to the end by this part together with
-    the parts before it; a request is in exactly one `completed` or one `failures` of a whole fetch.
-
-    `complete_through` is the time, UTC, up to which the vendor said that it has all trades, of those completed requests
-    about which it said so. It is later than the end of the request where nothing is missing.
-
-    `actions` are corporate actions that the vendor told of beside the bars, following ACTION_SCHEMA.
+    Attributes:
+        bars: BAR_SCHEMA, sorted by symbol and ts, with the values that the vendor sent, unchecked. All times are inside
+            the requests.
+        completed: the requests that are completely answered by this part and the parts before it. In a whole fetch each
+            request is in exactly one `completed` or one `failures`.
+        failures: the requests that could not be answered.
+        complete_through: by completed request, the time (UTC) up to which the vendor said that it has all trades, if it
+            said so. It is later than the end of the request if nothing is missing.
+        actions: ACTION_SCHEMA, corporate actions that the vendor sent with the bars.
     """
 
     bars: pl.DataFrame
@@ -62,19 +63,19 @@ class FetchBatch:
 
 
 class ProviderClient(Protocol):
-    """What asks one provider for bars. One object serves one event loop and is closed with `aclose`."""
+    """A client that requests bars from one provider. One object serves one event loop and is closed with `aclose`."""
 
     name: str
 
     @property
     def calls(self) -> int:
-        """Calls made so far, retries included."""
+        """The number of calls so far, retries included."""
         ...
 
     def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
         """Yield the bars of all `requests`, in parts of bounded size, in as few calls as the provider allows.
 
-        A failure of one symbol costs only that symbol. Never raises a ProviderError: failures are in the parts.
+        The failure of a symbol does not affect others. Never raises a ProviderError: failures are in the parts.
         """
         ...
 
@@ -84,7 +85,7 @@ class ProviderClient(Protocol):
 
 
 def without_calls(requests: Sequence[BarRequest], provider: Provider[Any]) -> tuple[FetchBatch, list[BarRequest]]:
-    """The answer to those of `requests` that need no call, and the others.
+    """Return the answer to the `requests` that need no call, and the other requests.
 
     An empty range is completed without bars. A timeframe that `provider` does not serve is a failure.
 

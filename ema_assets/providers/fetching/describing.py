@@ -1,4 +1,4 @@
-"""What a provider knows of its symbols beside bars: whether they trade, and what happened to them. No HTTP here."""
+"""Questions to providers about symbols, and their answers: whether they trade, and corporate actions. No HTTP here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ema_assets.model.symbols import Instrument
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What became of `instruments`, and from `since` (a day per symbol) on which corporate actions there are.
+    """A question about the states of `instruments`, and their corporate actions from `since` on, a day per symbol.
 
     `today` is the market's day, UTC.
     """
@@ -28,11 +28,11 @@ class Described:
     """The answer to a question.
 
     Attributes:
-        states: STATE_SCHEMA, one row per symbol that was asked about; None when that could not be found out.
-        actions: ACTION_SCHEMA, all from `since` on; `effective_at` is the midnight UTC of a day that is meant as a
-            whole. None when that could not be found out.
-        problems: why something could not be found out.
-        calls: how many requests were sent, retries included.
+        states: STATE_SCHEMA, one row per symbol of the question; None if they could not be determined.
+        actions: ACTION_SCHEMA, all from `since` on; `effective_at` is midnight UTC if only the day is known. None if
+            they could not be determined.
+        problems: why something could not be determined.
+        calls: the number of requests sent, retries included.
     """
 
     states: pl.DataFrame | None
@@ -42,11 +42,11 @@ class Described:
 
 
 def states_of(asked: Mapping[str, str], listed: Mapping[str, tuple[str, str]]) -> pl.DataFrame:
-    """The states (STATE_SCHEMA) of symbols, from a vendor's list of all that it has.
+    """Return the states (STATE_SCHEMA, sorted by symbol) of symbols, from a vendor's list of all its symbols.
 
     Args:
-        asked: how the vendor spells each of our symbols.
-        listed: by the vendor's spelling, the state and the words that stand for it.
+        asked: by our symbol, the vendor's spelling.
+        listed: by the vendor's spelling, the state and the vendor's words for it.
     """
     rows = [(symbol, *listed.get(vendor, ("unknown", None))) for symbol, vendor in asked.items()]
     columns = [(symbol, state, None, detail) for symbol, state, detail in rows]

@@ -1,4 +1,4 @@
-"""From the rows that a vendor sends to a frame of bars: only what was asked for, each bar once, sorted. No HTTP."""
+"""Makes frames of bars from a vendor's rows: only requested bars, each once, sorted. No HTTP."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ _AMOUNTS = (1e-9, 1e12)
 
 
 def ranges(asked: Iterable[tuple[str, BarRequest]]) -> pl.DataFrame:
-    """The ranges asked for, with the vendor's spelling of each symbol: columns vendor, symbol, start, end."""
+    """Return the requested ranges with the vendor's spelling of each symbol: vendor, symbol, start, end (UTC)."""
     asked = list(asked)
     return pl.DataFrame(
         {
@@ -29,9 +29,9 @@ def ranges(asked: Iterable[tuple[str, BarRequest]]) -> pl.DataFrame:
 
 
 def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """`rows` (vendor, ts, open, high, low, close, volume) as bars in BAR_SCHEMA, sorted by symbol and ts.
+    """Return `rows` (vendor, ts, open, high, low, close, volume) as bars in BAR_SCHEMA, sorted by symbol and ts.
 
-    A row is left out when its `ts` is in none of the ranges `wanted`; of rows with the same `ts` the last one wins.
+    A row is left out if its `ts` is in none of the ranges `wanted`. Of rows with the same `ts` the last one wins.
     """
     return (
         rows.join(wanted, on="vendor")
@@ -39,35 +39,35 @@ def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -
         .with_columns(pl.lit(timeframe.key).alias("timeframe"))
         .select(BAR_SCHEMA.names())
         .sort("symbol", "ts", maintain_order=True)
-        # The last of equal neighbours; `unique` hashes every row for what is almost never there.
+        # Keep the last of equal neighbours. `unique` would hash every row, although duplicates are rare.
         .filter(~pl.struct("symbol", "ts").eq_missing(pl.struct("symbol", "ts").shift(-1)))
     )
 
 
 def is_ratio(value: float) -> bool:
-    """True when a price may have changed by `value` at a corporate action; anything else is a mistake of the vendor.
+    """Return whether a price may have changed by the ratio `value` at a corporate action; others are vendor mistakes.
 
-    Reverse splits of 1 for 35,000 have been seen. Far beyond, a ratio or its inverse is no number that can be stored.
+    Reverse splits of 1 for 35,000 have been seen. Far beyond that, a ratio or its inverse could not be stored.
     """
     return _RATIOS[0] <= value <= _RATIOS[1]
 
 
 def is_amount(value: float | None) -> bool:
-    """True when `value` can be what a dividend is per share, in whatever currency; None cannot."""
+    """Return whether `value` can be the dividend per share, in any currency; False for None."""
     return value is not None and _AMOUNTS[0] <= value <= _AMOUNTS[1]
 
 
 class Opened(Protocol):
-    """A candle, with its values by the names of our columns. `opened` counts units of time since 1970."""
+    """A candle with the names of our columns. `opened` counts units of time since 1970."""
 
     @property
     def opened(self) -> int:
-        """When it opens."""
+        """The opening time of the candle."""
         ...
 
 
 def rows_of_candles(vendor: str, candles: Sequence[Opened], unit: timedelta) -> pl.DataFrame:
-    """The rows, as `only_asked` takes them, of `candles` that count their opening time in `unit`s."""
+    """Return rows for `only_asked` from `candles` that count their opening time in `unit`s."""
     opened = pl.Series([candle.opened for candle in candles], dtype=pl.Int64)
     values = {
         name: pl.Series([getattr(candle, name) for candle in candles], dtype=pl.Float64) for name in (*PRICES, "volume")
@@ -77,9 +77,9 @@ def rows_of_candles(vendor: str, candles: Sequence[Opened], unit: timedelta) -> 
 
 
 def first_opening(moment: datetime, step: int, unit: timedelta) -> int:
-    """The first opening time at or after `moment`, in `unit`s since 1970, of bars that are `step` of them long.
+    """Return the first opening time at or after `moment` of bars of length `step`, both in `unit`s, since 1970.
 
-    All timeframes of the vendors that count so begin in 1970.
+    All timeframes of the vendors with such times are aligned to the beginning of 1970.
     """
     long = step * (unit // timedelta(microseconds=1))
     return -(-round(moment.timestamp() * 1_000_000) // long) * step

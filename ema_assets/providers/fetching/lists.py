@@ -1,4 +1,4 @@
-"""States of symbols from a vendor's list of all that it has, which is one call. What is in the list is its client's."""
+"""States of symbols from a vendor's list of all its symbols, which takes one call. The client parses the list."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,14 +10,14 @@ from ema_assets.providers.fetching.describing import Described, states_of
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 from ema_assets.providers.http.source import HttpCall, HttpSource
 
-# From the body of an answer to the state of each symbol that is listed, and the vendor's words for it.
+# Parses the body of an answer: by listed symbol, its state and the vendor's words for it.
 ReadList = Callable[[bytes], Mapping[str, tuple[str, str]]]
 
 
 async def describe_by_list(http: HttpSource, call: HttpCall, read: ReadList, asked: Mapping[str, str]) -> Described:
-    """The states of `asked` (our symbols, and the vendor's spelling of each), by one `call`; closes `http`.
+    """Return the states of `asked` (by our symbol, the vendor's spelling) with one `call`; close `http`.
 
-    Without corporate actions, of which such a vendor has none.
+    The answer has no corporate actions, because such a vendor has none.
     """
     try:
         listed = await listed_by(http, call, read, CircuitBreaker())
@@ -31,11 +31,11 @@ async def describe_by_list(http: HttpSource, call: HttpCall, read: ReadList, ask
 async def listed_by(
     http: HttpSource, call: HttpCall, read: ReadList, breaker: CircuitBreaker
 ) -> Mapping[str, tuple[str, str]]:
-    """What `read` makes of the answer to `call`.
+    """Return the answer to `call`, parsed by `read`.
 
     Raises:
-        ProviderError: when there is no answer, or an unreadable one. So is an empty list: it would say of every symbol
-            that it is unknown.
+        ProviderError: when there is no answer, or an unreadable one. An empty list counts as unreadable: with it, every
+            symbol would be unknown.
     """
     body = await http.get(call, breaker)
     try:
@@ -50,7 +50,7 @@ async def listed_by(
 
 
 def cause_of(error: ProviderError) -> ProviderError:
-    """`error`, or that for which no further call was made."""
+    """Return `error`, or, for an open circuit, the error that opened it."""
     return error.error if isinstance(error, CircuitOpen) else error
 
 

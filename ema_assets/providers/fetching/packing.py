@@ -1,7 +1,7 @@
-"""Which requests share a call. Pure arithmetic; sending the calls is the client's business.
+"""Decides which requests share a call. Pure arithmetic; clients send the calls.
 
-A vendor's call takes many symbols but one range, so a symbol that needs sixty days should not make ninety-nine
-others fetch sixty days, and ninety-nine that need two bars should not cost a call each.
+A vendor's call takes many symbols but one range, so a symbol that needs 60 days should not make 99 others fetch 60
+days, and 99 symbols that need two bars should not cost a call each.
 """
 
 import itertools
@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest
 
-# More distinct starts than this are rounded down together first; the search below is quadratic in them.
+# With more distinct starts than this, neighbouring ones are merged first; the search below is quadratic in them.
 _MAX_STARTS = 64
-_SESSION_MINUTES = 390  # of the exchanges whose hours we estimate by; a wrong guess costs a page, not a bar
+_SESSION_MINUTES = 390  # the length of a session in estimates; a wrong estimate costs a page, not a bar
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Requests of one timeframe that are asked for together, over `[start, end)`."""
+    """Requests of one timeframe that share a call over `[start, end)`."""
 
     timeframe: Timeframe
     start: datetime
@@ -30,7 +30,7 @@ class Call:
 
 
 def expected_bars(request: BarRequest, start: datetime) -> int:
-    """About how many bars `request` would bring if it began at `start`; never less than 1."""
+    """Return roughly how many bars `request` would yield if it began at `start`; at least 1."""
     return _bars_in(request.end - start, request.timeframe, around_the_clock=request.instrument.is_crypto)
 
 
@@ -49,8 +49,8 @@ def _bars_in(span: timedelta, timeframe: Timeframe, *, around_the_clock: bool) -
 def pack(requests: Sequence[BarRequest], *, symbols_per_call: int, page_limit: int, pages_per_call: int) -> list[Call]:
     """Group requests of one timeframe and one endpoint into calls, cheapest overall; smallest calls first.
 
-    The cost is one page per `page_limit` rows, at least one per call, plus the transfer of the rows. A call is kept to
-    about `pages_per_call` pages, because its pages follow each other while calls run side by side.
+    The cost is one page per `page_limit` rows, at least one per call, plus the transfer of the rows. A call is limited
+    to about `pages_per_call` pages, because its pages are fetched in sequence, while calls run concurrently.
     """
     if not requests:
         return []
@@ -62,7 +62,7 @@ def pack(requests: Sequence[BarRequest], *, symbols_per_call: int, page_limit: i
 
 
 def _by_start(requests: Sequence[BarRequest]) -> list[list[BarRequest]]:
-    """Requests by equal start, ascending; neighbouring starts are merged when there are too many."""
+    """Return requests grouped by equal start, ascending; neighbouring starts are merged if there are too many."""
     clusters: dict[datetime, list[BarRequest]] = {}
     for request in sorted(requests, key=lambda r: r.start):
         clusters.setdefault(request.start, []).append(request)

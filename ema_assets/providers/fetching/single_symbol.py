@@ -1,6 +1,6 @@
-"""The base of clients whose vendor answers one symbol per call: the order of calls, and what a failure costs.
+"""The base of clients whose vendor answers one symbol per call: the order of calls, and the handling of failures.
 
-A vendor's module says how a symbol is spelt, and turns one `SeriesQuery` into pages of bars.
+A vendor's module spells the symbols and turns one `SeriesQuery` into pages of bars.
 """
 
 from abc import ABC, abstractmethod
@@ -31,19 +31,19 @@ from ema_assets.providers.http.calls import CallSource
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 
 Clock = Callable[[], datetime]
-# What makes its calls.
+# The object that makes the calls of a client.
 Source = TypeVar("Source", bound=CallSource[Any, Any])
 Decoded = TypeVar("Decoded")
 
 
 def utc_now() -> datetime:
-    """The time, UTC."""
+    """Return the machine's time, UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesQuery:
-    """One series over `[start, end)`, UTC, in the vendor's spelling, and the requests that it answers."""
+    """A query for one series over `[start, end)`, UTC, in the vendor's spelling, and the requests that it answers."""
 
     symbol: str
     timeframe: Timeframe
@@ -52,15 +52,18 @@ class SeriesQuery:
     requests: tuple[BarRequest, ...]
 
     def ranges(self) -> pl.DataFrame:
-        """What the requests want, as `frames.only_asked` takes it."""
+        """Return the requested ranges as `frames.only_asked` takes them."""
         return ranges((self.symbol, request) for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the answer to one query: bars in BAR_SCHEMA, and what the vendor said beside them.
+    """A part of the answer to one query.
 
-    That is up to when it has all trades, and corporate actions in ACTION_SCHEMA.
+    Attributes:
+        bars: BAR_SCHEMA.
+        complete_through: up to when the vendor has all trades, UTC; None if it did not say.
+        actions: ACTION_SCHEMA, corporate actions that the vendor sent with the bars.
     """
 
     bars: pl.DataFrame
@@ -69,9 +72,9 @@ class Page:
 
 
 class SingleSymbolClient(ABC, Generic[Source]):
-    """A client whose vendor answers one symbol per call. Calls run side by side over connections that are kept.
+    """A client whose vendor answers one symbol per call. Calls run concurrently over persistent connections.
 
-    `clock` tells which bars have closed.
+    `clock` decides which bars have closed.
     """
 
     def __init__(self, provider: Provider[Any], http: Source, clock: Clock) -> None:
@@ -85,7 +88,7 @@ class SingleSymbolClient(ABC, Generic[Source]):
 
     @property
     def calls(self) -> int:
-        """HTTP requests sent so far, retries included."""
+        """The number of HTTP requests so far, retries included."""
         return self._http.calls
 
     async def aclose(self) -> None:
@@ -93,9 +96,9 @@ class SingleSymbolClient(ABC, Generic[Source]):
         await self._http.aclose()
 
     async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
-        """Yield the bars of `requests`, a page of one series at a time; short ranges go first.
+        """Yield the bars of `requests`, a page of one series at a time; short ranges come first.
 
-        A bar belongs to a request when its `ts` is in `[start, end)`. What the vendor does not reach back to is
+        A bar belongs to a request if its `ts` is in `[start, end)`. A request for times before the vendor's history is
         completed without bars.
 
         Raises:
@@ -125,7 +128,7 @@ class SingleSymbolClient(ABC, Generic[Source]):
             )
             for (instrument, timeframe), mine in by_series.items()
         ]
-        # So that the bars just closed do not wait behind a backfill.
+        # Short ranges first, so that bars that have just closed do not wait for a backfill.
         return sorted(queries, key=lambda query: (query.end - query.start) / query.timeframe.duration)
 
     async def _run(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
@@ -147,18 +150,20 @@ class SingleSymbolClient(ABC, Generic[Source]):
 
     @abstractmethod
     def vendor_symbol(self, instrument: Instrument) -> str:
-        """The vendor's spelling of a symbol."""
+        """Return the vendor's spelling of a symbol."""
 
     @abstractmethod
     def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
-        """Yield the bars of `query`, no bar twice, and end when all have come. What the last page says counts for all.
+        """Yield the bars of `query`, no bar twice, until all are received.
+
+        `complete_through` and `actions` count only on the last page, for the whole query.
 
         Raises:
-            ProviderError: for whatever keeps the bars from coming.
+            ProviderError: when the bars cannot be received, for whatever reason.
         """
 
     def malformed(self, query: SeriesQuery, what: str) -> MalformedAnswer:
-        """The error for an answer that is not bars."""
+        """Return the error for an answer that is not bars."""
         return MalformedAnswer(
             f"{self.name} sent an answer for {query.symbol} that is not bars: {what}",
             provider=self.name,
@@ -166,10 +171,10 @@ class SingleSymbolClient(ABC, Generic[Source]):
         )
 
     def decoded(self, query: SeriesQuery, decode: Callable[[bytes], Decoded], body: bytes) -> Decoded:
-        """What a decoder of msgspec makes of `body`.
+        """Decode `body` with a decoder of msgspec.
 
         Raises:
-            MalformedAnswer: when it is not what the decoder reads.
+            MalformedAnswer: when the decoder cannot read it.
         """
         try:
             return decode(body)
@@ -179,7 +184,7 @@ class SingleSymbolClient(ABC, Generic[Source]):
             raise self.malformed(query, "JSON nested too deep") from None
 
     def unknown(self, query: SeriesQuery, said: str) -> UnknownSymbol:
-        """The error for a symbol that the vendor does not have."""
+        """Return the error for a symbol that the vendor does not have."""
         return UnknownSymbol(
             f"{self.name} has no symbol {query.symbol!r}: {said}", provider=self.name, symbol=query.symbol
         )
@@ -190,7 +195,7 @@ def _failed(query: SeriesQuery, error: ProviderError) -> FetchBatch:
 
 
 def _naming(query: SeriesQuery, error: ProviderError) -> ProviderError:
-    """An unreadable answer is one symbol's, also where it broke before it was parsed."""
+    """Return `error` with the symbol of `query` if it is an unreadable answer that names no symbol yet."""
     if isinstance(error, MalformedAnswer) and error.symbol is None:
         return type(error)(f"{error} ({query.symbol})", provider=error.provider, symbol=query.symbol)
     return error

@@ -1,4 +1,4 @@
-"""Runs the calls of one fetch side by side. What a call asks for is its vendor's business."""
+"""Runs the calls of one fetch concurrently. What a call requests is not known here."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -13,12 +13,12 @@ _Answers = asyncio.Queue[FetchBatch | BaseException | None]
 async def side_by_side(
     jobs: Sequence[Job], run: Callable[[Job], AsyncIterator[FetchBatch]], workers: int
 ) -> AsyncGenerator[FetchBatch, None]:
-    """Yield what `run` yields for each of `jobs`, which are begun in their order, at most `workers` at a time.
+    """Yield what `run` yields for each of `jobs`, which are started in order, at most `workers` at a time.
 
-    To be closed with `aclose` when it is left early: nothing goes on running then.
+    A caller that stops early must call `aclose`, which ends all running jobs.
     """
     needed = min(len(jobs), workers)
-    # Bounded, so that a slow reader holds back the calls instead of collecting their answers in memory.
+    # Bounded, so that a slow reader slows down the calls instead of letting answers pile up in memory.
     answers = _Answers(workers)
     waiting = iter(jobs)
     tasks = [asyncio.create_task(_work(waiting, run, answers)) for _ in range(needed)]
@@ -44,5 +44,5 @@ async def _work(jobs: Iterator[Job], run: Callable[[Job], AsyncIterator[FetchBat
             async for batch in run(job):
                 await answers.put(batch)
         await answers.put(None)
-    except Exception as error:  # noqa: BLE001 - a bug must reach the reader, who raises it
+    except Exception as error:  # noqa: BLE001 - a bug must reach the reader, which raises it
         await answers.put(error)

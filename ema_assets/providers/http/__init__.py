@@ -1,1 +1,1 @@
-"""HTTP for all vendors: budget, retries, bounded answers, typed errors. What is asked for is not known here."""
+"""HTTP for all vendors: budget, retries, bounded answers, typed errors. What is requested is not known here."""

@@ -1,4 +1,4 @@
-"""Who may send a request when: limits on requests per minute, and the budget of one process."""
+"""Decides when a request may be sent: limits of requests per minute, and the budget of one process."""
 
 import asyncio
 import math
@@ -13,12 +13,12 @@ from ema_assets.model.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """How hard and how long to try.
+    """The limits of requests, times and retries.
 
-    `requests_per_minute` counts every try in any 60 seconds, `requests_per_second` those of one process in any second:
-    without it a minute's calls leave as fast as answers come. One try takes at most `connect_timeout_seconds` to
-    connect and `answer_timeout_seconds` in all; a request is tried at most `attempts` times, with waits that double
-    from `backoff_seconds` and together stay within `waiting_seconds`.
+    `requests_per_minute` limits all tries in any 60 seconds, `requests_per_second` the tries of one process in any
+    second: otherwise, a minute's calls would be sent as fast as answers are received. One try takes at most
+    `connect_timeout_seconds` to connect and `answer_timeout_seconds` in total. A request is tried at most `attempts`
+    times, with waits that double from `backoff_seconds` on and stay within `waiting_seconds` in total.
     """
 
     max_concurrency: int = 8
@@ -39,22 +39,22 @@ class HttpLimits:
 
 
 class Budget(Protocol):
-    """The requests that a provider allows, to be taken one by one."""
+    """The requests that a provider allows, which are taken one by one."""
 
     async def take(self) -> None:
-        """Return when one more request may leave."""
+        """Wait until one more request may be sent."""
         ...
 
     def close_for(self, seconds: float) -> None:
-        """Let nothing leave for `seconds`, because the vendor asked for it."""
+        """Stop all requests for `seconds`, because the vendor demanded it."""
         ...
 
 
 class RequestBudget:
-    """At most `requests` in any `window_seconds`, first come, first served. For one event loop.
+    """A budget of at most `requests` in any `window_seconds`, first come, first served. For one event loop.
 
-    Leaky buckets such as aiolimiter's let a full bucket and the drip after it through in one window, which is twice
-    what the vendor allows; this one remembers when each request left.
+    Leaky buckets such as aiolimiter's allow a full bucket and the refill after it in one window, which is twice what
+    the vendor allows. This budget remembers when each request was sent.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class RequestBudget:
         self._turn = asyncio.Lock()
 
     async def take(self) -> None:
-        """Return when one more request may leave."""
+        """Wait until one more request may be sent."""
         async with self._turn:
             while (wait := self._wait_seconds(self._clock())) > 0:  # noqa: ASYNC110 - it waits for time to pass
-                await asyncio.sleep(wait)  # the vendor may close the budget again meanwhile
+                await asyncio.sleep(wait)  # the vendor may have closed the budget again afterwards
             self._sent.append(self._clock())
 
     def close_for(self, seconds: float) -> None:
-        """Let nothing leave for `seconds`, because the vendor asked for it."""
+        """Stop all requests for `seconds`, because the vendor demanded it."""
         self._closed_until = max(self._closed_until, self._clock() + seconds)
 
     def _wait_seconds(self, now: float) -> float:

@@ -1,6 +1,6 @@
-"""Calls at one vendor, whatever carries them: side by side, within a budget, with retries and an end.
+"""Makes calls to one vendor over any transport: concurrently, within a budget, with a limited number of retries.
 
-What a call is and how it is sent is the business of a subclass; what is asked for that of the client.
+Subclasses define what a call is and how it is sent; the clients decide what is requested.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from ema_assets.providers.http.refusals import CutAnswer, NotTheApi
 
 _log = logging.getLogger(__name__)
 
-BAN_SECONDS = 300.0  # when the vendor does not say for how long
-_JITTER = (0.5, 1.5)  # each pause is as many times as long; it keeps the calls of one fetch from coming back together
+BAN_SECONDS = 300.0  # if the vendor does not say how long the ban lasts
+_JITTER = (0.5, 1.5)  # each pause is multiplied by a factor of this range, so that calls are not retried at once
 
 
 class HasScope(Protocol):
-    """A call. `scope` is the part of the vendor that it concerns, for the circuit breaker."""
+    """A call. `scope` is the part of the vendor's API that it concerns, for the circuit breaker."""
 
     @property
     def scope(self) -> str:
-        """Such as an endpoint."""
+        """The scope, such as an endpoint."""
         ...
 
 
@@ -37,9 +37,9 @@ Answer = TypeVar("Answer")
 
 
 class CallSource(ABC, Generic[Call, Answer]):
-    """Makes calls at one vendor. Serves one event loop. `host` names the vendor's end in a repr.
+    """A source of answers of one vendor, for one event loop. `host` names the vendor's host in a repr.
 
-    Without a `budget` that processes share it has its own.
+    Without a `budget` that processes share, it has its own.
     """
 
     def __init__(self, name: str, host: str, limits: HttpLimits, budget: Budget | None) -> None:
@@ -59,17 +59,17 @@ class CallSource(ABC, Generic[Call, Answer]):
 
     @abstractmethod
     async def _send(self, call: Call) -> Answer:
-        """The answer to one call that may leave now.
+        """Send one call now and return its answer.
 
         Raises:
-            ProviderError: for whatever is not an answer.
+            ProviderError: when there is no answer, or a refusal.
         """
 
     async def get(self, call: Call, breaker: CircuitBreaker) -> Answer:
-        """The answer to `call`, after as many tries as the limits allow.
+        """Return the answer to `call`, after as many tries as the limits allow.
 
         Raises:
-            ProviderError: the last try's error, or that for which `breaker` has opened meanwhile.
+            ProviderError: the error of the last try, or a CircuitOpen with the error that has opened `breaker`.
         """
         patience = _Patience(self.limits, breaker, call.scope)
         retrying = tenacity.AsyncRetrying(
@@ -86,7 +86,7 @@ class CallSource(ABC, Generic[Call, Answer]):
 
     async def _try(self, call: Call, breaker: CircuitBreaker) -> Answer:
         async with self._slots:
-            # Before as well: a call that is not made takes nothing from the budget, and does not wait for it.
+            # Also checked before, so that a call that is not made neither uses the budget nor waits for it.
             self._check(call.scope, breaker)
             await self._leave()
             self._check(call.scope, breaker)
@@ -97,12 +97,12 @@ class CallSource(ABC, Generic[Call, Answer]):
                 raise
 
     async def _leave(self) -> None:
-        """Return when one more request may leave."""
+        """Wait until one more request may be sent."""
         await self._budget.take()
         await self._pace.take()
 
     def _heed(self, error: ProviderError) -> None:
-        """Let nothing leave for as long as the vendor asks."""
+        """Stop all requests for as long as the vendor demands."""
         match error:
             case Banned(retry_after_seconds=seconds):
                 self._ban, self._banned_until = error, time.monotonic() + (seconds or BAN_SECONDS)
@@ -116,7 +116,7 @@ class CallSource(ABC, Generic[Call, Answer]):
 
 
 class _Patience:
-    """Whether one request is tried again, and after which pause."""
+    """The retries of one request: whether it is tried again, and after which pause."""
 
     def __init__(self, limits: HttpLimits, breaker: CircuitBreaker, scope: str) -> None:
         self.pause_seconds = 0.0
@@ -127,7 +127,7 @@ class _Patience:
         self._waited_seconds = 0.0
 
     def is_worth_another_try(self, error: BaseException) -> bool:
-        """True when trying again can help and does not take too long; it is told of every failed try."""
+        """Return whether a retry can help and does not take too long. It must be called after every failed try."""
         if isinstance(error, Banned | NotTheApi) or self._breaker.error(self._scope) is not None:
             return False
         if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer):
@@ -140,6 +140,6 @@ class _Patience:
         return self._waited_seconds <= self._limits.waiting_seconds
 
     def log(self, state: tenacity.RetryCallState) -> None:
-        """Say what failed and when it is tried again."""
+        """Log what failed and when it is tried again."""
         error = state.outcome.exception() if state.outcome is not None else None
         _log.warning("%s; trying again in %.1f seconds", error, self.pause_seconds)

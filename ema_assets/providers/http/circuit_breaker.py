@@ -1,6 +1,6 @@
-"""The circuit breaker of one fetch: after some failures no further call of it is made.
+"""The circuit breaker of one fetch: after some failures, the fetch makes no further calls.
 
-The one that lasts from run to run is in `store.provider_state`.
+The circuit breaker that all runs share is in `store.provider_state`.
 """
 
 from ema_assets.model.errors import (
@@ -14,11 +14,11 @@ from ema_assets.providers.http.refusals import AccessRefused, Unreachable
 
 
 class CircuitBreaker:
-    """Stops the calls of one fetch that cannot succeed any more.
+    """A circuit breaker that stops the calls of one fetch when they cannot succeed any more.
 
-    It opens at once when the vendor cannot be reached, refuses the key or keeps saying 429, and at the second call in
-    a row that ends in a 5xx, a time-out, a web page or, where nobody needs a key, refused access: one may be the call's
-    own fault. `scope` is the part of the vendor that is concerned; None is all of it.
+    It opens at once when the vendor cannot be reached, refuses the key or keeps answering 429. It opens at the second
+    consecutive call that ends in a 5xx, a time-out, a web page or, for vendors without keys, refused access, because
+    the call itself may be the cause of one. `scope` is the part of the vendor's API; None is all of it.
     """
 
     def __init__(self) -> None:
@@ -26,15 +26,15 @@ class CircuitBreaker:
         self._strikes: dict[str, int] = {}
 
     def error(self, scope: str) -> ProviderError | None:
-        """The error for which the circuit of `scope` is open; None while it is closed."""
+        """Return the error that opened the circuit of `scope`, or None while it is closed."""
         return self._errors.get(None) or self._errors.get(scope)
 
     def answered(self, scope: str) -> None:
-        """A call to `scope` succeeded."""
+        """Record that a call to `scope` succeeded."""
         self._strikes[scope] = 0
 
     def failed(self, scope: str, error: ProviderError) -> None:
-        """A call to `scope` failed for good."""
+        """Record that a call to `scope` failed after all its tries."""
         if isinstance(error, Unreachable | RateLimited):
             self._errors.setdefault(None, error)
         elif isinstance(error, ProviderUnavailable | AccessRefused):
@@ -46,7 +46,7 @@ class CircuitBreaker:
 
 
 class CircuitOpen(PermanentProviderError):
-    """Carries the error for which a circuit is open out of the retries; never leaves this package."""
+    """The circuit is open. It carries the error that opened it out of the retries and never leaves this package."""
 
     def __init__(self, error: ProviderError) -> None:
         super().__init__(str(error), provider=error.provider)

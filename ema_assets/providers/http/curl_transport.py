@@ -1,7 +1,7 @@
-"""A transport of the HTTP client that goes by curl and looks like a browser to its last byte. Needs an extra.
+"""A transport of the HTTP client that uses curl and looks exactly like a browser. It needs an extra.
 
-Some networks refuse a caller that names itself a browser and does not begin its TLS as that browser does. libcurl, as
-the package curl_cffi brings it, does; so the names of a browser are left to it, and only `Accept` is passed on.
+Some networks refuse a caller that calls itself a browser but does not begin its TLS as this browser does. The libcurl
+of the package curl_cffi does, so it sets the headers of a browser, and only `Accept` is passed on.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.refusals import reason
 
 _BROWSER = "chrome"
-# Headers of an answer that speak of its body as it was sent; curl has unpacked it.
+# Headers that describe the body as it was sent. curl has already decoded it.
 _OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
-# libcurl's numbers of errors (curl.se/libcurl/c/libcurl-errors.html): a time-out, one of the body's encoding, and those
-# that end a connection which had been made. All others keep one from being made.
+# libcurl's error numbers (curl.se/libcurl/c/libcurl-errors.html): a time-out, an error in the encoding of the body, and
+# the errors that end an established connection. All others prevent a connection.
 _TIMED_OUT, _BAD_ENCODING = 28, 61
 _AFTER_CONNECTING = frozenset({1, 3, 8, 16, 18, 22, 23, 47, 52, 55, 56, 92, 95, 96})
 
 
 class CurlTransport(httpx.AsyncBaseTransport):
-    """Sends requests by curl, up to `connections` at a time, and reads `max_body_bytes` each. Serves one event loop."""
+    """A transport by curl: up to `connections` at a time, up to `max_body_bytes` per answer. For one event loop."""
 
     def __init__(self, connections: int, max_body_bytes: int = HttpLimits().max_body_bytes) -> None:
-        """Find the package; connect later.
+        """Import the package; connect later.
 
         Raises:
             ConfigurationError: when the package is missing.
@@ -45,15 +45,15 @@ class CurlTransport(httpx.AsyncBaseTransport):
         self._session: Any = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer to one request.
+        """Send one request and return the answer.
 
-        It is read before it is returned: a streamed one cannot be left early, as a call that takes too long is.
+        The answer is read before it is returned, because a streamed one could not be abandoned when it takes too long.
 
         Raises:
-            httpx.TransportError: as the transport of the HTTP client itself would.
+            httpx.TransportError: as the HTTP client's own transport does.
         """
         if self._session is None:
-            # Here and not before: it belongs to the running loop.
+            # Created here and not earlier, because it belongs to the running event loop.
             self._session = self._curl.AsyncSession(
                 max_clients=self._connections, impersonate=_BROWSER, allow_redirects=False, discard_cookies=True
             )
@@ -65,7 +65,7 @@ class CurlTransport(httpx.AsyncBaseTransport):
                 str(request.url),
                 headers={"Accept": request.headers.get("accept", "*/*")},
                 timeout=(timeout.get("connect"), timeout.get("read")),
-                # A proxy of the environment must not see calls to this machine.
+                # A proxy in the environment must not see calls to this machine.
                 proxies={"all": ""} if _is_loopback(request.url.host) else None,
                 quote=False,
                 content_callback=body.take,
@@ -78,13 +78,13 @@ class CurlTransport(httpx.AsyncBaseTransport):
             task = asyncio.current_task()
             if not body.is_full or (task is not None and task.cancelling()):
                 raise
-            # Whoever reads it finds that it is too long, whatever its status.
+            # The reader finds that the body is too long, whatever its status.
             return httpx.Response(httpx.codes.OK, stream=body)
         except self._curl.exceptions.RequestException as error:
             answer = error.response
             if not body.received or answer is None or not answer.status_code:
                 raise _typed(error) from None
-            # There is an answer, and its end is missing.
+            # There is an answer, but its end is missing.
             body.failure = httpx.ReadError(reason(error))
         headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in _OF_THE_WIRE]
         return httpx.Response(answer.status_code, headers=headers, stream=body)
@@ -96,7 +96,7 @@ class CurlTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of an answer, and how it ended if not well. No more than a byte over the limit is kept."""
+    """The body of an answer, and the failure that ended it, if any. At most one byte more than the limit is kept."""
 
     def __init__(self, most: int) -> None:
         self.received = bytearray()
@@ -106,11 +106,11 @@ class _Body(httpx.AsyncByteStream):
 
     @property
     def is_full(self) -> bool:
-        """True when there was more than is read."""
+        """Whether the body is longer than the limit."""
         return len(self.received) > self._most
 
     def take(self, piece: bytes) -> int:
-        """Keep a piece; the answer tells curl to go on, for a smaller one is worth a warning to it."""
+        """Keep a piece; return its length, because curl warns if less was taken."""
         self.received += piece[: self._most + 1 - len(self.received)]
         if self.is_full:
             self.when_full()
@@ -123,7 +123,7 @@ class _Body(httpx.AsyncByteStream):
 
 
 def _typed(error: Any) -> httpx.RequestError:
-    """Curl's error as the HTTP client's own."""
+    """Return curl's error as an error of the HTTP client."""
     said, code = reason(error), int(error.code or 0)
     if code == _TIMED_OUT:
         return httpx.ConnectTimeout(said) if "onnection timed out" in said else httpx.ReadTimeout(said)

@@ -1,7 +1,7 @@
-"""What the environment says of ways to a vendor: a proxy, and whom to trust. No calls here.
+"""Reads from the environment how to reach a vendor: the proxy, and the trusted certificates. No calls here.
 
-The HTTP library would read this itself, and fails on what other programs take: a network or an address in brackets in
-NO_PROXY. So it is read here as curl does, and what remains wrong is an error that names its variable.
+The HTTP library could read this itself, but fails on values that other programs accept: a network or an address in
+brackets in NO_PROXY. So it is read here as curl does, and an invalid value is an error that names its variable.
 """
 
 import errno
@@ -29,7 +29,7 @@ _HOST_AND_PORT = re.compile(r"\[?(?P<host>[^\[\]]+?)\]?(?::(?P<port>\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy: its URL, which may hold a password, what it is called in messages, and the variable that names it."""
+    """A proxy: its URL, which may have a password, its address for messages, and the variable that names it."""
 
     url: str = field(repr=False)
     address: str
@@ -41,14 +41,14 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a server is reached: by which proxy, if any, and by whose certificates it is believed."""
+    """How a server is reached: the proxy, if any, and the trusted certificates."""
 
     proxy: Proxy | None
     certificates: ssl.SSLContext
 
     @property
     def http_proxy(self) -> httpx.Proxy | None:
-        """The proxy as the HTTP library takes it."""
+        """The proxy as the HTTP library takes it, or None."""
         if self.proxy is None:
             return None
         is_encrypted = self.proxy.url.lower().startswith("https:")
@@ -56,12 +56,12 @@ class Way:
 
 
 def way_to(url: str) -> Way:
-    """How the server of `url` is reached. The environment counts for nothing else, so `trust_env` is to be False.
+    """Return how the server of `url` is reached. Nothing else in the environment counts: `trust_env` must be False.
 
     Raises:
-        ConfigurationError: naming the variable that cannot be followed.
+        ConfigurationError: naming the invalid variable.
     """
-    # A proxy of the environment must not see calls to this machine.
+    # A proxy in the environment must not see calls to this machine.
     if urlsplit(url).hostname in _LOOPBACK:
         return Way(None, _certificates(None, None))
     file, folder = (os.environ.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
@@ -69,10 +69,10 @@ def way_to(url: str) -> Way:
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """The proxy by which the server of `url` is reached: that of the environment, else of the system.
+    """Return the proxy for the server of `url`, from the environment or else from the system, or None.
 
     Raises:
-        ConfigurationError: naming the variable, without its text, which may hold a password.
+        ConfigurationError: naming the invalid variable, but not its text, which may have a password.
     """
     target = urlsplit(url)
     proxies = getproxies_environment()
@@ -87,14 +87,14 @@ def proxy_for(url: str) -> Proxy | None:
 
 
 def _origin(scheme: str) -> str:
-    """Which variable says it. Of two spellings the lower-case one counts."""
+    """Return which variable names the proxy of `scheme`. Of two spellings the lower-case one counts."""
     name = f"{scheme}_proxy"
     set_ones = [each for each in (name, *sorted(os.environ)) if each.lower() == name and os.environ.get(each)]
     return f"`{set_ones[0]}`" if set_ones else "the system's settings"
 
 
 def _proxy(text: str, origin: str) -> Proxy:
-    # Without a scheme it is that of most proxies; so say all that read these variables.
+    # Without a scheme it is an HTTP proxy, as for all programs that read these variables.
     found = _SCHEME.match(text)
     scheme = found[1].lower() if found else "http"
     url = text if found else f"http://{text}"
@@ -122,9 +122,9 @@ def _proxy(text: str, origin: str) -> Proxy:
 
 
 def _goes_without(target: SplitResult, exceptions: str) -> bool:
-    """True when NO_PROXY, as curl reads it, has the server: `*`, hosts, domains, addresses and networks.
+    """Return whether NO_PROXY, read as curl does, has the server: `*`, hosts, domains, addresses and networks.
 
-    A port may stand behind them. What cannot be read is no server's.
+    They may be followed by a port. An entry that cannot be read matches no server.
     """
     host, port = (target.hostname or "").rstrip("."), target.port or _PORTS.get(target.scheme)
     return any(_is_meant(each.lower(), target.scheme, host, port) for each in re.split(r"[,\s]+", exceptions))
@@ -136,7 +136,7 @@ def _is_meant(entry: str, scheme: str, host: str, port: int | None) -> bool:
     of_scheme, _, entry = entry.rpartition("://")
     if of_scheme not in ("", "all", scheme):
         return False
-    # Not the last colon of an IPv6 address; with a port behind it, it stands in brackets.
+    # An IPv6 address without brackets has no port.
     if entry.count(":") > 1 and "]" not in entry:
         return _holds(entry, host)
     found = _HOST_AND_PORT.fullmatch(entry)
@@ -149,7 +149,7 @@ def _is_meant(entry: str, scheme: str, host: str, port: int | None) -> bool:
 
 
 def _holds(network: str, host: str) -> bool:
-    """True when `network`, or an address, has the address `host`."""
+    """Return whether `network`, which may be a single address, contains the address `host`."""
     address = _address(host)
     try:
         return address is not None and address in ip_network(network, strict=False)
@@ -166,7 +166,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 @cache
 def _certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
-    """Whom to trust, read once per process: it takes 16 ms, and a client lives for one fetch."""
+    """Return the trusted certificates. They are read once per process: it takes 16 ms, and a client lasts one fetch."""
     if file is None and folder is None:
         return httpx.create_ssl_context(trust_env=False)
     name, path = ("SSL_CERT_FILE", file) if file is not None else ("SSL_CERT_DIR", folder)

@@ -1,6 +1,6 @@
-"""From an answer that is not data to one error of the ProviderError tree. No calls here.
+"""Converts an answer that is not data to an error of the ProviderError tree. No calls here.
 
-Keys are cut out of whatever a vendor says before it is quoted.
+Keys are removed from a vendor's text before it is quoted.
 """
 
 import json
@@ -25,7 +25,7 @@ from ema_assets.model.errors import (
 from ema_assets.model.retry_after import pause_in, retry_after_seconds
 
 _QUOTE_CHARACTERS = 200
-# What stands before the host of a URL, such as that of a proxy.
+# The user and password before the host of a URL, such as a proxy's.
 _USER_AND_PASSWORD = re.compile(r"(?<=//)[^/\s]*@")
 
 
@@ -34,22 +34,22 @@ class Unreachable(ProviderUnavailable):
 
 
 class NotTheApi(ProviderUnavailable):
-    """Something else than the vendor's API has answered: a web page, or a redirect to somewhere else.
+    """Something other than the vendor's API has answered: a web page, or a redirect to another place.
 
-    Such as a page that asks for consent, or the login of a network. It concerns every symbol, and trying again at once
-    brings the same.
+    For example, a page that asks for consent, or the login page of a network. It concerns every symbol, and an
+    immediate retry would have the same result.
     """
 
 
 class AccessRefused(Unauthorized):
-    """A 401 or 403 of a vendor that asks nobody for a key: it may be about one symbol, or about one call too many."""
+    """A 401 or 403 from a vendor without keys. It may concern one symbol, or be caused by too many calls."""
 
 
 class CutAnswer(MalformedAnswer):
     """The connection ended in the middle of an answer."""
 
 
-# Turns a 4xx status and what the vendor said into an error of its own, or None for the usual one.
+# Converts a 4xx status and the vendor's message to a special error; None for the usual one.
 Explain = Callable[[int, str], ProviderError | None]
 
 
@@ -67,15 +67,15 @@ def _no_pause(_headers: Mapping[str, str]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manners:
-    """What a vendor's HTTP is like.
+    """The specifics of a vendor's HTTP.
 
     Attributes:
-        headers: of every request.
-        secrets: what must never be quoted.
-        needs_key: False when the vendor asks nobody for a key.
+        headers: the headers of every request.
+        secrets: texts that must never be quoted.
+        needs_key: False if the vendor requires no key.
         says: reads an error body in the vendor's format; raises a DecodeError for any other.
-        bans: the statuses by which the vendor shuts us out: nothing is asked again until the ban is over.
-        pause_seconds: from the headers of any answer, for how long nothing more may leave.
+        bans: the statuses that mean a ban: nothing is requested until the ban is over.
+        pause_seconds: returns from the headers of any answer for how long no request may be sent.
     """
 
     headers: Mapping[str, str] = field(repr=False)
@@ -87,12 +87,12 @@ class Manners:
 
     def __post_init__(self) -> None:
         for name, value in self.headers.items():
-            # The HTTP library would say so with the value, which may be a key.
+            # The error of the HTTP library would quote the value, which may be a key.
             if not (value.isascii() and value.isprintable()):
                 raise ConfigurationError(f"the header {name} can hold printable ASCII characters only")
 
     def without_secrets(self, text: str) -> str:
-        """`text` with every key replaced by `***`, also where it stands as programs write texts."""
+        """Return `text` with every key replaced by `***`, also where it is escaped as in Python, JSON or URLs."""
         for secret in self.secrets:
             forms = {secret, repr(secret)[1:-1], repr(secret.encode())[2:-1], json.dumps(secret)[1:-1], quote(secret)}
             for form in sorted(forms, key=len, reverse=True):
@@ -100,12 +100,12 @@ class Manners:
         return text
 
     def quoted(self, text: str) -> str:
-        """`text` as a message may quote it: without keys, on one line and short."""
-        # Cut last, so that no part of a key is left.
+        """Return `text` in a form fit for messages: without keys, on one line and short."""
+        # Cut last, so that no part of a key can remain.
         return self.without_secrets(printable(text))[:_QUOTE_CHARACTERS]
 
     def reason(self, error: Exception) -> str:
-        """What an error of the HTTP library says, as a message may quote it."""
+        """Return the text of an error of the HTTP library in a form fit for messages."""
         return self.quoted(_words(error))
 
 
@@ -118,7 +118,7 @@ class Refusal:
     body: bytes
 
     def error(self, provider: str, manners: Manners, explain: Explain) -> ProviderError:
-        """The error that it stands for, in the vendor's words."""
+        """Return the error that the refusal means, in the vendor's words."""
         said = manners.quoted(_message(self.body, self.headers.get("content-type", ""), manners.says))
         if self.status in manners.bans:
             return self._banned(provider, said)
@@ -134,7 +134,7 @@ class Refusal:
             return ProviderUnavailable(
                 f"{provider} answered {self.status}: {said}",
                 provider=provider,
-                # Not the reset of the limit of calls, which answers of any status may have.
+                # Not X-RateLimit-Reset, the reset of the call limit, which answers of any status may have.
                 retry_after_seconds=pause_in(self.headers.get("retry-after", "")),
             )
         kind, message = self._usual(provider, said, manners)
@@ -166,9 +166,9 @@ class Refusal:
 
 
 def web_page(provider: str, headers: Mapping[str, str], body: bytes) -> NotTheApi | None:
-    """The error for a 200 that is a web page where JSON is due; None for any other.
+    """Return the error for a 200 with a web page instead of JSON, or None for any other body.
 
-    JSON that is only labelled as a page is not one.
+    JSON that is only labelled as HTML is not a web page.
     """
     begins = body.lstrip()[:1]
     is_page = begins == b"<" or ("html" in headers.get("content-type", "") and begins not in (b"{", b"["))
@@ -181,10 +181,10 @@ def web_page(provider: str, headers: Mapping[str, str], body: bytes) -> NotTheAp
 
 
 def shared_failure(errors: Sequence[ProviderError]) -> MalformedAnswer | None:
-    """The first of `errors` when each of several series had the same unreadable answer, else None.
+    """Return the first of `errors` if each of several series had the same unreadable answer, else None.
 
-    One failure of each series: what they have in common is the provider's, such as a new format. The symbols in their
-    words do not count.
+    `errors` has one failure per series. What all have in common is caused by the provider, such as a new format.
+    Different symbols in the messages do not matter.
     """
     malformed = [error for error in errors if isinstance(error, MalformedAnswer)]
     is_shared = len(malformed) == len(errors) > 1 and len({_without_symbol(error) for error in malformed}) == 1
@@ -196,7 +196,7 @@ def _without_symbol(error: ProviderError) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What an error of a library says, on one line and short. Use that of `Manners` where there may be keys in it."""
+    """Return the text of an error of a library, on one line and short. If it may have keys, use `Manners.reason`."""
     return printable(_words(error))[:_QUOTE_CHARACTERS]
 
 
@@ -205,7 +205,7 @@ def _words(error: Exception) -> str:
 
 
 def _message(body: bytes, content_type: str, says: Callable[[bytes], str]) -> str:
-    """What the vendor says in an error body; never raises."""
+    """Return the vendor's message in an error body; never raises."""
     try:
         text = says(body)
     except (msgspec.DecodeError, RecursionError):

@@ -1,6 +1,6 @@
-"""GET at one vendor over connections that are kept. Budget and retries are in `calls`.
+"""GET requests to one vendor over persistent connections. Budget and retries are in `calls`.
 
-A request becomes the body of a 200, or one error of the ProviderError tree. What is asked for is the client's business.
+A request yields the body of a 200 or an error of the ProviderError tree. Clients decide what is requested.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ _QUOTED_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """How a client does its HTTP, where that is not the usual way.
+    """Options for a client's HTTP that replace the usual ones.
 
-    `budget` is one that several processes share; without it the client has its own. `transport` takes the place of the
-    network.
+    `budget` is shared by several processes; without it the client has its own. `limits` replace the vendor's usual
+    ones. `transport` replaces the network.
     """
 
     budget: Budget | None = None
@@ -43,7 +43,7 @@ class HttpOptions:
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One GET. `scope` is the part of the vendor that it concerns, for the circuit breaker."""
+    """One GET. `scope` is the part of the vendor's API that it concerns, for the circuit breaker."""
 
     path: str
     params: Mapping[str, str]
@@ -98,7 +98,7 @@ class HttpSource(CallSource[HttpCall, bytes]):
         await self._client.aclose()
 
     async def _send(self, call: HttpCall) -> bytes:
-        """The body of a 200."""
+        """Send one call and return the body of a 200."""
         self.calls += 1
         status, headers, body = await self._receive(call)
         self._budget.close_for(self._manners.pause_seconds(headers))
@@ -109,7 +109,7 @@ class HttpSource(CallSource[HttpCall, bytes]):
         raise Refusal(status, headers, body[:_QUOTED_BYTES]).error(self.name, self._manners, call.explain)
 
     async def _receive(self, call: HttpCall) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of one answer, whatever its status."""
+        """Return status, headers and body of one answer with any status."""
         received = bytearray()
         status: int | None = None
         try:
@@ -147,5 +147,5 @@ class HttpSource(CallSource[HttpCall, bytes]):
         return response.status_code, response.headers, bytes(received)
 
     def without_secrets(self, text: str) -> str:
-        """`text` with every key replaced by `***`."""
+        """Return `text` with every key replaced by `***`."""
         return self._manners.without_secrets(text)

@@ -1,1 +1,1 @@
-"""The clients: one module per vendor, which turns requests for bars into calls and answers into bars."""
+"""The clients of the vendors. They convert requests for bars to calls, and answers to bars."""

@@ -1,8 +1,7 @@
-"""The client of Alpaca's Market Data v2 API, stocks and crypto. Budget and retries are in `http`.
+"""The client of Alpaca's Market Data v2 API for stocks and crypto. Budget and retries are in `http`.
 
-One call asks for many symbols; `alpaca_pages` reads its pages. Daily bars keep the vendor's `ts`: New York midnight for
-stocks, UTC midnight for crypto. With feed `iex`, bars of stocks that are older than 16 minutes come from SIP: see
-`alpaca_feeds`.
+One call requests many symbols; `alpaca_pages` reads its pages. Daily bars keep the vendor's `ts`: New York midnight for
+stocks, UTC midnight for crypto. With feed `iex`, stock bars older than 16 minutes come from SIP: see `alpaca_feeds`.
 """
 
 import itertools
@@ -36,25 +35,25 @@ _STOCKS, _CRYPTO = "stocks", "crypto"
 _PATHS = {_STOCKS: "/v2/stocks/bars", _CRYPTO: "/v1beta3/crypto/us/bars"}
 # The largest page that the vendor sends.
 _PAGE_LIMIT = 10_000
-# A split or a spin-off rewrites history instead of cutting it; dividends leave it as it traded.
+# After a split or a spin-off, the vendor adjusts history, so that it has no cliff. Dividends do not change it.
 _ADJUSTMENT = "split,spin-off"
-# Pages of a call follow each other; five keep the connections busy without costing many half-empty last pages.
+# Pages of a call are fetched in sequence. Five keep the connections busy without many half-empty last pages.
 _PAGES_PER_CALL = 5
-# Two symbols among 200, each refused without being named, are found by 14 calls divided in halves.
+# Two symbols among 200 that are refused without being named are found by bisecting 14 calls.
 _MOST_BISECTED = 16
 _INVALID_SYMBOL = re.compile(r"invalid symbol:\s*(\S+)", re.IGNORECASE)
 _RECENT_SIP = "subscription does not permit"
-# Further than this no clock is ahead by accident: by minutes of drift, or by the hours of a time zone.
+# No clock is ahead by more than this by accident, be it minutes of drift or the hours of a time zone.
 _MOST_AHEAD = timedelta(days=1)
 
 
 class _SipRefused(Unauthorized):
-    """The plan does not have the SIP bars that the free plan is said to have; never leaves this module."""
+    """The plan lacks the SIP bars that even the free plan should have. This error never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """What the calls of one fetch share. `bisected` counts those that were refused and asked again by halves."""
+    """What the calls of one fetch share. `bisected` counts the calls that were refused and repeated in halves."""
 
     parts: Parts
     breaker: CircuitBreaker
@@ -62,7 +61,7 @@ class _Course:
 
 
 def manners(config: AlpacaConfig) -> Manners:
-    """How Alpaca is talked to: with the keys of `config`, where there are some."""
+    """Return the specifics of Alpaca's HTTP, with the keys of `config`, if any."""
     headers = {"Accept": "application/json"}
     if config.key_id is not None and config.secret_key is not None:
         headers |= {"APCA-API-KEY-ID": config.key_id, "APCA-API-SECRET-KEY": config.secret_key}
@@ -71,11 +70,11 @@ def manners(config: AlpacaConfig) -> Manners:
 
 
 class AlpacaClient:
-    """Asks Alpaca, or whoever speaks its format, for bars. One object serves one event loop, closed with `aclose`.
+    """A client of Alpaca, or of a server with its format. One object serves one event loop, closed with `aclose`.
 
-    Without keys only crypto, or a sandbox, will answer. `clock` tells which bars the free plan has of which feed. Once
-    the plan refuses SIP, those of the last day come from the feed of the configuration, for the clock may be ahead; and
-    all bars, once it refuses older ones.
+    Without keys, only crypto or a sandbox is served. `clock` decides which bars the free plan has on which feed. If the
+    plan refuses SIP, the clock may be ahead, so bars of the last day come from the configured feed from then on. If it
+    refuses older bars, too, all bars do.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class AlpacaClient:
 
     @property
     def calls(self) -> int:
-        """HTTP requests sent so far, retries included."""
+        """The number of HTTP requests so far, retries included."""
         return self._http.calls
 
     async def aclose(self) -> None:
@@ -111,8 +110,8 @@ class AlpacaClient:
     async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
         """Yield the bars of `requests`, a page of at most `page_limit` rows at a time, in as few calls as possible.
 
-        Small calls and short timeframes go first. A bar belongs to a request when the vendor's `ts` is in its
-        `[start, end)`. A symbol of which the vendor has no bars is completed without any.
+        Small calls and short timeframes come first. A bar belongs to a request if the vendor's `ts` is in its
+        `[start, end)`. A symbol for which the vendor has no bars is completed without any.
 
         Raises:
             ValueError: for a timeframe that is rolled up, or times without a zone; never a ProviderError.
@@ -133,7 +132,7 @@ class AlpacaClient:
                     yield joined
 
     def _plan(self, groups: Sequence[tuple[str, str | None, Sequence[BarRequest]]]) -> list["_Job"]:
-        """The calls for requests by endpoint and feed."""
+        """Return the calls for requests, which are grouped by endpoint and feed."""
         jobs: list[_Job] = []
         for timeframe in sorted({request.timeframe for _, _, requests in groups for request in requests}):
             for endpoint, feed, requests in groups:
@@ -144,11 +143,11 @@ class AlpacaClient:
                     pages_per_call=_PAGES_PER_CALL,
                 )
                 jobs.extend(_Job(endpoint, feed, call) for call in calls)
-        # Small calls first, so that the bars just closed do not wait behind a backfill.
+        # Small calls first, so that bars that have just closed do not wait for a backfill.
         return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
 
     async def _run(self, job: "_Job", course: _Course) -> AsyncGenerator[FetchBatch, None]:
-        """Ask for all pages of one call: by halves where it is refused, and with less of SIP where that is."""
+        """Request all pages of one call; in halves if it is refused, and with fewer SIP bars if these are refused."""
         again = self._with_less_sip(job, course.parts)
         if not again:
             try:
@@ -168,11 +167,11 @@ class AlpacaClient:
                     yield batch
 
     async def _ask(self, job: "_Job", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
-        """Ask for all pages of one call, and again without the symbols that the vendor calls malformed.
+        """Request all pages of one call, and again without the symbols that the vendor rejects as malformed.
 
         Raises:
             RequestRefused: for a refusal that names no symbol.
-            _SipRefused: when the plan does not have the bars from SIP.
+            _SipRefused: when the plan does not include the bars from SIP.
         """
         while job.pending:
             walk = Walk(job.pending, job.call, self.name)
@@ -235,7 +234,7 @@ class AlpacaClient:
         return params
 
     def _with_less_sip(self, job: "_Job", parts: Parts) -> list["_Job"]:
-        """The calls in place of one that asks SIP for bars of the last day, once that was refused; else none."""
+        """Return the calls that replace one for SIP bars of the last day, once these were refused; else none."""
         if job.feed != SIP or not self._has_sip_history or not self._is_ahead:
             return []
         old, recent = parts.divided(job.requests(), self._clock() - _MOST_AHEAD + DELAY)
@@ -245,7 +244,7 @@ class AlpacaClient:
         return [job.of(feed, some) for feed, some in sides]
 
     def _heed(self, job: "_Job", refused: _SipRefused) -> None:
-        """Ask for less of SIP from now on. Calls that had left meanwhile may be refused as well."""
+        """Request fewer SIP bars from now on. Calls that were already sent may be refused as well."""
         before = self._clock() - _MOST_AHEAD + DELAY
         if not self._has_sip_history:
             return
@@ -285,9 +284,9 @@ class AlpacaClient:
 
 @dataclass(slots=True)
 class _Job:
-    """One call and its requests that are neither completed nor failed, by the vendor's spelling of their symbol.
+    """One call and its pending requests, neither completed nor failed, by the vendor's spelling of their symbol.
 
-    `feed` is None where there are no feeds.
+    `feed` is None if the endpoint has no feeds.
     """
 
     endpoint: str
@@ -301,7 +300,7 @@ class _Job:
             self.pending.setdefault(vendor_symbol(request.instrument), []).append(request)
 
     def halves(self) -> Iterator["_Job"]:
-        """Two jobs for the pending requests."""
+        """Yield two jobs, each for half of the pending symbols."""
         symbols = sorted(self.pending)
         middle = len(symbols) // 2
         for some in (symbols[:middle], symbols[middle:]):
@@ -309,23 +308,23 @@ class _Job:
             yield replace(self, call=replace(self.call, requests=requests))
 
     def requests(self) -> Iterator[BarRequest]:
-        """The pending requests."""
+        """Return the pending requests."""
         return itertools.chain.from_iterable(self.pending.values())
 
     def of(self, feed: str, requests: tuple[BarRequest, ...]) -> "_Job":
-        """A job for parts of the pending requests, of another feed."""
+        """Return a job for `requests`, which are pending requests or parts of them, on `feed`."""
         start, end = min(each.start for each in requests), max(each.end for each in requests)
         return replace(self, feed=feed, call=replace(self.call, requests=requests, start=start, end=end))
 
     def fail(self, error: ProviderError, only: str | None = None) -> FetchBatch:
-        """Give up on the pending requests, or on those of one symbol."""
+        """Give up the pending requests, or those of one symbol; return their failures."""
         symbols = list(self.pending) if only is None else [only]
         failures = tuple(SeriesFailure(r, error) for symbol in symbols for r in self.pending.pop(symbol))
         return FetchBatch(NO_BARS, (), failures)
 
 
 def vendor_symbol(instrument: Instrument) -> str:
-    """Our `BTC-USD` is the vendor's `BTC/USD`; stocks are spelt alike."""
+    """Return the vendor's spelling: `BTC/USD` for our `BTC-USD`; stocks are spelt alike."""
     return instrument.symbol.replace("-", "/", 1) if instrument.is_crypto else instrument.symbol
 
 

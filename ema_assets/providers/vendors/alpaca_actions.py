@@ -1,7 +1,7 @@
-"""Alpaca's corporate actions, from pages of its answer to facts. No calls here.
+"""Converts pages of Alpaca's corporate actions to facts. No calls here.
 
-Rates are those of the day: a dividend of before a split counts the shares of before. Facts count shares as they are
-when they become known, as other vendors do. A spin-off is told by its shares, not by what they are worth.
+Rates refer to the shares of the day: a dividend before a split is per share before the split. Facts are per share as of
+the day on which they become known, as with other vendors. A spin-off has its number of shares, but not their value.
 
 Sources: "Corporate actions" of docs.alpaca.markets/reference, and `alpaca.data.models.corporate_actions` of alpaca-py.
 """
@@ -20,7 +20,7 @@ from ema_assets.providers.fetching.frames import is_amount, is_ratio
 
 
 class _Action(msgspec.Struct):
-    """One action of any kind: a kind has some of these fields."""
+    """One action of any kind. Each kind has some of these fields."""
 
     id: str | None = None
     symbol: str | None = None
@@ -44,11 +44,11 @@ class _Page(msgspec.Struct):
 
 
 _read_page = msgspec.json.Decoder(_Page).decode
-# Rates may come as text.
+# Rates may be sent as text.
 _read_list = msgspec.json.Decoder(list[_Action], strict=False).decode
 
-# By the vendor's name of a list: our kind, and which fields have the symbol that it happened to, its first day in the
-# new way (the day of processing stands for one that is missing), and the symbol that is told with it.
+# By the vendor's name of a list: our kind, and the fields with the symbol concerned, with its first day in the new way
+# (if missing, the day of processing is taken), and with the other symbol of the action, if any.
 _FORMS: Mapping[str, tuple[str, str, str, str | None]] = {
     "forward_splits": ("split", "symbol", "ex_date", None),
     "reverse_splits": ("split", "symbol", "ex_date", None),
@@ -79,7 +79,7 @@ class Fact:
 
 
 class ActionPages:
-    """Collects the facts of all pages about `symbols`, each action once. `problems` are actions that cannot be read."""
+    """A collector of the facts about `symbols` on all pages, each once. `problems` are actions that cannot be read."""
 
     def __init__(self, provider: str, symbols: Iterable[str]) -> None:
         self._provider = provider
@@ -89,14 +89,14 @@ class ActionPages:
         self.problems: list[MalformedAnswer] = []
 
     def read(self, body: bytes) -> str | None:
-        """Take in one page; return the token of the next, or None.
+        """Read one page; return the token of the next one, or None.
 
         Raises:
             MalformedAnswer: when the page cannot be read at all.
         """
         try:
             page = _read_page(body)
-            # Kinds that are not known here change no price and end no symbol, as far as anybody can tell.
+            # As far as is known, other kinds neither change prices nor end symbols.
             known = {name: raw for name, raw in (page.corporate_actions or {}).items() if name in _FORMS}
             lists = {name: _read_list(raw) for name, raw in known.items()}
         except msgspec.DecodeError as error:
@@ -109,7 +109,10 @@ class ActionPages:
         return page.next_page_token or None
 
     def facts(self, today: date) -> pl.DataFrame:
-        """All facts (ACTION_SCHEMA), as they are known `today`; `effective_at` is the midnight UTC of their day."""
+        """Return all facts (ACTION_SCHEMA) as known `today`; `effective_at` is midnight UTC of their day.
+
+        Sorted by symbol, effective_at and kind.
+        """
         rows = [
             (fact.symbol, fact.kind, _midnight(fact.day), fact.ratio, fact.amount, fact.value)
             for fact in _counting_shares_of(today, _in_one_per_day(self._facts))
@@ -119,7 +122,7 @@ class ActionPages:
     def _take(self, name: str, action: _Action) -> None:
         kind, symbol_field, day_field, value_field = _FORMS[name]
         symbol = getattr(action, symbol_field)
-        # An action about two symbols comes for either of them: the one that took over, or that was spun off.
+        # An action about two symbols is sent for either of them, also for an acquirer or a company that was spun off.
         if (symbol is not None and symbol not in self._symbols) or action.id in self._seen:
             return
         if action.id is not None:
@@ -129,7 +132,7 @@ class ActionPages:
             missing = symbol_field if symbol is None else day_field
             self.problems.append(self._malformed(f"one of `{name}` without `{missing}`", symbol))
             return
-        # What the vendor does not know is missing or empty.
+        # Values that the vendor does not know are missing or empty.
         told = None if value_field is None else getattr(action, value_field) or None
         if kind == "split" and not is_ratio(_ratio(action)):
             said = f"one of `{name}` of {symbol} at {action.new_rate} for {action.old_rate}"
@@ -146,26 +149,26 @@ class ActionPages:
 
 
 def _fact(bare: Fact, action: _Action) -> Fact | None:
-    """`bare` with what `action` says of its kind; None for what changes nothing."""
+    """Return `bare` with the values of `action` for its kind, or None if the action changes nothing."""
     match bare.kind:
         case "split":
             ratio = _ratio(action)
             return None if ratio == 1 else replace(bare, ratio=ratio)
         case "dividend":
-            # Zero until it is declared.
+            # The rate is zero until the dividend is declared.
             return replace(bare, amount=action.rate) if is_amount(action.rate) else None
         case "stock dividend":
             return bare if action.rate is None else replace(bare, value=f"{action.rate:g}")
         case "unit split":
             return replace(bare, value=" and ".join(filter(None, (bare.value, action.alternate_symbol))))
         case "rename":
-            # A name may change and the symbol not.
+            # The name of a company may change without its symbol.
             return None if bare.value in (None, bare.symbol) else bare
     return bare
 
 
 def _ratio(action: _Action) -> float:
-    """The new shares for an old one; NaN when the vendor does not say."""
+    """Return the number of new shares per old one; NaN if the vendor does not say."""
     new, old = action.new_rate or 0.0, action.old_rate or 0.0
     return new / old if new > 0 and old > 0 else math.nan
 
@@ -175,7 +178,7 @@ def _midnight(day: date) -> datetime:
 
 
 def _in_one_per_day(facts: Iterable[Fact]) -> list[Fact]:
-    """One fact per symbol, kind and day: dividends of one day add up, of others the last counts."""
+    """Return one fact per symbol, kind and day: dividends of a day are added up; of other kinds the last one counts."""
     found: dict[tuple[str, str, date], Fact] = {}
     for fact in facts:
         key = (fact.symbol, fact.kind, fact.day)
@@ -188,7 +191,7 @@ def _in_one_per_day(facts: Iterable[Fact]) -> list[Fact]:
 
 
 def _counting_shares_of(today: date, facts: Sequence[Fact]) -> list[Fact]:
-    """`facts` with the amounts of dividends per share as shares are counted `today`, and not on the dividend's day."""
+    """Return `facts` with the amounts of dividends per share of `today`, instead of per share of the dividend's day."""
     splits = [fact for fact in facts if fact.kind == "split"]
 
     def restated(fact: Fact) -> Fact:

@@ -1,10 +1,10 @@
-"""Which of Alpaca's feeds is asked for which bars, and how the parts of a request become one again. No calls here.
+"""Divides requests among Alpaca's feeds and joins the parts of their answers again. No calls here.
 
-The free plan has the consolidated tape (SIP) as well, but not the last 15 minutes of it: those it has of IEX alone,
-which is one exchange and 2 % of the volume. A request that reaches into them is asked for in two parts.
+The free plan includes the consolidated tape (SIP) except the last 15 minutes. For these it has only IEX, one exchange
+with 2 % of the volume. A request that reaches into them is divided into two parts.
 
 Sources: "About Market Data API" (historical data delay of the free plan) and "Market Data FAQ" of docs.alpaca.markets,
-and what Alpaca answered the users of alpacahq/alpaca-trade-api-python: it goes by the `end` of a request.
+and Alpaca's answers to users of alpacahq/alpaca-trade-api-python: the `end` of a request decides.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,31 +14,31 @@ from datetime import UTC, datetime, timedelta
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, SeriesFailure
 
 SIP = "sip"
-# The vendor's 15 minutes, and one for clocks that differ and calls that take their time.
+# The vendor's 15 minutes, plus one for clock differences and the duration of calls.
 DELAY = timedelta(minutes=16)
-# By how much the bars of a feed are behind the market.
+# How far the bars of a feed are behind the market.
 FEED_DELAYS: Mapping[str | None, timedelta] = {"delayed_sip": timedelta(minutes=15)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def begin_of_recent(request: BarRequest, now: datetime) -> datetime:
-    """From which opening time on the bars of `request` are too recent for the free plan's SIP history.
+    """Return the opening time from which on the bars of `request` are too recent for the free plan's SIP history.
 
-    Within `[request.start, request.end]`; the end when all of them are old enough.
+    It is within `[request.start, request.end]`, and the end if all bars are old enough.
     """
     past = now - DELAY
     if request.timeframe.is_session:
-        # A session is over when a request for its bar ends, long before the day is that the bar is labelled with.
+        # The request for a session's bar ends after the session, but long before the end of the day of the bar's label.
         recent = request.end if request.end <= past else past - request.timeframe.duration
     else:
-        # The last close that is past, which is the next one's opening time: neither part is without a bar.
+        # The last close in the past, which is the opening time of the next bar, so that neither part is empty.
         recent = past - (past - _EPOCH) % request.timeframe.duration
     return min(max(recent, request.start), request.end)
 
 
 @dataclass(slots=True)
 class _Whole:
-    """A request that is asked for in parts, of which some are not answered yet."""
+    """A request that was divided into parts, some of which are not answered yet."""
 
     request: BarRequest
     parts_left: int
@@ -46,13 +46,13 @@ class _Whole:
 
 
 class Parts:
-    """Requests as they are asked for: their parts by feed, and back from the answers about those.
+    """Requests divided into parts by feed; it also joins the answers about the parts.
 
-    `recent_feed` is that of the newest bars. `now` is None when there is one feed for all.
+    `recent_feed` is the feed of the newest bars. `now` is None if one feed has all bars.
     """
 
     def __init__(self, requests: Sequence[BarRequest], recent_feed: str, now: datetime | None) -> None:
-        # By identity: two requests may be equal, and each is answered once. A part is kept, so that its id is its own.
+        # By id: two requests may be equal, and each is answered once. The parts are kept, so that no id is reused.
         self._wholes: dict[int, _Whole] = {}
         self._parts: list[BarRequest] = []
         old, recent = ([], list(requests)) if now is None else self.divided(requests, now)
@@ -60,7 +60,7 @@ class Parts:
         self.by_feed.setdefault(recent_feed, []).extend(recent)
 
     def divided(self, requests: Iterable[BarRequest], now: datetime) -> tuple[list[BarRequest], list[BarRequest]]:
-        """`requests`, or parts of some, as they are before their recent bars at `now`, and from these on."""
+        """Divide `requests` at their recent bars as of `now`; return the requests or parts before, and from there."""
         old: list[BarRequest] = []
         recent: list[BarRequest] = []
         for request in requests:
@@ -77,7 +77,7 @@ class Parts:
         return old, recent
 
     def joined(self, batch: FetchBatch) -> FetchBatch:
-        """`batch`, which is about parts, as it is about the requests: complete with the last part, failed with one."""
+        """Return `batch` with requests instead of parts: completed with their last part, failed with any part."""
         completed: list[BarRequest] = []
         for part in batch.completed:
             whole = self._wholes.get(id(part))

@@ -1,6 +1,6 @@
-"""The pages of an answer of Alpaca, from bytes to bars: what they hold, and whether they can be true. No calls here.
+"""Parses the pages of Alpaca's answers to bars, and checks whether they can be true. No calls here.
 
-They come sorted by symbol, then time, so a symbol is answered to the end as soon as a later one appears.
+Pages are sorted by symbol, then time, so a symbol is complete as soon as a later one appears.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,13 +39,13 @@ class _Page(msgspec.Struct):
 
 
 class _Stamp(msgspec.Struct, rename={"ts": "t"}):
-    """What must be there for a bar to be one, whatever its values are."""
+    """The part that every bar must have, whatever its values."""
 
     ts: _Time
 
 
 class _Pieces(msgspec.Struct):
-    """A page whose bars are still to be read."""
+    """A page whose bars are not parsed yet."""
 
     bars: dict[str, list[msgspec.Raw] | None] | None
     next_page_token: str | None = None
@@ -58,10 +58,10 @@ _read_stamp = msgspec.json.Decoder(_Stamp).decode
 
 
 class Walk:
-    """Reads the pages of one call in turn, and refuses any that cannot be part of an honest walk through its range.
+    """A reader of the pages of one call, in order. It refuses pages that cannot be part of a walk through its range.
 
-    `unreadable` has the symbols of which no bar of a page could be read, each with the reason. The symbols beside them
-    are none the worse for it.
+    `unreadable` has the symbols that could not be read, each with the reason. Other symbols on the page are not
+    affected.
     """
 
     def __init__(self, pending: Mapping[str, list[BarRequest]], call: Call, provider: str) -> None:
@@ -76,9 +76,9 @@ class Walk:
         self._idle_pages = 0
 
     def read(self, body: bytes) -> tuple[pl.DataFrame, list[str], str | None]:
-        """Bars of one page in BAR_SCHEMA, the symbols finished by it, and the token of the next page.
+        """Return the bars of one page in BAR_SCHEMA, the symbols that it completes, and the token of the next page.
 
-        A value that is null is null in the bar. Of a bar that cannot be read otherwise all values are.
+        Null values stay null. If only the time of a bar can be read, all its values are null.
 
         Raises:
             MalformedAnswer: naming what is wrong.
@@ -101,10 +101,10 @@ class Walk:
         return self._frame(bars), finished, token
 
     def _in_pieces(self, body: bytes, whole: msgspec.DecodeError) -> _Page:
-        """A page that could not be read, bar by bar.
+        """Read a page bar by bar that could not be read as a whole.
 
         Raises:
-            MalformedAnswer: when that cannot be done either, or of several symbols there is no bar that can be read.
+            MalformedAnswer: when this fails, too, or if the page has several symbols and no bar can be read.
         """
         try:
             pieces = _read_pieces(body)
@@ -148,7 +148,7 @@ class Walk:
         self._tokens.add(token)
 
     def _frame(self, bars: Mapping[str, list[_Bar]]) -> pl.DataFrame:
-        """The bars asked for, each once, the last of its `ts` winning; sorted by symbol and ts."""
+        """Return the requested bars, each once (the last one with its `ts`); sorted by symbol and ts."""
         bars = {symbol: rows for symbol, rows in bars.items() if symbol not in self.unreadable}
         if not bars:
             return NO_BARS
@@ -174,7 +174,7 @@ class Walk:
 
 
 def _pieced(rows: Sequence[msgspec.Raw]) -> tuple[list[_Bar], str | None, bool]:
-    """The bars of one symbol that have a time, why the symbol cannot be read, and whether any of them could be."""
+    """Return the bars of one symbol that have a time, why it cannot be read (or None), and whether any bar could be."""
     bars: list[_Bar] = []
     problem: str | None = None
     is_read = has_no_time = False

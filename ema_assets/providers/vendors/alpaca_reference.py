@@ -1,7 +1,7 @@
-"""What Alpaca knows of its symbols beside bars: its list of assets, and corporate actions. Calls only.
+"""Requests Alpaca's list of assets and its corporate actions. `alpaca_actions` reads the latter.
 
-The list comes from the trading API, of which a paper account has another host than a live one. It has no halts, and
-Alpaca trades less than it has bars of: an asset that is not tradable is active all the same. Corporate actions come
+The list comes from the trading API, whose host differs for paper and live accounts. It has no halts. Alpaca does not
+trade all symbols for which it has bars, so an asset that is not tradable is active nevertheless. Corporate actions come
 from the data API, many symbols per call, in pages of at most 1,000.
 
 Sources: "Assets" and "Corporate actions" of docs.alpaca.markets/reference, and the clients of alpaca-py.
@@ -30,7 +30,7 @@ from ema_assets.providers.vendors.alpaca_actions import ActionPages
 
 _ASSETS_PATH, _ACTIONS_PATH = "/v2/assets", "/v1/corporate-actions"
 _PAGE_LIMIT = 1_000
-# A dividend is processed when it is paid, weeks after its ex-date; so far ahead and back actions are asked for.
+# How far ahead and back actions are requested: a dividend is processed when it is paid, weeks after its ex-date.
 AHEAD, BACK = timedelta(days=90), timedelta(days=90)
 _MOST_PAGES = 1_000
 
@@ -51,7 +51,7 @@ async def describe(
     options: HttpOptions | None = None,
     page_limit: int = _PAGE_LIMIT,
 ) -> Described:
-    """The states of the instruments asked about, and their corporate actions. Never raises a ProviderError."""
+    """Return the states and corporate actions of the instruments in `question`. Never raises a ProviderError."""
     limits = HttpLimits(requests_per_minute=config.requests_per_minute)
     problems: list[ProviderError] = []
     states = actions = None
@@ -71,11 +71,11 @@ async def describe(
 
 
 async def _states(http: HttpSource, instruments: Sequence[Instrument]) -> pl.DataFrame:
-    """STATE_SCHEMA of `instruments`: one call for all stocks, and one for all pairs."""
+    """Return the states (STATE_SCHEMA) of `instruments`, with one call for all stocks and one for all pairs."""
     breaker = CircuitBreaker()
     parts = [STATE_SCHEMA.to_frame()]
     for name, is_crypto in (("us_equity", False), ("crypto", True)):
-        # The list has pairs with and without the stroke.
+        # The list has pairs with and without the slash.
         asked = {
             each.symbol: vendor_symbol(each).replace("/", "") for each in instruments if each.is_crypto is is_crypto
         }
@@ -91,7 +91,7 @@ def _read_list(body: bytes) -> Mapping[str, tuple[str, str]]:
         symbol = asset.symbol.replace("/", "")
         if asset.status == "active":
             listed[symbol] = ("active", "active" if asset.tradable else "active, not tradable there")
-        # A symbol that is used again is listed twice, and trades.
+        # A symbol that is in use again is listed twice, and is active.
         elif listed.get(symbol, ("",))[0] != "active":
             listed[symbol] = ("delisted" if asset.status == "inactive" else "unknown", asset.status)
     return listed
@@ -110,7 +110,7 @@ def _explain(http: HttpSource, status: int, said: str) -> ProviderError | None:
 async def _actions(
     http: HttpSource, question: Question, symbols_per_call: int, page_limit: int, problems: list[ProviderError]
 ) -> pl.DataFrame:
-    """ACTION_SCHEMA of the stocks asked about. What cannot be read of a single action goes into `problems`."""
+    """Return the actions (ACTION_SCHEMA) of the stocks in `question`. Unreadable actions are added to `problems`."""
     breaker = CircuitBreaker()
     spelt = {vendor_symbol(each): each.symbol for each in question.instruments if not each.is_crypto}
     pages = ActionPages(http.name, spelt)

@@ -1,8 +1,8 @@
 """The client of Binance's spot klines. Budget and retries are in `http`.
 
-One call answers one symbol with at most 1,000 klines; further ones are asked for from the last one on. Neither key nor
-account is needed. A pair against the dollar stands for the pair against USDT: `BTC-USD` asks for `BTCUSDT`, because
-Binance has hardly any dollar pairs; the two differ by what a USDT is off a dollar, a few hundredths of a percent.
+One call answers one symbol with at most 1,000 klines; further ones are requested from the last one on. Neither a key
+nor an account is needed. A pair against the dollar stands for the pair against USDT: `BTC-USD` means `BTCUSDT`, because
+Binance has hardly any dollar pairs. The two differ as USDT and dollar do, by a few hundredths of a percent.
 """
 
 import re
@@ -30,14 +30,14 @@ from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 _PATH = "/api/v3/klines"
 _LIST_PATH = "/api/v3/exchangeInfo"
 _PAGE_LIMIT = 1_000
-# A mirror may send shorter pages than it was asked for; one that sends much shorter ones is not worth the calls.
+# A mirror may send shorter pages than requested. If they are much shorter, it is not worth the calls.
 _SHORTEST_PAGE = 100
 _WEIGHT_PER_MINUTE = 6_000
-# At this use of the address's weight, ours or others', calls wait for the next minute.
+# When this much of the address's weight is used, by us or others, calls wait for the next minute.
 _WEIGHT_TO_PAUSE_AT = 0.9 * _WEIGHT_PER_MINUTE
 _STATES = {"TRADING": "active", "BREAK": "delisted"}
 _STANDS_FOR = {"USD": "USDT"}
-# No such symbol; and a symbol with characters that none has.
+# The errors for a symbol that does not exist, and for a symbol with invalid characters.
 _UNKNOWN_SYMBOL = re.compile(r"-1121\b|-1100\b.*'symbol'")
 
 # To the year 9999.
@@ -45,7 +45,7 @@ _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 
 
 class _Kline(msgspec.Struct, array_like=True):
-    """One row; the vendor adds five columns that are not read."""
+    """One row. The vendor's five further columns are not read."""
 
     opened: _Milliseconds
     open: str
@@ -76,9 +76,9 @@ _read_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
 class BinanceClient(SingleSymbolClient[HttpSource]):
-    """Asks Binance for klines. One object serves one event loop and is closed with `aclose`.
+    """A client of Binance for klines. One object serves one event loop and is closed with `aclose`.
 
-    A call weighs 2 of the 6,000 that an address may use per minute; `requests_per_minute` leaves room for others.
+    A call has the weight 2, of 6,000 per minute and IP address; `requests_per_minute` leaves room for others.
     """
 
     def __init__(
@@ -94,23 +94,23 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 
     def vendor_symbol(self, instrument: Instrument) -> str:
-        """`BTC-USD` and `BTC/USD` are the vendor's `BTCUSDT`, `ETH-BTC` is `ETHBTC`; the rest is spelt alike."""
+        """Return the vendor's spelling: `BTCUSDT` for `BTC-USD` and `BTC/USD`, `ETHBTC` for `ETH-BTC`."""
         base, _, quote = instrument.symbol.upper().replace("/", "-").partition("-")
         return base + _STANDS_FOR.get(quote, quote)
 
     async def describe(self, question: Question) -> Described:
-        """The states of the pairs asked about, from the list of all symbols: one call, which weighs 20.
+        """Return the states of the pairs in `question`, from the list of all symbols: one call, of weight 20.
 
-        A pair that has ended stays listed with the status BREAK, as one does that pauses by itself for some hours; when
-        all pause, it is HALT. Closes the client.
+        A pair that has ended stays listed with the status BREAK, as does a single pair that pauses for some hours; if
+        all pairs pause, the status is HALT. Closes the client.
         """
         asked = {each.symbol: self.vendor_symbol(each) for each in question.instruments}
-        # Half of the list are sets of permissions.
+        # Sets of permissions would be half of the list.
         call = HttpCall(_LIST_PATH, {"showPermissionSets": "false"}, "list", lambda _status, _said: None)
         return await describe_by_list(self._http, call, _states, asked)
 
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
-        """Yield up to 1,000 klines at a time. Those whose closing time is not past are left out."""
+        """Yield up to 1,000 klines at a time. Klines whose closing time is not past are left out."""
         step = int(query.timeframe.duration.total_seconds() * 1_000)
         cursor, end = -(-_microseconds(query.start) // 1_000), -(-_microseconds(query.end) // 1_000)
         calls_left = (end - cursor) // step // _SHORTEST_PAGE + 10
@@ -124,8 +124,8 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
             inside = [kline for kline in klines if cursor <= kline.opened < end]
             if inside:
                 yield Page(self._frame(query, inside, step, wanted))
-                # Only an empty page or one that reaches the end says that there are no more.
-                # A kline that opens between two others, as some did after stops of the exchange, hides none behind it.
+                # Only an empty page or one that reaches the end shows that there are no more. A kline that opens off
+                # the grid, as some did after halts of the exchange, must not hide the next one.
                 cursor = (max(kline.opened for kline in inside) // step + 1) * step
             elif klines and max(kline.opened for kline in klines) < cursor:
                 raise self.malformed(query, "a page that brings nothing new")
@@ -133,7 +133,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
                 return
 
     def _call(self, query: SeriesQuery, start: int, end: int) -> HttpCall:
-        """The call for the klines from `start` to before `end`, in milliseconds."""
+        """Return the call for the klines from `start` to before `end`, in milliseconds since 1970."""
         return HttpCall(
             _PATH,
             {
@@ -172,7 +172,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         return self.unknown(query, said) if _UNKNOWN_SYMBOL.match(said) else None
 
     def _pause_seconds(self, headers: Mapping[str, str]) -> float:
-        """To the end of the minute when the weight of this one is nearly used up, else 0."""
+        """Return the seconds to the end of the minute if its weight is nearly used up, else 0."""
         used = headers.get("x-mbx-used-weight-1m", "")
         if not used.isascii() or not used.isdigit() or int(used[:9]) < _WEIGHT_TO_PAUSE_AT:
             return 0.0

@@ -1,8 +1,8 @@
-"""The client of whatever exchange the library ccxt reads: its candles, on our budget. Retries are in `http`.
+"""The client of all exchanges that the library ccxt can read: their candles, on our budget. Retries are in `http`.
 
-Of ccxt only `fetch_ohlcv` of the asynchronous exchanges is used, and the list of markets that it needs. Its limiter is
-off: each of its requests takes one of the calls of the budget that processes share, and keeps the pause that ccxt names
-for the exchange. The candle still forming is told by its time.
+Only `fetch_ohlcv` of ccxt's asynchronous exchanges is used, and the list of markets that it needs. ccxt's limiter is
+off: each of its requests takes a call from the budget that processes share, and keeps ccxt's pause for the exchange.
+The candle that is still forming is recognised by its time.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ from ema_assets.providers.http.source import HttpOptions
 _LIBRARY = "ccxt.async_support"
 _TIMEFRAMES = ("5m", "1d")
 _UNIT = timedelta(milliseconds=1)
-# Exchanges that answer their newest candles whatever is asked for. ccxt does not tell; these are known from their
-# documentation and from freqtrade's notes on exchanges.
+# Exchanges that always answer with their newest candles. ccxt does not say so; these are known from their documentation
+# and from freqtrade's notes on exchanges.
 _WITHOUT_HISTORY = {
     "gemini": "it has no way to ask for candles before its newest ones",
     "hyperliquid": "it has only its newest 5,000 candles, 17 days of 5m",
     "kraken": "it has only its newest 720 candles, 60 hours of 5m",
 }
-# Where ccxt does not say how many candles a call brings; nobody brings fewer.
+# The candles per call if ccxt does not say how many. No exchange sends fewer.
 _SMALLEST_PAGE = 100
 _MARKETS_LAST = timedelta(days=1)
 
@@ -56,7 +56,7 @@ _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 
 
 class _Candle(msgspec.Struct, array_like=True):
-    """One row of ccxt's. A value that the exchange did not send is None."""
+    """One row from ccxt. A value that the exchange did not send is None."""
 
     opened: _Milliseconds
     open: float | None
@@ -68,18 +68,18 @@ class _Candle(msgspec.Struct, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class _Markets:
-    """The markets of an exchange as ccxt has read them, and when."""
+    """The markets of an exchange as ccxt has loaded them, and when."""
 
     loaded_at: datetime
     markets: Any
 
 
-# By exchange and address: reading them takes seconds and some megabytes, and each run has its own client.
+# By exchange and address. Loading them takes seconds and some megabytes, and each run has its own client.
 _markets: dict[tuple[str, str], _Markets] = {}
 
 
 def make_exchange(provider: str, exchange: str) -> Any:
-    """Ccxt's object of an exchange, which connects later.
+    """Return ccxt's object for an exchange, which connects later.
 
     Raises:
         ConfigurationError: when ccxt is missing, there is no such exchange, or it has no history of our timeframes.
@@ -100,7 +100,7 @@ def make_exchange(provider: str, exchange: str) -> Any:
 
 
 def _problem(exchange: Any) -> str | None:
-    """Why the bars of an exchange cannot be had, if so."""
+    """Return why the bars of an exchange are not available, or None."""
     if exchange.has.get("fetchOHLCV") is not True:
         return "ccxt cannot read candles of this exchange"
     missing = [each for each in _TIMEFRAMES if each not in (exchange.timeframes or {})]
@@ -111,7 +111,7 @@ def _problem(exchange: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class CandlesCall:
-    """One `fetch_ohlcv`: candles from `since` on (milliseconds since 1970), at most `limit`."""
+    """One call of `fetch_ohlcv`: at most `limit` candles from `since` on (milliseconds since 1970)."""
 
     symbol: str
     timeframe: str
@@ -121,7 +121,7 @@ class CandlesCall:
 
 
 class ExchangeSource(CallSource[CandlesCall, list[Any]]):
-    """Makes calls by a ccxt exchange, which it owns."""
+    """A source of calls through a ccxt exchange, which it owns."""
 
     def __init__(self, name: str, exchange: Any, limits: HttpLimits, options: HttpOptions, clock: Clock) -> None:
         super().__init__(name, exchange.id, options.limits or limits, options.budget)
@@ -139,14 +139,14 @@ class ExchangeSource(CallSource[CandlesCall, list[Any]]):
         await self._exchange.close()
 
     async def _leave(self) -> None:
-        """Nothing to wait for: a call may make several requests, and each of them waits."""
+        """Do not wait: a call may make several requests, and each of them waits."""
 
     async def _fetch(self, *request: Any, **options: Any) -> Any:
-        """One request of ccxt's, once it may leave."""
+        """Send one request of ccxt once it may be sent."""
         await super()._leave()
         self.calls += 1
         answer = await self._carry(*request, **options)
-        # What is no JSON comes as text; ccxt would look for candles in it.
+        # An answer that is not JSON is a text, in which ccxt would look for candles.
         if isinstance(answer, str) and (page := web_page(self.name, {}, answer.encode())) is not None:
             raise page
         return answer
@@ -158,7 +158,7 @@ class ExchangeSource(CallSource[CandlesCall, list[Any]]):
         except self._errors.BaseError as error:
             raise self._typed(error, call) from None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # What ccxt meets when an answer is not what it expects: it checks none.
+            # ccxt raises these for unexpected answers, because it does not check them.
             raise MalformedAnswer(
                 f"{self.name} sent an answer for {call.symbol} that ccxt cannot read: {reason(error)}",
                 provider=self.name,
@@ -167,21 +167,21 @@ class ExchangeSource(CallSource[CandlesCall, list[Any]]):
         return answer
 
     async def _load_markets(self) -> None:
-        """Know the markets: those read within a day by any client of this process, or new ones."""
+        """Load the markets, or take those that any client of this process has loaded within a day."""
         key = (self._exchange.id, str(self._exchange.urls["api"]))
         async with self._loading:
             if self._exchange.markets:
                 return
             known = _markets.get(key)
             if known is None or self._clock() - known.loaded_at >= _MARKETS_LAST:
-                # The list of currencies would be another request, of which no bar needs anything.
+                # The list of currencies would take another request, and bars do not need it.
                 self._exchange.has["fetchCurrencies"] = False
                 known = _markets[key] = _Markets(self._clock(), await self._exchange.load_markets())
             else:
                 self._exchange.set_markets(known.markets)
 
     def _typed(self, error: Exception, call: CandlesCall) -> ProviderError:
-        """Ccxt's error as one of ours. The narrower ones of its tree come first."""
+        """Return ccxt's error as one of ours. The narrower classes of its tree are tested first."""
         ccxt, said = self._errors, reason(error)
         if isinstance(error, ccxt.BadSymbol):
             text = f"{self.name} has no symbol {call.symbol!r}: {said}"
@@ -199,7 +199,7 @@ class ExchangeSource(CallSource[CandlesCall, list[Any]]):
 
 
 class CcxtClient(SingleSymbolClient[ExchangeSource]):
-    """Asks one exchange for candles. One object serves one event loop, is closed with `aclose`, and owns `exchange`."""
+    """A client of one exchange. One object serves one event loop, is closed with `aclose`, and owns `exchange`."""
 
     def __init__(
         self,
@@ -216,12 +216,12 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
         self._page_limit = int(told.get("limit") or _SMALLEST_PAGE)
 
     def vendor_symbol(self, instrument: Instrument) -> str:
-        """`BTC-USDT` is ccxt's `BTC/USDT`; the rest is spelt alike, in capitals."""
+        """Return ccxt's spelling: `BTC/USDT` for `BTC-USDT`; others are spelt alike, in capitals."""
         symbol = instrument.symbol.upper()
         return symbol if "/" in symbol else symbol.replace("-", "/", 1)
 
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
-        """Yield a page of candles at a time, oldest first. Those that have not closed are left out."""
+        """Yield a page of candles at a time, oldest first. Candles that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds() * 1_000)
         cursor, end = first_opening(query.start, step, _UNIT), first_opening(query.end, step, _UNIT)
         calls_left = (end - cursor) // step // min(_SMALLEST_PAGE, self._page_limit) + 10
@@ -241,7 +241,7 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
             elif candles and min(candle.opened for candle in candles) >= end:
                 return
             else:
-                # Some answer a window, which is empty where nothing was traded, and others the next candle there is.
+                # Some exchanges answer with a window, empty if nothing was traded, others with the next candle.
                 cursor += limit * step
 
     def _read(self, query: SeriesQuery, answer: list[Any]) -> list[_Candle]:

@@ -1,10 +1,10 @@
 """The client of Coinbase Exchange's public candles. Budget and retries are in `http`.
 
-One call answers one product with at most 300 candles, newest first; a range that holds more is refused. An interval
-without a trade has no candle, and some candles may lie before the range. The candle still forming is among them.
+One call answers one product with at most 300 candles, newest first; a range with more is refused. An interval without a
+trade has no candle, and some candles may lie before the range. The candle that is still forming is included.
 
 Sources: "Get product candles" and "Exchange REST API Rate Limits" of docs.cdp.coinbase.com, and `fetchOHLCV` of ccxt's
-coinbaseexchange, by which `end` is included.
+coinbaseexchange, according to which `end` is included.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,10 +32,10 @@ _PATH = "/products/{product}/candles"
 _LIST_PATH = "/products"
 _PAGE_LIMIT = 300
 _UNIT = timedelta(seconds=1)
-# At times a fifth of all answers comes empty, without a reason. A full page that is empty behind one with candles is
-# asked for so many times again before it is believed that nothing was traded.
+# At times a fifth of all answers is empty without a reason. A full page that is empty after one with candles is
+# requested this many more times before it is accepted that nothing was traded.
 _TRIES_OF_EMPTY_PAGES = 2
-# An address has 10 per second, and 15 in a burst. Two processes that ask at the same time stay within that.
+# An IP address may send 10 per second, and 15 in a burst. Two concurrent processes stay within this limit.
 _REQUESTS_PER_SECOND = 5
 _UNKNOWN_PRODUCT = ("NotFound", "Product not found")
 
@@ -65,10 +65,10 @@ _read_candles = msgspec.json.Decoder(list[_Candle]).decode
 
 
 class CoinbaseClient(SingleSymbolClient[HttpSource]):
-    """Asks Coinbase Exchange for candles. One object serves one event loop and is closed with `aclose`.
+    """A client of Coinbase Exchange for candles. One object serves one event loop and is closed with `aclose`.
 
-    Neither key nor account is needed. `requests_per_minute` is shared by all processes; beside it this one lets at most
-    5 calls leave in any second.
+    Neither a key nor an account is needed. All processes share `requests_per_minute`; in addition, each process sends
+    at most 5 calls in any second.
     """
 
     def __init__(
@@ -83,22 +83,22 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 
     def vendor_symbol(self, instrument: Instrument) -> str:
-        """`BTC/USD` is the vendor's `BTC-USD`; the rest is spelt alike, in capitals."""
+        """Return the vendor's spelling: `BTC-USD` for `BTC/USD`; others are spelt alike, in capitals."""
         return instrument.symbol.upper().replace("/", "-", 1)
 
     async def describe(self, question: Question) -> Described:
-        """The states of the pairs asked about, from the list of all products: one call. Closes the client."""
+        """Return the states of the pairs in `question`, from the list of all products: one call. Closes the client."""
         asked = {each.symbol: self.vendor_symbol(each) for each in question.instruments}
         call = HttpCall(_LIST_PATH, {}, "list", lambda _status, _said: None)
         return await describe_by_list(self._http, call, _states, asked)
 
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
-        """Yield up to 300 candles at a time, oldest first. Those that have not closed are left out."""
+        """Yield up to 300 candles at a time, oldest first. Candles that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds())
         first, end = first_opening(query.start, step, _UNIT), first_opening(query.end, step, _UNIT)
         wanted = query.ranges()
         is_traded = False
-        # Each page has its own place: an empty one may be followed by others, where nothing was traded for a while.
+        # Each page has a fixed range: others may follow an empty one, if nothing was traded for a while.
         for start in range(first, end, _PAGE_LIMIT * step):
             last = min(start + _PAGE_LIMIT * step, end) - step
             is_full = last - start == (_PAGE_LIMIT - 1) * step
@@ -112,7 +112,7 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
             yield Page(self._frame(query, [each for each in candles if start <= each.opened <= last], step, wanted))
 
     def _call(self, query: SeriesQuery, start: int, last: int) -> HttpCall:
-        """The call for the candles that open from `start` to `last`, both included, in seconds since 1970."""
+        """Return the call for candles that open from `start` to `last`, both included, in seconds since 1970."""
         return HttpCall(
             _PATH.format(product=quote(query.symbol, safe="")),
             {
@@ -126,7 +126,7 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
 
     def _frame(self, query: SeriesQuery, candles: Sequence[_Candle], step: int, wanted: pl.DataFrame) -> pl.DataFrame:
         now = self._clock().timestamp()
-        # Oldest first, so that of two candles of one time the newer one comes last, and wins.
+        # Oldest first, so that of two candles with the same time the newer one comes last and wins.
         past = [candle for candle in reversed(candles) if candle.opened + step <= now]
         return only_asked(rows_of_candles(query.symbol, past, _UNIT), wanted, query.timeframe)
 

@@ -1,9 +1,11 @@
 """The client of Yahoo Finance's chart endpoint. Budget and retries are in `http`.
 
-Best effort, for up to about a hundred symbols: the endpoint is not documented, promises nothing, and shuts an address
-out for minutes that asks too much. One call answers one symbol. Prices are adjusted for splits, not for dividends.
+Best effort, for up to about a hundred symbols: the endpoint is undocumented and guarantees nothing, and an address that
+sends too many requests is blocked for minutes. One call answers one symbol. Prices are adjusted for splits, not for
+dividends.
 
-What it sends beside closed bars goes: rows of nulls, the live tick behind the last bar, and the bar still forming.
+Everything that is not a closed bar is dropped: rows of nulls, the live tick after the last bar, and the bar that is
+still forming.
 """
 
 import math
@@ -32,7 +34,7 @@ from ema_assets.providers.yahoo import YahooConfig
 
 MAX_CONCURRENCY = 4
 _PATH = "/v8/finance/chart/"
-# Other callers than browsers are shut out.
+# Callers other than browsers are blocked.
 _USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 _US_CALENDARS = ("XNYS", "NYSE", "XNAS", "NASDAQ", "BATS")
 _CLASS_SHARE = re.compile(r"([A-Z]+)\.([A-Z])")
@@ -41,8 +43,8 @@ _DAY_SECONDS = 86_400
 _QUARTER_SECONDS = 900
 # Companies split by small numbers, such as 3:2 or 21:20.
 _MOST_SHARES = 50
-# Exchanges without real-time prices are ten to thirty minutes behind. A last trade longer ago than that says nothing;
-# one in between is where a delayed exchange has come to; a younger one shows that the exchange is not delayed.
+# Exchanges without real-time prices are ten to thirty minutes behind. A last trade that is older says nothing. One in
+# this range is where a delayed exchange is now, and a younger one shows that the exchange is not delayed.
 _DELAY_SECONDS = (8 * 60, 32 * 60)
 
 # Years 1 to 9999; indices reach back beyond 1970.
@@ -122,7 +124,7 @@ class _RefusedChart(msgspec.Struct):
 
 
 class _Refused(msgspec.Struct):
-    """An error body: that of the charts, or what stands before all of the vendor's answers and checks who asks."""
+    """An error body of the charts, or of the server in front of the vendor's endpoints, which checks the callers."""
 
     chart: _RefusedChart | None = None
     finance: _RefusedChart | None = None
@@ -134,14 +136,14 @@ _read_events = msgspec.json.Decoder(_Events).decode
 
 
 class _NothingThere(RequestRefused):
-    """The vendor's way to say that a range holds no bars; never leaves this module."""
+    """The vendor's answer for a range without bars. This error never leaves this module."""
 
 
 class YahooClient(SingleSymbolClient[HttpSource]):
-    """Asks Yahoo for charts. One object serves one event loop and is closed with `aclose`.
+    """A client of Yahoo for charts. One object serves one event loop and is closed with `aclose`.
 
-    What was asked for before the reach of a timeframe is completed without bars. A 429, or its older form 999, ends the
-    fetch for all symbols at once: it is no hint to slow down but a block of several minutes.
+    A request for times before the reach of a timeframe is completed without bars. A 429, or its older form 999, ends
+    the fetch for all symbols at once: it is not a hint to slow down but a block for several minutes.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 
     def vendor_symbol(self, instrument: Instrument) -> str:
-        """`BRK.B` of a US exchange is the vendor's `BRK-B`, `BTC/USD` is `BTC-USD` and `EUR_USD` is `EURUSD=X`."""
+        """Return the vendor's spelling: `BRK-B` for a US `BRK.B`, `BTC-USD` for `BTC/USD`, `EURUSD=X` for `EUR_USD`."""
         if instrument.calendar in _US_CALENDARS and (share := _CLASS_SHARE.fullmatch(instrument.symbol)):
             return f"{share[1]}-{share[2]}"
         if instrument.calendar == FX_CALENDAR and not instrument.symbol.endswith("=X"):
@@ -231,7 +233,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         return Page(only_asked(rows, query.ranges(), query.timeframe), complete, actions)
 
     def _rows(self, query: SeriesQuery, result: _Result) -> pl.DataFrame:
-        """The rows that hold a price, by ts (seconds)."""
+        """Return the rows with a price, sorted by ts (seconds since 1970)."""
         stamps = result.timestamp or []
         if not stamps:
             return pl.DataFrame()
@@ -250,10 +252,10 @@ class YahooClient(SingleSymbolClient[HttpSource]):
 
 
 def _ticks(rows: pl.DataFrame, meta: _Meta, query: SeriesQuery, through: float) -> pl.DataFrame:
-    """`rows` of an intraday timeframe, complete `through` a time, without the live tick and the bar still forming."""
+    """Return intraday `rows`, complete `through` a time, without the live tick and the bar that is still forming."""
     seconds = int(query.timeframe.duration.total_seconds())
     last = rows["ts"][-1]
-    # A tick that falls on the grid is told by the bar of the same ts before it.
+    # A tick on the grid is recognised by the bar with the same ts before it.
     is_repeated = rows.height > 1 and last == rows["ts"][-2] == meta.regular_market_time
     # Longer bars begin with the session, which opens on a quarter hour.
     if last % min(seconds, _QUARTER_SECONDS) or is_repeated:
@@ -262,10 +264,10 @@ def _ticks(rows: pl.DataFrame, meta: _Meta, query: SeriesQuery, through: float) 
 
 
 def _days(rows: pl.DataFrame, meta: _Meta, _query: SeriesQuery, through: float) -> pl.DataFrame:
-    """`rows` of days, complete `through` a time, without the one still forming.
+    """Return daily `rows`, complete `through` a time, without the one that is still forming.
 
-    The session of the day is labelled with its last trade instead of its open, in place of or behind the row it
-    repeats; it is given its open here, and then the later row wins.
+    The row of the current session has the time of its last trade instead of the open. It replaces or follows the
+    regular row. Here it is given the open, and of two rows the later one wins.
     """
     period = meta.current_trading_period.regular if meta.current_trading_period else None
     if period is None or not 0 < period.end - period.start <= _DAY_SECONDS:
@@ -278,7 +280,7 @@ def _days(rows: pl.DataFrame, meta: _Meta, _query: SeriesQuery, through: float) 
 
 
 def _complete_through(query: SeriesQuery, meta: _Meta, now: datetime) -> datetime | None:
-    """Up to when the vendor has all trades; None when its last trade does not tell."""
+    """Return up to when the vendor has all trades (UTC), or None if its last trade does not show this."""
     instrument = query.requests[0].instrument
     if instrument.is_crypto or instrument.calendar in _US_CALENDARS:
         return now
@@ -291,7 +293,7 @@ def _complete_through(query: SeriesQuery, meta: _Meta, now: datetime) -> datetim
 
 
 def _actions(query: SeriesQuery, events: msgspec.Raw) -> pl.DataFrame:
-    """The splits and dividends beside a chart, in ACTION_SCHEMA. Those that cannot be read cost no bar."""
+    """Return the splits and dividends sent with a chart, in ACTION_SCHEMA. Unreadable ones do not affect the bars."""
     if not bytes(events):
         return NO_ACTIONS
     try:
@@ -314,7 +316,7 @@ def _actions(query: SeriesQuery, events: msgspec.Raw) -> pl.DataFrame:
 
 
 def _kind(split: _Split) -> str:
-    """The vendor tells of a spin-off as of a split, by how much the price was worth before: `1253:1000`."""
+    """Return `spin-off` or `split`. The vendor sends a spin-off as a split by a ratio of prices such as `1253:1000`."""
     terms = Fraction(split.numerator) / Fraction(split.denominator)
     return "spin-off" if min(terms.as_integer_ratio()) > _MOST_SHARES else "split"
 
