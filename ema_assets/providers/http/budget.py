@@ -71,7 +71,7 @@ class RequestBudget:
         """Wait until one more request may be sent."""
         async with self._turn:
             while (wait := self._wait_seconds(self._clock())) > 0:  # noqa: ASYNC110 - it waits for time to pass
-                await asyncio.sleep(wait)  # the vendor may have closed the budget again afterwards
+                await asyncio.sleep(wait)  # in the meantime the vendor may close the budget again
             self._sent.append(self._clock())
 
     def close_for(self, seconds: float) -> None:

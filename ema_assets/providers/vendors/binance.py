@@ -94,7 +94,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 
     def vendor_symbol(self, instrument: Instrument) -> str:
-        """Return the vendor's spelling: `BTCUSDT` for `BTC-USD` and `BTC/USD`, `ETHBTC` for `ETH-BTC`."""
+        """Return the vendor's spelling: `BTCUSDT` for `BTC-USD` and `BTC/USD`, `ETHBTC` for `ETH-BTC`; others alike."""
         base, _, quote = instrument.symbol.upper().replace("/", "-").partition("-")
         return base + _STANDS_FOR.get(quote, quote)
 
