@@ -113,7 +113,7 @@ class CodeDiffers(EmaAssetsError):
 
 
 class UnclearSymbol(ConfigurationError):
-    """What a symbol is and where it trades cannot be told from how it is written."""
+    """The spelling of a symbol does not show what it is or where it trades."""
 
     def __init__(self, symbol: str, reason: str, instead: str | None = None) -> None:
         instead = instead or (

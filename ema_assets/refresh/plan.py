@@ -27,7 +27,7 @@ SCHEDULE_REACH = timedelta(seconds=30)
 # The columns of a market. Bars of the same market can be requested at the same time.
 MARKET = ("calendar", "provider", "delay_seconds")
 
-# How a line about a planned run that is not for the newest bars begins.
+# The beginnings of lines about planned runs that are not for the newest bars.
 _KINDS = {
     Purpose.HISTORY: "history, ",
     Purpose.FIRST: "computed first, ",

@@ -40,7 +40,7 @@ _STANDS_FOR = {"USD": "USDT"}
 # The errors for a symbol that does not exist, and for a symbol with invalid characters.
 _UNKNOWN_SYMBOL = re.compile(r"-1121\b|-1100\b.*'symbol'")
 
-# To the year 9999.
+# The largest time is in the year 9999.
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 
 

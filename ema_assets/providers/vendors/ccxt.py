@@ -51,7 +51,7 @@ _WITHOUT_HISTORY = {
 _SMALLEST_PAGE = 100
 _MARKETS_LAST = timedelta(days=1)
 
-# To the year 9999.
+# The largest time is in the year 9999.
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 
 

@@ -39,7 +39,7 @@ _TRIES_OF_EMPTY_PAGES = 2
 _REQUESTS_PER_SECOND = 5
 _UNKNOWN_PRODUCT = ("NotFound", "Product not found")
 
-# To the year 9999.
+# The largest time is in the year 9999.
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
 
 
