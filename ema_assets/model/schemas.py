@@ -31,7 +31,7 @@ BAR_SCHEMA = pl.Schema(
     }
 )
 
-# Oddities of stored bars: a reason, which a bar has at most once, and the detail in words.
+# Suspicious bars that are stored nevertheless: a reason, which a bar has at most once, and the detail in words.
 FLAG_SCHEMA = pl.Schema(
     {"symbol": pl.String(), "timeframe": pl.String(), "ts": UTC_TIME, "reason": pl.String(), "detail": pl.String()}
 )
@@ -66,11 +66,6 @@ GAP_SCHEMA = pl.Schema(
         "next_attempt_at": UTC_TIME,
         "found_at": UTC_TIME,
     }
-)
-
-# Suspicious bars that are stored nevertheless, and why.
-FLAG_SCHEMA = pl.Schema(
-    {"symbol": pl.String(), "timeframe": pl.String(), "ts": UTC_TIME, "reason": pl.String(), "detail": pl.String()}
 )
 
 # Stored closes of a series, with which served ones are compared.
