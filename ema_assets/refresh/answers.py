@@ -18,22 +18,22 @@ class Extent(StrEnum):
     """How much of the history of its series an answer contains. This decides what a split's ratio in it means."""
 
     PART = "part"
-    """The bars from some time on: a split is suspected, and the whole history is asked for."""
+    """The bars from some time on. If they suggest a split, the whole history is requested."""
 
     WHOLE = "whole"
-    """The whole history, as far as the provider serves it: a split is confirmed or refuted."""
+    """The whole history, as far as the provider serves it. It confirms or refutes a split."""
 
     GAP = "gap"
-    """The bars in and around a gap: a split is suspected, as for a part."""
+    """The bars in and around a gap. They may suggest a split, as a part may."""
 
     OLDER = "older"
-    """Bars from before the first one that is stored, and a few stored ones: a split is suspected, as for a part."""
+    """Bars before the first stored one, and a few stored ones. They may suggest a split, as a part may."""
 
     LONG = "long"
-    """Long history, of another timeframe than the series: it is compared with the series, and stored apart."""
+    """Long history of another timeframe than the series. It is compared with the series and stored separately."""
 
     FILE = "file"
-    """Anything from one bar to the whole history, on the scale that the whole series shall have."""
+    """Anything from one bar to the whole history, on the scale that the whole series is to have."""
 
 
 @dataclass(frozen=True, slots=True)

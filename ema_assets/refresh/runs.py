@@ -35,17 +35,17 @@ class Purpose(Enum):
     """What a run is for. If several of the three live purposes apply to its series, the first one counts."""
 
     NEWEST = "newest"
-    """Bars that have closed or were corrected, and what follows from them."""
+    """Bars that have closed or were corrected, and the results that depend on them."""
     ANEW = "anew"
-    """Series that are only computed again from their beginning, such as by other code."""
+    """Only to recompute series from their beginning, such as after a change of code."""
     TELLING = "telling"
-    """Dagster was not told of what has been computed, and no more is to do."""
+    """Only to report to Dagster what was computed before."""
     REPAIR = "repair"
-    """Only to ask again for bars that are missing or may have changed."""
+    """Only to request bars again that are missing or may have changed."""
     HISTORY = "history"
-    """The whole history of new series, or what is older than the bars of others."""
+    """The whole history of new series, or bars older than those stored of other series."""
     FIRST = "first"
-    """Series whose bars are there are computed for the first time."""
+    """The first computation of series whose bars are stored."""
 
     @property
     def is_live(self) -> bool:
