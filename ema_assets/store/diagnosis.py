@@ -17,7 +17,8 @@ class Server:
     database, whichever leaves the fewest free; `connections_free` is how many are left. `bytes` is the size of the
     database. `unix_seconds` is the server's clock. `may_write` is whether the role can create or fill the tables,
     `may_read` whether it can read the existing ones; None while there are none. `is_read_only` is whether transactions
-    of the role begin as read-only ones here, whatever rights it has.
+    of the role begin as read-only ones here, whatever rights it has. `has_autovacuum` is whether the server removes
+    dead rows by itself, for which it must also count them.
     """
 
     version: int
@@ -31,6 +32,7 @@ class Server:
     bytes: int
     unix_seconds: float
     is_read_only: bool = False
+    has_autovacuum: bool = True
 
     @property
     def version_text(self) -> str:
@@ -56,7 +58,8 @@ def server(transaction: Transaction) -> Server:
                limits.*,
                pg_database_size(current_database()) AS bytes,
                extract(epoch FROM clock_timestamp())::float8 AS unix_seconds,
-               current_setting('default_transaction_read_only')::boolean AS is_read_only
+               current_setting('default_transaction_read_only')::boolean AS is_read_only,
+               current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean AS has_autovacuum
         FROM (
             SELECT l.connections, l.connections - (
                        -- Of sessions of other roles not every role sees the kind.

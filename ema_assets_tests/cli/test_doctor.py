@@ -41,6 +41,15 @@ from ema_assets_tests.conftest import Databases
 Found = dict[str, list[tuple[str, str]]]
 
 
+_SERVER = diagnosis.server
+
+
+@pytest.fixture(autouse=True)
+def vacuuming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of the tests has autovacuum off, because no test lasts long enough to need it."""
+    monkeypatch.setattr(diagnosis, "server", lambda transaction: replace(_SERVER(transaction), has_autovacuum=True))
+
+
 def examined(run: Run, *arguments: str, **env: str) -> Found:
     """Level and text of each finding, by check; the exit code fits them."""
     shown = run("doctor", "--json", *arguments, **env)
@@ -238,6 +247,26 @@ def test_versions_standbys_and_connections_of_a_server_have_their_limits() -> No
     found = [database_server._connections(replace(server, connections_free=free)).level for free in (20, 19, 3, 2)]
     assert found == ["ok", "warning", "warning", "error"]
     assert (server.version_text, replace(server, version=150020).version_text) == ("18.4", "15.20")
+
+
+def test_a_server_that_does_not_vacuum_by_itself_is_a_warning(
+    run: Run, databases: Databases, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> list[tuple[str, str]]:
+        return [each for each in examined(run, EMA_DATABASE_URL=database_url)["database"] if "vacuum" in each[1]]
+
+    monkeypatch.setattr(diagnosis, "server", _SERVER)
+    ((level, text),) = said()
+    assert (level, text.partition(":")[0]) == ("warning", "the server does not vacuum by itself")
+    databases.execute("ALTER SYSTEM SET autovacuum = on")
+    databases.execute("SELECT pg_reload_conf()")
+    try:
+        assert said() == []
+        databases.execute(f"ALTER DATABASE {urlsplit(database_url).path.strip('/')} SET track_counts = off")
+        assert len(said()) == 1
+    finally:
+        databases.execute("ALTER SYSTEM SET autovacuum = off")
+        databases.execute("SELECT pg_reload_conf()")
 
 
 def test_a_user_who_may_only_read_is_told_that_this_is_enough_for_what_reads(

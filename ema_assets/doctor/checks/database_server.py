@@ -1,4 +1,4 @@
-"""The check of the database: reachable, version, role, free connections, size."""
+"""The check of the database: reachable, version, role, free connections, size, autovacuum."""
 
 from collections.abc import Iterator
 
@@ -31,6 +31,11 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         yield warning(f"{text}, encoding {server.encoding}", "symbols and messages need UTF8: use a database made so")
     else:
         yield ok(text)
+    if not server.has_autovacuum:
+        yield warning(
+            "the server does not vacuum by itself: tables and indexes grow with every change, and plans get slow",
+            "set autovacuum and track_counts to on in postgresql.conf, and reload the server",
+        )
     yield _connections(server)
 
 
