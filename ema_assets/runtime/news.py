@@ -11,7 +11,7 @@ from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
 from ema_assets.reports import progress, status
-from ema_assets.store import ledger
+from ema_assets.store import diagnosis, ledger
 from ema_assets.store.database import Database, Transaction
 
 Say = Callable[[str], None]
@@ -58,6 +58,8 @@ class News:
         self._looks = 0
         self._symbols = 0
         self._last: Mapping[Timeframe, tuple[int, int]] = {}
+        self._daemon: str | None = None
+        self._daemons: set[str] = set()
         self.is_complete = False
 
     def once(self, line: str, topic: str | None = None) -> None:
@@ -73,6 +75,7 @@ class News:
                 if (not_synced := status.not_synced(transaction)) is not None:
                     self.once(f"the watchlist is {not_synced}")
                 self._problems(status.failure_reasons(transaction), status.without_bars(transaction))
+                self._other_daemon(diagnosis.daemon_id(transaction))
                 self._progress(transaction)
         except EmaAssetsError as error:
             self.once(f"the database does not answer: {error}", topic=_DATABASE)
@@ -90,6 +93,20 @@ class News:
                 f" and {len(without_bars) - _NAMED} more" if len(without_bars) > _NAMED else ""
             )
             self.once(f"the provider has no bars of {named}; are the symbols right?")
+
+    def _other_daemon(self, current: str | None) -> None:
+        """Say that another stack uses the database: its daemon and the one of this stack report in turns.
+
+        A daemon that was started again has another identifier, but the old one does not come back.
+        """
+        if current is None or current == self._daemon:
+            return
+        if current in self._daemons:
+            self.once(
+                "another Dagster daemon uses this database: stop one of the two, for their watchlists undo each other"
+            )
+        self._daemon = current
+        self._daemons.add(current)
 
     def _progress(self, transaction: Transaction) -> None:
         """Say how loading goes: at each look for few symbols, less often for many, and nothing once all are loaded."""

@@ -122,6 +122,18 @@ def daemon_heard_at(transaction: Transaction) -> datetime | None:
     return heard_at if isinstance(heard_at, datetime) else None
 
 
+def daemon_id(transaction: Transaction) -> str | None:
+    """Return the identifier of the Dagster daemon that reported last; None if there is none or it may not be read.
+
+    Each start of a daemon has its own. Daemons of the same database overwrite each other's, every 30 seconds.
+    """
+    if not _may_read(transaction, "dagster.daemon_heartbeats"):
+        return None
+    # One daemon process is several of Dagster's daemons, which share the identifier.
+    found = transaction.query("SELECT daemon_id FROM dagster.daemon_heartbeats ORDER BY timestamp DESC LIMIT 1")
+    return str(found.item()) if found.height else None
+
+
 def _may_read(transaction: Transaction, table: str) -> bool:
     """Return whether Dagster's `table` exists and the role may read it."""
     found = transaction.query(

@@ -30,3 +30,31 @@ def test_each_time_the_database_is_away_and_answers_again_is_told_once(database:
         "  the database does not answer: reason 3",
         "  the database answers again",
     ]
+
+
+def test_a_daemon_of_another_stack_is_told_once_and_a_daemon_that_was_started_again_is_not(database: Database) -> None:
+    said: list[str] = []
+    news = News(said.append)
+    with database.transaction() as transaction:
+        transaction.execute("CREATE SCHEMA IF NOT EXISTS dagster")
+        transaction.execute(
+            "CREATE TABLE dagster.daemon_heartbeats (daemon_type text PRIMARY KEY, daemon_id text, timestamp timestamp)"
+        )
+
+    def heard(second: int, *daemons: str) -> int:
+        for place, daemon in enumerate(daemons):
+            with database.transaction() as transaction:
+                transaction.execute(
+                    """INSERT INTO dagster.daemon_heartbeats
+                       VALUES ('SENSOR', $1, timestamp '2026-11-26' + make_interval(secs => $2::bigint))
+                       ON CONFLICT (daemon_type) DO UPDATE SET daemon_id = $1, timestamp = excluded.timestamp""",
+                    daemon,
+                    second + place,
+                )
+            news.look(database)
+        return sum("another Dagster daemon uses this database" in line for line in said)
+
+    assert heard(0, "first", "first", "started again", "started again") == 0
+    assert heard(10, "of another stack", "of another stack") == 0
+    assert heard(20, "started again") == 1
+    assert heard(30, "of another stack", "started again") == 1
