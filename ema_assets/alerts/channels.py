@@ -81,7 +81,7 @@ def problem_with_template(template: str) -> str | None:
     """Return what is wrong with a URL, without showing any of it; None when nothing is."""
     rest = _VARIABLE.sub("", template)
     if "${" in rest:
-        return "has `${` that begins no name of a variable such as `${TELEGRAM_TOKEN}`"
+        return "has `${` without the name of a variable such as `${TELEGRAM_TOKEN}`"
     if not _VARIABLE.fullmatch(template) and not _SCHEME.match(template):
         return "must be a URL of Apprise such as `tgram://${TELEGRAM_TOKEN}/${TELEGRAM_CHAT}`, or one variable"
     match = _PASSWORD.search(template)

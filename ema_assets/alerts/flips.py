@@ -9,7 +9,7 @@ from ema_assets.alerts.declaration import Batch, Row
 from ema_assets.model.declarations import Param, Params
 
 DAYS: Mapping[str, Param] = {
-    "correction_days": Param(7, "Corrections of bars that are older than so many days are not told", most=3650)
+    "correction_days": Param(7, "Corrections of bars older than this many days are not reported", most=3650)
 }
 
 
@@ -25,7 +25,7 @@ def flipped_since(batch: Batch, params: Params) -> pl.DataFrame:
 
 
 def say_flipped(row: Row, what: str, whose: str = "") -> str:
-    """Return a sentence: how many of `what` are not what they were, since when, and why."""
+    """Return a sentence: how many of `what` have changed, since when, and why."""
     count = row["flipped"]
-    flipped = f"a {what}{whose} is not what it was" if count == 1 else f"{count} {what}s{whose} are not what they were"
+    flipped = f"a {what}{whose} has changed" if count == 1 else f"{count} {what}s{whose} have changed"
     return f"{flipped}: {row['detail']}, from {row['from_ts']:%Y-%m-%d %H:%M} UTC on"

@@ -84,8 +84,8 @@ def _why(heard: "_Heard", service: Any, url: str) -> str:
     if heard.redirects:
         status, target = heard.redirects[-1]
         return (
-            f"answered with a redirect (error={status}) to {without_secrets(target, url)}, which is not followed, for "
-            "messages get lost on the way; write the address where it leads into the channel"
+            f"answered with a redirect (error={status}) to {without_secrets(target, url)}, which is not followed, "
+            "because the message would be lost; name the address that it leads to in the channel"
         )
     reason = " ".join(" ".join(heard.said).split()) or f"the service {service.service_name} did not take the message"
     if heard.faults:
@@ -114,7 +114,7 @@ def _services(channel: Channel, env: Mapping[str, str]) -> tuple[dict[str, Any],
         services = targets(url, http_redirects=False)
     if not services:
         raise ConfigurationError(
-            f"the channel {channel.name} is no URL that Apprise can use: {_shape(channel)}; "
+            f"the channel {channel.name} is not a URL that Apprise can use: {_shape(channel)}; "
             f"{_instead(url)}https://appriseit.com/services/ lists what each service needs"
         )
     for service in services.values():
@@ -127,7 +127,7 @@ def _instead(url: str) -> str:
     """Return what to write in place of the web address of a web hook."""
     scheme = url.partition("://")[0].lower()
     hook = {"http": "json", "https": "jsons"}.get(scheme)
-    return "" if hook is None else f"a web hook of your own is written `{hook}://` in place of `{scheme}://`, and "
+    return "" if hook is None else f"your own web hook is written `{hook}://` in place of `{scheme}://`, and "
 
 
 def _shape(channel: Channel) -> str:

@@ -21,7 +21,7 @@ def why_unreachable(error: BaseException) -> str:
         # Errors of `requests` are OSErrors, too, and carry no message of the system.
         if isinstance(each, OSError) and each.strerror:
             return str(each.strerror)
-    return "the connection was closed before the answer was whole"
+    return "the connection was closed before the answer was complete"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -41,7 +41,7 @@ def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
     except ConfigurationError as error:
         return SkipReason(f"nothing is sent: {error}")
     if configured is None:
-        return SkipReason("nobody is to be told of anything")
+        return SkipReason("there are no alerts to send")
     url = leased_database(here.settings())
     # Dagster may keep its own records elsewhere, so this tick may be the first to need the tables.
     migrate_once(url)

@@ -56,7 +56,7 @@ def server(place: Place, collector: Collector) -> WSGIServer:
     def app(environ: dict[str, Any], respond: Respond) -> Iterable[bytes]:
         if host_of(environ.get("HTTP_HOST", "")) not in place.names:
             respond("403 Forbidden", [_TYPE])
-            return [f"ask by one of {', '.join(sorted(place.names))}; `--allow-host` allows more\n".encode()]
+            return [f"the host must be one of {', '.join(sorted(place.names))}; `--allow-host` allows more\n".encode()]
         match environ["PATH_INFO"]:
             case "/metrics":
                 return metrics(environ, respond)

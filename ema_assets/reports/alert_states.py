@@ -36,8 +36,8 @@ def alert_problems(transaction: Transaction, now: datetime, used: Collection[str
     oldest = None if used is not None and not used else alert_delivery.unrouted_since(transaction)
     if overdue or (oldest is not None and oldest < now - _PATIENCE):
         found.append(
-            "alerts: some wait and nobody delivers them; `ema-assets up` and `ema-assets alerts deliver` do, and "
-            "Dagster's sensor `deliver_alerts`"
+            "alerts: some wait and are not being delivered; `ema-assets up`, `ema-assets alerts deliver` and Dagster's "
+            "sensor `deliver_alerts` deliver them"
         )
     return found
 

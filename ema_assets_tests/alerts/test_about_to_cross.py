@@ -9,11 +9,11 @@ from ema_assets.model.symbols import DOWN, UP
 @pytest.mark.parametrize(
     ("trend", "cross_price", "move_pct", "said"),
     [
-        (UP, 99.8, -0.2, "(bearish): a next close at 99.80, -0.20 % from 100.00, would do"),
+        (UP, 99.8, -0.2, "(bearish) if the next close reaches 99.80, -0.20 % from 100.00"),
         (UP, 100.1, 0.1, "(bearish) unless the next close rises above 100.10, +0.10 % from 100.00"),
-        (DOWN, 100.1, 0.1, "(bullish): a next close at 100.10, +0.10 % from 100.00, would do"),
+        (DOWN, 100.1, 0.1, "(bullish) if the next close reaches 100.10, +0.10 % from 100.00"),
         (DOWN, 99.8, -0.2, "(bullish) unless the next close falls below 99.80, -0.20 % from 100.00"),
-        (DOWN, 100.0, 0.0, "(bullish): a next close at 100.00, +0.00 % from 100.00, would do"),
+        (DOWN, 100.0, 0.0, "(bullish) if the next close reaches 100.00, +0.00 % from 100.00"),
     ],
 )
 def test_a_move_with_the_trend_keeps_averages_from_crossing(

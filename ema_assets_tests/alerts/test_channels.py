@@ -80,7 +80,7 @@ def test_a_channel_without_a_name_is_called_by_its_scheme_and_shows_no_more() ->
         ("ntfy://topic?auth=token&priority=high&bypass=yes&keyboard=no&to=me&pass=", None),
         ("hunter2", "must be a URL of Apprise"),
         ("prefix ${WHOLE}", "must be a URL of Apprise"),
-        ("tgram://${TO KEN}/x", "has `${` that begins no name"),
+        ("tgram://${TO KEN}/x", "has `${` without the name"),
         ("", "must be a URL of Apprise"),
     ],
 )

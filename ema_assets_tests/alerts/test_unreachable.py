@@ -56,7 +56,9 @@ def test_an_answer_that_breaks_off_is_named_as_such() -> None:
     with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf") as port:
         problem = problem_of(f"json://127.0.0.1:{port}/${{TOKEN}}")
     # The system may say that the connection was reset.
-    assert problem.endswith((": the connection was closed before the answer was whole", ": Connection reset by peer"))
+    assert problem.endswith(
+        (": the connection was closed before the answer was complete", ": Connection reset by peer")
+    )
 
 
 def test_a_server_of_mail_that_refuses_is_quoted_without_addresses() -> None:

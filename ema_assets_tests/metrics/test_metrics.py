@@ -406,7 +406,10 @@ def test_prometheus_reads_what_is_served_and_a_web_page_cannot(filled: str, tmp_
     with served(exporter, Place("127.0.0.1", 0, HERE | {"metrics"})) as port:
         assert get(port, "/", Host=f"metrics:{port}")[0] == get(port, "/", Host="localhost")[0] == 200
         status, text = get(port, "/", Host="evil.example")
-        assert (status, text) == (403, "ask by one of 127.0.0.1, ::1, localhost, metrics; `--allow-host` allows more\n")
+        assert (status, text) == (
+            403,
+            "the host must be one of 127.0.0.1, ::1, localhost, metrics; `--allow-host` allows more\n",
+        )
     types = {family.name.removeprefix(PREFIX): family.type for family in families}
     assert all(family.documentation for family in families)
     assert types == {

@@ -405,7 +405,7 @@ def test_alerts_that_nobody_delivers_are_named(database: Database, hook: Webhook
     with database.transaction() as transaction:
         assert alert_problems(transaction, NOW + timedelta(minutes=1)) == []
         (found,) = alert_problems(transaction, NOW + timedelta(minutes=3))
-    assert found.startswith("alerts: some wait and nobody delivers them; ")
+    assert found.startswith("alerts: some wait and are not being delivered; ")
     packed(database, alerts_to(hook), NOW)
     with database.transaction() as transaction:
         assert alert_problems(transaction, NOW + timedelta(minutes=3)) == [found]
@@ -428,11 +428,11 @@ def test_a_year_later_alerts_go_and_those_that_wait_stay(database: Database, hoo
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nosuchservice://host/path", "is no URL that Apprise can use: `nosuchservice://…`"),
-        ("tgram://x", "is no URL that Apprise can use: `tgram://…`"),
+        ("nosuchservice://host/path", "is not a URL that Apprise can use: `nosuchservice://…`"),
+        ("tgram://x", "is not a URL that Apprise can use: `tgram://…`"),
         (
             "https://hooks.example.com/x",
-            "; a web hook of your own is written `jsons://` in place of `https://`, and http",
+            "; your own web hook is written `jsons://` in place of `https://`, and http",
         ),
         ("json://127.0.0.1:1/hook", "JSON"),
     ],
@@ -456,8 +456,8 @@ def test_a_redirect_is_a_failure_that_names_its_host_and_no_more(
         (problem,) = delivered(database, alerts, NOW + timedelta(seconds=2))
         assert (other.gets, other.received) == (0, []), "it is not followed"
     assert problem == (
-        f"answered with a redirect (error={status}) to http://127.0.0.1:{other.port}, which is not followed, for "
-        "messages get lost on the way; write the address where it leads into the channel"
+        f"answered with a redirect (error={status}) to http://127.0.0.1:{other.port}, which is not followed, "
+        "because the message would be lost; name the address that it leads to in the channel"
     )
     assert deliveries(database) == [("S000", "hook", "waiting", None)]
     # A path stands for the same host.

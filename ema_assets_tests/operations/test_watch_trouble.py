@@ -82,7 +82,7 @@ def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Datab
         with database.transaction() as transaction:
             seen = provider_state.breaker(transaction, "sandbox")
             provider_state.trip(transaction, "sandbox", "connection refused", NOW, seen)
-    text = "sandbox has not answered 2 times in a row, asked again at 2026-11-26 15:01:30 UTC: connection refused"
+    text = "sandbox has not answered 2 times in a row, tried again at 2026-11-26 15:01:30 UTC: connection refused"
     assert look(database, alerts) == [("provider_shut_out", text, False)]
     with database.transaction() as transaction:
         provider_state.reset(transaction, "sandbox")

@@ -369,7 +369,7 @@ def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Da
     assert rows_of(database, "SELECT DISTINCT is_synthetic FROM market.alert") == [(True,)]
     text = found.filter(kind="correction_flipped_crossover")["text"][0]
     assert text.startswith(
-        "a crossover of EMA 9 and EMA 30 is not what it was: the source changed bars that were stored, from 2026-11-25 "
+        "a crossover of EMA 9 and EMA 30 has changed: the source changed bars that were stored, from 2026-11-25 "
     )
     # The bar itself is not news a second time.
     assert (

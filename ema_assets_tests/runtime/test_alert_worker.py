@@ -169,7 +169,7 @@ def test_the_sensor_of_a_component_without_a_prefix_goes_by_its_settings(
     monkeypatch.setenv("EMA_WATCHLIST", str(env.with_name("theirs.toml")))
     env.with_name("theirs.toml").write_text(GROUP)
     monkeypatch.setenv("EMA_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
-    assert evaluated() == "nobody is to be told of anything"
+    assert evaluated() == "there are no alerts to send"
     component = namespace.Namespace((), variables)
     namespace.register(component)
     assert evaluated() == "1 alert sent"
@@ -190,7 +190,7 @@ def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: D
     env.write_text("[[alert]]\non = []\n" + GROUP)
     assert "nothing is sent: " in evaluated()
     env.write_text(GROUP)
-    assert evaluated() == "nobody is to be told of anything"
+    assert evaluated() == "there are no alerts to send"
 
 
 class Lingering:

@@ -40,15 +40,16 @@ def _say(row: Row) -> str:
     # A move with the trend keeps them from crossing, one against it makes them cross.
     if row["move_pct"] > 0 if is_up else row["move_pct"] < 0:
         return f"{coming} unless the next close {'rises above' if is_up else 'falls below'} {move}"
-    return f"{coming}: a next close at {move}, would do"
+    return f"{coming} if the next close reaches {move}"
 
 
 KIND = SeriesKind(
     name="about_to_cross",
     titles=("about to cross", "about to cross"),
     description=(
-        "A move of at most `cross_within_pct` percent of the next close would make EMA 9 and EMA 30 cross, or those "
-        "of a strategy with other spans, which they have not for `cross_after_bars` bars; told once per leg of a trend."
+        "EMA 9 and EMA 30, or those of a strategy with other spans, would cross if the next close moved by at most "
+        "`cross_within_pct` percent, and have not crossed for `cross_after_bars` bars; reported once per leg of a "
+        "trend."
     ),
     asset=TRENDS,
     find=_find,
@@ -56,7 +57,7 @@ KIND = SeriesKind(
     reads={OHLC: ("close",)},
     reads_averages=True,
     params={
-        _WITHIN: Param(0.2, "How far the next close may be away, in percent", least=0.01, most=50),
+        _WITHIN: Param(0.2, "How far away the next close may be, in percent", least=0.01, most=50),
         _AFTER: Param(9, "How many bars ago the last cross must be", least=0),
     },
 )

@@ -25,8 +25,8 @@ KIND = TroubleKind(
     name="run_failed",
     titles=("failed run", "failed runs"),
     description=(
-        "A run of Dagster has failed and is not tried again. Runs that follow the bars are told once until they end "
-        "well again, which is told as well; those of one backfill are told once."
+        "A run of Dagster has failed and is not tried again. Runs that follow the bars are reported once until "
+        "they succeed again, which is reported as well; those of one backfill are reported once."
     ),
     find=_find,
     say=_say,

@@ -23,7 +23,7 @@ def _say(row: Row) -> str:
 KIND = TroubleKind(
     name="series_failing",
     titles=("series failing", "series failing"),
-    description="A series has failed `after_failures` times in a row; its end is told as well.",
+    description="A series has failed `after_failures` times in a row; its end is reported as well.",
     find=_find,
     say=_say,
     params=AFTER,

@@ -20,8 +20,8 @@ KIND = TroubleKind(
     name="nothing_fresh",
     titles=("nothing is fresh", "nothing is fresh"),
     description=(
-        "Every fetched series is more than two bars late, such as when Dagster or the network is down; its end is told "
-        "as well."
+        "Every fetched series is more than two bars late, such as when Dagster or the network is down; its end is "
+        "reported as well."
     ),
     find=_find,
     say=_say,

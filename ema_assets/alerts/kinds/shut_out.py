@@ -18,7 +18,7 @@ def _find(conditions: Conditions, params: Params) -> pl.DataFrame:
 
 def _say(row: Row) -> str:
     # With its date: a pause may last days, and messages may be read late.
-    again = "" if row["open_until"] is None else f", asked again at {row['open_until']:%Y-%m-%d %H:%M:%S} UTC"
+    again = "" if row["open_until"] is None else f", tried again at {row['open_until']:%Y-%m-%d %H:%M:%S} UTC"
     return f"{row['provider']} has not answered {times_in_a_row(row['failures'])}{again}: {row['last_error']}"
 
 
@@ -26,8 +26,8 @@ KIND = TroubleKind(
     name="provider_shut_out",
     titles=("provider shut out", "providers shut out"),
     description=(
-        "A provider has not answered, or has refused everything, `after_failures` times in a row; its end is told as "
-        "well."
+        "A provider has not answered, or has refused everything, `after_failures` times in a row; its end is "
+        "reported as well."
     ),
     find=_find,
     say=_say,

@@ -37,9 +37,9 @@ def _say(row: Row) -> str:
 KIND = SeriesKind(
     name="stop_near",
     titles=("stop near", "stops near"),
-    description="The close is within `stop_within_pct` percent of the stop of an open trade; told once per trade.",
+    description="The close is within `stop_within_pct` percent of the stop of an open trade; reported once per trade.",
     asset=STRATEGIES,
     find=_find,
     say=_say,
-    params={_WITHIN: Param(0.5, "How near, in percent of the stop", least=0.01, most=50)},
+    params={_WITHIN: Param(0.5, "How near the close must be, in percent of the stop", least=0.01, most=50)},
 )
