@@ -301,7 +301,7 @@ def provider_lines() -> Iterator[str]:
     """The providers that can be asked."""
     yield from ("## Providers", "", "How each is switched on: [Providers](PROVIDERS.md).", "")
     yield from _table(
-        ("provider", "covers", "timeframes", "symbols per call", "a bar is asked for after its close"),
+        ("provider", "covers", "timeframes", "symbols per call", "a bar is requested after its close"),
         (
             (
                 _code(each.name),

@@ -68,4 +68,4 @@ def refusal(error: Exception) -> tuple[int, dict[str, Any]]:
             _log.exception("the database refused")
             return 503, {"error": "the database refused to answer; the log of the board has the reason"}
     _log.exception("unforeseen", exc_info=error)
-    return 500, {"error": "something unforeseen happened; the log of the board has it"}
+    return 500, {"error": "an unexpected error occurred; the log of the board has it"}

@@ -30,9 +30,9 @@ def description(resources: Sequence[Resource], version: str) -> dict[str, Any]:
             "title": "ema-assets board",
             "version": version,
             "description": (
-                "Read-only. Times are UTC, ISO 8601, but for charts and equity curves, which count seconds since 1970. "
-                "Every answer has an ETag: sent back as If-None-Match, it is answered by 304 without a body while "
-                "nothing has changed."
+                "Read-only. Times are UTC, ISO 8601, except in charts and equity curves, which count seconds since "
+                "1970. Every answer has an ETag. A request that sends it back as If-None-Match gets a 304 without a "
+                "body while nothing has changed."
             ),
         },
         "servers": [{"url": "/api"}],

@@ -49,7 +49,7 @@ def refuse_others(parameters: Sequence["Parameter"], given: Sequence[str]) -> No
             message = f"there is no parameter `{name}`: this resource {allowed}{did_you_mean(name, names)}"
             raise BadRequest(message, name, name, names)
         if given.count(name) > 1:
-            raise BadRequest(f"`{name}` must be given once; a list is parted by commas", name, name)
+            raise BadRequest(f"`{name}` must be given once; a list is separated by commas", name, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,11 @@ class Parameter:
 SYMBOL = Parameter("symbol", "A symbol of the watchlist, such as AAPL", is_required=True)
 TIMEFRAME = Parameter("timeframe", "A timeframe of the watchlist, such as 5m", is_required=True)
 ANY_TIMEFRAME = Parameter("timeframe", "Only this timeframe, such as 1h")
-SYMBOLS = Parameter("symbols", "Only these symbols, parted by commas, and those of `group`", kind="list", default=())
-AVERAGES = Parameter("averages", "Which EMAs are compared, such as 12/26 of a strategy; 9/30 where none are named")
-DRAWN_AVERAGES = Parameter(
-    "averages", "Which EMAs are drawn, such as 12/26; where none are named those of `strategy`, else 9/30"
-)
+SYMBOLS = Parameter("symbols", "Only these symbols, separated by commas, and those of `group`", kind="list", default=())
+AVERAGES = Parameter("averages", "Which EMAs are compared, such as 12/26 of a strategy; by default 9/30")
+DRAWN_AVERAGES = Parameter("averages", "Which EMAs are drawn, such as 12/26; by default those of `strategy`, else 9/30")
 GROUP = Parameter("group", "Only the symbols of this group of the watchlist, and those of `symbols`")
-STRATEGY = Parameter("strategy", "A strategy, such as strategy_9_30_ema; the first one where none is given")
+STRATEGY = Parameter("strategy", "A strategy, such as strategy_9_30_ema; by default the first one")
 ANY_STRATEGY = Parameter("strategy", "Only the trades of this strategy")
 PAGE = Parameter("page", "Which page, 1 for the first", kind="number", default=1, most=1_000_000)
 PER_PAGE = Parameter("per_page", "Rows per page", kind="number", default=100, most=1000)

@@ -73,11 +73,11 @@ _CHOSEN = (ANY_TIMEFRAME, SYMBOLS, GROUP)
 _PAGES = (PAGE, PER_PAGE)
 
 MAP_SORT = Parameter("sort", "What comes first", default="watchlist", choices=tuple(heat_map.SORTS))
-MAP_TIMEFRAME = Parameter("timeframe", "For the sorts cross, recent and spread: only this timeframe counts")
+MAP_TIMEFRAME = Parameter("timeframe", "For the sort orders cross, recent and spread: only this timeframe counts")
 PART = Parameter("q", "Only symbols that contain this text")
 TRADE_SORT = Parameter("sort", "What comes first", default="stop", choices=tuple(trade_table.SORTS))
 PERFORMANCE_SORT = Parameter("sort", "What comes first", default="return", choices=tuple(performance_table.SORTS))
-PERFORMANCE_TIMEFRAME = Parameter("timeframe", "A timeframe; 1h or the next longer one where none is given")
+PERFORMANCE_TIMEFRAME = Parameter("timeframe", "A timeframe; by default 1h or the next longer one")
 CONDITION = Parameter("condition", "Only series of this condition", choices=tuple(freshness.CONDITIONS))
 BARS = Parameter(
     "bars",
@@ -86,8 +86,8 @@ BARS = Parameter(
     default=series_chart.USUAL_BARS,
     most=series_chart.MOST_BARS,
 )
-SIGNALS = Parameter("signals", "Signals beside the averages, parted by commas", kind="list", default=())
-TRADES_OF = Parameter("strategy", "Whose trades are given; none where no strategy is named")
+SIGNALS = Parameter("signals", "Signals in addition to the averages, separated by commas", kind="list", default=())
+TRADES_OF = Parameter("strategy", "The strategy whose trades are returned; none by default")
 
 HEAT_MAP = Resource(
     "/heatmap",
@@ -140,7 +140,7 @@ NOT_FRESH = Resource(
 CORRECTIONS = Resource(
     "/corrections", "Corrections of the last 24 hours and their blast radius", _PAGES, trust_contents.corrections
 )
-GAPS = Resource("/gaps", "Bars that are missing and are asked for again", _PAGES, trust_contents.gaps)
+GAPS = Resource("/gaps", "Bars that are missing and are requested again", _PAGES, trust_contents.gaps)
 LATENCY = Resource("/latency", "From a bar's close to its strategy row", (), trust_contents.latency)
 ASSETS = Resource("/assets", "How fresh every asset is, per timeframe", (), trust_contents.by_asset)
 

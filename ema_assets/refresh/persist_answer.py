@@ -130,7 +130,7 @@ def _revisions(past: pl.DataFrame, splits: pl.DataFrame, *, is_older: bool = Fal
     `is_older` is true for bars before the first one, which were not requested before.
     """
     added = (
-        "the history reaches further back: older bars were asked for"
+        "the history reaches further back: older bars were requested"
         if is_older
         else "the source sent bars that were missing"
     )

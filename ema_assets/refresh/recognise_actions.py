@@ -197,7 +197,7 @@ def _half_done_sentence(row: Mapping[str, object]) -> str:
     what = "" if row["kind"] == RESCALED else f" {row['kind']}"
     return (
         f"the newest bars are re-adjusted for a {row['split']}{what}, but of {row['older']} stored bars only "
-        f"{row['agreeing']}; all is kept as it was and asked for again later"
+        f"{row['agreeing']}; all is kept as it was and requested again later"
     )
 
 

@@ -18,7 +18,7 @@ LOADING, SILENT, WITHOUT_BARS, FROM_FILES = "loading", "silent", "without bars",
 CONDITIONS: Mapping[str, str] = {
     FAILING: "the last attempt failed; it is tried again",
     LATE: "a bar has closed and is not stored yet",
-    INCOMPLETE: "the provider was asked and did not send the newest bars; they are asked for again",
+    INCOMPLETE: "the provider was asked and did not send the newest bars; they are requested again",
     WITHOUT_BARS: "the provider was asked and has no bar",
     COMPUTING: "an input has changed, and the results wait to be computed",
     LOADING: "the series is new, and its history is still to be loaded",

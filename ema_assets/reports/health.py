@@ -65,4 +65,4 @@ def _why_late(row: Mapping[str, Any]) -> str:
     last = f"{row['last_bar']:%Y-%m-%d %H:%M} UTC"
     if row["silent_since"] is not None or row["missing_bars"]:
         return f"no bar since {last}, though trading went on"
-    return f"not asked for since {row['asked_through']:%Y-%m-%d %H:%M} UTC; its last bar is of {last}"
+    return f"not requested since {row['asked_through']:%Y-%m-%d %H:%M} UTC; its last bar is of {last}"

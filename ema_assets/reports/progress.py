@@ -43,7 +43,7 @@ class Loading:
         After a restore without Dagster's tables, everything is computed and only reported to Dagster, which is quick.
         """
         if self.seconds_left is None:
-            return "computed; Dagster is being told" if self.is_computed and not self.is_complete else ""
+            return "computed; being reported to Dagster" if self.is_computed and not self.is_complete else ""
         if self.seconds_left < 90:
             return "about a minute left"
         minutes = round(self.seconds_left / 60)

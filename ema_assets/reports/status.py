@@ -158,11 +158,11 @@ def not_answering(transaction: Transaction, default_provider: str | None = None)
     `default_provider` is as in `provider_state.not_answering`.
     """
     return [
-        f"{row['provider']} does not answer, asked {times(row['failures'])}, again at "
+        f"{row['provider']} does not answer, tried {times(row['failures'])}, again at "
         # With the day, because a pause may last for days.
         f"{row['open_until']:%Y-%m-%d %H:%M:%S} UTC: {row['last_error']}"
         for row in provider_state.not_answering(transaction, default_provider).iter_rows(named=True)
     ] + [
-        f"{provider} did not say all of what became of its symbols, and is asked again the next night: {error}"
+        f"{provider} did not report the state of all its symbols, and is asked again the next night: {error}"
         for provider, error in provider_state.not_describing(transaction, default_provider).iter_rows()
     ]

@@ -24,7 +24,7 @@ def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
         if not lines:
             lines += [*_of_state(transaction, symbol), *_of_delay(row)]
         who = " and ".join(
-            f"{bars:,} {_brought(source, 'from')}"
+            f"{bars:,} {_from(source)}"
             for source, bars in brought.filter(timeframe=row["timeframe"]).select("source", "bars").iter_rows()
         )
         told = [*_of_series(row, who), *_of_older(older.get(row["timeframe"]))]
@@ -47,16 +47,16 @@ def _of_delay(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_series(row: Mapping[str, Any], who: str) -> Iterator[str]:
     if row["last_ts"] is None:
-        yield "no bars." if row["checked_through"] is None else "asked for, and the provider has no bars."
+        yield "no bars." if row["checked_through"] is None else "requested, and the provider has no bars."
     else:
         yield f"{_at(row['first_ts'])} to {_at(row['last_ts'])} UTC, {who}."
     if row["asked_at"] is not None:
-        yield f"Last asked for at {_at(row['asked_at'])}, complete through {_at(row['checked_through'])}."
+        yield f"Last requested at {_at(row['asked_at'])}, complete through {_at(row['checked_through'])}."
     if row["final_through"] is not None:
         yield f"Final through {_at(row['final_through'])}."
     if row["open_gaps"]:
         bars, gaps = counted(row["open_bars"], "bar"), counted(row["open_gaps"], "gap")
-        yield f"{bars} missing and asked for again, in {gaps}."
+        yield f"{bars} missing and requested again, in {gaps}."
     counts = {
         "not traded": row["not_traded"],
         "corrected": row["corrections"],
@@ -93,13 +93,13 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
     for at, what, close, detail in bar_history.events(transaction, symbol, timeframe, ts).iter_rows():
         said = f"{detail}."
         if what == "corrected":
-            said = f"its close had been {price_text(close)} until then, {_brought(detail, 'brought by')}."
+            said = f"its close was {price_text(close)} until then, {_from(detail)}."
         lines.append(f"It was {what} at {at:%Y-%m-%d %H:%M:%S}: {said}")
     if not bars.is_empty():
         values = {name: price_text(row[name]) for name in ("open", "high", "low", "close")}
         values["volume"] = "unknown" if row["volume"] is None else f"{row['volume']:,.10g}"
         now = ", ".join(f"{name} {text}" for name, text in values.items())
-        lines.append(f"It is now {now}, {_brought(row['source'], 'brought by')}.")
+        lines.append(f"It is now {now}, {_from(row['source'])}.")
         if row["missing_bars"]:
             lines.append(f"{counted(row['missing_bars'], 'bar')} of {timeframe.source.key} are missing in it.")
         lines.append(_finality(transaction, series, ts, row))
@@ -112,10 +112,10 @@ def _of_missing(transaction: Transaction, series: Series, ts: datetime) -> Itera
         yield "There is no such bar, and none is known to be missing there."
         return
     row = gaps.row(0, named=True)
-    asked = f"asked for again {counted(row['asked'], 'time')}"
-    yield f"It is missing, noted at {_at(row['found_at'])}: {row['status']}, {asked}."
+    requested = f"requested again {counted(row['asked'], 'time')}"
+    yield f"It is missing, noted at {_at(row['found_at'])}: {row['status']}, {requested}."
     if row["next_attempt_at"] is not None:
-        yield f"It will be asked for again at {_at(row['next_attempt_at'])}."
+        yield f"It will be requested again at {_at(row['next_attempt_at'])}."
 
 
 def _finality(transaction: Transaction, series: Series, ts: datetime, row: Mapping[str, Any]) -> str:
@@ -127,14 +127,14 @@ def _finality(transaction: Transaction, series: Series, ts: datetime, row: Mappi
     placed = place(calendars.with_columns(ts=ts).cast({"ts": UTC_TIME}), series.timeframe, trading)
     closed = placed["ts_end"][0]
     if row["final_through"] is not None and closed <= row["final_through"]:
-        return "It is final: it was asked for after the time in which its provider changes bars."
+        return "It is final: it was requested after the time in which its provider changes bars."
     return "It is preliminary: its provider may still change it."
 
 
-def _brought(source: str | None, by: str) -> str:
+def _from(source: str | None) -> str:
     if source is None:
-        return f"{by} a source that was not noted"
-    return source if source.startswith("rolled up") else f"{by} {source}"
+        return "from an unknown source"
+    return source if source.startswith("rolled up") else f"from {source}"
 
 
 def _at(moment: datetime | None) -> str:

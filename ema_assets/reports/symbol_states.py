@@ -35,7 +35,7 @@ def silent_sentence(row: Mapping[str, Any]) -> str:
     """Return since when a symbol (a row of `states.known`) has no bars, why, and how often it is requested."""
     often = "week" if row["state"] in ("renamed", "delisted") else "day"
     why = said_of(row) or WHY_SILENT
-    return f"no bar since {row['silent_since']:%Y-%m-%d}; {why}, and is asked for once a {often}"
+    return f"no bar since {row['silent_since']:%Y-%m-%d}; {why}, and is requested once per {often}"
 
 
 def silent(transaction: Transaction) -> list[str]:

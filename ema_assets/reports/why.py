@@ -132,9 +132,7 @@ def _headline(known: _Known) -> str:
     newest = "" if row["last_ts"] is None else f" Its newest bar opened at {_at(row['last_ts'])} UTC."
     missing = "" if row["since"] is None else _missing(known)
     if row["condition"] == freshness.FROM_FILES and row["last_ts"] is None:
-        return (
-            f"{series} has no bars: they come from files, and none of these has brought any of {series.timeframe.key}."
-        )
+        return f"{series} has no bars: they come from files, and none with {series.timeframe.key} bars was ingested."
     said = {
         freshness.FRESH: f"{series} is fresh: every bar that has closed is stored and computed.",
         freshness.FROM_FILES: f"{series} comes from files, and everything is computed from what they hold.",
@@ -177,29 +175,29 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
         yield from _of_market(transaction, known)
         yield f"Its bars come from {known.provider}."
     else:
-        yield "Its bars come from files: no provider is asked for them."
+        yield "Its bars come from files and are not requested from a provider."
     if not series.timeframe.is_fetched:
-        yield _of_rollup(series, is_asked_for=row["is_fetched"])
+        yield _of_rollup(series, is_requested=row["is_fetched"])
     if row["is_fetched"] and row["checked_through"] is not None:
         asked = "" if row["asked_at"] is None else f", last at {row['asked_at']:%Y-%m-%d %H:%M:%S}"
-        yield f"Bars that closed up to {_at(row['checked_through'])} UTC were asked for{asked}."
+        yield f"Bars that closed up to {_at(row['checked_through'])} UTC were requested{asked}."
     for sentence in known.not_answering:
         if sentence.startswith(known.provider):
             yield f"{sentence.removesuffix('.')}."
     if row["failures"]:
-        yield f"What went wrong last: {row['last_error']}"
+        yield f"Last error: {row['last_error']}"
         if row["next_attempt_at"] is not None:
             yield f"The next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC."
     if row["condition"] == freshness.INCOMPLETE:
         yield from _of_gap(row)
     dirty = known.waiting
     if dirty and row["condition"] not in (freshness.LOADING, freshness.FAILING):
-        yield f"An input has changed of {', '.join(dirty)}: {'they wait' if len(dirty) > 1 else 'it waits'} for a run."
+        yield f"An input of {', '.join(dirty)} has changed: {'they wait' if len(dirty) > 1 else 'it waits'} for a run."
 
 
-def _of_rollup(series: Series, *, is_asked_for: bool) -> str:
+def _of_rollup(series: Series, *, is_requested: bool) -> str:
     key, source = series.timeframe.key, series.timeframe.source.key
-    if is_asked_for:
+    if is_requested:
         return f"Bars of {key} are rolled up from those of {source}, so they wait for these."
     return f"Where no file has bars of {key}, they are rolled up from those of {source}."
 
@@ -210,8 +208,8 @@ def _of_gap(row: Mapping[str, Any]) -> Iterator[str]:
     missing = f"{counted(bars, 'bar is', 'bars are')} missing from {_at(row['missing_from'])} UTC on"
     yield f"By the calendar, {missing}: the provider answered, and left {'it' if bars == 1 else 'them'} out."
     if asked:
-        yield f"They were asked for again {times(asked)}."
-    yield f"The next time that they are asked for is {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
+        yield f"They were requested again {times(asked)}."
+    yield f"They are requested next at {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def _of_market(transaction: Transaction, known: _Known) -> Iterator[str]:
@@ -226,8 +224,8 @@ def _advice(known: _Known) -> Iterator[str]:
     row, symbol = known.row, known.series.symbol
     match row["condition"]:
         case freshness.FAILING:
-            yield "It is tried again by itself, after a pause that grows with each failure."
-            yield f"To try at once, and to compute all of it anew: `ema-assets refresh --symbol {symbol} --all`."
+            yield "It is tried again automatically, after a pause that grows with each failure."
+            yield f"To try at once and recompute all of it: `ema-assets refresh --symbol {symbol} --all`."
             if "has no symbol" in str(row["last_error"]):
                 yield "Check how the symbol is written: `ema-assets symbols check`."
         case freshness.LATE | freshness.COMPUTING if known.is_idle:
@@ -240,7 +238,7 @@ def _advice(known: _Known) -> Iterator[str]:
             yield "The next sweep takes it up, within a minute or so; other series are stored meanwhile."
             yield f"To bring it up to date at once: `ema-assets refresh --symbol {symbol}`."
         case freshness.INCOMPLETE:
-            yield "They are asked for again by themselves, less and less often; if they never come, they did not trade."
+            yield "They are requested again automatically, less and less often; if they never come, they did not trade."
             yield "See whether the symbol is halted, has ended or is misspelt: `ema-assets symbols check`."
         case freshness.LOADING:
             yield "A sweep loads it; `ema-assets status` estimates how long loading takes."

@@ -281,7 +281,7 @@ def test_an_error_says_what_was_received_and_what_is_allowed(
 def test_a_parameter_that_is_given_twice_is_refused(board: ServedBoard) -> None:
     answer = board.get("/api/heatmap?symbols=AAPL&symbols=BTC-USD")
     assert (answer.status, answer.json["parameter"]) == (400, "symbols")
-    assert answer.json["error"] == "`symbols` must be given once; a list is parted by commas"
+    assert answer.json["error"] == "`symbols` must be given once; a list is separated by commas"
 
 
 def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> None:
@@ -385,7 +385,7 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
         assert failing[:2] == ["AAPL|1h", "AAPL|5m"]
         why = board.get("/api/why", symbol="AAPL", timeframe="5m").json
         assert why["headline"].startswith("AAPL|5m is not fresh: the last 3 attempts failed.")
-        assert "What went wrong last: sandbox said 503" in why["reasons"]
+        assert "Last error: sandbox said 503" in why["reasons"]
         assert "The next attempt is at 2026-11-20 21:10:00 UTC." in why["reasons"]
         assert why["chain"][0]["dagster"] == "http://dagster.test/assets/ohlc?view=partitions&partition=AAPL%7C5m"
         assert board.get("/api/corrections").json["rows"][0]["rows_recomputed"] == 312
@@ -405,7 +405,7 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
             for each in board.get("/api/why", symbol="AAPL", timeframe="5m").json["reasons"]
             if "does not answer" in each
         )
-        assert sentence.startswith("sandbox does not answer, asked once, again at ")
+        assert sentence.startswith("sandbox does not answer, tried once, again at ")
         assert sentence.endswith(": refused access.")
     databases.drop(url)
 

@@ -339,7 +339,7 @@ def test_what_was_loaded_before_and_dagster_is_told_of_again_is_not_estimated_as
         )
         found = loading(transaction, _now_of(transaction))
     assert (found.series[M5], found.seconds_left) == ((1, 3), None)
-    assert found.estimate == "computed; Dagster is being told"
+    assert found.estimate == "computed; being reported to Dagster"
 
 
 def _now_of(transaction: Transaction) -> datetime:

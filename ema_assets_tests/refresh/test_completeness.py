@@ -153,7 +153,7 @@ def test_a_symbol_that_ended_is_told_by_its_last_bar_asked_once_a_day_and_taken_
         life.live(end + timedelta(days=day), end + timedelta(days=day, hours=2), timedelta(hours=1))
         with database.transaction() as transaction:
             days.append(status.silent(transaction))
-    said = "XMR-USD: no bar since 2026-11-10; it has ended, was renamed or is halted, and is asked for once a day"
+    said = "XMR-USD: no bar since 2026-11-10; it has ended, was renamed or is halted, and is requested once per day"
     assert days == [[], [], [], [said], [said]]
     screened = rows_of(database, "SELECT symbol, silent_since FROM results.screener WHERE timeframe = '1h' ORDER BY 1")
     assert screened == [("BTC-USD", None), ("XMR-USD", utc("2026-11-10 00:00"))]

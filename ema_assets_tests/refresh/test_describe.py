@@ -340,7 +340,7 @@ def test_what_cannot_be_found_out_leaves_what_is_known_and_is_told_until_it_can(
         (said,) = status.not_answering(transaction)
         # Bars may come all the same.
         assert provider_state.breaker(transaction, "alpaca").failures == 0
-    assert said.startswith("alpaca did not say all of what became of its symbols, and is asked again the next night")
+    assert said.startswith("alpaca did not report the state of all its symbols, and is asked again the next night")
     assert said.count("451") == 1
     # Not before the next night, and from where it was told last.
     assert describe(database, sandbox, NOW + DAY + HOUR, reread_at=NOW + HOUR) == 0
@@ -416,8 +416,8 @@ def test_a_delisted_symbol_is_asked_for_once_a_week_and_taken_up_when_it_is_list
             "XMR-USD: no bar since 2026-11-04: coinbase says that it is delisted, noted on 2026-11-04"
         ]
     assert said == (
-        "XMR-USD: no bar since 2026-11-04; coinbase says that it is delisted, noted on 2026-11-04, and is asked for once "
-        "a week"
+        "XMR-USD: no bar since 2026-11-04; coinbase says that it is delisted, noted on 2026-11-04, and is requested once "
+        "per week"
     )
     sandbox.handle.faults.clear(number)
     coins.exchange.bars = coins.all_bars

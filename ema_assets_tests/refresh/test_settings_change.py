@@ -148,5 +148,5 @@ def test_a_longer_history_of_days_is_told_as_what_it_is_and_leaves_no_bar_out(da
         days.filter(pl.col("ts") >= utc("2026-07-01")).height,
     )
     told = rows_of(database, "SELECT kind, detail FROM market.bar_revision")
-    assert told == [("late bars", "the history reaches further back: older bars were asked for")]
+    assert told == [("late bars", "the history reaches further back: older bars were requested")]
     assert rows_of(database, "SELECT symbol, reason FROM market.bar_skipped") == []

@@ -163,7 +163,7 @@ def test_bars_of_the_hour_that_forms_are_no_change_of_those_that_have_closed(tra
     assert "waits for a run" not in " ".join(forming.reasons)
     corrected = told(utc("2026-11-19 20:30"))
     assert corrected.waiting == ("ohlc",)
-    assert "An input has changed of ohlc: it waits for a run." in corrected.reasons
+    assert "An input of ohlc has changed: it waits for a run." in corrected.reasons
 
 
 def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction) -> None:
@@ -172,7 +172,7 @@ def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction
     )
     computing = asked(transaction, SERIES, NOW)
     assert computing.condition == "computing"
-    assert "An input has changed of ema_signals: it waits for a run." in computing.reasons
+    assert "An input of ema_signals has changed: it waits for a run." in computing.reasons
     conditions = freshness.conditions(transaction, NOW)
     idle = why(transaction, SERIES, conditions, "sandbox", NOW, datetime.max.replace(tzinfo=NOW.tzinfo))
     assert idle is not None
@@ -181,7 +181,7 @@ def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction
     assert asked(transaction, SERIES, NOW).condition == "silent"
     transaction.execute("UPDATE market.instrument SET silent_since = NULL, is_fetched = false")
     assert asked(transaction, Series("AAPL", D1), NOW).condition == "from files"
-    assert "no provider is asked" in " ".join(asked(transaction, Series("AAPL", D1), NOW).reasons)
+    assert "not requested from a provider" in " ".join(asked(transaction, Series("AAPL", D1), NOW).reasons)
     assert why(transaction, Series("MSFT", M5), conditions, "sandbox", NOW, NOW) is None
 
 
@@ -199,9 +199,9 @@ def test_timeframes_of_which_files_bring_no_bars_are_no_trouble(database: Databa
         # A number per series that has bars, as `status` has it.
         assert {each.timeframe: each.series for each in status.by_asset(transaction, NOW)} == {"1d": 1}
         of = {timeframe.key: asked(transaction, Series("OLD", timeframe), NOW) for timeframe in FEW}
-    no_bars = "OLD|5m has no bars: they come from files, and none of these has brought any of 5m."
+    no_bars = "OLD|5m has no bars: they come from files, and none with 5m bars was ingested."
     assert of["5m"].headline == no_bars
-    assert of["5m"].reasons == ("Its bars come from files: no provider is asked for them.",)
+    assert of["5m"].reasons == ("Its bars come from files and are not requested from a provider.",)
     assert of["1h"].reasons[1:] == ("Where no file has bars of 1h, they are rolled up from those of 5m.",)
     assert of["1d"].headline.startswith("OLD|1d comes from files, and everything is computed from what they hold.")
     assert {found.advice for found in of.values()} == {()}

@@ -19,7 +19,7 @@ def test_a_provider_that_does_not_answer_is_named_with_the_day_on_which_it_is_as
         seen = provider_state.breaker(transaction, "sandbox")
         provider_state.trip(transaction, "sandbox", "banned", NOW, seen, 2 * 86_400.0)
         assert status.not_answering(transaction) == [
-            "sandbox does not answer, asked once, again at 2026-11-27 15:00:00 UTC: banned"
+            "sandbox does not answer, tried once, again at 2026-11-27 15:00:00 UTC: banned"
         ]
 
 

@@ -54,16 +54,16 @@ def test_a_day_is_preliminary_then_corrected_then_final(life: Life) -> None:
     assert lines[:3] == [
         "AAPL|1d, the bar that opens at 2026-11-25 14:30 UTC:",
         "It was first stored at <then>.",
-        f"It was corrected at <then>: its close had been {price_text(early)} until then, brought by memory.",
+        f"It was corrected at <then>: its close was {price_text(early)} until then, from memory.",
     ]
-    assert lines[-2].endswith("brought by memory.")
-    assert lines[-1] == "It is final: it was asked for after the time in which its provider changes bars."
+    assert lines[-2].endswith("from memory.")
+    assert lines[-1] == "It is final: it was requested after the time in which its provider changes bars."
 
 
 def test_a_bar_that_is_missing_says_how_often_it_was_asked_for(life: Life) -> None:
     assert told(life, M5, LOST)[1:] == [
-        "It is missing, noted at 2026-11-25 21:00: open, asked for again 0 times.",
-        "It will be asked for again at 2026-11-25 21:12.",
+        "It is missing, noted at 2026-11-25 21:00: open, requested again 0 times.",
+        "It will be requested again at 2026-11-25 21:12.",
     ]
     assert told(life, M5, utc("2026-11-22 15:00"))[1:] == [
         "There is no such bar, and none is known to be missing there."
@@ -82,9 +82,9 @@ def test_a_symbol_is_told_by_timeframe(life: Life) -> None:
     assert "UTC, 21 rolled up from 5m." in lines[3]
     minutes = lines[0]
     assert "UTC, 233 from memory." in minutes
-    assert "Last asked for at 2026-11-25 21:00, complete through 2026-11-25 21:00." in minutes
+    assert "Last requested at 2026-11-25 21:00, complete through 2026-11-25 21:00." in minutes
     assert "Final through 2026-11-25 20:45." in minutes
-    assert "1 bar missing and asked for again, in 1 gap." in minutes
+    assert "1 bar missing and requested again, in 1 gap." in minutes
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from benchmarks.chaos.declaration import Fault
 FAULT = Fault(
     name="clock-back",
     does="the clock of every process of `up` but PostgreSQL is 15 to 40 s behind for 20 s",
-    heals="bars wait; with the true time they are asked for",
+    heals="bars wait; with the true time they are requested",
     cause=stepping(-1),
     seconds=20.0,
     why_not=why_not,

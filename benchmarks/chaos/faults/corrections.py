@@ -69,6 +69,6 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
 FAULT = Fault(
     name="corrections",
     does="the exchange changes the newest bar of each symbol after its close",
-    heals="the bar is asked for again with the next one; what rests on it is computed again",
+    heals="the bar is requested again with the next one; what rests on it is computed again",
     cause=_cause,
 )

@@ -19,7 +19,7 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
 FAULT = Fault(
     name="lost-page",
     does="3 to 8 answers are well-formed and lack their later half, within 20 s",
-    heals="a bar that has not come is asked for again",
+    heals="a bar that has not come is requested again",
     cause=_cause,
     seconds=20.0,
 )

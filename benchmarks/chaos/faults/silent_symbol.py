@@ -20,7 +20,7 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
 FAULT = Fault(
     name="silent-symbol",
     does="answers lack one symbol for 50 s",
-    heals="its bars are asked for again; the others stay fresh meanwhile",
+    heals="its bars are requested again; the others stay fresh meanwhile",
     cause=_cause,
     seconds=50.0,
 )
