@@ -40,7 +40,7 @@ _SPECS = [
         "series_are_fresh",
         asset=AssetKey(OHLC),
         description=(
-            "Every series has bars, was asked for at most two bars before the last close, and lacks no hour of trading "
+            "Every series has bars, was requested at most two bars before the last close, and lacks no hour of trading "
             "after its last bar."
         ),
     ),
@@ -56,8 +56,8 @@ _SPECS = [
         "no_bar_is_missing",
         asset=AssetKey(OHLC),
         description=(
-            "No bar that the calendar has is missing and still asked for. Bars that the provider kept leaving out did "
-            "not trade, and are counted only."
+            "No bar that the calendar has is missing and still requested. Bars that the provider kept leaving out did "
+            "not trade, and are only counted."
         ),
     ),
     AssetCheckSpec(
@@ -65,7 +65,7 @@ _SPECS = [
         asset=AssetKey(OHLC),
         description=(
             "No stored bar was changed in the last 24 hours: corrections and splits, how many rows were computed again "
-            "for each, and which crossovers and trades are not what they were."
+            "for each, and which crossovers and trades have changed."
         ),
     ),
     AssetCheckSpec(

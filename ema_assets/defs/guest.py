@@ -70,7 +70,7 @@ def tell_anew(
             ledger.forget_asset(transaction, node.name)
     if not unknown:
         return None
-    return f"Dagster lacks what it was told of {', '.join(reversed(unknown))}: the next runs tell it again"
+    return f"Dagster lacks reports of {', '.join(reversed(unknown))}: the next runs report them again"
 
 
 def _id_of(instance: DagsterInstance) -> str | None:

@@ -120,7 +120,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server watches over its process")
         if not holder.is_here:
             return CheckRunHealthResult(
-                WorkerStatus.RUNNING, f"it is on {holder.host}, which cannot be asked from here"
+                WorkerStatus.RUNNING, f"it is on {holder.host}, which cannot be reached from here"
             )
         if holder.lives():
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(holder.pid))
@@ -190,7 +190,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         # An error in the watchlist may end with a question.
         why = reason if reason.endswith((".", "?")) else f"{reason}."
         self._instance.report_engine_event(
-            f"A new process is started for this run, for no standby process takes it: {why}", run, cls=type(self)
+            f"A new process is started for this run, because no standby process takes it: {why}", run, cls=type(self)
         )
         # The run may have been promised to a process that could not take it.
         self._instance.add_run_tags(run_id, {TAG: ""})

@@ -46,8 +46,8 @@ def maintenance_job(namespace: Namespace = ALONE) -> JobDefinition:
         # After everything live and before history is loaded, and never in the slots that are reserved for 5m.
         tags={LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
         description=(
-            "Keeps the database level: deletes old runs in which no event is the latest of its partition, and old bars "
-            "that were rejected; refreshes statistics."
+            "Keeps the database from growing: deletes old runs in which no event is the latest of its partition, and "
+            "old bars that were rejected; refreshes statistics."
         ),
         executor_def=in_process_executor,
     )

@@ -24,7 +24,7 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 
 # For a series that another run or a command has brought up to date.
-_NOT_TOLD = "computed before, and Dagster was not told of it yet"
+_NOT_TOLD = "computed before, but not yet reported to Dagster"
 
 # Takes the provider of a series (None: the configured one). Returns what its materializations say about the prices.
 Labels = Callable[[str | None], Mapping[str, str]]

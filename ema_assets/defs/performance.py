@@ -85,9 +85,9 @@ def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefin
         freshness_policy=_EACH_DAY,
         description=(
             "How each strategy has done on each series: trades, win rate, profit factor, returns, drawdown, Sharpe, "
-            "Sortino and Calmar ratios, streaks, beside buy and hold. A materialized view, refreshed when trades have "
-            "changed but at most every five minutes, and soon after new series were computed. docs/STRATEGIES.md "
-            "defines every figure."
+            "Sortino and Calmar ratios, streaks, compared with buy and hold. A materialized view, refreshed when "
+            "trades have changed but at most every five minutes, and soon after new series were computed. "
+            "docs/STRATEGIES.md defines every figure."
         ),
     )
     @namespace.own_resources

@@ -58,9 +58,9 @@ _PRIORITY = {
 }
 _WHAT = {
     Purpose.NEWEST: "newest {} bars",
-    Purpose.ANEW: "{} computed anew",
-    Purpose.TELLING: "{} told to Dagster again",
-    Purpose.REPAIR: "{} bars asked again",
+    Purpose.ANEW: "{} recomputed",
+    Purpose.TELLING: "{} reported to Dagster again",
+    Purpose.REPAIR: "{} bars requested again",
     Purpose.HISTORY: "history of {}",
     Purpose.FIRST: "first results on {}",
 }

@@ -31,9 +31,9 @@ MARKET = ("calendar", "provider", "delay_seconds")
 _KINDS = {
     Purpose.HISTORY: "history, ",
     Purpose.FIRST: "computed first, ",
-    Purpose.REPAIR: "asked again, ",
-    Purpose.ANEW: "computed anew, ",
-    Purpose.TELLING: "told to Dagster again, ",
+    Purpose.REPAIR: "requested again, ",
+    Purpose.ANEW: "recomputed, ",
+    Purpose.TELLING: "reported to Dagster again, ",
 }
 
 _CLOSED_SCHEMA = {
@@ -212,7 +212,7 @@ def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]
     for row in rows.iter_rows(named=True):
         parts = [f"{row['symbol']}|{row['timeframe']} {row['asset']}: {row['reason']}{_since(row['since'])}"]
         if row["reason"] == "bar closed":
-            parts.append(f"asked up to {row['checked_through']:%Y-%m-%d %H:%M}")
+            parts.append(f"requested up to {row['checked_through']:%Y-%m-%d %H:%M}")
         if row["failures"]:
             parts.append(f"failed {times(row['failures'])}: {row['last_error']}")
         if row.get("next_attempt_at") is not None:

@@ -109,7 +109,7 @@ def test_a_run_that_only_tells_dagster_again_does_not_say_that_there_are_new_bar
         transaction.execute("UPDATE market.series_state SET recorded_at = NULL WHERE timeframe = '1h'")
     world.let_grace_pass()
     (request,) = tick(world, H1)
-    assert request.tags["for"] == "1h told to Dagster again, 5 series"
+    assert request.tags["for"] == "1h reported to Dagster again, 5 series"
 
 
 @pytest.mark.settled
@@ -117,7 +117,7 @@ def test_a_run_after_a_changed_parameter_says_that_it_computes_anew(world: World
     with world.database.transaction() as transaction:
         ledger.start_again(transaction, [EMA_TREND])
     (request,) = tick(world, H1)
-    assert request.tags["for"] == "1h computed anew, 5 series"
+    assert request.tags["for"] == "1h recomputed, 5 series"
 
 
 @pytest.mark.settled

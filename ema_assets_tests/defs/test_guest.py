@@ -245,7 +245,7 @@ def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_st
         assert world.sweep() == []
         said = look(theirs)
         assert said is not None
-        assert said.startswith("Dagster lacks what it was told of ohlc, ")
+        assert said.startswith("Dagster lacks reports of ohlc, ")
         world.let_grace_pass()
         world.sweep_until_fresh()
         assert partitions(theirs) == told
@@ -255,7 +255,7 @@ def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_st
     monkeypatch.undo()
     said = look(world.instance)
     assert said is not None
-    assert said.startswith("Dagster lacks what it was told of ohlc, ")
+    assert said.startswith("Dagster lacks reports of ohlc, ")
     assert look(world.instance) is None
 
 

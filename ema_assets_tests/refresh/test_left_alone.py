@@ -68,7 +68,7 @@ def test_a_series_that_failed_is_left_alone_until_its_pause_ends_and_then_stale(
         }
         assert behind == 2
         assert plan.series_sentences(transaction, alone_at(database, now))[0] == (
-            "AAPL|5m ohlc: bar closed, since 2026-11-25 15:50; asked up to 2026-11-25 15:45; failed once: "
+            "AAPL|5m ohlc: bar closed, since 2026-11-25 15:50; requested up to 2026-11-25 15:45; failed once: "
             "answered 503; the next attempt is at 2026-11-25 15:50:40 UTC"
         )
     assert said(database, until) == []

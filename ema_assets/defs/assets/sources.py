@@ -56,13 +56,13 @@ def _spec(name: str, namespace: Namespace) -> AssetSpec:
     if name == FILES:
         said = (
             "Bars from your own files, of any timeframe: `ema-assets ingest downloads/` says what it understood and "
-            "stores it. Series that a file has brought are marked stale behind it."
+            "stores it. Results of the series in a file become stale."
         )
         kinds = {"csv", "parquet"}
     else:
         prices = "Its prices are synthetic. " if provider.is_synthetic else ""
         said = (
-            f"{title} has {provider.covers}. {prices}It is asked for {_listed(served)}, "
+            f"{title} has {provider.covers}. {prices}Bars of {_listed(served)} are requested, "
             f"{counted(provider.symbols_per_call, 'symbol')} per call; longer "
             "timeframes are rolled up. `ema-assets status` says which symbols it serves here."
         )

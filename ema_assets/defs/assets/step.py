@@ -83,7 +83,7 @@ def refresh_partitions(
             say_checks()
         except Exception:
             # The reason why the step failed matters more.
-            context.log.exception("the checks of this run cannot be told")
+            context.log.exception("the checks of this run cannot be reported")
         raise
 
 

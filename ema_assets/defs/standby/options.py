@@ -43,10 +43,10 @@ def _field(kind: Any, default: Any, description: str) -> Field:
 SCHEMA = {
     "module": _field(str, _MODULE, "The module of the code location whose runs standby processes take."),
     "max_processes": _field(
-        Noneable(int), None, "At most so many processes, busy ones included. None: as many as there are run slots."
+        Noneable(int), None, "At most this many processes, busy ones included. None: as many as there are run slots."
     ),
-    "spare_processes": _field(int, 1, "So many are kept ready beside the busy ones, within max_processes."),
-    "max_runs_per_process": _field(int, 100, "A process is replaced after so many runs."),
+    "spare_processes": _field(int, 1, "This many are kept ready in addition to the busy ones, within max_processes."),
+    "max_runs_per_process": _field(int, 100, "A process is replaced after this many runs."),
     "max_memory_megabytes": _field(int, 1024, "A process that holds more after a run is replaced."),
-    "idle_seconds": _field(int, 1200, "A process beyond the spare ones ends when it had no run for so long."),
+    "idle_seconds": _field(int, 1200, "A process beyond the spare ones ends after this long without a run."),
 }
