@@ -205,7 +205,7 @@ def _end_pauses(settings: Settings, channels: list[str]) -> None:
 
 
 @alerts_group.command("log", cls=Command)
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show so many at most.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show at most this many.")
 @click.option("--state", type=click.Choice(["waiting", "sent", "given up"]), help="Only those in this state.")
 @click.option("--to", "channel", help="Only those to this channel.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
@@ -237,7 +237,7 @@ def _print_log(rows: pl.DataFrame) -> None:
 @alerts_group.command("deliver", cls=Command)
 @click.option("--once", is_flag=True, help="Send what is due and end.")
 def deliver_command(*, once: bool) -> None:
-    """Deliver alerts until stopped. `up` runs this by itself; with a Dagster of your own it is a service beside it."""
+    """Deliver alerts until stopped. `up` runs this automatically; with your own Dagster, it is a separate service."""
     from ema_assets.runtime.alert_worker import Configuration, deliver_until
 
     settings = Settings.from_env()

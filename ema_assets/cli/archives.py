@@ -38,7 +38,7 @@ def backup_command(file: Path, *, with_dagster: bool, overwrite: bool) -> None:
 @_file
 @click.option("--replace", is_flag=True, help="Delete what the database holds now.")
 def restore_command(file: Path, *, replace: bool) -> None:
-    """Make the database what FILE of `ema-assets backup` holds: everything, or nothing when there is an error.
+    """Restore the database from FILE of `ema-assets backup`: everything, or nothing when there is an error.
 
     An older backup is brought to this version.
     """
@@ -61,4 +61,4 @@ def restore_command(file: Path, *, replace: bool) -> None:
     for sentence in done.lost:
         click.echo(sentence, err=True)
     if done.series_to_record:
-        click.echo(f"Dagster will be told of {done.series_to_record} series anew by the next runs.")
+        click.echo(f"The next runs report {done.series_to_record} series to Dagster again.")

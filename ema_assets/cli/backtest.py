@@ -42,7 +42,7 @@ _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 @group_option
 @click.option("--start", help="Trade from this time on, such as 2026-11-01; UTC.")
 @click.option("--end", help="Trade with the bars that have closed at this time.")
-@click.option("--train", help="Choose the values anew by this much time before, such as 180d or 26w.")
+@click.option("--train", help="Choose the values by this much time before each test, such as 180d or 26w.")
 @click.option("--test", help="And trade with them for this long; then choose again.")
 @click.option(
     "--by",
@@ -137,9 +137,9 @@ def _options(assignments: Sequence[str]) -> dict[str, Any]:
         if not key or not values:
             raise ConfigurationError(f"`--set` must be such as fast=12 or fast=5,9,12, received {assignment!r}")
         if key in _NOT_SET:
-            raise ConfigurationError(f"`{key}` is not said with `--set`; see `ema-assets backtest --help`")
+            raise ConfigurationError(f"`{key}` is not set with `--set`; see `ema-assets backtest --help`")
         if key in found:
-            raise ConfigurationError(f"`--set {key}=…` is there twice; give all values at once, such as {key}=5,9")
+            raise ConfigurationError(f"`--set {key}=…` is given twice; give all values at once, such as {key}=5,9")
         found[key] = values[0] if len(values) == 1 else values
     return found
 

@@ -25,7 +25,7 @@ from ema_assets.runtime import locate, state
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A name under which browsers may ask, beside this machine's own and those of EMA_ALLOWED_HOSTS; may be "
+    help="A host name that browsers may use, in addition to this machine's own and those of EMA_ALLOWED_HOSTS; may be "
     "given several times.",
 )
 @click.option(

@@ -19,7 +19,7 @@ from ema_assets.reports.capacity import ASSETS_OF_EVERYTHING, Estimate, Market, 
 
 
 @click.command("capacity", cls=Command)
-@click.option("--symbols", type=int, help="So many US stocks.  [default: the symbols of the watchlist]")
+@click.option("--symbols", type=int, help="This many US stocks.  [default: the symbols of the watchlist]")
 @click.option("--timeframes", help="Timeframes, with commas between them.  [default: those of the watchlist]")
 @click.option(
     "--everything", "is_everything", is_flag=True, help="Every signal and strategy.  [default: as in the watchlist]"
@@ -92,7 +92,7 @@ def rows(found: Estimate) -> list[tuple[str, str]]:
         ("CPU when all timeframes close together", f"{found.cpu_seconds_at_the_worst_close:,.1f} s"),
         ("CPU of all runs", f"{found.cpu_hours_per_day:,.2f} h"),
         ("memory of four standby processes", f"{found.memory_megabytes:,} MB"),
-        ("bars and results, for ever", f"{found.market_megabytes_per_day:,.1f} MB per day"),
+        ("bars and results, kept forever", f"{found.market_megabytes_per_day:,.1f} MB per day"),
         ("Dagster's records, level at 14 days", f"{found.dagster_megabytes / 1000:,.1f} GB"),
         ("calls per close, 200 symbols each", f"{found.calls_per_tick:,}"),
     ]

@@ -32,8 +32,8 @@ def quality_command(
     ema-assets quality --symbol AAPL
     ema-assets quality --symbol AAPL --timeframe 5m --bar 2026-11-25T14:30
 
-    With --symbol, first the story of each symbol: who brought its bars, how far they are complete and final. With --bar
-    and --timeframe, that of one bar and nothing else.
+    With --symbol, first the story of each symbol: where its bars are from, how far they are complete and final. With
+    --bar and --timeframe, that of one bar and nothing else.
     """
     from ema_assets.reports import health, story
 

@@ -35,14 +35,14 @@ _SHOWN_SERIES = 5
 @group_option
 @json_option
 def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: bool, as_json: bool) -> None:
-    r"""Say what would run now, and why. Changes nothing and asks no provider.
+    r"""Say what would run now, and why. Changes nothing and requests nothing.
 
     \b
     ema-assets plan
     ema-assets plan --series --symbol AAPL
 
-    Series that failed are left alone for a while: how many are, until when, and what went wrong. What the database does
-    not know yet of the watchlist is said first, and not planned.
+    Series that failed are left alone for a while: how many are, until when, and what went wrong. Changes of the
+    watchlist that the database does not know yet are listed first, and not planned.
 
     As JSON: the planned runs, the stale series with their reasons, those that wait for their next attempt, what has
     changed in the watchlist, what is wrong with the configuration, and why the watchlist could not be taken up.
@@ -144,8 +144,8 @@ def refresh_command(
     ema-assets refresh
     ema-assets refresh --symbol AAPL --timeframe 1h --all
 
-    A Dagster that runs on the same database takes note of it within two minutes. With --retry a provider that is left
-    alone is asked for one series first; whoever has been shut out by one does better to wait.
+    A Dagster that runs on the same database takes note of it within two minutes. With --retry, one series is requested
+    first from a provider that is left alone; if it has shut you out, it is better to wait.
     """
     from ema_assets.operations import refresh_performance
     from ema_assets.operations.end_pauses import end_pauses

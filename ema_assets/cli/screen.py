@@ -42,7 +42,7 @@ _HEAD = (
     "--timeframe", default="1h", show_default=True, shell_complete=complete_timeframe, help="One of the watchlist."
 )
 @click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
-@click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
+@click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most this many bars ago.")
 @symbols_option
 @group_option
 @click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
@@ -54,7 +54,7 @@ _HEAD = (
     shell_complete=complete_averages,
     help="Which EMAs are compared, such as 12/26 of a strategy with these spans.",
 )
-@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
 def screen_command(  # noqa: PLR0913, PLR0917 - the options
@@ -77,7 +77,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
     ema-assets screen --sort cross --limit 10
     ema-assets screen --timeframe 15m --trend up --crossed-within 3
 
-    Trend, spread and crosses are those of `--averages`, whatever `--strategy` says. `cross at` is the exact next
+    Trend, spread and crosses are those of `--averages`, regardless of `--strategy`. `cross at` is the exact next
     close at which they would meet, `to cross` how far that is from the last.
     `stop` is where the stop of the open trade is now, and how far the last close is from it.
     """
@@ -128,7 +128,7 @@ def _missing(timeframe: Timeframe, known: int, of: int) -> str:
 
 def _print(rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Timeframe]) -> None:
     if rows.is_empty():
-        click.echo(f"No symbol on {timeframe.key} is like that.")
+        click.echo(f"No symbol on {timeframe.key} matches.")
         return
     head = [f"{all_timeframes[0].key}…{all_timeframes[-1].key}" if name == "trends" else name for name in _HEAD]
     rendering.print_table(head, [_row(row, all_timeframes) for row in rows.iter_rows(named=True)])

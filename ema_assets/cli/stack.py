@@ -67,7 +67,7 @@ def up_command(
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A name under which Prometheus may ask, beside this machine's own; may be given several times.",
+    help="A host name that Prometheus may use, in addition to this machine's own; may be given several times.",
 )
 def metrics_command(host: str, port: int | None, allowed_hosts: Sequence[str]) -> None:
     """Serve metrics for Prometheus at /metrics. Reads the database and never writes.

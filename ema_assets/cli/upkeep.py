@@ -15,7 +15,7 @@ from ema_assets.store.migrations import migrate
 
 @click.command("maintain", cls=Command)
 def maintain_command() -> None:
-    """Delete old runs and old rejected bars now, and refresh statistics. Dagster does it by itself once a day.
+    """Delete old runs and old rejected bars now, and refresh statistics. Dagster does it automatically once a day.
 
     EMA_RUN_RETENTION_DAYS (14), EMA_REJECTED_RETENTION_DAYS (90) and EMA_CORRECTION_RETENTION_DAYS (never) say what is
     old. A run that holds the latest event of any partition is kept.
@@ -33,7 +33,7 @@ def maintain_command() -> None:
 
 @click.command("migrate", cls=Command)
 def migrate_command() -> None:
-    """Bring the database at EMA_DATABASE_URL to this version. `up` and Dagster do it by themselves.
+    """Bring the database at EMA_DATABASE_URL to this version. `up` and Dagster do it automatically.
 
     Also makes the roles ema_reader, ema_metrics and ema_alerts where they are missing, and gives each its rights, as
     far as the user of the database may. It says what somebody who may create roles has to run.

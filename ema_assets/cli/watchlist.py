@@ -130,8 +130,8 @@ def symbols_import(file: Path, calendar: str | None, provider: str | None) -> No
 def symbols_check(*, as_json: bool) -> None:
     """Say which symbols of the watchlist were renamed, have ended, or are not known to their provider.
 
-    Ends with exit code 1 when there are such symbols. One that is halted is named, and nothing is wrong with it. Asks
-    no provider: it goes by what the last requests brought, and by what providers said the last night.
+    Ends with exit code 1 when there are such symbols. One that is halted is named, and nothing is wrong with it. Makes
+    no requests: it uses the results of the last requests, and what providers said last night.
     """
     from ema_assets.reports.status import symbol_problems, symbols_halted
 

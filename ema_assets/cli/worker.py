@@ -32,7 +32,7 @@ _APP = "ema_assets.defs.celery_worker"
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="A process is replaced after so many runs.",
+    help="A process is replaced after this many runs.",
 )
 @click.option(
     "--queues",

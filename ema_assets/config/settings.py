@@ -47,14 +47,14 @@ _SWEEP_SECONDS = Number(
 _RUN_RETENTION = Number("EMA_RUN_RETENTION_DAYS", 14, 1, 36_500, "how long finished runs and their events are kept")
 _REJECTED_RETENTION = Number("EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500, "how long rejected bars are kept")
 _CORRECTION_RETENTION = Number(
-    "EMA_CORRECTION_RETENTION_DAYS", 0, 0, 36_500, "how long the old values of corrected bars are kept; 0: for ever"
+    "EMA_CORRECTION_RETENTION_DAYS", 0, 0, 36_500, "how long the old values of corrected bars are kept; 0: forever"
 )
 _METRICS_PORT = Number("EMA_METRICS_PORT", 0, 0, 65_535, "the port on which `up` serves metrics; 0: none")
 _LOG_FORMAT = Choice("EMA_LOG_FORMAT", "text", ("text", "json"), "how `up` and what it starts write their logs")
 _ALLOWED_HOSTS = Text(
     same_origin.VARIABLE,
     None,
-    "names beside `localhost` under which the UI, the board and the sandbox answer, with commas",
+    "names in addition to `localhost` under which the UI, the board and the sandbox answer, with commas",
 )
 _CLOCK = Text(clock.VARIABLE, None, "a virtual time for the sandbox, such as `2026-11-20T14:30Z x60`")
 

@@ -124,7 +124,7 @@ def check_prices(found: Mapping[str, int], names: Sequence[str]) -> None:
         raise AmbiguousBarFile(
             f"its only price is {names[found['close']].title()}, which is adjusted for dividends, and stored prices "
             "are not; get a file with Close",
-            [FileReading("stored as the close all the same", (("columns", columns),))],
+            [FileReading("stored as the close anyway", (("columns", columns),))],
         )
     if missing and not any(is_known(name) for name in names):
         raise BarFileError("holds no table of bars: no column has a name that is known; `--columns` says what each is")

@@ -114,7 +114,7 @@ def _by_a_dot(error: BaseException, folder: Path) -> str:
     """Return how to import a file of `folder` if `error` is about this missing module, else an empty text."""
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     is_beside = name is not None and (folder / f"{name.partition('.')[0]}.py").is_file()
-    return f"; it is a file beside this one: `from .{name} import …`" if is_beside else ""
+    return f"; it is a file next to this one: `from .{name} import …`" if is_beside else ""
 
 
 def is_own(function: object) -> bool:

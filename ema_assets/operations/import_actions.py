@@ -105,8 +105,8 @@ def take_back(database: Database, symbol: str, kind: str, text: str) -> None:
         known = action_facts.known(transaction, [symbol]).select("kind", "effective_at", "source").rows()
     listed = "; ".join(f"{each} of {at:%Y-%m-%d %H:%M} UTC from {source}" for each, at, source in known) or "nothing"
     raise ConfigurationError(
-        f"no file told of a {kind} of {symbol} on {day}; known of it is {listed}. What a provider tells cannot be "
-        "taken back: it would tell it again"
+        f"no file has a {kind} of {symbol} on {day}; known of it is {listed}. An action that a provider "
+        "reports cannot be removed: it would be reported again"
     )
 
 

@@ -78,7 +78,7 @@ class Tidied:
         corrections = (
             f"{counted(self.corrections, 'old value')} of corrected bars after {counted(rules.correction_days, 'day')}"
             if rules.correction_days
-            else "old values of corrected bars are kept for ever"
+            else "old values of corrected bars are kept forever"
         )
         events = f"{counted(self.events, 'event')} and {counted(self.check_records, 'check record')}"
         runs = f"{counted(self.runs, 'run')} with {events}, {counted(self.backfills, 'backfill')}"

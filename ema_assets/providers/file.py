@@ -6,7 +6,7 @@ from ema_assets.providers.declaration import Provider, ProviderConfig
 PROVIDER = Provider(
     name=FROM_FILES,
     title="your files",
-    covers="whatever the files hold, as they spell it",
+    covers="every symbol in the files, as they spell it",
     open=None,
     config=ProviderConfig,
     timeframes={},

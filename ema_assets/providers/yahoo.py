@@ -19,7 +19,13 @@ class YahooConfig(ProviderConfig):
 
     base_url: str = setting(HttpUrl("EMA_YAHOO_BASE_URL", "https://query1.finance.yahoo.com", "Yahoo's chart API"))
     requests_per_minute: int = setting(
-        Number("EMA_YAHOO_REQUESTS_PER_MINUTE", 100, 1, 100_000, "Yahoo names no limit, but blocks who asks too much")
+        Number(
+            "EMA_YAHOO_REQUESTS_PER_MINUTE",
+            100,
+            1,
+            100_000,
+            "Yahoo names no limit, but blocks callers that send too many requests",
+        )
     )
     transport: str = setting(
         Choice(

@@ -18,7 +18,7 @@ from ema_assets.refresh.graph import Graph, Node
 _Code = tuple[str, frozenset[tuple[str, str]]]
 # Another Python may parse the same text differently.
 _PYTHON = platform.python_version()
-_BESIDE = ", or a file that it imports from beside it,"
+_BESIDE = ", or a file next to it that it imports,"
 
 
 class _Parsed(NamedTuple):

@@ -43,7 +43,7 @@ SIGNAL = Signal(
     reads={"ohlc": ("close",)},
     columns=(
         Column("macd", "float8", "macd_fast - macd_slow; null before bar {slow}"),
-        Column("macd_signal", "float8", "EMA of {signal} values of macd; null until there are so many"),
+        Column("macd_signal", "float8", "EMA of {signal} values of macd; null until there are that many"),
         Column("macd_hist", "float8", "macd - macd_signal"),
         Column("macd_fast", "float8", "EMA of {fast} closes, begun at bar {slow}"),
         Column("macd_slow", "float8", "EMA of {slow} closes, begun at bar {slow}"),

@@ -59,11 +59,11 @@ def test_an_action_that_was_recorded_by_mistake_is_taken_back(
     done = run("actions", "remove", "AAPL", "split", "2026-10-09", **env)
     assert done.stdout == "AAPL: the split of 2026-10-09 is forgotten.\n"
     again = refused("actions", "remove", "AAPL", "split", "2026-10-09", **env)
-    assert "no file told of a split of AAPL on 2026-10-09; known of it is split of 2020-08-31 13:30 UTC from" in again
+    assert "no file has a split of AAPL on 2026-10-09; known of it is split of 2020-08-31 13:30 UTC from" in again
     assert run("actions", "remove", "AAPL", "split", "2020-08-31", **env).exit_code == 0
     (left,) = json.loads(run("actions", "list", "--json", **env).stdout)["actions"]
     assert (left["source"], left["effective_at"][:10]) == ("yahoo", "2020-08-31")
-    assert "a provider tells cannot be taken back" in refused("actions", "remove", "AAPL", "split", "2020-08-31", **env)
+    assert "a provider reports cannot be removed" in refused("actions", "remove", "AAPL", "split", "2020-08-31", **env)
     assert "`kind` must be one of" in refused("actions", "remove", "AAPL", "spilt", "2020-08-31", **env)
     assert "`date` must be a day" in refused("actions", "remove", "AAPL", "split", "31.8.2020", **env)
 

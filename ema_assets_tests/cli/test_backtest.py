@@ -174,9 +174,9 @@ def test_whoever_may_only_read_may_try(databases: Databases, run: Run, env: dict
         (("crossover", "--set", "fast=,"), "`--set` must be such as fast=12 or fast=5,9,12, received 'fast=,'"),
         (
             ("crossover", "--set", "start=2026-11-01"),
-            "`start` is not said with `--set`; see `ema-assets backtest --help`",
+            "`start` is not set with `--set`; see `ema-assets backtest --help`",
         ),
-        (("crossover", "--set", "fast=5", "--set", "fast=9"), "`--set fast=…` is there twice; give all values at once"),
+        (("crossover", "--set", "fast=5", "--set", "fast=9"), "`--set fast=…` is given twice; give all values at once"),
         (("crossover", "--set", "fast=9.5"), "`fast` must be a whole number from 2 to"),
         (
             ("crossover", "--set", "exit_at_session_end=yes"),

@@ -155,7 +155,7 @@ def test_a_misspelt_variable_is_named_and_one_that_the_watchlist_reads_is_none(r
     path.write_text(path.read_text() + '[[alert]]\non = ["crossover"]\nto = ["${EMA_HOOK}"]\n')
     found = examined(run, EMA_PROVIDR="yahoo", EMA_HOOK="json://localhost")
     (warning,) = [text for level, text in found["variables"] if level == "warning"]
-    assert warning == "`EMA_PROVIDR` is no variable of ema-assets; did you mean `EMA_PROVIDER`?"
+    assert warning == "`EMA_PROVIDR` is not a variable of ema-assets; did you mean `EMA_PROVIDER`?"
 
 
 def test_variables_that_kubernetes_makes_of_a_service_are_not_taken_for_misspelt_ones(run: Run) -> None:
@@ -163,7 +163,7 @@ def test_variables_that_kubernetes_makes_of_a_service_are_not_taken_for_misspelt
     service = {f"EMA_ASSETS_{name}": "tcp://10.96.0.7:4000" for name in made}
     found = examined(run, **service, EMA_ASSETS_PROVIDER="yahoo")
     (warning,) = [text for level, text in found["variables"] if level == "warning"]
-    assert warning.startswith("`EMA_ASSETS_PROVIDER` is no variable of ema-assets")
+    assert warning.startswith("`EMA_ASSETS_PROVIDER` is not a variable of ema-assets")
     assert "EMA_ASSETS_PORT" not in str(found["variables"])
 
 
@@ -308,7 +308,7 @@ def test_a_database_that_can_only_be_read_is_called_what_it_is(
         ("error", f"{what} can only be read, and has no tables yet"),
     ]
     elsewhere = "its primary" if is_standby else "one where that is off"
-    assert f"for `up` and whatever else writes, set EMA_DATABASE_URL to {elsewhere}" in remedy
+    assert f"for `up` and everything else that writes, set EMA_DATABASE_URL to {elsewhere}" in remedy
 
 
 def test_a_database_that_does_not_answer_is_named_as_the_user_has_written_it(run: Run) -> None:
@@ -358,7 +358,7 @@ def test_calendars_that_end_soon_are_named(run: Run, database_url: str) -> None:
     )
     found = examined(run, EMA_DATABASE_URL=database_url)["calendars"]
     assert [(level, text.split(" is known")[0]) for level, text in found] == [
-        ("error", "of NONE nothing"),
+        ("error", "no day of NONE"),
         ("warning", "ONE"),
         ("error", "TWO"),
     ]
@@ -569,7 +569,7 @@ def test_schedules_and_sensors_that_a_person_has_stopped_are_named_with_what_wai
     note("theirs", InstigatorStatus.STOPPED)
     note("refresh_2h", InstigatorStatus.STOPPED)
     found = examined(run, EMA_DATABASE_URL=database_url)
-    assert found["schedules and sensors"] == [("ok", "nobody has stopped one in the Dagster UI")]
+    assert found["schedules and sensors"] == [("ok", "none was stopped in the Dagster UI")]
     note("eu__refresh_5m", InstigatorStatus.STOPPED)
     note("sync_watchlist", InstigatorStatus.STOPPED)
     found = examined(run, EMA_DATABASE_URL=database_url)

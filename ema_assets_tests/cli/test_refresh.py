@@ -201,7 +201,7 @@ def test_a_group_is_planned_refreshed_and_screened_by_itself(
     assert screened.stderr == (
         "2 of 3 symbols have been computed on 1d so far; `ema-assets status` says how far it is.\n"
     )
-    assert run("screen", "--group", "2", *only, **env).stdout == "No symbol on 1d is like that.\n"
+    assert run("screen", "--group", "2", *only, **env).stdout == "No symbol on 1d matches.\n"
     never = run("screen", "--timeframe", "5m", **env)
     assert (never.stdout, never.stderr) == (
         "",

@@ -374,7 +374,7 @@ def test_the_command_does_the_same_without_dagster_and_prints_what_it_deleted(
         rf"Deleted 1 run with \d+ events and {CHECKS} check records, 0 backfills, after 14 days\.", lines[0]
     )
     assert lines[1] == "Kept 1 older run, for each holds the latest event of a partition or check."
-    assert lines[2] == "Deleted 0 rejected bars after 90 days; old values of corrected bars are kept for ever."
+    assert lines[2] == "Deleted 0 rejected bars after 90 days; old values of corrected bars are kept forever."
     assert re.fullmatch(r"Refreshed the statistics of \d+ tables\.", lines[3])
     assert len(lines) == 4
     assert run_ids(world) == {second}

@@ -155,7 +155,7 @@ def test_a_file_whose_only_price_is_adjusted_is_refused_unless_columns_say_that_
         "its only price is Adj Close, which is adjusted for dividends, and stored prices are not; get a file with Close"
     )
     asked = question(path)
-    assert asked == {"stored as the close all the same": {"columns": "date,close"}}
+    assert asked == {"stored as the close anyway": {"columns": "date,close"}}
     found = understood(path, columns=("date", "close"))
     assert found.bars["close"].to_list() == [58.9, 59.1]
     notes = [note for note in found.source.notes if note.startswith("Adj Close")]

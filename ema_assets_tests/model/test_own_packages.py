@@ -136,7 +136,7 @@ def test_no_other_module_is_shadowed_and_none_can_be_imported_without_a_dot(fold
     assert folder.answer() == "1"
     folder.write(mine="from _helpers import answer\n", _helpers="answer = 1\n")
     with pytest.raises(
-        ConfigurationError, match=r"No module named '_helpers'; it is a file beside this one: `from \._"
+        ConfigurationError, match=r"No module named '_helpers'; it is a file next to this one: `from \._"
     ):
         folder.answer()
     assert "_helpers" not in sys.modules

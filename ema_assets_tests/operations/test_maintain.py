@@ -57,7 +57,7 @@ def test_rejected_bars_go_after_their_days_and_old_values_of_corrected_bars_stay
     assert (done.rejected_bars, done.corrections, done.runs) == (20, 0, 0)
     assert days_left(filled, "bar_rejected", "rejected_at") == {10: 10, 89: 10}
     assert days_left(filled, "bar_correction", "corrected_at") == {10: 10, 89: 10, 91: 10, 400: 10}
-    assert "old values of corrected bars are kept for ever" in "; ".join(done.sentences(RULES))
+    assert "old values of corrected bars are kept forever" in "; ".join(done.sentences(RULES))
     assert tidy(filled).rejected_bars == 0
 
 

@@ -238,11 +238,11 @@ def iex_only(request: Request) -> Response:
 
 
 GIVEN_UP = (
-    f"alpaca: the plan of this key does not include what was asked of SIP ({REFUSED}); all bars come from the feed iex "
+    f"alpaca: the plan of this key does not include what was requested from SIP ({REFUSED}); all bars come from the feed iex "
     "now"
 )
 MAY_BE_AHEAD = (
-    f"alpaca: the plan of this key does not include what was asked of SIP ({REFUSED}), though it is older than 16 "
+    f"alpaca: the plan of this key does not include what was requested from SIP ({REFUSED}), though it is older than 16 "
     "minutes by this machine's clock: if that is not ahead, the plan has no SIP at all; bars of the last day come from "
     "the feed iex now"
 )

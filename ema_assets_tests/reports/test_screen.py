@@ -155,7 +155,7 @@ def test_a_symbol_is_shown_only_while_all_that_was_asked_for_is_so(run: Run) -> 
     alone = run(*asked).stdout
     assert alone.splitlines()[1].split()[0] == symbol
     assert run(*asked, "--trend", trend, "--crossed-within", str(since)).stdout == alone
-    nothing = "No symbol on 5m is like that.\n"
+    nothing = "No symbol on 5m matches.\n"
     assert run(*asked, "--trend", trend, "--crossed-within", str(since - 1)).stdout == nothing
     assert run(*asked, "--trend", "down" if trend == "up" else "up").stdout == nothing
 

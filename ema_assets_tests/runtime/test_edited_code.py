@@ -82,7 +82,7 @@ def test_another_formula_in_a_file_beside_is_told_once_too_and_comments_are_not(
     assert folders.edit(deeper, "= 2", "= 2  # twice") == []
     (said,) = folders.edit(deeper, "= 2", "= 3")
     assert said.startswith(
-        f"  {folders.signal}, or a file that it imports from beside it, has changed and the `version` of doubled has not"
+        f"  {folders.signal}, or a file next to it that it imports, has changed and the `version` of doubled has not"
     )
     assert folders.look() == []
     folders.start()

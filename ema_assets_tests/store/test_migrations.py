@@ -178,7 +178,7 @@ def test_a_database_from_before_the_baseline_is_refused_and_left_as_it_is(new_ur
     before = _everything(new_url)
     for _ in range(2):
         with pytest.raises(
-            StoreError, match=r"made by ema-assets before 0\.1\.0.*To load anew, set EMA_HOME to another"
+            StoreError, match=r"made by ema-assets before 0\.1\.0.*To start again, set EMA_HOME to another"
         ):
             migrate(new_url)
     assert _everything(new_url) == before

@@ -37,7 +37,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     else:
         return
     for calendar, last in ending.items():
-        text = f"of {calendar} nothing is known" if last is None else f"{calendar} is known up to {last}"
+        text = f"no day of {calendar} is known" if last is None else f"{calendar} is known up to {last}"
         yield (error if last is None or last < today else warning)(text, _REMEDY)
     if not ending:
         yield ok(f"sessions and holidays of all calendars {used} are known for {_SOON.days} days")

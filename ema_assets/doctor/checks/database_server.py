@@ -50,7 +50,7 @@ def _for_reading(server: diagnosis.Server, text: str) -> Finding:
         return ok(f"{text}: {what}, enough for the commands that read")
     return warning(
         f"{text}: {what}, enough for the commands that read",
-        f"for `up` and whatever else writes, set EMA_DATABASE_URL to {elsewhere}",
+        f"for `up` and everything else that writes, set EMA_DATABASE_URL to {elsewhere}",
     )
 
 

@@ -22,7 +22,7 @@ def _look(_seen: Surroundings) -> Iterator[Finding]:
     python = ".".join(map(str, sys.version_info[:3]))
     allowed = metadata.metadata("ema-assets")["Requires-Python"]
     if not SpecifierSet(allowed).contains(python):
-        yield error(f"Python {python} does not meet {allowed}", "make the environment anew with one that does")
+        yield error(f"Python {python} does not meet {allowed}", "create the environment again with one that does")
     requirements = [Requirement(each) for each in metadata.requires("ema-assets") or []]
     problems = list(unmet(requirements))
     for text in problems:

@@ -32,7 +32,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         return
     where = "the built-in dagster.yaml" if built_in else str(path)
     if _named(content, "storage", "custom") == STORAGE:
-        yield ok(f"{where} keeps runs and events beside the bars")
+        yield ok(f"{where} keeps runs and events next to the bars")
     else:
         yield warning(
             f"{where} keeps runs and events elsewhere",
@@ -49,7 +49,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except yaml.YAMLError as refused:
         raise ValueError(str(refused).replace("\n", " ")) from None
     if not isinstance(content, dict):
-        raise ValueError("it is no mapping")  # noqa: TRY004 - one kind of error for one kind of file
+        raise ValueError("it is not a mapping")  # noqa: TRY004 - one kind of error for one kind of file
     return content
 
 

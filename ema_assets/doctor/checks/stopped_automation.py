@@ -33,7 +33,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     for name, consequence in found:
         yield warning(f"{name} is stopped: {consequence}", _REMEDY)
     if not found:
-        yield ok("nobody has stopped one in the Dagster UI")
+        yield ok("none was stopped in the Dagster UI")
 
 
 CHECK = Check("schedules and sensors", 95, _look)

@@ -21,7 +21,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     for name in mine:
         if name not in known and f"${{{name}}}" not in named:
             yield warning(
-                f"`{name}` is no variable of ema-assets{did_you_mean(name, known)}", "unset it, or correct its name"
+                f"`{name}` is not a variable of ema-assets{did_you_mean(name, known)}", "unset it, or correct its name"
             )
     if ours := [name for name in mine if name in known]:
         yield ok(f"{', '.join(ours)} {noun(len(ours), 'is', 'are')} set")

@@ -26,7 +26,7 @@ LAYOUTS = (
         marks=frozenset({"ticker", "per", "date", "time", "openint"}),
         zones=("Europe/Warsaw",),
         symbol=usual_symbol,
-        remark="`AAPL.US` becomes AAPL, `VOD.UK` VOD.L. Times are Warsaw's as a rule; the sessions decide.",
+        remark="`AAPL.US` becomes AAPL, `VOD.UK` VOD.L. Times are usually Warsaw's; the sessions decide.",
     ),
     Layout(
         name="Stooq, in Polish",

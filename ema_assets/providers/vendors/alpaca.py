@@ -271,7 +271,7 @@ class AlpacaClient:
         if status == 403 and _RECENT_SIP in said.lower():
             if feed != self._feed:
                 return _SipRefused(
-                    f"{self.name}: the plan of this key does not include what was asked of SIP ({said})",
+                    f"{self.name}: the plan of this key does not include what was requested from SIP ({said})",
                     provider=self.name,
                 )
             return Unauthorized(

@@ -126,7 +126,7 @@ class Walk:
     def _check_walk(self, bars: Mapping[str, list[_Bar]], token: str | None) -> None:
         for symbol in bars:
             if symbol not in self._left:
-                why = "again after a later symbol" if symbol in self._wanted["vendor"] else "which was not asked for"
+                why = "again after a later symbol" if symbol in self._wanted["vendor"] else "which was not requested"
                 raise self._malformed(f"bars of {symbol!r:.40}, {why}")
         self._room -= sum(map(len, bars.values()))
         if self._room < 0:

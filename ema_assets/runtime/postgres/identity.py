@@ -107,7 +107,7 @@ def choose(files: Files, programs: Path) -> Identity:
             return candidate
         reasons.append(reason)
     raise EmbeddedServerError(
-        f"PostgreSQL does not run as root, and nobody else can run it in {files.folder} ({'; '.join(reasons)}): run "
+        f"PostgreSQL does not run as root, and no other user can run it in {files.folder} ({'; '.join(reasons)}): run "
         f"ema-assets as a normal user, put EMA_HOME and the virtual environment where other users may read them, "
         f"{INSTEAD}"
     )

@@ -120,7 +120,7 @@ def log_in_and_prepare(files: Files, port: int, pid: int, deadline: float) -> bo
                 raise EmbeddedServerError(f"the PostgreSQL in {files.folder} refuses {files.passfile}") from error
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(
-                    f"the PostgreSQL in {files.folder} let nobody log in: {str(error).strip()}\n{files.log_tail()}"
+                    f"the PostgreSQL in {files.folder} refused all logins: {str(error).strip()}\n{files.log_tail()}"
                 ) from error
             time.sleep(POLL_SECONDS)
             continue

@@ -231,7 +231,7 @@ def _check_age(cursor: Any, url: str) -> None:
     if cursor.fetchone() == (0,):
         raise StoreError(
             f"{masked_url(url)} was made by ema-assets before 0.1.0, whose tables this one cannot take over; "
-            "nothing was changed. To load anew, set EMA_HOME to another folder, or EMA_DATABASE_URL to an empty "
+            "nothing was changed. To start again, set EMA_HOME to another folder, or EMA_DATABASE_URL to an empty "
             "database, and start `ema-assets up`"
         )
 
