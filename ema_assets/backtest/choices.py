@@ -68,7 +68,7 @@ def _choice(
     for name in options:
         if name not in allowed:
             raise ConfigurationError(
-                f"{_WHERE}: `{name}` is no option of {rule}, which has {', '.join(allowed)}"
+                f"{_WHERE}: `{name}` is not an option of {rule}, which has {', '.join(allowed)}"
                 f"{did_you_mean(name, allowed)}"
             )
     given = {name: _plain(value) for name, value in {**options, **chosen}.items()}

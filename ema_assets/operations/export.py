@@ -139,7 +139,7 @@ class _Manifest:
             known = (found["format"], found["database"])
             written = dict(found["written"]) if found.get("incarnation") == identity.incarnation else {}
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"{path} is no record of an export; export to another folder") from error
+            raise ConfigurationError(f"{path} is not a record of an export; export to another folder") from error
         if known != (form, identity.born):
             what = "another database" if known[0] == form else f"the format {known[0]}, not {form}"
             raise ConfigurationError(f"{folder} holds an export of {what}; export to another folder")

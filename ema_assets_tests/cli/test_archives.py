@@ -241,7 +241,7 @@ def test_what_cannot_be_backed_up_or_restored_is_said_in_one_sentence(
     assert refused("backup", str(nowhere), EMA_DATABASE_URL=filled) == (
         f"{nowhere} cannot be written: there is no folder {nowhere.parent}"
     )
-    assert refused("backup", "--overwrite", "/dev/null", EMA_DATABASE_URL=filled).startswith("/dev/null is no file")
+    assert refused("backup", "--overwrite", "/dev/null", EMA_DATABASE_URL=filled).startswith("/dev/null is not a file")
     assert Path("/dev/null").is_char_device()
     assert refused("backup", str(tmp_path / "new.dump"), EMA_DATABASE_URL=empty_url).endswith(
         "holds nothing of ema-assets"

@@ -120,7 +120,7 @@ def test_a_folder_holds_one_database_in_one_format(database: Database, source: M
     with pytest.raises(ConfigurationError, match="holds an export of another database"):
         exported(database, tmp_path)
     (tmp_path / "export.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match="is no record of an export"):
+    with pytest.raises(ConfigurationError, match="is not a record of an export"):
         exported(database, tmp_path)
 
 

@@ -43,7 +43,7 @@ _UNIT = timedelta(milliseconds=1)
 # Exchanges that always answer with their newest candles. ccxt does not say so; these are known from their documentation
 # and from freqtrade's notes on exchanges.
 _WITHOUT_HISTORY = {
-    "gemini": "it has no way to ask for candles before its newest ones",
+    "gemini": "candles before its newest ones cannot be requested",
     "hyperliquid": "it has only its newest 5,000 candles, 17 days of 5m",
     "kraken": "it has only its newest 720 candles, 60 hours of 5m",
 }

@@ -67,7 +67,7 @@ def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool
     # A link is followed: the archive is wanted where it leads.
     path = path.resolve()
     if path.exists() and not path.is_file():
-        raise ConfigurationError(f"{path} is no file that could be written over; choose another one")
+        raise ConfigurationError(f"{path} is not a file that can be overwritten; choose another one")
     if path.exists() and not overwrite:
         raise ConfigurationError(f"{path} exists; choose another file, or say `--overwrite`")
     if not path.parent.is_dir():
