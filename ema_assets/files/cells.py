@@ -18,6 +18,16 @@ _NUMBER = re.compile(r"[-+]?\s*[$€£¥₹]?\s*[-+]?\d[\d.,'\u00a0\u202f ]*(?:[
 MISSING_MARKS = ("", ".", "-", "--", "n/a", "na", "nan", "null", "none", "#n/a", "#n/a n/a", "<na>", "nat")
 
 
+def numbered(before: int = 0) -> pl.Expr:
+    """Return the column LINE of rows that follow `before` rows of the file."""
+    return pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + before + 1
+
+
+def filled(cells: pl.DataFrame, before: int) -> pl.DataFrame:
+    """Return `cells` with the column LINE, as `numbered` counts it, without rows that have no value."""
+    return cells.with_columns(numbered(before)).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+
+
 # The form of text whose cells are separated by commas.
 BY_COMMAS = "CSV"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.files.cells import LINE, Table
+from ema_assets.files.cells import Table, numbered
 from ema_assets.files.columns import is_known, plain
 from ema_assets.files.words import timeframe_key
 from ema_assets.model.errors import BarFileError
@@ -172,6 +172,6 @@ def _table(rows: Sequence[Row], form: str, facts: Mapping[str, str]) -> Table:
     cells = pl.DataFrame(
         {str(place): [row.get(name) for row in rows] for place, name in enumerate(names)},
         schema={str(place): pl.String() for place in range(len(names))},
-    ).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + 1)
+    ).with_columns(numbered())
     is_headless = names == [str(place) for place in range(len(names))]
     return Table(cells, () if is_headless else (tuple(names),), form, facts=dict(facts))

@@ -4,26 +4,25 @@ import bz2
 import gzip
 import json
 import lzma
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import polars as pl
 
-from ema_assets.files.cells import LINE, Table
+from ema_assets.files.cells import Table, numbered
 from ema_assets.files.json_rows import read_json
-from ema_assets.files.members import bar_files, is_workbook, read_member
+from ema_assets.files.marks import BZIP2, GZIP, OLD_EXCEL, TAR, TAR_PLACE, XZ, ZIP
+from ema_assets.files.members import BROKEN, bar_files, is_workbook, read_member
 from ema_assets.files.text import read_text
-from ema_assets.files.workbooks import OLD_EXCEL, read_workbook
+from ema_assets.files.workbooks import read_workbook
 from ema_assets.model.errors import BarFileError
 
 _UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
-    b"\x1f\x8b": ("gzip", gzip.decompress),
-    b"BZh": ("bzip2", bz2.decompress),
-    b"\xfd7zXZ": ("xz", lzma.decompress),
+    GZIP: ("gzip", gzip.decompress),
+    BZIP2: ("bzip2", bz2.decompress),
+    XZ: ("xz", lzma.decompress),
 }
 _MOST_PACKINGS = 3
 # Kinds of files that are not unpacked here, with the position and the bytes that identify them.
@@ -32,7 +31,7 @@ _NOT_UNPACKED = {
     "an LZ4 file": (0, b"\x04\x22\x4d\x18"),
     "a 7z archive": (0, b"7z\xbc\xaf\x27\x1c"),
     "a RAR archive": (0, b"Rar!\x1a\x07"),
-    "a tar archive": (257, b"ustar"),
+    "a tar archive": (TAR_PLACE, TAR),
     "an empty zip archive": (0, b"PK\x05\x06"),
 }
 
@@ -56,7 +55,7 @@ def load(path: Path) -> Table:
         raise BarFileError(f"{path}: {error}") from None
     except pl.exceptions.PolarsError as error:
         raise BarFileError(f"{path}: cannot be read: {_line(error)}") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
+    except (*BROKEN, RuntimeError) as error:
         raise BarFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or _line(error)}") from None
 
 
@@ -70,7 +69,7 @@ def _table(data: bytes, packings: tuple[str, ...]) -> Table:
     for mark, (name, unpack) in _UNPACKED.items():
         if data.startswith(mark):
             return _table(unpack(data), (*packings, name))
-    if data.startswith(b"PK\x03\x04"):
+    if data.startswith(ZIP):
         with zipfile.ZipFile(BytesIO(data)) as archive:
             if not is_workbook(archive):
                 return _table(archive.read(_only_member(archive)), (*packings, "zip"))
@@ -94,7 +93,7 @@ def _plain(data: bytes) -> Table:
             raise BarFileError(f"is {name}; unpack it and give the files")
     if data.startswith(b"FEA1"):
         raise BarFileError("is Feather of version 1; write it as version 2 or as Parquet")
-    if data.startswith((b"PK\x03\x04", OLD_EXCEL)):
+    if data.startswith((ZIP, OLD_EXCEL)):
         return read_workbook(data)
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) and (text := _json_text(data)) is not None:
         return read_json(text)
@@ -124,7 +123,7 @@ def _only_member(archive: zipfile.ZipFile) -> str:
 
 def _typed(frame: pl.DataFrame, form: str) -> Table:
     cells = pl.DataFrame([_as_text(column).alias(str(place)) for place, column in enumerate(frame)])
-    return Table(cells.with_columns(_numbered(0)), (tuple(frame.columns),), form)
+    return Table(cells.with_columns(numbered()), (tuple(frame.columns),), form)
 
 
 def _as_text(column: pl.Series) -> pl.Series:
@@ -138,7 +137,3 @@ def _as_text(column: pl.Series) -> pl.Series:
     except pl.exceptions.ComputeError:
         # The bytes are not text. If the column is needed, it is refused later.
         return column
-
-
-def _numbered(before: int) -> pl.Expr:
-    return pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + before + 1

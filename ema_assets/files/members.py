@@ -15,20 +15,19 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from ema_assets.files.cells import Table
-from ema_assets.files.workbooks import OLD_EXCEL, read_workbook, sheets_of
+from ema_assets.files.marks import BZIP2, GZIP, OLD_EXCEL, TAR, TAR_PLACE, XZ, ZIP
+from ema_assets.files.workbooks import sheets_of
 from ema_assets.model.errors import BarFileError, first_of
 
 # The first bytes of files that may be tar archives, plain or compressed. Other files are not searched for an archive.
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-_TAR_MARK, _TAR_PLACE = b"ustar", 257
-_ZIP = b"PK\x03\x04"
+_PACKED = (GZIP, BZIP2, XZ)
 # A message names at most this many files or sheets.
 _NAMED = 5
 # Files of Excel and OpenDocument are zip archives with these entries.
 _EXCEL = ("xl/", "content.xml")
 _TABLES = re.compile(r"\.(csv|tsv|json|ndjson|jsonl|parquet|pq|feather|arrow|xlsx|xls|gz|bz2|xz|zip)$", re.IGNORECASE)
 # Errors of broken archives. They are reported later, when the archive is read as a file.
-_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def members_of(path: Path) -> list[Path]:
     """
     try:
         return [path / name for name in _container(path, path.stat().st_mtime_ns).bars]
-    except (*_BROKEN, BarFileError):
+    except (*BROKEN, BarFileError):
         return []
 
 
@@ -95,10 +94,10 @@ def bar_files(names: Iterable[str]) -> list[str]:
 @lru_cache(maxsize=1)
 def _container(path: Path, _changed_ns: int) -> _Container:
     with path.open("rb") as file:
-        begin = file.read(_TAR_PLACE + len(_TAR_MARK))
+        begin = file.read(TAR_PLACE + len(TAR))
     if begin.startswith(OLD_EXCEL):
         return _workbook(path)
-    if begin.startswith(_ZIP):
+    if begin.startswith(ZIP):
         packed = zipfile.ZipFile(path)
         if is_workbook(packed):
             return _workbook(path)
@@ -115,13 +114,12 @@ def _container(path: Path, _changed_ns: int) -> _Container:
 
 
 def _workbook(path: Path) -> _Container:
-    data = path.read_bytes()
-    names, bars = sheets_of(data)
-    return _Container({name: partial(read_workbook, data, name) for name in names}, bars if len(bars) > 1 else ())
+    read, bars = sheets_of(path.read_bytes())
+    return _Container(read, bars if len(bars) > 1 else ())
 
 
 def _may_be_tar(begin: bytes) -> bool:
-    return begin.startswith(_TAR_MARK, _TAR_PLACE) or begin.startswith(_PACKED)
+    return begin.startswith(TAR, TAR_PLACE) or begin.startswith(_PACKED)
 
 
 def _of(bundle: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

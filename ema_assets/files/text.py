@@ -7,7 +7,7 @@ from io import BytesIO
 
 import polars as pl
 
-from ema_assets.files.cells import BY_COMMAS, LINE, SAMPLED_ROWS, Table, find_head, heads_of, numbers_of
+from ema_assets.files.cells import BY_COMMAS, LINE, SAMPLED_ROWS, Table, filled, find_head, heads_of, numbers_of
 from ema_assets.files.encodings import as_utf8
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import BarFileError
@@ -122,8 +122,7 @@ def _read(text: bytes, delimiter: str, first: int, width: int) -> pl.DataFrame:
         _check_widths(text, delimiter, first, width)
         cells = read(truncate=True)
     cells = cells.with_columns(pl.all().str.strip_chars().replace("", None))
-    numbered = cells.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + first + 1)
-    return numbered.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+    return filled(cells, first)
 
 
 def _check_widths(text: bytes, delimiter: str, first: int, width: int) -> None:

@@ -1,46 +1,46 @@
 """Excel workbooks: their sheets as tables. Does not know what the cells mean."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import polars as pl
 
-from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of
+from ema_assets.files.cells import SAMPLED_ROWS, Table, filled, find_head, heads_of
 from ema_assets.model.errors import BarFileError, first_of
 
-# The first bytes of Excel's older kind of file; the newer one is a zip archive.
-OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 # A message names at most this many sheets.
 _NAMED = 5
 
 
-def read_workbook(data: bytes, sheet: str | None = None) -> Table:
-    """Return the table of the `sheet` of that name, or of the first sheet with a table.
+def read_workbook(data: bytes) -> Table:
+    """Return the first sheet with a table.
 
     Every cell is read as text, like the cells of other files. Sheets with other columns than the first table, such as
     notes and dividends, are ignored.
 
     Raises:
-        BarFileError: when it holds no table, or when `sheet` is None and a second sheet has the same columns, because
-            its bars would be lost without notice.
+        BarFileError: when it holds no table, or when a second sheet has the same columns, because its bars would be
+            lost without notice.
     """
-    book = _opened(data)
-    if sheet is not None:
-        return _loaded(book, sheet)
-    alike, found = _tables(book)
+    alike, found = _tables(_opened(data))
     if len(alike) > 1:
         raise BarFileError(f"has tables of the same columns in the sheets {first_of(alike, _NAMED)}; name one of them")
     return found
 
 
-def sheets_of(data: bytes) -> tuple[list[str], list[str]]:
-    """Return the names of all sheets, and of those with the columns of the first table. A single sheet is not read.
+def sheets_of(data: bytes) -> tuple[Mapping[str, Callable[[], Table]], list[str]]:
+    """Return a function per sheet that reads it, by name, and the names of the sheets with the first table's columns.
+
+    A single sheet is not read here.
 
     Raises:
         BarFileError: when it is not a workbook, or none of its sheets has a table.
     """
     book = _opened(data)
     names: list[str] = book.sheet_names
-    return names, _tables(book)[0] if len(names) > 1 else names
+    alike = _tables(book)[0] if len(names) > 1 else names
+    return {name: partial(_loaded, book, name) for name in names}, alike
 
 
 def _opened(data: bytes) -> Any:
@@ -87,9 +87,7 @@ def _loaded(book: Any, name: str) -> Table:
     head, first = find_head(trimmed)
     width = sheet.width
     cells = sheet.slice(first).rename({name: str(place) for place, name in enumerate(sheet.columns)})
-    lines = pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + first + 1
-    numbered = cells.with_columns(lines).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
-    return Table(numbered, heads_of(trimmed[head:first], width), "Excel")
+    return Table(filled(cells, first), heads_of(trimmed[head:first], width), "Excel")
 
 
 def _without_end(row: list[str]) -> list[str]:
