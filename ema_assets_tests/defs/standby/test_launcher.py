@@ -227,13 +227,29 @@ def test_changed_code_and_a_changed_watchlist_reach_the_next_run(small: Small) -
     assert small.succeed()[1] == 1
 
 
+def launched_the_old_way(small: Small) -> tuple[str, str]:
+    """Launch a run that no standby process takes; return its id and the reason that it gives."""
+    run_id = small.launch()
+    assert small.done(run_id).status is DagsterRunStatus.SUCCESS, small.said(run_id)
+    (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
+    return run_id, why
+
+
+def kill_all(small: Small) -> pools.Pool:
+    """Kill all standby processes; return their pool once it knows."""
+    for pid in small.pids:
+        os.kill(pid, signal.SIGKILL)
+    pool = small.launcher._pool
+    assert pool is not None
+    wait_until(lambda: small.pids == [])
+    return pool
+
+
 def test_a_run_of_another_code_location_starts_in_a_new_process(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = small.pids
     monkeypatch.setattr(small.launcher, "_options", small.launcher._options.__class__(module="another"))
-    run_id = small.launch()
-    assert small.done(run_id).status is DagsterRunStatus.SUCCESS
+    run_id, why = launched_the_old_way(small)
     assert small.process_of(run_id)[0] not in pool
-    (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
     assert why.endswith("its code location small_location is not another.")
     assert small.launcher.check_run_worker_health(small.run(run_id)).status is WorkerStatus.RUNNING
 
@@ -242,15 +258,9 @@ def test_processes_that_cannot_start_leave_runs_to_the_old_way_and_wait_longer_e
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMALL_IS_BROKEN", "1")
-    for pid in small.pids:
-        os.kill(pid, signal.SIGKILL)
-    pool = small.launcher._pool
-    assert pool is not None
-    wait_until(lambda: small.pids == [])
+    pool = kill_all(small)
     monkeypatch.setattr(pool, "_paused_until", 0.0)
-    run_id = small.launch()
-    assert small.done(run_id).status is DagsterRunStatus.SUCCESS, small.said(run_id)
-    (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
+    run_id, why = launched_the_old_way(small)
     assert why.endswith("broken on request; did you mean it?")
     assert small.run(run_id).tags[TAG] == ""
     monkeypatch.setattr(pool, "_paused_until", 0.0)
@@ -264,14 +274,8 @@ def test_a_process_that_would_work_on_other_data_than_the_code_location_takes_no
     """As where code server and daemon were started with different variables."""
     small.succeed()
     monkeypatch.setenv("SMALL_DATABASE", "another")
-    for pid in small.pids:
-        os.kill(pid, signal.SIGKILL)
-    pool = small.launcher._pool
-    assert pool is not None
-    wait_until(lambda: small.pids == [])
-    run_id = small.launch()
-    assert small.done(run_id).status is DagsterRunStatus.SUCCESS, small.said(run_id)
-    (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
+    pool = kill_all(small)
+    run_id, why = launched_the_old_way(small)
     assert why.endswith(
         "the code location has the database one, and with the variables of Dagster's daemon it is another; "
         "give both the same."
