@@ -16,6 +16,7 @@ from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.headless import guessed_columns
 from ema_assets.files.keys import Keys, KeySources, are_symbols, check_one_instrument, with_keys
 from ema_assets.files.loading import load
+from ema_assets.files.long import pivoted
 from ema_assets.files.numbers import is_missing, read_numbers
 from ema_assets.files.options import IGNORED, ReadOptions
 from ema_assets.files.times import joined, read_times
@@ -67,7 +68,8 @@ def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsO
     """
     table = load(path)
     try:
-        return _read(path, unpivoted(table), options, known)
+        table = unpivoted(table)
+        return _read(path, table if options.columns else pivoted(table), options, known)
     except AmbiguousBarFile as error:
         raise AmbiguousBarFile(f"{path}: {error}", error.readings) from None
     except BarFileError as error:

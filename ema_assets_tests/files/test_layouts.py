@@ -487,6 +487,45 @@ VENDORS: dict[str, tuple[str, str, list[Row]]] = {
             ("BTC-USD", "1d", "2024-03-11 00:00", 69020.5, 72850.7, 67194.9, 72123.9, None),
         ],
     ),
+    "a row per field, with fields of other tables": (
+        "prices.csv",
+        (
+            "date,symbol,field,value\n"
+            "2024-03-10,BTC-USD,open,68500\n2024-03-11,KO,open,59.4\n2024-03-11,KO,market_cap,2.6e11\n"
+            "2024-03-11,KO,volume,13500\n2024-03-10,BTC-USD,high,70000.5\n2024-03-11,KO,high,60.4\n"
+            "2024-03-10,BTC-USD,low,68000.25\n2024-03-11,KO,low,59.3\n2024-03-10,BTC-USD,close,69019.8\n"
+            "2024-03-11,KO,close,60.1\n"
+        ),
+        [
+            ("BTC-USD", "1d", "2024-03-10 00:00", 68500.0, 70000.5, 68000.25, 69019.8, None),
+            ("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, 13500.0),
+        ],
+    ),
+    "a stacked table of pandas": (
+        "KO.csv",
+        (
+            "Date,Price,0\n2024-03-11,Close,60.1\n2024-03-11,High,60.4\n2024-03-11,Low,59.3\n2024-03-11,Open,59.4\n"
+            "2024-03-12,Close,60.2\n2024-03-12,High,60.5\n2024-03-12,Low,59.9\n2024-03-12,Open,60\n"
+        ),
+        [
+            ("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, None),
+            ("KO", "1d", "2024-03-12 13:30", 60.0, 60.5, 59.9, 60.2, None),
+        ],
+    ),
+    "a value per ticker and five minutes": (
+        "k.csv",
+        "date,ticker,value\n2024-03-11 13:30Z,KO,60\n2024-03-11 13:35Z,KO,60.1\n2024-03-11 13:40Z,KO,60.3\n",
+        [
+            ("KO", "5m", "2024-03-11 13:30", 60.0, 60.0, 60.0, 60.0, None),
+            ("KO", "5m", "2024-03-11 13:35", 60.1, 60.1, 60.1, 60.1, None),
+            ("KO", "5m", "2024-03-11 13:40", 60.3, 60.3, 60.3, 60.3, None),
+        ],
+    ),
+    "closes and volumes in rows of their own": (
+        "k.csv",
+        "ticker,ts,variable,price\nKO,2024-03-11,px_last,60.1\nKO,2024-03-11,px_volume,13500\n",
+        [("KO", "1d", "2024-03-11 13:30", 60.1, 60.1, 60.1, 60.1, 13500.0)],
+    ),
 }
 
 
@@ -597,6 +636,26 @@ def test_names_in_other_languages_are_read_in_the_encoding_of_their_country(
 def test_columns_of_bid_and_ask_are_no_tickers(tmp_path: Path) -> None:
     text = "Date,BID.Open,BID.High,BID.Low,BID.Close\n2024-03-11,59.4,60.4,59.3,60.1\n"
     assert refusal(written(tmp_path, text, "KO.csv")).startswith("lacks the columns open, high, low, close")
+
+
+def test_two_different_closes_of_one_bar_are_refused(tmp_path: Path) -> None:
+    text = "date,symbol,field,value\n" + "".join(
+        f"2024-03-11,KO,{name},60\n" for name in ("open", "high", "low", "close")
+    )
+    path = written(tmp_path, f"{text}2024-03-11,KO,close,60\n2024-03-11,KO,close,61\n")
+    assert refusal(path) == "line 7: a second, different close of the same bar"
+
+
+def test_notes_tell_which_rows_of_a_table_with_a_row_per_field_are_left_out(tmp_path: Path) -> None:
+    fields = ("open", "high", "low", "close", "pe", "beta")
+    text = "day,symbol,field,value\n" + "".join(f"2024-03-11,KO,{name},60\n" for name in fields)
+    notes = read_text(tmp_path, text).notes
+    assert notes[:2] == ("one row per field: open, high, low, close", "2 rows of other fields are left out")
+
+
+def test_a_column_of_kinds_of_auctions_lacks_the_high_and_the_low(tmp_path: Path) -> None:
+    text = "date,ticker,type,price\n2024-03-11,KO,open,59\n2024-03-11,KO,close,60\n"
+    assert refusal(written(tmp_path, text)).startswith("lacks the columns high, low; needed are ts")
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

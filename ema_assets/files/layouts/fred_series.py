@@ -15,7 +15,7 @@ LAYOUTS = (
         name="FRED, older",
         example="DATE,VALUE\n2024-01-02,4742.83",
         marks=frozenset({"date", "value"}),
-        unless=frozenset({"open", "high", "low", "close", "volume"}),
+        unless=frozenset({"open", "high", "low", "close", "volume", "symbol", "ticker", "time"}),
         timeframe="1d",
     ),
 )
