@@ -343,7 +343,7 @@ def test_all_strategies_are_read_at_once(database: Database, tmp_path: Path) -> 
     found = read.trades("5m", strategy=None, url=database.url)
     assert found.columns[:3] == ["strategy", "symbol", "entry_ts"]
     assert set(found["strategy"]) <= set(graph.strategies)
-    assert "strategy_9_30_all" in set(found["strategy"])
+    assert "strategy_all" in set(found["strategy"])
     for (name,), rows in found.partition_by("strategy", as_dict=True, include_key=False).items():
         assert rows.equals(read.trades("5m", strategy=str(name), url=database.url))
 

@@ -41,7 +41,7 @@ from ema_assets.defs.requests import IN_FLIGHT, QUIET_CONFIG
 from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.defs.ui_tables import ui_table
-from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, ROWS_TAG
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, PERFORMANCE, ROWS_TAG
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, ema_name, spans_of, spans_text
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_performance import refresh, why_not, why_not_for_new_series
@@ -61,7 +61,6 @@ _LOOK_SECONDS = 10
 _SHOWN = 5
 # Four digits would turn a price of 28,797.67 into 28,800.
 _PRICE_DIGITS = 6
-PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
 _SCREENER_IS = (
     "One row per symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, open "

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from ema_assets import signals
+from ema_assets.model.asset_names import ENDS_OF_TABLES, OHLC
 from ema_assets.model.averages import EMA, WMA, averaged
 from ema_assets.model.declarations import (
     problem_with_identifier,
@@ -23,7 +24,6 @@ from ema_assets.model.reserved_words import RESERVED_WORDS
 from ema_assets.signals.declaration import Signal
 from ema_assets.signals.own_compute import checked
 
-OHLC = "ohlc"
 OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 
 # Names of assets and tables that are not signals. The partitions of a table are named after it and a timeframe.
@@ -31,7 +31,7 @@ _TAKEN = re.compile(
     r"(ema|wma)_[0-9]+|ema_trend_[0-9]+_[0-9]+"
     r"|(ohlc|strategy|bar|provider|asset|performance|alert)(_.*)?|instrument|session|close_latency|migration|screener"
     r"|trade|watchlist|calendar|corporate_action|dagster_storage|file_span|history_depth|long_bar|older_history|source"
-    r"|special_day|timeframe|.*_([0-9]+(m|h|d|w|mo)|state)"
+    rf"|special_day|timeframe|.*{ENDS_OF_TABLES}"
 )
 # Names that Dagster or SQL does not accept.
 _RESERVED = {

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.asset_names import EMA_TREND, ENDS_OF_TABLES, PERFORMANCE
 from ema_assets.model.averages import trend_spans
 from ema_assets.model.declarations import (
     problem_with_columns_read,
@@ -24,9 +24,10 @@ from ema_assets.strategies.trade_columns import SESSION_END, SESSION_MISSED, STO
 from ema_assets.strategies.variant import ROW_KEYS
 
 # The tables of all variants are named with this prefix and a name.
-TABLE_PREFIX = "strategy_9_30_"
+TABLE_PREFIX = "strategy_"
 # With the prefix, a timeframe and a suffix, a name must fit into the 63 characters of a PostgreSQL identifier.
 VARIANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+_TABLE = re.compile(rf"{TABLE_PREFIX}[a-z0-9][a-z0-9_]{{0,23}}")
 
 # Exit reasons that trades of any rule can have.
 _REASONS_OF_ALL = (STOP, TRAILING_STOP, TARGET, SESSION_END, SESSION_MISSED, WINDOW_END)
@@ -150,10 +151,19 @@ def _problems_with_names(rule: Rule) -> Iterator[str]:
                 yield problem
             elif reason in _REASONS_OF_ALL:
                 yield f"a word of `{field}` must not be one that every rule has, received {reason!r}"
-    if rule.table is not None and not (
-        rule.table.startswith(TABLE_PREFIX) and VARIANT_NAME.fullmatch(rule.table.removeprefix(TABLE_PREFIX))
-    ):
-        yield f"`table` must be {TABLE_PREFIX} and a name of 1 to 24 characters, received {rule.table!r}"
+    if rule.table is not None and (problem := problem_with_table(rule.table)):
+        yield f"`table` {problem}, received {rule.table!r}"
+
+
+def problem_with_table(table: str) -> str | None:
+    """Return why the table of a variant must not be called `table`; None when it may be."""
+    if not _TABLE.fullmatch(table):
+        return f"must be {TABLE_PREFIX} and a name of 1 to 24 characters"
+    if table == PERFORMANCE:
+        return f"must not be {PERFORMANCE}, which is another asset"
+    if end := re.search(f"{ENDS_OF_TABLES}$", table):
+        return f"must not end in {end[0]}, as the tables of timeframes and states do"
+    return None
 
 
 def _problems_with_functions(rule: Rule) -> Iterator[str]:

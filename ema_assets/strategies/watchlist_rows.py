@@ -8,7 +8,7 @@ from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError, UnfitParameters, did_you_mean, not_one_of
 from ema_assets.model.timeframes import by_key
 from ema_assets.strategies.rule import Rule
-from ema_assets.strategies.rule_discovery import TABLE_PREFIX, VARIANT_NAME, discover
+from ema_assets.strategies.rule_discovery import TABLE_PREFIX, VARIANT_NAME, discover, problem_with_table
 from ema_assets.strategies.trade_columns import LONG, SHORT
 from ema_assets.strategies.variant import OPTIONS, ROW_KEYS, Variant
 
@@ -74,6 +74,8 @@ def _name(table: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> st
             f"{where}: `name` must be 1 to 24 lower-case letters, digits or _ and start with a letter, "
             f"received {name!r}"
         )
+    if problem := problem_with_table(f"{TABLE_PREFIX}{name}"):
+        raise ConfigurationError(f"{where}: the table of a `name` {problem}, received {name!r}")
     for owner, variant in built_in(rules).items():
         if variant.name == f"{TABLE_PREFIX}{name}" and owner != name:
             raise ConfigurationError(

@@ -29,14 +29,14 @@ SPANS: dict[str, Any] = {"fast": [3, 5, 8], "slow": [5, 13], "side": "both", "en
 
 
 def stored_trades(world: World, name: str, timeframe: str) -> pl.DataFrame:
-    node = world.graph.nodes[f"strategy_9_30_{name}"]
+    node = world.graph.nodes[f"strategy_{name}"]
     frame = {"5m": M5, "15m": M15, "1h": H1}[timeframe]
     with world.database.transaction() as transaction:
         return rows_of(transaction, node, frame, None, None, None)
 
 
 def stored_performance(world: World, name: str, timeframe: str) -> pl.DataFrame:
-    return read.performance(timeframe, strategy=f"strategy_9_30_{name}", url=world.database.url).sort("symbol")
+    return read.performance(timeframe, strategy=f"strategy_{name}", url=world.database.url).sort("symbol")
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------

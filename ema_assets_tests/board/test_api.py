@@ -112,7 +112,7 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
 def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, filled: str) -> None:
     asked: dict[str, Any] = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
     plain = board.get("/api/chart", **asked).json
-    quick = board.get("/api/chart", strategy="strategy_9_30_quick", **asked).json
+    quick = board.get("/api/chart", strategy="strategy_quick", **asked).json
     assert (plain["averages"], quick["averages"]) == (["EMA 9", "EMA 30"], ["EMA 5", "EMA 13"])
     with Database(filled) as database:
         rows = rows_of(
@@ -125,7 +125,7 @@ def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, f
     assert list(zip(quick["fast"], quick["slow"], strict=True)) == [pytest.approx(row, rel=1e-8) for row in rows]
     assert plain["time"] == quick["time"]
     assert plain["fast"] != quick["fast"]
-    page = board.get("/chart", strategy="strategy_9_30_quick", **asked).text
+    page = board.get("/chart", strategy="strategy_quick", **asked).text
     assert '<th class="num">EMA 5</th><th class="num">EMA 13</th>' in page
     # Trend and crossovers beside it are those of the same averages.
     assert "EMA 9 and EMA 30" not in page
@@ -134,12 +134,12 @@ def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, f
 
 def test_a_chart_draws_the_averages_that_are_asked_for_and_tells_their_trend(board: ServedBoard) -> None:
     asked: dict[str, Any] = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
-    quick = board.get("/api/chart", strategy="strategy_9_30_quick", **asked).json
+    quick = board.get("/api/chart", strategy="strategy_quick", **asked).json
     named = board.get("/api/chart", averages="5/13", **asked).json
     assert (named["averages"], named["fast"], named["slow"]) == (["EMA 5", "EMA 13"], quick["fast"], quick["slow"])
     assert named["trades"] == []
     # What is asked for goes before what the strategy compares.
-    both = board.get("/api/chart", averages="9/30", strategy="strategy_9_30_quick", **asked).json
+    both = board.get("/api/chart", averages="9/30", strategy="strategy_quick", **asked).json
     assert (both["averages"], both["trades"]) == (["EMA 9", "EMA 30"], quick["trades"])
     refused = board.get("/api/chart", averages="12/26", **asked)
     assert (refused.status, refused.json["allowed"]) == (404, ["9/30", "5/13"])
@@ -223,7 +223,7 @@ def test_averages_choose_whose_trend_is_shown(board: ServedBoard, filled: str) -
     assert board.get("/api/heatmap", averages="12/26").status == 404
     page = board.get("/", averages="5/13").text
     assert "EMA 5 above EMA 13" in page
-    assert "strategy=strategy_9_30_quick" in page
+    assert "strategy=strategy_quick" in page
     assert "EMA 9 above EMA 30" in board.get("/").text
 
 
@@ -249,7 +249,7 @@ def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "5001"}, 400, "from 1 to 5000, received '5001'"),
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "²"}, 400, "received '²'"),
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "signals": "rsj"}, 404, "did you mean `rsi`?"),
-        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_9_30_quick, received 'x'"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_quick, received 'x'"),
         ("/why", {"symbol": "'; DROP TABLE market.ohlc --", "timeframe": "5m"}, 404, "received \"'; DROP"),
         ("/chart", {"symbol": "A\0", "timeframe": "5m"}, 404, "received 'A"),
         ("/heatmap", {"group": "Bonds"}, 404, "`group` must be one of Shares, Crypto"),

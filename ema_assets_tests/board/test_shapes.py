@@ -74,7 +74,7 @@ def asked_of(path: str) -> list[dict[str, Any]]:
         {"symbol": symbol, "timeframe": timeframe}
         for symbol, timeframe in (*product(("AAPL", "BTC-USD"), ("5m", "1h", "1d")), (HOSTILE, "5m"))
     ]
-    strategies = [{"strategy": f"strategy_9_30_{name}", "timeframe": "5m"} for name in ("ema", "quick")]
+    strategies = [{"strategy": name, "timeframe": "5m"} for name in ("strategy_9_30_ema", "strategy_quick")]
     return {
         "/chart": [
             *series,

@@ -76,17 +76,17 @@ def test_days_reach_back_far_enough_for_the_averages_of_weeks_and_months() -> No
 def test_a_strategy_whose_higher_timeframe_is_not_on_is_refused() -> None:
     row = "[[strategy]]\nname = 'x'\nrule = 'crossover'\nhigher_timeframe = '{}'\n"
     assert refusal(GROUPS + row.format("4h")) == (
-        "strategy strategy_9_30_x reads the trend on 4h, which is not among the `timeframes` of BTC-USD; add it there, or "
+        "strategy strategy_x reads the trend on 4h, which is not among the `timeframes` of BTC-USD; add it there, or "
         "set another `higher_timeframe`"
     )
     assert refusal(GROUPS + row.format("2h")).startswith(
-        "strategy strategy_9_30_x reads the trend on 2h, which is not among the `timeframes` of AAPL and 1 more;"
+        "strategy strategy_x reads the trend on 2h, which is not among the `timeframes` of AAPL and 1 more;"
     )
     # Nobody waits for it who has only longer ones.
     only_weeks = GROUPS.replace('["1w", "1m"]', '["1w"]')
-    assert build(watchlist.parse(only_weeks + row.format("4h"))).has("strategy_9_30_x")
+    assert build(watchlist.parse(only_weeks + row.format("4h"))).has("strategy_x")
     two_hours = f"timeframes = ['15m', '2h']\n{only_weeks}{row.format('2h')}"
-    assert build(watchlist.parse(two_hours)).nodes["strategy_9_30_x"].variant.higher_timeframe is by_key("2h")
+    assert build(watchlist.parse(two_hours)).nodes["strategy_x"].variant.higher_timeframe is by_key("2h")
     assert H4.key in refusal(two_hours.replace("'2h'\n", "'4h'\n"))
 
 

@@ -18,8 +18,9 @@ from dagster import (
 from ema_assets.config import watchlist
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.jobs import PERFORMANCE_JOB
-from ema_assets.defs.performance import PERFORMANCE, SCREENER
+from ema_assets.defs.performance import SCREENER
 from ema_assets.defs.requests import QUIET_CONFIG
+from ema_assets.model.asset_names import PERFORMANCE
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
 from ema_assets.store import results, series_overview

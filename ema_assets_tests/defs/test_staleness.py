@@ -168,7 +168,7 @@ def test_an_input_that_moved_on_before_dagster_was_told_is_named_as_it_was_read(
 def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filtered = "strategy_9_30_filtered"
+    filtered = "strategy_filtered"
     text = f'{WATCHLIST}\n[[strategy]]\nname = "filtered"\nrule = "crossover"\nhigher_timeframe = "1h"\n'
     world.watchlist_path.write_text(text)
     monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(text))))

@@ -80,7 +80,7 @@ def trades_in(frame: pl.DataFrame, symbol: str) -> list[tuple[Any, ...]]:
 
 
 def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(graph: Graph) -> None:
-    node = graph.nodes["strategy_9_30_strong"]
+    node = graph.nodes["strategy_strong"]
     assert node.reads == {"ohlc": ("open", "high", "low", "close"), "ema_trend": ("spread_pct", "bar_number")}
     assert node.code_version == "3 fill=next_open rule=strong_close strength=0.8"
     assert node.description.startswith("Trades of the strong close strategy, one row per trade. Enters at a close near")
@@ -104,19 +104,17 @@ def test_it_trades_in_a_database_that_was_made_without_it(graph: Graph, database
         }
         for now in (NOW, LATER)
     )
-    assert first == {"strategy_9_30_strong"}
-    assert "strategy_9_30_strong" in later
+    assert first == {"strategy_strong"}
+    assert "strategy_strong" in later
     with database.transaction() as transaction:
-        stored = transaction.query("SELECT * FROM market.strategy_9_30_strong ORDER BY symbol, timeframe, entry_ts")
+        stored = transaction.query("SELECT * FROM market.strategy_strong ORDER BY symbol, timeframe, entry_ts")
         bars = transaction.query("SELECT * FROM market.ohlc ORDER BY symbol, timeframe, ts")
     assert {"5m", "15m", "30m", "1h", "4h"} <= set(stored["timeframe"])
     for (symbol, timeframe), rows in bars.group_by("symbol", "timeframe"):
         assert trades_in(stored.filter(timeframe=timeframe), str(symbol)) == expected(rows.rows(named=True)), timeframe
-    known = rows_of(
-        database, "SELECT DISTINCT code_version FROM market.series_state WHERE asset = 'strategy_9_30_strong'"
-    )
+    known = rows_of(database, "SELECT DISTINCT code_version FROM market.series_state WHERE asset = 'strategy_strong'")
     assert known == [("3 fill=next_open rule=strong_close strength=0.8",)]
-    shown = rows_of(database, "SELECT count(*) FROM results.trades WHERE strategy = 'strategy_9_30_strong'")
+    shown = rows_of(database, "SELECT count(*) FROM results.trades WHERE strategy = 'strategy_strong'")
     assert shown == [(stored.height,)]
 
 
@@ -126,8 +124,8 @@ def test_one_that_looks_back_costs_only_itself_and_says_why(database: Database, 
     (tmp_path / "strong.py").write_text(looking, encoding="utf-8")
     graph = build(parse(WATCHLIST), strategies_folder=tmp_path)
     outcomes = refresh(database, WATCHED, exchange(), NOW, timeframes=[M5], graph=graph)
-    assert {name for (name, _), outcome in outcomes.items() if outcome.errors} == {"strategy_9_30_strong"}
-    refused = outcomes["strategy_9_30_strong", M5]
+    assert {name for (name, _), outcome in outcomes.items() if outcome.errors} == {"strategy_strong"}
+    refused = outcomes["strategy_strong", M5]
     assert sorted(refused.errors) == ["BTC-USD", "ETH-USD"]
     for said in refused.errors.values():
         where = re.escape(str(tmp_path / "strong.py"))
@@ -137,7 +135,7 @@ def test_one_that_looks_back_costs_only_itself_and_says_why(database: Database, 
             r"a signal's business \(docs/SIGNALS.md\)"
         )
         assert re.fullmatch(wanted, said), said
-    assert rows_of(database, "SELECT count(*) FROM market.strategy_9_30_strong") == [(0,)]
+    assert rows_of(database, "SELECT count(*) FROM market.strategy_strong") == [(0,)]
     assert rows_of(database, "SELECT count(*) > 0 FROM market.strategy_9_30_ema") == [(True,)]
 
 
@@ -187,7 +185,7 @@ def test_an_asset_or_column_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, rule: Rule, reads: dict[str, tuple[str, ...]], message: str
 ) -> None:
     received = refused(monkeypatch, replace(rule, reads=reads), WATCHLIST)
-    wanted = f"watchlist: strategy strategy_9_30_strong, rule `strong_close`: {message.replace('?', '[?]')}"
+    wanted = f"watchlist: strategy strategy_strong, rule `strong_close`: {message.replace('?', '[?]')}"
     assert re.fullmatch(wanted, received), received
 
 
@@ -200,7 +198,7 @@ def test_its_parameters_are_checked_together(monkeypatch: pytest.MonkeyPatch, ru
 
 def test_it_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
     received = refused(monkeypatch, replace(rule, reads={"rsi": ("rsi",)}), WATCHLIST)
-    assert "rsi cannot be switched off while strategy_9_30_strong reads it" in received
+    assert "rsi cannot be switched off while strategy_strong reads it" in received
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_the_next_day_does_not_change_the_trades_of_a_day_that_is_over(database:
         for file in (known, by_clock(known, "2026-11-16", "2026-11-25")):
             store_file(database, file, "bars.csv", end)
         refresh(database, watched, MemoryExchange(BASE.clear()), end, timeframes=(M5, H1))
-        trades.append(rows_of(database, "SELECT entry_ts FROM market.strategy_9_30_hour WHERE timeframe = '5m'"))
+        trades.append(rows_of(database, "SELECT entry_ts FROM market.strategy_hour WHERE timeframe = '5m'"))
     crossed = rows_of(
         database, "SELECT ts FROM market.ema_trend WHERE timeframe = '5m' AND crossover = 'bullish' AND ts < $1", close
     )

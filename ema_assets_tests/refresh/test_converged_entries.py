@@ -16,7 +16,7 @@ from ema_assets_tests.timeframes import H1, M5
 
 NOW = utc("2026-11-25 21:00")
 BARS = bars_on("XNYS", "AAPL", M5, date(2026, 11, 10), date(2026, 11, 25))
-TRADES = "SELECT entry_ts FROM market.strategy_9_30_{} WHERE timeframe = '5m' ORDER BY 1"
+TRADES = "SELECT entry_ts FROM market.strategy_{} WHERE timeframe = '5m' ORDER BY 1"
 
 
 def watched(**options: Any) -> Any:
@@ -44,7 +44,7 @@ def test_the_very_bar_that_has_converged_may_begin_a_trade(database: Database) -
         "SELECT min(bar_number) FROM market.ema_signals WHERE symbol = 'AAPL' AND timeframe = '5m' AND NOT warming_up",
     )
     assert first == [(CONVERGED_AFTER_BARS,)]
-    node = build(watched()).nodes["strategy_9_30_mine"]
+    node = build(watched()).nodes["strategy_mine"]
     assert node.variant is not None
     assert node.variant.converged_after == CONVERGED_AFTER_BARS
 
@@ -57,7 +57,7 @@ def test_a_higher_timeframe_that_has_not_converged_agrees_with_nothing(database:
 
 @pytest.mark.parametrize("option", ["converged", "all"])
 def test_the_option_is_part_of_the_version_and_of_the_description(option: str) -> None:
-    node = build(watched(entries=option)).nodes["strategy_9_30_mine"]
+    node = build(watched(entries=option)).nodes["strategy_mine"]
     assert ("entries=all" in node.code_version) is (option == "all")
     assert ("only once the averages have converged" in node.description) is (option == "converged")
 
@@ -66,7 +66,7 @@ def test_increments_end_as_one_computation_across_the_bar_that_converges(databas
     steps = [NOW - timedelta(hours=hours) for hours in (100, 76, 52, 27, 4, 0)]
     for moment in steps:
         refresh(database, watched(), MemoryExchange(BARS), moment, timeframes=(M5, H1))
-    rows = "SELECT * FROM market.strategy_9_30_mine WHERE timeframe = '5m' ORDER BY entry_ts"
+    rows = "SELECT * FROM market.strategy_mine WHERE timeframe = '5m' ORDER BY entry_ts"
     by_increments = rows_of(database, rows)
     refresh(database, watched(), MemoryExchange(BARS), NOW, timeframes=(M5, H1), everything=True)
     assert rows_of(database, rows) == by_increments != []

@@ -36,7 +36,7 @@ WATCHED = Watchlist(
     strategies=STRATEGIES,
 )
 COMPUTED = ("ema_signals", "ema_trend", "atr", "bollinger", "macd", "rsi", "vwap", "wma", "relative_volume")
-TRADED = ("strategy_9_30_ema", "strategy_9_30_both", "strategy_9_30_pullback")
+TRADED = ("strategy_9_30_ema", "strategy_both", "strategy_9_30_pullback")
 
 
 def days_of(symbol: str, closes: list[float]) -> pl.DataFrame:
@@ -164,7 +164,7 @@ def test_a_trade_has_a_return_where_entry_and_last_price_are_above_zero(stored: 
 def test_a_backtest_says_the_same_of_such_prices(stored: Database, options: dict[str, Any]) -> None:
     given = {"rule": options["name"], **{name: value for name, value in options.items() if name != "name"}}
     found = backtest.load("1d", url=stored.url).run(**given)
-    name = "strategy_9_30_ema" if options["name"] == "crossover" else f"strategy_9_30_{options['name']}"
+    name = f"strategy_{ {'crossover': '9_30_ema', 'pullback': '9_30_pullback'}.get(options['name'], options['name']) }"
     assert_same_figures(found.performance, frame(stored, "results.performance").filter(strategy=name).sort("symbol"))
     of_future = found.equity().filter(symbol="CL=F")["equity"]
     assert of_future[0] == 1.0
@@ -172,9 +172,9 @@ def test_a_backtest_says_the_same_of_such_prices(stored: Database, options: dict
 
 
 def test_performance_says_what_it_leaves_out_and_adds_nothing_up_over_it(stored: Database) -> None:
-    trades = [row for row in frame(stored, "market.strategy_9_30_both").to_dicts() if row["symbol"] == "CL=F"]
+    trades = [row for row in frame(stored, "market.strategy_both").to_dicts() if row["symbol"] == "CL=F"]
     found = {row["symbol"]: row for row in frame(stored, "results.performance").to_dicts()
-             if row["strategy"] == "strategy_9_30_both"}  # fmt: skip
+             if row["strategy"] == "strategy_both"}  # fmt: skip
     future, other = found["CL=F"], found["UP"]
     for name in ("total_return_pct", "annualized_return_pct", "max_drawdown_pct", "max_drawdown_from", "sharpe",
                  "sortino", "calmar", "costs_pct", "most_won", "most_lost", "buy_and_hold_pct",

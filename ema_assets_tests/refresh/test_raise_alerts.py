@@ -63,7 +63,7 @@ EVERYTHING = watching(
             Subscription("quick", ("crossover", "about_to_cross"), ("hook",), averages=("3/8",), params=PARAMS),
             Subscription("one", ("crossover",), ("hook",), ("ETH-USD",), ("5m",), averages=("9/30",)),
             Subscription("any", ("crossover",), ("hook",)),
-            Subscription("of quick", ("crossover", "entry"), ("hook",), strategies=("strategy_9_30_quick",)),
+            Subscription("of quick", ("crossover", "entry"), ("hook",), strategies=("strategy_quick",)),
             Subscription("other", ("crossover",), ("hook",), timeframes=("1h",)),
         ),
         TO,
@@ -198,7 +198,7 @@ def test_crossovers_of_a_strategy_with_other_averages_are_told_with_their_names(
     # Who names a strategy is told of the averages that it goes by, and of its trades.
     of_quick = found.filter(subscription="of quick", kind="crossover")
     assert of_quick.select("symbol", "ts", "text").equals(quick.select("symbol", "ts", "text"))
-    assert set(found.filter(subscription="of quick", kind="entry")["strategy"]) <= {"strategy_9_30_quick"}
+    assert set(found.filter(subscription="of quick", kind="entry")["strategy"]) <= {"strategy_quick"}
     near = found.filter(subscription="quick", kind="about_to_cross").row(0, named=True)
     assert near["text"].startswith("EMA 3 and EMA 8 about to cross (b")
     averages = table(
@@ -226,7 +226,7 @@ def test_the_screener_of_other_averages_has_their_next_cross_and_the_trade_of_th
     for row in rows.iter_rows(named=True):
         fast = row["ema_3"] + (row["cross_price"] - row["ema_3"]) * 2 / 4
         assert fast == pytest.approx(row["ema_8"] + (row["cross_price"] - row["ema_8"]) * 2 / 9)
-    trades = table(database, "SELECT symbol, entry_ts FROM market.strategy_9_30_quick WHERE exit_ts IS NULL")
+    trades = table(database, "SELECT symbol, entry_ts FROM market.strategy_quick WHERE exit_ts IS NULL")
     shown = rows.filter(pl.col("trade_since").is_not_null()).sort("symbol").select("symbol", "trade_since")
     assert shown.rows() == trades.sort("symbol").rows()
 
@@ -236,15 +236,15 @@ def test_entries_and_exits_are_told_for_each_strategy_with_what_a_trader_needs(
 ) -> None:
     database, _, _ = lived
     found = alerts_of(database)
-    for strategy in ("strategy_9_30_ema", "strategy_9_30_stopped"):
+    for strategy in ("strategy_9_30_ema", "strategy_stopped"):
         trades = table(database, f"SELECT * FROM market.{strategy}")
         for kind, time in (("entry", "entry_ts"), ("exit", "exit_ts")):
             expected = trades.filter(pl.col(time) > LOADED).select("symbol", time).rows()
             rows = found.filter(kind=kind, strategy=strategy)
             assert sorted(rows.select("symbol", "ts").rows()) == sorted(expected)
             assert expected
-    stopped = found.filter(kind="entry", strategy="strategy_9_30_stopped")["text"][0]
-    trade = table(database, "SELECT * FROM market.strategy_9_30_stopped").filter(pl.col("entry_ts") > LOADED)
+    stopped = found.filter(kind="entry", strategy="strategy_stopped")["text"][0]
+    trade = table(database, "SELECT * FROM market.strategy_stopped").filter(pl.col("entry_ts") > LOADED)
     assert stopped in {
         f"{row['side']} entry at {row['entry_price']:.6g} ({row['entry_reason']}), stop {row['stop_price']:.6g}"
         for row in trade.iter_rows(named=True)
@@ -428,7 +428,7 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
         for counts in _counted
         for name, (statements, alerts) in counts.items()
     }
-    strategies = ("strategy_9_30_ema", "strategy_9_30_stopped", "strategy_9_30_quick")
+    strategies = ("strategy_9_30_ema", "strategy_stopped", "strategy_quick")
     assert more == {
         *((name, 0, False) for name in ("ema_signals", "ema_3", "ema_8", "atr", *strategies)),
         # Whether a price is near the next cross takes the closes of all symbols.
@@ -443,7 +443,7 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
         (
             told("entry", strategies=("strategy_9_30_em",)),
             (),
-            "`strategies` must name strategy_9_30_ema, strategy_9_30_stopped",
+            "`strategies` must name strategy_9_30_ema, strategy_stopped",
         ),
         (
             told("crossover", averages=("12/26",)),
@@ -451,9 +451,9 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
             "`averages` must name averages that a strategy compares, 9/30, 3/8; received '12/26'",
         ),
         (
-            told("entry", "crossover", strategies=("strategy_9_30_quick",)),
+            told("entry", "crossover", strategies=("strategy_quick",)),
             ("ema_trend_3_8",),
-            "crossover is about two EMAs, and strategy_9_30_quick compares none; name the `averages`: 9/30$",
+            "crossover is about two EMAs, and strategy_quick compares none; name the `averages`: 9/30$",
         ),
         (told("crossover"), ("ema_trend", "ema_trend_3_8"), "crossover needs ema_trend, which is switched off"),
     ],
@@ -468,6 +468,6 @@ def test_averages_that_are_named_go_before_those_of_the_strategies() -> None:
     def averages_of(**named: Any) -> tuple[str, ...] | None:
         return raise_alerts.checked(told("crossover", "entry", **named), GRAPH, "here").subscriptions[0].averages
 
-    assert averages_of(strategies=("strategy_9_30_ema", "strategy_9_30_stopped")) == ("9/30",)
-    assert averages_of(strategies=("strategy_9_30_quick",), averages=("9/30",)) == ("9/30",)
+    assert averages_of(strategies=("strategy_9_30_ema", "strategy_stopped")) == ("9/30",)
+    assert averages_of(strategies=("strategy_quick",), averages=("9/30",)) == ("9/30",)
     assert averages_of() is None

@@ -45,7 +45,7 @@ def read(watchlist: str, folders: tuple[Path, Path]) -> tuple[Graph, str | None]
 def test_while_all_is_right_it_is_the_usual_graph(folders: tuple[Path, Path]) -> None:
     graph, wrong = read(WATCHLIST, folders)
     assert wrong is None
-    assert {"below_high", "strategy_9_30_strong", "strategy_9_30_bears"} <= graph.nodes.keys()
+    assert {"below_high", "strategy_strong", "strategy_bears"} <= graph.nodes.keys()
 
 
 def test_a_rule_that_cannot_be_loaded_is_left_out_with_its_strategies(folders: tuple[Path, Path]) -> None:
@@ -55,8 +55,8 @@ def test_a_rule_that_cannot_be_loaded_is_left_out_with_its_strategies(folders: t
         wrong
         == f"{folders[1] / 'strong.py'}: line 2: cannot be imported: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
     )
-    assert "strategy_9_30_strong" not in graph.nodes
-    assert {"below_high", "strategy_9_30_ema", "strategy_9_30_bears"} <= graph.nodes.keys()
+    assert "strategy_strong" not in graph.nodes
+    assert {"below_high", "strategy_9_30_ema", "strategy_bears"} <= graph.nodes.keys()
 
 
 def test_a_broken_file_beside_it_leaves_out_nothing_else(folders: tuple[Path, Path]) -> None:
@@ -65,7 +65,7 @@ def test_a_broken_file_beside_it_leaves_out_nothing_else(folders: tuple[Path, Pa
     graph, wrong = read(WATCHLIST, folders)
     assert wrong is not None
     assert "a_first.py: line 2" in wrong
-    assert {"below_high", "strategy_9_30_strong", "strategy_9_30_bears"} <= graph.nodes.keys()
+    assert {"below_high", "strategy_strong", "strategy_bears"} <= graph.nodes.keys()
 
 
 def test_a_signal_that_cannot_be_loaded_is_left_out_with_what_reads_it(folders: tuple[Path, Path]) -> None:
@@ -82,8 +82,8 @@ def test_a_signal_that_cannot_be_loaded_is_left_out_with_what_reads_it(folders: 
     (folders[0] / "below_high.py").write_text(BROKEN)
     graph, wrong = read(watchlist, folders)
     assert wrong is not None
-    assert graph.nodes.keys().isdisjoint({"below_high", "reader", "strategy_9_30_strong"})
-    assert {"rsi", "strategy_9_30_ema", "strategy_9_30_bears"} <= graph.nodes.keys()
+    assert graph.nodes.keys().isdisjoint({"below_high", "reader", "strategy_strong"})
+    assert {"rsi", "strategy_9_30_ema", "strategy_bears"} <= graph.nodes.keys()
 
 
 def test_a_signal_is_kept_whose_file_comes_before_that_of_the_one_it_reads(folders: tuple[Path, Path]) -> None:
@@ -110,8 +110,8 @@ def test_a_mistake_in_a_row_leaves_out_that_strategy(folders: tuple[Path, Path],
     assert old in WATCHLIST
     graph, wrong = read(WATCHLIST.replace(old, new), folders)
     assert wrong is not None
-    assert "strategy_9_30_strong" not in graph.nodes
-    assert {"strategy_9_30_ema", "strategy_9_30_bears"} <= graph.nodes.keys()
+    assert "strategy_strong" not in graph.nodes
+    assert {"strategy_9_30_ema", "strategy_bears"} <= graph.nodes.keys()
 
 
 def test_a_parameter_that_is_not_allowed_leaves_the_signal(folders: tuple[Path, Path]) -> None:

@@ -55,7 +55,7 @@ def table(database: Database, name: str) -> pl.DataFrame:
 def test_its_averages_trends_and_trades_are_those_of_talib_and_increments_end_as_one_computation(
     database: Database,
 ) -> None:
-    names = ["ema_12", "ema_26", "ema_trend_12_26", "wma_20", "strategy_9_30_mine", "strategy_9_30_dips"]
+    names = ["ema_12", "ema_26", "ema_trend_12_26", "wma_20", "strategy_mine", "strategy_dips"]
     for hours in (30, 29, 3, 0):
         refreshed(database, MINE, DIPS, now=NOW - timedelta(hours=hours))
     found = {name: table(database, name) for name in names}
@@ -81,25 +81,25 @@ def test_its_averages_trends_and_trades_are_those_of_talib_and_increments_end_as
     expected_trades = [
         (times[a], "long" if above[a] else "short", closes[a], times[b], closes[b]) for a, b in pairwise(flips)
     ]
-    closed = found["strategy_9_30_mine"].filter(status="closed")
+    closed = found["strategy_mine"].filter(status="closed")
     assert closed.select("entry_ts", "side", "entry_price", "exit_ts", "exit_price").rows() == expected_trades
     assert len(expected_trades) > 10
     # A pullback is ordered above WMA 20: no trade begins where EMA 12 was below it at the close before.
     averages = found["ema_12"].join(found["wma_20"], on="ts").with_columns(pl.col("ema_12", "wma_20").shift(1))
-    entered = found["strategy_9_30_dips"].select(ts="entry_ts").join(averages, on="ts")
+    entered = found["strategy_dips"].select(ts="entry_ts").join(averages, on="ts")
     assert (entered["ema_12"] > entered["wma_20"]).all()
     # They are listed and read as any other asset is.
-    shown = rows_of(database, "SELECT count(*) FROM results.trades WHERE strategy = 'strategy_9_30_mine'")
+    shown = rows_of(database, "SELECT count(*) FROM results.trades WHERE strategy = 'strategy_mine'")
     assert shown[0][0] >= closed.height
 
 
 def test_a_changed_span_computes_what_depends_on_it_and_nothing_else(database: Database) -> None:
     first = refreshed(database, MINE)
-    assert {"ema_12", "ema_26", "ema_trend_12_26", "strategy_9_30_mine", "ema_trend"} <= first.keys()
+    assert {"ema_12", "ema_26", "ema_trend_12_26", "strategy_mine", "ema_trend"} <= first.keys()
     assert refreshed(database, MINE) == {}
     before = {name: table(database, name) for name in ("ema_26", "ema_trend", "strategy_9_30_ema")}
     changed = refreshed(database, {**MINE, "fast": 13})
-    assert changed.keys() == {"ema_13", "ema_trend_13_26", "strategy_9_30_mine"}
+    assert changed.keys() == {"ema_13", "ema_trend_13_26", "strategy_mine"}
     # What the others hold is not touched, and what nobody reads any more is no longer computed.
     for name, rows in before.items():
         assert table(database, name).equals(rows)
@@ -113,13 +113,13 @@ def test_a_changed_span_computes_what_depends_on_it_and_nothing_else(database: D
 def test_entries_wait_until_its_own_averages_have_converged(database: Database) -> None:
     row = {**MINE, "fast": 5, "slow": 10}
     refreshed(database, row)
-    everywhere = table(database, "strategy_9_30_mine")["entry_ts"].to_list()
+    everywhere = table(database, "strategy_mine")["entry_ts"].to_list()
     number = converged_after(10)
     assert number == 69
     converged = table(database, "ohlc")["ts"][number - 1]
     assert min(everywhere) < converged
     refreshed(database, {**row, "entries": "converged"})
-    assert table(database, "strategy_9_30_mine")["entry_ts"].to_list() == [ts for ts in everywhere if ts >= converged]
+    assert table(database, "strategy_mine")["entry_ts"].to_list() == [ts for ts in everywhere if ts >= converged]
     first = rows_of(database, "SELECT min(bar_number) FROM market.ema_10 WHERE timeframe = '5m' AND NOT warming_up")
     assert first == [(number,)]
     refreshed(database, {**row, "slow": 400})
@@ -144,19 +144,19 @@ def test_a_variant_reads_what_exists_and_makes_only_what_is_missing() -> None:
         ({"fast": 12, "slow": 26}, {"ema_12", "ema_26", "ema_trend_12_26"}),
     ):
         graph = graph_of({"name": "mine", "rule": "crossover", **spans})
-        assert graph.nodes.keys() - plain.nodes.keys() == made | {"strategy_9_30_mine"}, spans
+        assert graph.nodes.keys() - plain.nodes.keys() == made | {"strategy_mine"}, spans
     two = graph_of(MINE, {**MINE, "name": "other", "cost_bps": 2}, {**DIPS, "slow": 26})
     assert two.nodes.keys() - plain.nodes.keys() == {
         *("ema_12", "ema_26", "ema_trend_12_26", "wma_26"),
-        *("strategy_9_30_mine", "strategy_9_30_other", "strategy_9_30_dips"),
+        *("strategy_mine", "strategy_other", "strategy_dips"),
     }
     order = list(two.nodes)
-    assert order.index("ema_26") < order.index("ema_trend_12_26") < order.index("strategy_9_30_mine")
+    assert order.index("ema_26") < order.index("ema_trend_12_26") < order.index("strategy_mine")
 
 
 def test_what_it_reads_and_how_it_is_called_follow_from_its_spans() -> None:
     graph = graph_of({**MINE, "entries": "converged"}, DIPS)
-    node, trend = graph.nodes["strategy_9_30_mine"], graph.nodes["ema_trend_12_26"]
+    node, trend = graph.nodes["strategy_mine"], graph.nodes["ema_trend_12_26"]
     assert node.reads["ema_trend_12_26"] == ("crossover", "spread_pct", "bar_number")
     assert node.main_input == "ema_trend_12_26"
     assert node.code_version == "3 fast=12 side=both slow=26"
@@ -166,7 +166,7 @@ def test_what_it_reads_and_how_it_is_called_follow_from_its_spans() -> None:
     assert node.variant.converged_after == converged_after(26)
     assert trend.reads == {"ema_12": ("ema_12", "bar_number"), "ema_26": ("ema_26",)}
     assert trend.columns[1].description == "up when ema_12 > ema_26, down when below, carried on when equal"
-    dips = graph.nodes["strategy_9_30_dips"]
+    dips = graph.nodes["strategy_dips"]
     assert {name: dips.reads[name] for name in ("ema_12", "wma_20")} == {"ema_12": ("ema_12",), "wma_20": ("wma_20",)}
     assert "EMA 12" in dips.description
     assert "WMA 20" in dips.description
@@ -176,12 +176,12 @@ def test_they_are_assets_with_their_lineage_in_the_ui() -> None:
     assets = {each.key.to_user_string(): each for each in computed_assets(graph_of({**MINE, "higher_timeframe": "1h"}))}
     read = {
         name: {key.to_user_string() for key in assets[name].dependency_keys}
-        for name in ("ema_12", "ema_trend_12_26", "strategy_9_30_mine")
+        for name in ("ema_12", "ema_trend_12_26", "strategy_mine")
     }
     assert read == {
         "ema_12": {"ohlc"},
         "ema_trend_12_26": {"ema_12", "ema_26"},
-        "strategy_9_30_mine": {"ohlc", "ema_trend_12_26"},
+        "strategy_mine": {"ohlc", "ema_trend_12_26"},
     }
     assert assets["ema_12"].partitions_def == assets["ema_signals"].partitions_def is not None
 
@@ -207,7 +207,7 @@ def test_the_default_variants_are_what_they_were() -> None:
 
 def test_filters_look_at_the_trend_of_its_own_spans() -> None:
     filtered = {**DIPS, "min_spread_pct": 0.1, "higher_timeframe": "1h"}
-    node = graph_of(filtered).nodes["strategy_9_30_dips"]
+    node = graph_of(filtered).nodes["strategy_dips"]
     assert node.reads["ema_trend_12_20"] == ("spread_pct", "bar_number")
     assert "ema_trend" not in node.reads
     higher = [source for _, _, source, timeframe, _ in node.inputs((M5, H1)) if timeframe is H1]
@@ -248,7 +248,7 @@ def test_a_rule_of_ones_own_reads_an_average_of_any_span(tmp_path: Path) -> None
     def reads(span: int) -> set[str]:
         row = {"name": "mine", "rule": "above", "span": span}
         graph = build(replace(watched(row), signals_off=()), strategies_folder=tmp_path)
-        return {*graph.nodes["strategy_9_30_mine"].reads} - {"ohlc", "ema_trend"}
+        return {*graph.nodes["strategy_mine"].reads} - {"ohlc", "ema_trend"}
 
     assert reads(30) == {"ema_signals"}
     assert reads(200) == {"ema_200"}

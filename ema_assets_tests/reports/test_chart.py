@@ -161,7 +161,7 @@ def test_other_averages_are_drawn_where_a_strategy_compares_them(databases: Data
         )
     databases.drop(url)
     assert (usual.averages, quick.averages) == (("ema_9", "ema_30"), ("ema_5", "ema_13"))
-    assert (usual.strategy, quick.strategy) == ("strategy_9_30_ema", "strategy_9_30_quick")
+    assert (usual.strategy, quick.strategy) == ("strategy_9_30_ema", "strategy_quick")
     assert quick.bars["fast"].to_list() == [value for (value,) in reversed(stored)]
     assert [line.get_label() for line in draw(quick).axes[0].lines[:2]] == ["EMA 5", "EMA 13"]
 

@@ -46,7 +46,7 @@ WATCHED = Watchlist(
 )
 GRAPH = build(WATCHED)
 NOW = utc("2026-11-20 15:00")
-COSTS = {"strategy_9_30_guarded": 0.0025}
+COSTS = {"strategy_guarded": 0.0025}
 
 
 def exchange() -> MemoryExchange:
@@ -407,12 +407,12 @@ def test_a_symbol_off_the_watchlist_and_a_strategy_that_is_off_have_no_performan
     with filled.transaction() as transaction:
         transaction.execute("SAVEPOINT before")
         transaction.execute("UPDATE market.instrument SET is_active = false WHERE symbol = 'AAPL'")
-        transaction.execute("UPDATE market.asset SET is_on = false WHERE asset = 'strategy_9_30_bears'")
+        transaction.execute("UPDATE market.asset SET is_on = false WHERE asset = 'strategy_bears'")
         sql = transaction.query("SELECT pg_get_viewdef('market.strategy_performance'::regclass) AS sql").item()
         found = transaction.query(sql.rstrip("; "))
         transaction.execute("ROLLBACK TO SAVEPOINT before")
     assert set(found["symbol"]) == {"0700.HK", "BTC-USD"}
-    assert "strategy_9_30_bears" not in set(found["strategy"])
+    assert "strategy_bears" not in set(found["strategy"])
 
 
 def test_a_series_of_one_bar_on_a_timeframe_that_is_switched_off_is_no_error(database: Database) -> None:
@@ -687,7 +687,7 @@ def test_the_reader_reads_results_and_market_and_does_nothing_else(filled: Datab
         for name in ("bars", "signals", "trades", "performance", "screener"):
             cursor.execute(f"SELECT count(*) FROM results.{name}")
             assert cursor.fetchone() > (0,), name
-        for name in ("ohlc", "series_state", "strategy_9_30_guarded", "strategy_performance"):
+        for name in ("ohlc", "series_state", "strategy_guarded", "strategy_performance"):
             cursor.execute(f"SELECT count(*) FROM market.{name}")
             assert cursor.fetchone() > (0,), name
         for sql in (
@@ -712,7 +712,7 @@ def test_the_reader_sees_tables_that_are_made_later(databases) -> None:
             adopt_graph(transaction, GRAPH)
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
             cursor.execute("SET ROLE ema_reader")
-            for made_later in ("market.strategy_9_30_intraday", "results.screener", "market.rsi"):
+            for made_later in ("market.strategy_intraday", "results.screener", "market.rsi"):
                 cursor.execute(f"SELECT count(*) FROM {made_later}")
                 assert cursor.fetchone() == (0,)
     databases.drop(url)

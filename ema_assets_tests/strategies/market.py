@@ -127,7 +127,7 @@ def variants(draw: st.DrawFn) -> Variant:
     """Any combination of options."""
     side = draw(st.sampled_from(["long", "short", "both"]))
     return Variant(
-        "strategy_9_30_drawn",
+        "strategy_drawn",
         rule=draw(st.sampled_from([CROSSOVER, PULLBACK])),
         allow_long=side != "short",
         allow_short=side != "long",

@@ -35,7 +35,7 @@ def variants_of(draw: st.DrawFn, rule: Rule) -> Variant:
     """Any combination of options that sessions, stops and fills go through, with the rule's parameters as they are."""
     side = draw(st.sampled_from(["long", "short", "both"]))
     return Variant(
-        "strategy_9_30_drawn",
+        "strategy_drawn",
         rule,
         allow_long=side != "short",
         allow_short=side != "long",

@@ -14,6 +14,7 @@ from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.strategies import rule_discovery, rules
 from ema_assets.strategies.rule import Rule
+from ema_assets.strategies.watchlist_rows import parse_variants
 from ema_assets_tests.strategies.market import CROSSOVER, PULLBACK, RULES
 
 # It reads what is always there, and has no parameters.
@@ -95,7 +96,9 @@ def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received:
         ({"exit_reasons": CROSSOVER.exit_reasons._replace(long="Too Late")}, "rule `mine`: a word of `exit_reasons` must be 1 to 48 lower-case"),
         ({"evaluate": None}, "rule `mine`: `evaluate` must be a function, received None"),
         ({"check": 5}, "rule `mine`: `check` must be a function, received 5"),
-        ({"table": "mine"}, "rule `mine`: `table` must be strategy_9_30_ and a name of 1 to 24 characters, received 'mine'"),
+        ({"table": "mine"}, "rule `mine`: `table` must be strategy_ and a name of 1 to 24 characters, received 'mine'"),
+        ({"table": "strategy_mine_4h"}, "rule `mine`: `table` must not end in _4h, as the tables of timeframes and states do"),
+        ({"table": "strategy_performance"}, "rule `mine`: `table` must not be strategy_performance, which is another asset"),
         ({"table": "strategy_9_30_ema"}, "the table 'strategy_9_30_ema' is that of the rule `crossover` already, in .*rules.crossover"),
         ({"name": "crossover"}, "there is a rule `crossover` already, in ema_assets.strategies.rules.crossover"),
     ],
@@ -137,6 +140,12 @@ def test_what_is_wrong_with_a_file_is_said_with_its_path(tmp_path: Path, text: s
     with pytest.raises(ConfigurationError) as caught:
         rule_discovery.discover(tmp_path)
     assert str(caught.value) == f"{path}{message}"
+
+
+def test_a_variant_with_the_table_of_a_rule_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "breakout.py").write_text(OWN.format(name="breakout").replace("table=None", "table='strategy_mine'"))
+    with pytest.raises(ConfigurationError, match="^watchlist: strategy 'mine': `name` 'mine' would be the table of the default variant, which is called 'breakout'$"):  # fmt: skip
+        parse_variants([{"name": "mine", "rule": "crossover"}], "watchlist", tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

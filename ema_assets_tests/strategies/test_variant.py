@@ -34,7 +34,7 @@ def test_a_row_may_have_every_option() -> None:
         "exit_at_session_end": True,
     }
     assert parse_variants([row], "watchlist")[2] == Variant(
-        "strategy_9_30_swing", PULLBACK, True, True, "next_open", 5.0, 0.1, H1, 2.0, 3.0, True
+        "strategy_swing", PULLBACK, True, True, "next_open", 5.0, 0.1, H1, 2.0, 3.0, True
     )
 
 
@@ -55,7 +55,10 @@ def test_a_variant_can_be_switched_off() -> None:
         ({"name": "a", "rule": "crossover", "atr_stops": 2}, "unknown key `atr_stops`, allowed are name, .*; did you mean `atr_stop`?"),
         ({"rule": "crossover"}, "strategy 1: `name` must be 1 to 24 lower-case letters.*, received None"),
         ({"name": "Big"}, "strategy 'Big': `name` must be .* received 'Big'"),
-        ({"name": "ema", "rule": "crossover"}, "would be the table of the default variant"),
+        ({"name": "performance", "rule": "crossover"}, "the table of a `name` must not be strategy_performance, which is another asset, received 'performance'"),
+        ({"name": "pullback_1h", "rule": "pullback"}, "the table of a `name` must not end in _1h, as the tables of timeframes and states do, received 'pullback_1h'"),
+        ({"name": "quarter_3mo", "rule": "pullback"}, "must not end in _3mo, as the tables"),
+        ({"name": "mine_state", "rule": "pullback"}, "must not end in _state, as the tables"),
         ({"name": "a"}, f"`rule` must be one of {ALL_RULES}, it is missing"),
         ({"name": "a", "rule": "breakout"}, f"`rule` must be one of {ALL_RULES}, received 'breakout'"),
         ({"name": "pullback", "rule": "crossover"}, "`rule` of the variant 'pullback' is 'pullback', received 'crossover'"),
@@ -129,8 +132,10 @@ def test_a_version_names_the_options_that_were_changed() -> None:
 def test_a_version_is_the_text_that_databases_hold(row: dict[str, object], version: str) -> None:
     """Another text for the same trades would make every series be computed again."""
     by_name = {variant.name: variant for variant in parse_variants([row], "watchlist")}
-    name = {"crossover": "strategy_9_30_ema"}.get(str(row["name"]), f"strategy_9_30_{row['name']}")
-    assert code_version(by_name[name]) == version
+    table = {"crossover": "strategy_9_30_ema", "pullback": "strategy_9_30_pullback", "x": "strategy_x"}[
+        str(row["name"])
+    ]
+    assert code_version(by_name[table]) == version
 
 
 def test_a_later_version_of_a_rule_is_another_version_of_its_variants_only() -> None:
