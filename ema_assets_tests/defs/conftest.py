@@ -1,4 +1,4 @@
-"""A Dagster instance on a real Postgres and a sandbox on a real socket, at a fixed moment of a trading day."""
+"""Fixtures: a Dagster instance on a real Postgres, and a sandbox on a real socket, at a fixed time of a trading day."""
 
 import json
 from collections import defaultdict
@@ -32,10 +32,10 @@ from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.timeframes import D1, H1, M5, M15
 
-# Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.
+# Friday 2026-11-20, 10:32 in New York: the 5m bar of 10:25 and the 15m bar of 10:15 have closed.
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
 
-# Fetched, rolled up within and across sessions' hours, and of days: each timeframe costs a test a run or two.
+# Two fetched timeframes and two rolled-up ones. Not more, because each timeframe costs a test one or two runs.
 FRAMES = (M5, M15, H1, D1)
 
 WATCHLIST = (
@@ -63,7 +63,7 @@ sweep, sync_watchlist = (defs.resolve_sensor_def(name) for name in ("sweep", "sy
 
 
 class MarketAt(MarketResource):
-    """The market at a given moment."""
+    """The market at a given time."""
 
     at: str
 
@@ -99,7 +99,7 @@ class World:
         self.instance.add_dynamic_partitions(str(SYMBOLS.name), list(watched.symbols))
 
     def sweep(self, *, raise_on_error: bool = True, loaded: Definitions | None = None) -> list[ExecuteInProcessResult]:
-        """Do what the sweep would launch now, in this process."""
+        """Execute, in this process, the runs that the sweep would launch now."""
         with self.database.transaction() as transaction:
             stale = stale_for_sweep(transaction, self.now, timedelta(0))
         runs = plan_runs(stale, self.symbols, [], 1000)
@@ -107,14 +107,14 @@ class World:
         return [self.run(each.tags, raise_on_error=raise_on_error, loaded=loaded) for each in requests]
 
     def settle(self) -> None:
-        """Bring everything up to date without Dagster, and let it count as told: a run costs a second or more.
+        """Bring everything up to date without Dagster, and mark it as reported: a run would take a second or more.
 
-        A test that begins with it carries the marker `settled` instead.
+        A test that would begin with this call has the marker `settled` instead.
         """
         settle(self.database, watchlist.load(self.watchlist_path), self.now)
 
     def let_grace_pass(self) -> None:
-        """Let so much time pass that a run that has not told Dagster must have died."""
+        """Let so much time pass that a run which has not reported to Dagster must have died."""
         with self.database.transaction() as transaction:
             transaction.execute(
                 """UPDATE market.series_state
@@ -122,7 +122,7 @@ class World:
             )
 
     def tell(self, loaded: Definitions | None = None) -> None:
-        """Let one run tell Dagster of everything that was brought up to date without it."""
+        """Execute one run that reports to Dagster everything that was brought up to date without it."""
         with self.database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
         first, last = f"{self.symbols[0]}|{FRAMES[0].key}", f"{self.symbols[-1]}|{FRAMES[-1].key}"
@@ -141,7 +141,7 @@ class World:
     def run(
         self, tags: Mapping[str, str], *, raise_on_error: bool = True, loaded: Definitions | None = None
     ) -> ExecuteInProcessResult:
-        """A run of the refresh job of this code location, or of another one that is `loaded`."""
+        """Execute the refresh job of this code location, or of another one that is `loaded`."""
         job = (loaded or defs).resolve_job_def("refresh")
         return job.execute_in_process(
             instance=self.instance, tags=dict(tags), resources=self.resources, raise_on_error=raise_on_error
@@ -158,7 +158,7 @@ class World:
 
 
 def settle(database: Database, watched: watchlist.Watchlist, now: datetime) -> None:
-    """Bring everything up to date at `now` without Dagster, and let it count as told."""
+    """Bring everything up to date at `now` without Dagster, and mark it as reported."""
     settings = Settings.from_env()
     for _, _, outcome in refresh_all(
         database,
@@ -175,7 +175,7 @@ def settle(database: Database, watched: watchlist.Watchlist, now: datetime) -> N
 
 
 def own_settings(patched: pytest.MonkeyPatch, home: Path) -> None:
-    """A home of its own, and no key or provider of whoever runs the tests."""
+    """Set EMA_HOME to `home`, and remove the keys and the provider of the person who runs the tests."""
     for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "EMA_PROVIDER"):
         patched.delenv(name, raising=False)
     patched.setenv("EMA_HOME", str(home))
@@ -183,7 +183,7 @@ def own_settings(patched: pytest.MonkeyPatch, home: Path) -> None:
 
 @pytest.fixture(scope="session")
 def synced_database(databases: Databases) -> str:
-    """The URL of a database with Dagster's tables and the watchlist, to be copied: to make them takes most of a second."""
+    """The URL of a database with Dagster's tables and the watchlist, to copy: making it takes most of a second."""
     url = databases.make()
     DagsterPostgresStorage(postgres_url=dagster_url(url), should_autocreate_tables=True)
     with Database(url) as database:
@@ -193,7 +193,7 @@ def synced_database(databases: Databases) -> str:
 
 @pytest.fixture(scope="session")
 def settled_database(databases: Databases, synced_database: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of the same database with everything up to date, to be copied: that takes most of a second, too."""
+    """The URL of the same database with everything up to date, to copy: this takes most of a second, too."""
     url, watched = databases.make(like=synced_database), watchlist.parse(WATCHLIST)
     with (
         pytest.MonkeyPatch.context() as patched,
@@ -208,7 +208,7 @@ def settled_database(databases: Databases, synced_database: str, tmp_path_factor
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
-    """A database for one test: with the watchlist and no bar, or up to date where the test is marked as `settled`."""
+    """The URL of a database for one test. It has no bars, or is up to date when the test is marked as `settled`."""
     is_settled = request.node.get_closest_marker("settled") is not None
     url = databases.make(like=request.getfixturevalue("settled_database" if is_settled else "synced_database"))
     yield url

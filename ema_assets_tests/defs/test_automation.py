@@ -1,4 +1,4 @@
-"""Schedules and sensors, evaluated as the daemon evaluates them."""
+"""Tests of schedules and sensors. Their functions are called as the daemon calls them."""
 
 import time
 import warnings
@@ -58,16 +58,16 @@ def look(world: World, sensor: Any) -> Any:
     return sensor._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
 
 
-def test_dagster_can_load_everything_with_and_without_the_other_signals() -> None:
+def test_dagster_loads_the_definitions_with_and_without_the_core_signals_without_beta_warnings() -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for watched in (WATCHLIST, WATCHLIST.removesuffix(CORE_TEXT)):
             Definitions.validate_loadable(assembled(build(watchlist.parse(watched))))
-    # A user can do nothing about parts of Dagster that are beta.
+    # Users cannot act on warnings about beta parts of Dagster.
     assert [str(each.message) for each in told if issubclass(each.category, BetaWarning | PreviewWarning)] == []
 
 
-def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_and_all_run_by_default() -> None:
+def test_there_are_schedules_per_timeframe_of_maintenance_and_of_performance_which_run_by_default() -> None:
     usual = assembled(build(watchlist.parse(WATCHLIST[WATCHLIST.index("[history]") :])))
     schedules = {schedule.name: schedule for schedule in usual.schedules or ()}
     assert set(schedules) == {f"refresh_{timeframe.key}" for timeframe in DEFAULT} | {
@@ -76,25 +76,25 @@ def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_a
     }
     assert all(schedule.default_status.value == "RUNNING" for schedule in schedules.values())
     assert schedules["refresh_5m"].cron_schedule == "*/5 * * * *"
-    # What looks more often than its bars close says why.
+    # A schedule that ticks more often than its bars close gives the reason.
     assert "looks every 15 minutes, because" in str(schedules["refresh_4h"].description)
     assert "looks every" not in str(schedules["refresh_15m"].description)
 
 
 @pytest.mark.settled
-def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None:
+def test_a_5m_close_requests_one_run_over_all_stale_series(world: World) -> None:
     world.now = world.now.replace(minute=35)
     (request,) = tick(world, M5)
     assert request.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
     assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
     assert request.tags["ema_assets/lane"] == "live"
     assert request.tags["dagster/priority"] == str(-M5.rank)
-    # Or a run of 1,000 series prints 4,000 lines.
+    # At a lower level, a run of 1,000 series prints 4,000 lines.
     assert request.run_config["loggers"]["console"]["config"]["log_level"] == "INFO"
 
 
 @pytest.mark.settled
-def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to_come(world: World) -> None:
+def test_a_close_of_15m_requests_its_run_before_the_last_5m_bar_has_arrived(world: World) -> None:
     world.now = world.now.replace(minute=45)
     (request,) = tick(world, M15)
     assert request.tags["for"].endswith(", 5 series")
@@ -104,7 +104,7 @@ def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to
 
 
 @pytest.mark.settled
-def test_a_run_that_only_tells_dagster_again_does_not_say_that_there_are_new_bars(world: World) -> None:
+def test_a_run_that_only_reports_to_dagster_again_is_not_labeled_with_new_bars(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET recorded_at = NULL WHERE timeframe = '1h'")
     world.let_grace_pass()
@@ -113,7 +113,7 @@ def test_a_run_that_only_tells_dagster_again_does_not_say_that_there_are_new_bar
 
 
 @pytest.mark.settled
-def test_a_run_after_a_changed_parameter_says_that_it_computes_anew(world: World) -> None:
+def test_a_run_that_recomputes_an_asset_is_labeled_as_recomputed(world: World) -> None:
     with world.database.transaction() as transaction:
         ledger.start_again(transaction, [EMA_TREND])
     (request,) = tick(world, H1)
@@ -127,7 +127,7 @@ def test_a_tick_with_nothing_stale_says_when_the_next_bar_closes(world: World) -
     assert "XNYS next 1h bar closes 2026-11-20 16:30 UTC" in str(reason.skip_message)
 
 
-def test_at_the_weekend_a_tick_says_until_when_the_exchange_is_closed(world: World) -> None:
+def test_a_tick_at_the_weekend_says_until_when_the_exchange_is_closed(world: World) -> None:
     world.now = SUNDAY
     world.settle()
     reason = tick(world, M5)
@@ -136,7 +136,7 @@ def test_at_the_weekend_a_tick_says_until_when_the_exchange_is_closed(world: Wor
     assert "24/7 next 5m bar closes 2026-11-22 12:05 UTC" in str(reason.skip_message)
 
 
-def test_at_the_weekend_only_crypto_is_asked_for(world: World) -> None:
+def test_a_tick_at_the_weekend_requests_only_crypto(world: World) -> None:
     world.now = SUNDAY
     world.settle()
     world.now += timedelta(minutes=5)
@@ -146,7 +146,7 @@ def test_at_the_weekend_only_crypto_is_asked_for(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_what_a_queued_run_covers_is_not_asked_for_again(world: World) -> None:
+def test_series_that_a_queued_run_covers_are_not_requested_again(world: World) -> None:
     world.now = world.now.replace(minute=35)
     (request,) = tick(world, M5)
     world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(request.tags))
@@ -156,8 +156,8 @@ def test_what_a_queued_run_covers_is_not_asked_for_again(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> None:
-    """It may have asked before the bar closed, and may take an hour; row locks keep the two apart."""
+def test_a_close_requests_its_run_during_a_backfill_of_a_person(world: World) -> None:
+    """The backfill may have fetched before the bar closed, and may take an hour. Row locks keep the two runs apart."""
     world.now = world.now.replace(minute=35)
     world.instance.create_run_for_job(
         defs.resolve_implicit_global_asset_job_def(),
@@ -173,8 +173,8 @@ def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> 
 
 @pytest.mark.settled
 @pytest.mark.parametrize("start", ["AAPL|5m", "garbage"])
-def test_a_refresh_that_a_person_launches_keeps_no_close_from_its_run(world: World, start: str) -> None:
-    """Seen: a corner that is no series, and every schedule and the sweep failed for as long as that run was there."""
+def test_a_close_requests_its_run_during_a_refresh_that_a_person_launched(world: World, start: str) -> None:
+    """A run whose range began with an invalid series once made every schedule and the sweep fail until it ended."""
     world.now = world.now.replace(minute=35)
     world.instance.add_run(
         DagsterRun(
@@ -191,8 +191,8 @@ def test_a_refresh_that_a_person_launches_keeps_no_close_from_its_run(world: Wor
 
 
 @pytest.mark.settled
-def test_of_overdue_ticks_the_daemon_evaluates_the_last_one_only(world: World) -> None:
-    """So it does for schedules without a partition set; the one tick then finds all that has become stale."""
+def test_schedules_have_no_partition_set_and_one_late_tick_requests_everything_that_is_stale(world: World) -> None:
+    """Of the overdue ticks of a schedule without a partition set, the daemon evaluates only the last one."""
     for schedule in defs.schedules or ():
         # Reading `environment_vars` of a schedule warns.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
@@ -212,18 +212,18 @@ def test_the_sweep_leaves_a_bar_that_has_just_closed_to_its_schedule(world: Worl
     assert timeframe_of(request) == "5m"
 
 
-def test_the_sweep_looks_seldom_while_nothing_is_stale_and_often_while_something_is(world: World) -> None:
+def test_the_sweep_looks_every_30_seconds_unless_something_is_stale(world: World) -> None:
     def sweep_after(seconds: int, cursor: str | None) -> tuple[Any, str | None]:
-        """What the sweep says so many seconds later, and its new cursor."""
+        """Return the result of the sweep `seconds` later, and its new cursor."""
         world.now += timedelta(seconds=seconds)
         context = build_sensor_context(instance=world.instance, cursor=cursor)
         return sweep._raw_fn(context, **world.resources), context.cursor
 
-    # Of Dagster's looks, one every five seconds, the second one is not a moment too early.
+    # The daemon looks every five seconds. With an interval of 9 s it evaluates at every second look, never the third.
     assert sweep.minimum_interval_seconds == sync_watchlist.minimum_interval_seconds == 9
     requests, cursor = sweep_after(0, None)
     assert len(requests) == 2
-    # Everything is to be loaded, so that the next sweep looks again.
+    # Everything has to be loaded, so the next sweep looks again.
     assert cursor == ""
     world.settle()
     quiet, cursor = sweep_after(0, cursor)
@@ -234,21 +234,21 @@ def test_the_sweep_looks_seldom_while_nothing_is_stale_and_often_while_something
     later, cursor = sweep_after(10, cursor)
     assert later.skip_message == quiet.skip_message
     assert cursor == world.now.isoformat()
-    # Whatever a person writes into the cursor in the UI, the sweep goes on.
+    # The sweep ignores a cursor that a person wrote in the UI.
     for written in ("yesterday", "2020-01-01", "2999-01-01T00:00:00+00:00"):
         other, _ = sweep_after(0, written)
         assert other.skip_message == quiet.skip_message
 
 
 def wait(world: World, until: datetime) -> None:
-    """Let the series that have failed wait until then."""
+    """Let the series that have failed wait until `until`."""
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET next_attempt_at = $1 WHERE failures > 0", until)
 
 
 @pytest.mark.settled
-def test_while_a_provider_is_down_ticks_say_how_many_series_are_behind_until_when_and_why(world: World) -> None:
-    """Seen: for as long as all series failed, every tick said that nothing was stale."""
+def test_ticks_during_an_outage_say_how_many_series_wait_until_when_and_why(world: World) -> None:
+    """Ticks once said that nothing was stale for as long as all series failed."""
     world.now = world.now.replace(minute=35)
     fault(world, kind="server_error", status=503)
     (request,) = tick(world, M5)
@@ -261,7 +261,7 @@ def test_while_a_provider_is_down_ticks_say_how_many_series_are_behind_until_whe
         assert isinstance(said, SkipReason)
         assert str(said.skip_message).startswith(f"nothing is launched: {waiting}")
         assert "503" in str(said.skip_message)
-    # The bars of the quarter that ended at 15:30 are all there.
+    # All 5m bars of the quarter hour that ended at 15:30 are stored.
     assert str(tick(world, M15).skip_message).startswith("nothing is stale: ")
     world.now = world.now.replace(minute=45)
     assert str(tick(world, M15).skip_message).startswith(f"nothing is launched: {waiting}")
@@ -275,7 +275,7 @@ def test_while_a_provider_is_down_ticks_say_how_many_series_are_behind_until_whe
 
 
 @pytest.mark.settled
-def test_a_tick_that_launches_others_or_finds_them_covered_names_those_that_wait(
+def test_a_tick_names_the_waiting_series_when_other_series_are_launched_or_covered(
     world: World, capfd: pytest.CaptureFixture[str]
 ) -> None:
     world.now = world.now.replace(minute=35)
@@ -293,17 +293,17 @@ def test_a_tick_that_launches_others_or_finds_them_covered_names_those_that_wait
 
 
 @pytest.mark.settled
-def test_at_a_virtual_time_the_sweep_takes_up_a_bar_that_has_just_closed(
+def test_the_sweep_requests_a_bar_that_has_just_closed_under_a_virtual_clock(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen: at 60 times the speed a sweep every 5 s found each time that a bar had closed a moment ago, and left it."""
+    """At 60 times the speed, each sweep once found only bars that had just closed, and left them to schedules."""
     world.now = world.now.replace(minute=35, second=10)
     monkeypatch.setenv("EMA_CLOCK", "2026-11-20T14:30Z x60 since 2026-11-24T20:00Z")
     (request,) = look(world, sweep)
     assert timeframe_of(request) == "5m"
 
 
-def test_the_sweep_takes_up_new_symbols_at_once_and_after_everything_live(world: World) -> None:
+def test_the_sweep_requests_new_symbols_at_once_with_a_lower_priority_than_live_runs(world: World) -> None:
     requests = look(world, sweep)
     assert [timeframe_of(request) for request in requests] == ["5m", "1d"]
     assert all(int(request.tags["dagster/priority"]) <= -10 for request in requests)
@@ -311,7 +311,7 @@ def test_the_sweep_takes_up_new_symbols_at_once_and_after_everything_live(world:
 
 
 def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world: World) -> None:
-    """Without this, each sweep during a long load would launch runs for the few series that are in by then."""
+    """Without this, each sweep during a long load would launch runs for the few series loaded so far."""
     history = look(world, sweep)
     world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(history[0].tags))
     world.settle()
@@ -322,7 +322,7 @@ def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world
         )
     reason = look(world, sweep)
     assert isinstance(reason, SkipReason)
-    # Five symbols on two timeframes, whatever is stale of each.
+    # Five symbols on two timeframes. A series counts once, however many of its assets are stale.
     assert str(reason.skip_message) == "10 stale series are covered by queued or running runs"
 
 
@@ -340,7 +340,7 @@ def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(worl
 
 
 def test_a_removed_symbol_stays_a_partition_until_the_runs_that_name_it_are_over(world: World) -> None:
-    """Dagster fails a run with all its series when its range begins or ends with a partition that is gone."""
+    """Dagster fails a whole run when its range begins or ends with a partition that no longer exists."""
     job = defs.resolve_job_def("refresh")
     waiting, running = (
         world.instance.create_run_for_job(job, tags=tags)
@@ -385,7 +385,7 @@ def test_a_removed_symbol_stays_a_partition_until_the_runs_that_name_it_are_over
     ]
 
 
-def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_changed_code(
+def test_the_watchlist_sensor_skips_until_something_changes_and_adopts_changed_code_after_a_reload(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cursor = look(world, sync_watchlist).cursor
@@ -402,7 +402,7 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     new = assembled(build(watchlist.parse(WATCHLIST)))
     new_sweep, new_sync = new.resolve_sensor_def("sweep"), new.resolve_sensor_def("sync_watchlist")
     assert not isinstance(new_sync._raw_fn(context, **world.resources), SkipReason)
-    # What it has requested is left alone by the sweep until Dagster knows it.
+    # For some seconds, the sweep leaves out what the watchlist sensor has just requested.
     world.now += timedelta(minutes=1)
     requests = look(world, new_sweep)
     assert {timeframe_of(request) for request in requests} == {frame.key for frame in FRAMES}
@@ -440,7 +440,7 @@ def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
     assert all("mine.py: line 1: cannot be imported" in str(each) for each in said[6:8]), said[6]
 
 
-def test_a_calendar_that_nobody_knows_is_not_synced_and_everything_goes_on(
+def test_a_watchlist_that_cannot_be_synced_fails_its_tick_with_the_reason_and_the_sweep_continues(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -457,12 +457,14 @@ def test_a_calendar_that_nobody_knows_is_not_synced_and_everything_goes_on(
 
 
 @pytest.mark.settled
-def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_recomputes_its_asset_and_the_assets_that_read_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rewrite(monkeypatch, "ema_trend")
     world.sync()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 0")
-    # A process that has loaded the code of before computes none of it.
+    # A process that has loaded the previous code computes none of it.
     assert all(world.materialized(run.run_id) == [] for run in world.sweep())
     loaded = assembled(build(watchlist.load(world.watchlist_path)))
     recorded = {asset for run in world.sweep_until_fresh(loaded) for asset, _ in world.materialized(run.run_id)}
@@ -473,10 +475,10 @@ def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monk
 
 
 @pytest.mark.settled
-def test_while_changed_code_is_not_synced_the_sweep_launches_no_run_that_would_compute_nothing(
+def test_the_sweep_launches_no_runs_of_changed_code_before_a_sync(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sync that the database refuses comes again and again, and as many runs for nothing would."""
+    """A sync that the database refuses is repeated. Without this, each sweep would launch runs that compute nothing."""
     rewrite(monkeypatch, "ema_trend")
     loaded = assembled(build(watchlist.load(world.watchlist_path))).resolve_sensor_def("sweep")
     with world.database.transaction() as transaction:
@@ -501,15 +503,15 @@ def test_a_tick_without_a_database_says_so_in_one_sentence(world: World, monkeyp
 
 
 def publish_after(monkeypatch: pytest.MonkeyPatch, delay: timedelta) -> None:
-    """Have Binance publish its bars so late."""
+    """Set the publication delay of Binance."""
     late = replace(registry.PROVIDERS["binance"], publication_delay=delay)
     monkeypatch.setattr(registry, "PROVIDERS", {**registry.PROVIDERS, "binance": late})
 
 
-def test_no_tick_and_no_sweep_launches_a_run_for_bars_that_their_provider_has_not_published(
+def test_neither_ticks_nor_sweeps_launch_runs_for_unpublished_bars(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a provider that is twenty minutes late there was a run that asked nobody at each close and at each sweep."""
+    """With a provider twenty minutes late, each close and each sweep once launched a run without a request."""
     monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
     publish_after(monkeypatch, timedelta(minutes=22))
     path = world.watchlist_path
@@ -534,7 +536,7 @@ def test_no_tick_and_no_sweep_launches_a_run_for_bars_that_their_provider_has_no
             "SELECT checked_through FROM market.series_state WHERE asset = 'ohlc' AND symbol = 'BTC-USD' AND timeframe = '5m'"
         ).item()
     assert checked == world.now.replace(minute=15)
-    # Nothing but the quarter of an hour that is complete now.
+    # Only the 15m bar that is complete now is requested.
     (request,) = look(world, sweep)
     assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|15m"
 
@@ -559,7 +561,7 @@ def test_a_run_launched_at_the_close_waits_until_its_provider_has_published(
     (request,) = tick(world, M5)
     assert request.tags["for"].endswith(", 5 series")
     monkeypatch.setattr(MarketAt, "now", lambda self: now[0])
-    # Not the module's own `sleep`, which others use meanwhile.
+    # The `sleep` of the module `time` itself is used by other code meanwhile.
     monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     run = world.run(request.tags)
     assert slept == [7.0]
@@ -571,15 +573,15 @@ def test_a_run_launched_at_the_close_waits_until_its_provider_has_published(
     assert checked.rows() == [(close,)]
 
 
-def test_bars_say_by_their_own_provider_whether_they_are_synthetic() -> None:
+def test_the_labels_of_bars_depend_on_the_provider_of_their_series() -> None:
     market = MarketResource()
     assert market.origin(None) == {"provider": "sandbox", "prices": "synthetic, from the sandbox exchange"}
     assert market.origin("binance") == {"provider": "binance", "prices": "market data"}
     assert market.origin("file") == {"provider": "file", "prices": "market data"}
 
 
-def test_ticks_of_a_version_that_is_older_than_the_database_launch_nothing_and_say_so(world: World) -> None:
-    """As where somebody migrates below an older version that still runs: each of its runs would fail, again and again."""
+def test_ticks_of_a_version_that_is_older_than_the_database_fail_with_that_reason(world: World) -> None:
+    """An older version may still run after a migration by a newer one. Each run that it launches would fail."""
     with world.database.transaction() as transaction:
         transaction.execute("INSERT INTO ema_assets.migration (number, name, sha256) VALUES (9999, 'later', '')")
     world.watchlist_path.write_text(world.watchlist_path.read_text() + "# another one\n")

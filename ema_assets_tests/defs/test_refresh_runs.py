@@ -1,4 +1,4 @@
-"""Runs of the refresh job against a real Postgres, a real sandbox and Dagster's real storage."""
+"""Tests of runs of the refresh job, with a real Postgres, a real sandbox and Dagster's real storage."""
 
 import json
 import random
@@ -56,7 +56,7 @@ def fault(world: World, **fields: object) -> None:
 
 
 def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
-    """What the daemon decides about a run that failed in a step, with the project's dagster.yaml."""
+    """Return whether the daemon retries a run that failed in a step, given the project's dagster.yaml."""
     failed = world.instance.get_run_by_id(run.run_id)
     assert failed is not None
     assert failed.status is DagsterRunStatus.FAILURE
@@ -67,7 +67,7 @@ def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
 
 
 def metadata_of(world: World, run: ExecuteInProcessResult) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """What the one materialization of each partition in `run` says, by asset and partition."""
+    """Return the metadata of the materializations of `run`, by asset and partition. Each partition has exactly one."""
     records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
     told = {}
     for record in records:
@@ -84,7 +84,7 @@ def clear_faults(world: World) -> None:
     ).close()
 
 
-def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: World) -> None:
+def test_the_first_sweeps_record_every_partition_in_one_run_per_timeframe(world: World) -> None:
     runs = world.sweep_until_fresh()
     assert len(runs) == len(FRAMES)
     recorded = sorted(pair for run in runs for pair in world.materialized(run.run_id))
@@ -94,8 +94,8 @@ def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: 
 
 
 @pytest.mark.settled
-def test_a_tick_records_exactly_the_stale_series_inside_its_rectangle(world: World) -> None:
-    """Three of five series have a new bar; the two between and beside them are fresh and stay out of the record."""
+def test_a_run_records_only_the_stale_series_of_its_rectangle(world: World) -> None:
+    """Three of five series have a new bar. The other two lie in the same rectangle, are fresh and are not recorded."""
     world.now += timedelta(minutes=5)
     with world.database.transaction() as transaction:
         transaction.execute(
@@ -110,7 +110,7 @@ def test_a_tick_records_exactly_the_stale_series_inside_its_rectangle(world: Wor
     assert world.materialized(run.run_id) == sorted((asset, key) for asset in CHAIN for key in stale)
 
 
-def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_one_run_a_timeframe(
+def test_only_the_37_stale_of_1000_symbols_are_recorded_in_one_run_per_timeframe(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"S{number:04}" for number in range(1000)]
@@ -122,7 +122,7 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
     world.sync()
     behind = random.Random(930).sample(names, 37)
     with world.database.transaction() as transaction:
-        # Asked up to the last close, without a bar: all are fresh then, and nothing had to be loaded for that.
+        # A series that was requested up to the last close is fresh even without a bar, so nothing has to be loaded.
         transaction.execute("UPDATE market.series_state SET checked_through = $1 WHERE asset = 'ohlc'", world.now)
         transaction.execute(
             """UPDATE market.series_state SET checked_through = checked_through - interval '30 minutes'
@@ -133,7 +133,7 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
         monkeypatch.setenv("EMA_SANDBOX_URL", sandbox.base_url)
         runs = world.sweep_until_fresh()
     frames = [run.dagster_run.tags["dagster/asset_partition_range_start"].partition("|")[2] for run in runs]
-    assert frames == ["5m", "15m", "1h"]  # a new 5m bar before the first one lies in an hour that is over
+    assert frames == ["5m", "15m", "1h"]  # the new 5m bars lie in an hour that has closed
     for run, frame in zip(runs, frames, strict=True):
         assert world.materialized(run.run_id) == sorted(
             (asset, f"{symbol}|{frame}") for asset in CHAIN for symbol in behind
@@ -157,7 +157,7 @@ def test_a_run_for_a_timeframe_that_was_removed_while_it_waited_is_canceled(worl
 
 
 @pytest.mark.settled
-def test_a_run_of_a_person_for_a_timeframe_that_was_removed_while_it_waited_fails_and_says_why(
+def test_a_run_of_a_person_for_a_timeframe_that_was_removed_while_it_waited_fails_with_the_reason(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def removed(_context: object) -> list[str]:
@@ -172,8 +172,8 @@ def test_a_run_of_a_person_for_a_timeframe_that_was_removed_while_it_waited_fail
     assert error.description == "the watchlist no longer has it"
 
 
-def test_a_run_whose_ends_are_no_longer_on_the_watchlist_computes_the_others(world: World) -> None:
-    """They stay partitions of Dagster until it is over."""
+def test_a_run_computes_the_remaining_symbols_when_its_first_and_last_symbol_were_removed(world: World) -> None:
+    """Removed symbols remain partitions of Dagster until the run has ended."""
     with world.database.transaction() as transaction:
         (tags,) = [
             run_request(run, world.now).tags
@@ -199,10 +199,10 @@ def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
     assert world.materialized(run.run_id) == []
 
 
-def test_materializations_go_as_one_batch_and_their_ids_come_back_with_it(
+def test_materializations_are_stored_as_one_batch_which_returns_their_ids(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails when a Dagster upgrade takes away the way of recording that makes 1,000 events cheap."""
+    """This test fails when a Dagster upgrade removes the interface that makes 1,000 events cheap to record."""
     written = []
     storage = type(world.instance.event_log_storage)
     store_batch = storage.store_event_batch
@@ -215,7 +215,7 @@ def test_materializations_go_as_one_batch_and_their_ids_come_back_with_it(
     assert named_events(world) == latest_events(world)
 
 
-def test_without_the_private_ways_events_go_one_by_one_and_their_ids_are_asked_for(
+def test_events_are_stored_and_their_ids_are_looked_up_without_the_private_interfaces_of_dagster(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("dagster._core.events.DagsterEventBatchMetadata")
@@ -227,7 +227,7 @@ def test_without_the_private_ways_events_go_one_by_one_and_their_ids_are_asked_f
 
 
 def named_events(world: World) -> list[tuple[str, str, int]]:
-    """Asset, partition and the event that the ledger names, of every series that was recorded."""
+    """Return asset, partition and the event named by the ledger for every recorded series."""
     with world.database.transaction() as transaction:
         found = transaction.query(
             """SELECT asset, symbol || '|' || timeframe AS partition, recorded_event FROM market.series_state
@@ -237,7 +237,7 @@ def named_events(world: World) -> list[tuple[str, str, int]]:
 
 
 def latest_events(world: World) -> list[tuple[str, str, int]]:
-    """Asset, partition and id of the newest materialization of each partition in Dagster's event log."""
+    """Return asset, partition and id of the newest materialization of each partition in Dagster's event log."""
     with world.database.transaction() as transaction:
         found = transaction.query(
             """SELECT asset_key::json ->> 0 AS asset, partition, max(id) AS id FROM dagster.event_logs
@@ -263,7 +263,7 @@ def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_one_dead_symbol_costs_only_itself_and_is_named_by_a_check(world: World) -> None:
+def test_a_failing_symbol_affects_no_other_symbol_and_a_check_names_it(world: World) -> None:
     world.now += timedelta(minutes=5)
     fault(world, kind="server_error", symbols=["BTC/USD"])
     (run,) = world.sweep()
@@ -283,10 +283,10 @@ def checked(world: World, run: ExecuteInProcessResult) -> list[AssetCheckEvaluat
 
 @pytest.mark.settled
 @pytest.mark.parametrize("is_ours", [True, False], ids=["our storage", "another storage"])
-def test_checks_name_the_materialization_they_speak_of_without_listing_all_partitions(
+def test_checks_name_the_materialization_they_refer_to_without_listing_all_partitions(
     world: World, monkeypatch: pytest.MonkeyPatch, *, is_ours: bool
 ) -> None:
-    """Fails when a Dagster upgrade takes away the way by which a check does not cost more with every symbol."""
+    """This test fails when a Dagster upgrade removes the interface that keeps checks cheap with many symbols."""
     world.now += timedelta(minutes=5)
     listed = []
     monkeypatch.setattr(
@@ -297,13 +297,15 @@ def test_checks_name_the_materialization_they_speak_of_without_listing_all_parti
         monkeypatch.setattr("ema_assets.defs.recording.MarketEventLog", type(None))
     (run,) = world.sweep()
     found = checked(world, run)
-    assert len(found) == len(list(defs.resolve_asset_graph().asset_check_keys)) - 1  # without that of partitions
+    assert len(found) == len(list(defs.resolve_asset_graph().asset_check_keys)) - 1  # all but the check of partitions
     assert all(data.target_materialization_data.run_id == run.run_id for data in found)
     assert listed == []
 
 
 @pytest.mark.settled
-def test_without_the_private_way_checks_go_through_dagsters_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dagster_logs_the_checks_itself_without_its_private_interface(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.now += timedelta(minutes=5)
     monkeypatch.delattr(
         "dagster._core.definitions.asset_checks.asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData"
@@ -313,8 +315,8 @@ def test_without_the_private_way_checks_go_through_dagsters_own(world: World, mo
 
 
 @pytest.mark.settled
-def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
-    """A hole, a correction, and a calendar that ends: each has its check, which says what it is about."""
+def test_gaps_corrections_and_a_calendar_that_ends_soon_each_fail_their_own_check(world: World) -> None:
+    """Each failed check names the symbol or the date that it is about."""
     world.now += timedelta(minutes=5)
     fault(world, kind="corrected_bar", symbols=["AAPL"], ts="2026-11-20T15:20:00Z", volume=1.0)
     fault(world, kind="late_bar", symbols=["MSFT"], ts="2026-11-20T15:30:00Z")
@@ -339,7 +341,7 @@ def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_a_flagged_bar_is_named_and_fails_no_check(world: World) -> None:
+def test_the_check_of_plausible_bars_names_flagged_bars_and_passes(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute(
             """INSERT INTO market.bar_flag (symbol, timeframe, ts, reason, detail, flagged_at)
@@ -356,7 +358,7 @@ def test_a_flagged_bar_is_named_and_fails_no_check(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(world: World) -> None:
+def test_a_series_that_waits_too_long_to_be_computed_is_a_warning_of_the_check_of_its_asset(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute(
             """
@@ -376,7 +378,7 @@ def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(worl
 
 
 @pytest.mark.settled
-def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
+def test_a_run_fails_when_all_of_its_series_fail_and_a_later_sweep_catches_up(world: World) -> None:
     world.now += timedelta(minutes=5)
     fault(world, kind="server_error")
     (run,) = world.sweep(raise_on_error=False)
@@ -393,7 +395,7 @@ def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: World) -> None:
+def test_a_run_of_a_person_recomputes_fresh_partitions(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'AAPL'")
         before = transaction.query(
@@ -413,7 +415,7 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
 
 
 @pytest.mark.settled
-def test_a_persons_run_says_of_every_partition_what_was_written(world: World) -> None:
+def test_a_run_of_a_person_reports_what_was_written_for_every_partition(world: World) -> None:
     run = world.run({"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"})
     told = metadata_of(world, run)
     assert told.keys() == {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in ("AAPL", "MSFT")}
@@ -426,13 +428,16 @@ def test_a_persons_run_says_of_every_partition_what_was_written(world: World) ->
     assert shown == {key: last_close[key] for key in ("AAPL|5m", "MSFT|5m")}
     assert [asset for (asset, _), said in told.items() if "last_close" in said] == ["ohlc", "ohlc"]
     assert all({"rows_written", "first_ts", "last_ts"} <= said.keys() for said in told.values())
-    # The sandbox changes no bar after its close: the newest ones are final as soon as they are there.
+    # The sandbox changes no bar after its close, so each bar is final at once.
     final = {datetime.fromtimestamp(float(said["final_through"].value), UTC) for said in told.values()}
     assert final == {datetime(2026, 11, 20, 15, 30, tzinfo=UTC)}
 
 
 def remarks_of_a_persons_run(world: World, *symbols: str) -> dict[tuple[str, str], Any]:
-    """Run 1h of `symbols`, which makes each partition of theirs, and fresh; what it remarks, by asset and partition."""
+    """Run 1h of `symbols`, assert that it makes all their partitions and leaves them fresh, and return its remarks.
+
+    The remarks are by asset and partition.
+    """
     keys = [f"{symbol}|1h" for symbol in symbols]
     run = world.run({"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]})
     assert world.materialized(run.run_id) == sorted((asset, key) for asset in CHAIN for key in keys)
@@ -441,8 +446,8 @@ def remarks_of_a_persons_run(world: World, *symbols: str) -> dict[tuple[str, str
 
 
 @pytest.mark.settled
-def test_a_persons_run_materializes_partitions_without_bars_too(world: World) -> None:
-    """Dagster fails a backfill whose run has succeeded and left a partition out."""
+def test_a_run_of_a_person_also_materializes_partitions_without_bars(world: World) -> None:
+    """Dagster fails a backfill whose run has succeeded without materializing each partition."""
     text = world.watchlist_path.read_text()
     world.watchlist_path.write_text(f'{text}[[group]]\nprovider = "file"\nsymbols = ["MINE"]\n')
     world.sync()
@@ -452,8 +457,8 @@ def test_a_persons_run_materializes_partitions_without_bars_too(world: World) ->
 
 
 @pytest.mark.settled
-def test_a_persons_run_materializes_partitions_of_timeframes_that_a_symbol_does_not_have(world: World) -> None:
-    """Whoever chooses all symbols and all timeframes chooses these too, and Dagster would fail his backfill."""
+def test_a_run_of_a_person_also_materializes_timeframes_that_a_symbol_does_not_have(world: World) -> None:
+    """A choice of all symbols and all timeframes includes them. Dagster would fail a backfill that leaves them out."""
     text = world.watchlist_path.read_text()
     world.watchlist_path.write_text(f'{text}[[group]]\ncalendar = "24/7"\ntimeframes = ["5m"]\nsymbols = ["LTC-USD"]\n')
     world.sync()
@@ -463,10 +468,10 @@ def test_a_persons_run_materializes_partitions_of_timeframes_that_a_symbol_does_
 
 
 @pytest.mark.settled
-def test_what_dagster_insists_on_logging_itself_is_told_again_by_the_next_run_for_stale_series(
+def test_the_next_sweep_reports_series_again_when_dagster_logs_the_materializations_itself(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a Dagster upgrade takes away the way to keep it from that."""
+    """This happens when a Dagster upgrade removes the interface by which runs suppress Dagster's own events."""
     with monkeypatch.context() as other:
         other.delattr(AssetExecutionContext, "get_step_execution_context")
         run = world.run(
@@ -481,7 +486,7 @@ def test_what_dagster_insists_on_logging_itself_is_told_again_by_the_next_run_fo
 
 
 @pytest.mark.settled
-def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:
+def test_a_run_of_a_person_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:
     fault(world, kind="server_error", symbols=["BTC/USD"])
     run = world.run(
         {"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "BTC-USD|5m"},
@@ -495,7 +500,7 @@ def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_i
 
 
 @pytest.mark.settled
-def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(world: World) -> None:
+def test_a_run_of_a_person_over_several_timeframes_records_the_series_that_succeeded_on_each(world: World) -> None:
     fault(world, kind="server_error", symbols=["BTC/USD"])
     run = world.run(
         {"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "BTC-USD|1d"},
@@ -508,7 +513,7 @@ def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(wo
 
 
 @pytest.mark.settled
-def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
+def test_a_run_of_a_person_fails_with_the_name_of_a_series_that_another_run_has_locked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_LOCK_SECONDS", 0.1)
@@ -527,15 +532,13 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
 
 @pytest.mark.settled
 @pytest.mark.parametrize("tags", ["a person's", "the sweep's"])
-def test_a_step_that_loses_the_database_is_tried_again(
-    world: World, monkeypatch: pytest.MonkeyPatch, tags: str
-) -> None:
+def test_a_step_that_loses_the_database_is_retried(world: World, monkeypatch: pytest.MonkeyPatch, tags: str) -> None:
     world.now += timedelta(minutes=5)
     monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     connect = Database._open
     refused: list[Database] = []
 
-    # Each step asks twice: for its work, and for the session by which its run is known to be alive.
+    # Each step connects twice: for its work, and for the session which shows that its run is alive.
     def refuse_two_steps(database: Database) -> object:
         if len(refused) < 4:
             refused.append(database)
@@ -564,7 +567,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
         (False, StoreUnavailable("the database system is shutting down"), False),
     ],
 )
-def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
+def test_dagster_retries_a_failed_run_only_if_a_person_launched_it_and_the_database_was_lost(
     world: World, monkeypatch: pytest.MonkeyPatch, by_a_person: bool, error: Exception, expected: bool
 ) -> None:
     monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
@@ -583,10 +586,10 @@ def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
 
 
 @pytest.mark.settled
-def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
+def test_a_later_run_reports_to_dagster_what_a_killed_run_has_not_reported(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Data committed, worker gone before the events: the ledger remembers that Dagster was not told."""
+    """The run has committed its data and is killed before it logs events. The ledger marks the series as unreported."""
     world.now += timedelta(minutes=5)
 
     class Killed(BaseException):
@@ -626,13 +629,13 @@ def test_a_run_over_several_timeframes_counts_the_rows_and_failures_of_all_of_th
         written[record.asset_materialization.partition] = record.asset_materialization.metadata["rows_written"].value
     assert {f"XOM|{frame}": count for frame, count in rows.items()}.items() <= written.items()
     (failure,) = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
-    # Both fetched timeframes of the failing symbol are named, the rolled-up ones have nothing to do.
+    # Both fetched timeframes of the failing symbol are named. The rolled-up ones have nothing to do.
     assert "BTC-USD|5m" in str(failure.step_failure_data)
     assert "BTC-USD|1d" in str(failure.step_failure_data)
     assert "2 of 6 series failed" in str(failure.step_failure_data)
 
 
-def test_the_step_of_a_run_over_several_timeframes_adds_up_all_of_them(world: World) -> None:
+def test_the_step_output_of_a_run_over_several_timeframes_counts_the_rows_of_all_of_them(world: World) -> None:
     run = world.run({"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "XOM|1d"})
     with world.database.transaction() as transaction:
         rows = transaction.query("SELECT count(*) AS rows FROM market.ohlc WHERE symbol = 'XOM'").item()
