@@ -1,4 +1,4 @@
-"""The process that delivers alerts: it hears of them at once, is the only one, and outlives what happens around it."""
+"""Tests of the process that delivers alerts: it reacts at once, is the only one, and survives failures around it."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ from ema_assets_tests.runtime.delivering import (
 from ema_assets_tests.waiting import wait_until
 
 
-def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended(
+def test_the_worker_sends_each_alert_once_also_after_its_session_was_ended(
     env: Path, database: Database, hook: Webhook
 ) -> None:
     with working(database.url):
@@ -54,11 +54,11 @@ def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended
         wait_until(lambda: len(hook.received) == 2, "the third alert")
         wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked")
     assert hook.titles == ["2 crossovers", "crossover: S002 1h"]
-    # The server notices within moments that a session was closed.
+    # The server needs a moment to notice that a session was closed.
     wait_until(lambda: not others_are_kept_out(database.url), "the lock is free")
 
 
-def test_that_the_database_does_not_answer_is_said_once_while_it_is_tried_again_and_again(
+def test_an_unreachable_database_is_reported_once_while_the_worker_retries(
     env: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alert_worker, "_AGAIN_SECONDS", 0.0)
@@ -72,7 +72,7 @@ def test_that_the_database_does_not_answer_is_said_once_while_it_is_tried_again_
     assert next(looks, None) is None, "it was tried five times"
 
 
-def test_it_follows_the_watchlist_and_ends_when_nobody_is_to_be_told(
+def test_the_worker_follows_the_watchlist_and_ends_when_it_has_no_alerts(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alert_worker, "_LONGEST_WAIT_SECONDS", 0.2)
@@ -91,10 +91,10 @@ def test_it_follows_the_watchlist_and_ends_when_nobody_is_to_be_told(
         wait_until(lambda: not others_are_kept_out(database.url), "it has ended")
 
 
-def test_a_worker_that_is_killed_while_it_sends_is_followed_by_one_that_sends_again(
+def test_the_next_worker_sends_again_what_a_killed_worker_was_sending(
     env: Path, database: Database, hook: Webhook
 ) -> None:
-    """Between the delivery and the mark: at least once."""
+    """The first worker dies after the delivery and before it marks the alert. An alert is delivered at least once."""
     raised(database)
     command = [sys.executable, "-m", "ema_assets", "alerts", "deliver"]
     hook.gate.clear()
@@ -111,7 +111,7 @@ def test_a_worker_that_is_killed_while_it_sends_is_followed_by_one_that_sends_ag
     assert hook.titles == ["crossover: S000 1h"] * 2
 
 
-def test_trouble_is_looked_for_once_the_first_runs_had_their_time(
+def test_the_worker_looks_for_trouble_only_after_the_first_runs_had_time(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env.write_text(env.read_text().replace('["crossover"]', '["crossover", "provider_shut_out"]'))
@@ -130,10 +130,10 @@ def test_trouble_is_looked_for_once_the_first_runs_had_their_time(
     assert hook.titles[1:] == ["provider shut out"]
 
 
-def test_after_the_computer_slept_trouble_waits_for_the_first_runs_again(
+def test_the_worker_delays_the_look_for_trouble_again_after_the_computer_slept(
     env: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A monotonic clock stands still meanwhile; the one on the wall does not."""
+    """The monotonic clock stands still while the computer sleeps, and the wall clock does not."""
     times = {"monotonic": 1_000.0, "time": 50_000.0}
     monkeypatch.setattr(time, "monotonic", lambda: times["monotonic"])
     monkeypatch.setattr(time, "time", lambda: times["time"])
@@ -151,7 +151,7 @@ def test_after_the_computer_slept_trouble_waits_for_the_first_runs_again(
     assert [looks_after(seconds) for seconds in (50, 50, 25)] == [False, False, True]
 
 
-def test_a_first_tick_of_the_sensor_makes_the_tables(
+def test_the_first_tick_of_the_sensor_creates_the_tables(
     env: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env.write_text(env.read_text().replace('["crossover"]', '["crossover", "nothing_fresh"]'))
@@ -161,7 +161,7 @@ def test_a_first_tick_of_the_sensor_makes_the_tables(
     databases.drop(url)
 
 
-def test_the_sensor_of_a_component_without_a_prefix_goes_by_its_settings(
+def test_the_sensor_of_a_component_without_a_prefix_uses_the_settings_of_the_component(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raised(database)
@@ -175,7 +175,9 @@ def test_the_sensor_of_a_component_without_a_prefix_goes_by_its_settings(
     assert evaluated() == "1 alert sent"
 
 
-def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: Database, hook: Webhook) -> None:
+def test_the_sensor_sends_waiting_alerts_unless_a_worker_delivers_them(
+    env: Path, database: Database, hook: Webhook
+) -> None:
     raised(database, 3)
     with Listener(database.url) as worker:
         assert worker.is_alone()
@@ -194,7 +196,7 @@ def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: D
 
 
 class Lingering:
-    """A connection whose server has not noticed yet that its client has left."""
+    """A connection whose server has not noticed yet that its client has closed it."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -206,7 +208,7 @@ class Lingering:
         pass
 
 
-def test_whoever_comes_right_after_one_that_has_delivered_may_deliver(database: Database) -> None:
+def test_a_listener_is_alone_as_soon_as_the_previous_one_is_closed(database: Database) -> None:
     before = Listener(database.url)
     connection: Any = before._connection
     before._connection = Lingering(connection)
@@ -217,7 +219,7 @@ def test_whoever_comes_right_after_one_that_has_delivered_may_deliver(database: 
         assert after.is_alone()
 
 
-def test_what_will_be_due_soon_comes_along_for_one_who_looks_rarely(
+def test_deliver_once_with_ahead_also_sends_alerts_that_will_be_due_soon(
     env: Path, database: Database, hook: Webhook
 ) -> None:
     env.write_text(env.read_text().replace("group_seconds = 0", "group_seconds = 10"))
@@ -230,7 +232,7 @@ def test_what_will_be_due_soon_comes_along_for_one_who_looks_rarely(
     assert sending.problem_with(configured.alerts.channels["HOOK"], os.environ) is None
 
 
-def test_the_role_of_alerts_is_enough_and_may_write_nothing_else(
+def test_the_role_for_alerts_can_deliver_and_cannot_write_bars_the_ledger_or_migrations(
     env: Path, databases: Databases, database: Database, hook: Webhook
 ) -> None:
     env.write_text(env.read_text().replace('["crossover"]', '["crossover", "series_failing", "run_failed"]'))
@@ -249,12 +251,12 @@ def test_the_role_of_alerts_is_enough_and_may_write_nothing_else(
                     transaction.execute(f"DELETE FROM {written}")
 
 
-def test_the_process_has_the_secrets_of_channels_and_no_keys_of_providers(env: Path) -> None:
+def test_the_process_receives_the_secrets_of_channels_and_no_keys_of_providers(env: Path) -> None:
     started = alert_process.program(Settings.from_env(), {"APCA_API_SECRET_KEY": "secret", "HOOK": "json://token"})
     assert started.env == {"HOOK": "json://token"}
 
 
-def test_a_message_that_ends_when_nobody_waits_any_more_writes_to_no_file(
+def test_a_message_that_is_sent_after_its_senders_are_closed_writes_to_no_file(
     env: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
@@ -270,7 +272,9 @@ def test_a_message_that_ends_when_nobody_waits_any_more_writes_to_no_file(
     assert written == []
 
 
-def test_the_process_is_started_when_it_is_wanted_again_when_it_ends_and_never_ends_the_stack(tmp_path: Path) -> None:
+def test_the_process_starts_when_it_is_wanted_and_its_failures_do_not_end_the_stack(
+    tmp_path: Path,
+) -> None:
     said: list[str] = []
     wanted = False
     code = f"import pathlib, sys; p = pathlib.Path({str(tmp_path / 'code')!r}); sys.exit(int(p.read_text()))"
@@ -285,7 +289,7 @@ def test_the_process_is_started_when_it_is_wanted_again_when_it_ends_and_never_e
             process.look(float(second))
             wait_until(supervisor.children[-1].has_ended, "its end")
         assert any("does not stay up, given up after 8 new starts" in line for line in said)
-        # One that ends because nobody was to be told is started when somebody is.
+        # A process ends with code 0 when alerts have no recipients. It is started again when they have some.
         (tmp_path / "code").write_text("0")
         for second in range(400, 470):
             process.look(float(second))
@@ -295,7 +299,7 @@ def test_the_process_is_started_when_it_is_wanted_again_when_it_ends_and_never_e
         assert supervisor.children[-1].pid != before
 
 
-def test_whoever_delivers_alerts_keeps_neither_tables_nor_migrations_waiting(database: Database) -> None:
+def test_a_listener_holds_no_other_advisory_lock_than_that_of_alert_delivery(database: Database) -> None:
     with Listener(database.url) as listener:
         assert listener.is_alone()
         for lock in AdvisoryLock:

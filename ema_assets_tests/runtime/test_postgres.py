@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL against real servers in temporary folders."""
+"""Tests of the embedded PostgreSQL, with real servers in temporary folders."""
 
 import os
 import pwd
@@ -59,7 +59,7 @@ def wait_until_dead(pid: int) -> None:
 
 
 def processes_in(folder: Path) -> list[int]:
-    """The live processes whose current folder is `folder`: every process of a server of that data folder."""
+    """Return the live processes whose current folder is `folder`: all processes of a server with that data folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -72,14 +72,14 @@ def processes_in(folder: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A server in a folder whose name holds spaces, a quote and a plus, for tests that do not stop it."""
+    """A server for tests that do not stop it. The name of its folder has spaces, a quote and a plus."""
     with EmbeddedServer(tmp_path_factory.mktemp("data") / "a trader's + folder" / "postgres") as server:
         yield server
 
 
 @pytest.fixture
 def new(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """A server that was never started and has no folder, stopped at the end however it was started."""
+    """A server that was never started and has no folder. It is stopped after the test."""
     server = EmbeddedServer(tmp_path / "postgres")
     yield server
     server.stop(force=True)
@@ -87,7 +87,7 @@ def new(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose server ran once. initdb takes most of a first start, a copy a tenth of it."""
+    """A folder whose server ran once. A copy of it takes a tenth of the time of initdb, most of a first start."""
     folder = tmp_path_factory.mktemp("stopped") / "postgres"
     with EmbeddedServer(folder):
         return folder
@@ -95,7 +95,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(stopped: Path, new: EmbeddedServer) -> EmbeddedServer:
-    """A server with data that is not running, stopped at the end however it was started."""
+    """A server that has data and is not running. It is stopped after the test."""
     shutil.copytree(stopped, new.folder)
     (new.folder / "port").unlink()
     return new
@@ -137,7 +137,7 @@ def test_psql_logs_in(running: EmbeddedServer) -> None:
     assert result.stdout == "1\n"
 
 
-def test_nobody_logs_in_without_the_password(running: EmbeddedServer) -> None:
+def test_a_login_without_the_password_is_refused(running: EmbeddedServer) -> None:
     with pytest.raises(psycopg2.OperationalError, match="no password supplied"):
         psycopg2.connect(running.url.partition("?")[0] + "?passfile=/nowhere")
 
@@ -153,7 +153,7 @@ def test_the_password_is_in_one_private_file_and_nowhere_else(running: EmbeddedS
 
 
 @with_proc
-def test_the_password_is_in_no_argument_and_no_environment(running: EmbeddedServer) -> None:
+def test_the_password_is_in_no_argument_or_environment_of_a_server_process(running: EmbeddedServer) -> None:
     password = password_of(running).encode()
     pids = processes_in(running.folder / "data")
     assert len(pids) > 3
@@ -162,7 +162,7 @@ def test_the_password_is_in_no_argument_and_no_environment(running: EmbeddedServ
         assert password not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
 
 
-def test_a_password_in_the_environment_would_win_so_it_is_taken_out(
+def test_settings_of_libpq_that_would_override_the_url_are_removed_from_the_environment(
     running: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "of another server")
@@ -173,7 +173,7 @@ def test_a_password_in_the_environment_would_win_so_it_is_taken_out(
     assert cleaned == {"PGHOST": "h", "HOME": "/h"}
 
 
-def test_it_listens_on_the_loopback_address_only(running: EmbeddedServer) -> None:
+def test_the_server_listens_on_the_loopback_address_only(running: EmbeddedServer) -> None:
     assert ask(running.url, "show listen_addresses") == "127.0.0.1"
     assert ask(running.url, "show unix_socket_directories") == ""
 
@@ -191,13 +191,13 @@ def test_it_listens_on_the_loopback_address_only(running: EmbeddedServer) -> Non
         ("data_checksums", "on"),
     ],
 )
-def test_a_setting_is_what_the_store_counts_on(running: EmbeddedServer, name: str, value: str) -> None:
+def test_the_server_has_the_settings_that_the_store_relies_on(running: EmbeddedServer, name: str, value: str) -> None:
     shown = "select datcollate from pg_database where datname = 'ema'" if name == "lc_collate" else f"show {name}"
     assert ask(running.url, shown) == value
 
 
 @with_proc
-def test_the_server_has_a_session_of_its_own_and_no_inherited_files(running: EmbeddedServer) -> None:
+def test_the_server_has_its_own_session_and_no_inherited_files(running: EmbeddedServer) -> None:
     pid = pid_of(running)
     assert os.getsid(pid) == pid
     assert Path(f"/proc/{pid}/fd/0").readlink() == Path("/dev/null")
@@ -206,19 +206,21 @@ def test_the_server_has_a_session_of_its_own_and_no_inherited_files(running: Emb
     assert [target for target in opened if not target.startswith(ours)] == []
 
 
-def test_a_second_server_of_the_folder_attaches_and_its_stop_leaves_the_first_alone(running: EmbeddedServer) -> None:
+def test_a_second_server_of_a_folder_attaches_and_its_stop_does_not_stop_the_first(running: EmbeddedServer) -> None:
     with EmbeddedServer(running.folder) as second:
         assert (second.owned, running.owned) == (False, True)
         assert (second.pid, second.url) == (running.pid, running.url)
     assert running.is_running()
 
 
-def test_a_second_server_with_another_port_is_told_the_port_in_use(running: EmbeddedServer) -> None:
+def test_a_second_server_with_another_port_is_refused_with_the_port_in_use(running: EmbeddedServer) -> None:
     with pytest.raises(EmbeddedServerError, match=r"`port` must be \d+ .* received 1025"):
         EmbeddedServer(running.folder, port=1025).start()
 
 
-def test_a_copy_of_a_running_folder_is_not_taken_for_running(running: EmbeddedServer, tmp_path: Path) -> None:
+def test_a_copy_of_the_folder_of_a_running_server_counts_as_not_running(
+    running: EmbeddedServer, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     (copy / "data").mkdir(parents=True, mode=0o700)
     shutil.copy(running.folder / "data" / "postmaster.pid", copy / "data")
@@ -226,7 +228,7 @@ def test_a_copy_of_a_running_folder_is_not_taken_for_running(running: EmbeddedSe
     assert read_running(copy) is None
 
 
-def test_reading_a_folder_without_a_server_starts_none(tmp_path: Path) -> None:
+def test_reading_or_stopping_a_folder_without_a_server_creates_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "postgres"
     assert read_running(folder) is None
     EmbeddedServer(folder).stop(force=True)
@@ -235,7 +237,7 @@ def test_reading_a_folder_without_a_server_starts_none(tmp_path: Path) -> None:
         _ = EmbeddedServer(folder).url
 
 
-def test_stop_leaves_the_data_and_the_next_start_takes_the_same_port(server: EmbeddedServer) -> None:
+def test_a_stop_keeps_the_data_and_the_next_start_uses_the_same_port(server: EmbeddedServer) -> None:
     server.start()
     url = server.url
     execute(url, "create table bar as select 42 as close")
@@ -246,14 +248,16 @@ def test_stop_leaves_the_data_and_the_next_start_takes_the_same_port(server: Emb
     assert ask(url, "select close from bar") == "42"
 
 
-def test_the_pid_is_told_before_the_server_is_ready_and_only_by_who_starts_it(server: EmbeddedServer) -> None:
+def test_on_started_receives_the_pid_before_the_server_is_ready_and_only_when_it_is_started(
+    server: EmbeddedServer,
+) -> None:
     told = []
     server.start(lambda pid: told.append((pid, read_running(server.folder))))
     EmbeddedServer(server.folder).start(lambda pid: told.append((pid, None)))
     assert told == [(server.pid, None)]
 
 
-def test_a_first_start_is_not_told_of_before_its_database_is_made(server: EmbeddedServer) -> None:
+def test_read_running_returns_no_url_until_the_first_start_is_complete(server: EmbeddedServer) -> None:
     server.start()
     url = server.url
     (server.folder / "port").unlink()
@@ -263,7 +267,7 @@ def test_a_first_start_is_not_told_of_before_its_database_is_made(server: Embedd
     assert read_running(server.folder) == url
 
 
-def test_another_port_is_found_when_the_last_one_is_taken(server: EmbeddedServer) -> None:
+def test_a_start_chooses_another_port_when_the_last_one_is_taken(server: EmbeddedServer) -> None:
     server.start()
     port = int((server.folder / "port").read_text())
     server.stop()
@@ -293,7 +297,7 @@ def test_a_killed_server_recovers_what_was_committed(server: EmbeddedServer) -> 
     assert ask(server.url, "select close from bar") == "42"
 
 
-def test_a_leftover_pid_file_is_no_server_when_its_pid_is_another_program(server: EmbeddedServer) -> None:
+def test_a_leftover_pid_file_with_the_pid_of_another_program_does_not_count_as_a_server(server: EmbeddedServer) -> None:
     server.start()
     pid = pid_of(server)
     os.kill(pid, signal.SIGKILL)
@@ -310,7 +314,7 @@ def test_a_leftover_pid_file_is_no_server_when_its_pid_is_another_program(server
 
 
 @pytest.mark.parametrize("text", ["", "not a pid\n"])
-def test_a_damaged_pid_file_does_not_stop_the_start(server: EmbeddedServer, text: str) -> None:
+def test_a_damaged_pid_file_does_not_prevent_the_start(server: EmbeddedServer, text: str) -> None:
     server.start()
     server.stop()
     (server.folder / "data" / "postmaster.pid").write_text(text)
@@ -318,7 +322,7 @@ def test_a_damaged_pid_file_does_not_stop_the_start(server: EmbeddedServer, text
     assert ask(server.url, "select 1") == "1"
 
 
-def test_an_interrupted_first_start_is_begun_anew(new: EmbeddedServer) -> None:
+def test_an_interrupted_first_start_is_repeated_from_the_beginning(new: EmbeddedServer) -> None:
     (new.folder / "data.partial" / "base").mkdir(parents=True)
     (new.folder / "passfile").write_text("127.0.0.1:*:*:ema:of-the-first-try\n")
     new.start()
@@ -326,7 +330,7 @@ def test_an_interrupted_first_start_is_begun_anew(new: EmbeddedServer) -> None:
     assert not (new.folder / "data.partial").exists()
 
 
-def test_two_processes_that_start_at_once_share_one_server(new: EmbeddedServer) -> None:
+def test_processes_that_start_at_the_same_time_share_one_server(new: EmbeddedServer) -> None:
     code = textwrap.dedent(
         """
         import sys
@@ -346,7 +350,7 @@ def test_two_processes_that_start_at_once_share_one_server(new: EmbeddedServer) 
     assert sorted(owned for _, owned, _ in said) == ["False", "False", "True"]
 
 
-def test_a_server_left_by_an_ended_process_is_stopped_by_force_only(server: EmbeddedServer) -> None:
+def test_a_server_that_another_object_has_started_is_stopped_only_by_force(server: EmbeddedServer) -> None:
     server.start()
     other = EmbeddedServer(server.folder)
     other.stop()
@@ -366,7 +370,7 @@ def test_a_stop_ends_open_transactions(server: EmbeddedServer) -> None:
     assert "immediate shutdown" not in said
 
 
-def test_a_server_that_does_not_start_says_why(server: EmbeddedServer) -> None:
+def test_a_server_that_does_not_start_reports_the_reason(server: EmbeddedServer) -> None:
     server.start()
     server.stop()
     (server.folder / "data" / "postgresql.auto.conf").write_text("shared_buffers = 'much'\n")
@@ -375,7 +379,7 @@ def test_a_server_that_does_not_start_says_why(server: EmbeddedServer) -> None:
     assert not server.is_running()
 
 
-def test_a_missing_passfile_is_named(server: EmbeddedServer) -> None:
+def test_a_start_without_a_passfile_fails_with_that_reason(server: EmbeddedServer) -> None:
     server.start()
     server.stop()
     (server.folder / "passfile").unlink()
@@ -386,7 +390,7 @@ def test_a_missing_passfile_is_named(server: EmbeddedServer) -> None:
         assert processes_in(server.folder / "data") == []
 
 
-def test_data_of_another_postgresql_version_is_not_touched(new: EmbeddedServer) -> None:
+def test_data_of_another_postgresql_version_is_refused(new: EmbeddedServer) -> None:
     (new.folder / "data").mkdir(parents=True)
     (new.folder / "data" / "PG_VERSION").write_text("17\n")
     with pytest.raises(EmbeddedServerError, match="made by PostgreSQL 17, and this one is .* `EMA_POSTGRES_BIN`"):
@@ -402,7 +406,7 @@ def _programs_that_say(folder: Path, version: str) -> Path:
     return folder
 
 
-def test_the_programs_of_another_postgresql_are_taken_where_they_are_named(
+def test_the_programs_of_another_postgresql_are_used_from_the_configured_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = _programs_that_say(tmp_path / "bin", "16.2 (Debian 16.2-1)")
@@ -433,7 +437,7 @@ def test_a_folder_without_programs_is_refused(
 
 @as_root
 @with_proc
-def test_root_runs_the_server_in_a_user_namespace_where_only_root_may_read(tmp_path: Path) -> None:
+def test_root_runs_the_server_in_a_user_namespace_in_a_folder_that_only_root_can_read(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     with EmbeddedServer(private / "postgres") as server:
@@ -453,7 +457,7 @@ def _reachable_for_others(path: Path) -> bool:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter, which those of pytest are not."""
+    """A folder that every user may enter. Other users may not enter the folders of pytest."""
     folder = Path("/tmp") / f"ema-assets-test-{os.getpid()}"
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
@@ -467,7 +471,7 @@ def open_folder() -> Iterator[Path]:
 
 @as_root
 @with_proc
-def test_root_runs_the_server_as_the_owner_of_the_folder_and_keeps_to_it(open_folder: Path) -> None:
+def test_root_runs_the_server_as_the_owner_of_the_folder_at_each_start(open_folder: Path) -> None:
     folder = open_folder / "postgres"
     folder.mkdir(mode=0o700)
     os.chown(folder, NOBODY.pw_uid, NOBODY.pw_gid)
@@ -483,7 +487,7 @@ def test_root_runs_the_server_as_the_owner_of_the_folder_and_keeps_to_it(open_fo
 
 @as_root
 @with_proc
-def test_root_without_namespaces_becomes_nobody_and_keeps_the_files_it_writes(
+def test_root_without_user_namespaces_runs_the_server_as_nobody_and_keeps_its_own_files(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = open_folder / "postgres"
@@ -500,7 +504,7 @@ def test_root_without_namespaces_becomes_nobody_and_keeps_the_files_it_writes(
 
 @as_root
 @with_proc
-def test_root_with_no_way_to_be_anybody_else_is_told_what_to_do(
+def test_root_that_cannot_become_another_user_gets_an_error_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(identity, "_namespace", lambda: None)
@@ -512,11 +516,11 @@ def test_root_with_no_way_to_be_anybody_else_is_told_what_to_do(
 
 
 @as_root
-def test_a_normal_user_runs_the_server_as_itself(open_folder: Path) -> None:
+def test_the_server_of_a_normal_user_runs_as_that_user(open_folder: Path) -> None:
     home = open_folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
-    # Imports first: the interpreter itself may be where only root reads.
+    # The imports come first, because only root may be able to read the folder of the interpreter.
     code = textwrap.dedent(
         f"""
         import os, sys
@@ -540,7 +544,7 @@ def test_the_url_quotes_the_path_of_the_passfile(running: EmbeddedServer) -> Non
     assert " " not in running.url
 
 
-def test_the_lock_is_given_up_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_is_released_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> Callable[[], None]:
         raise EmbeddedServerError("no")
 

@@ -1,4 +1,4 @@
-"""What follows when a part of the stack ends: real processes that are killed, on a clock that the test holds."""
+"""Tests of restarts of the parts of the stack, with real processes that are killed and a clock set by the test."""
 
 import itertools
 import os
@@ -37,7 +37,7 @@ ENV = {"PATH": os.environ.get("PATH", os.defpath)}
 
 
 class Fake:
-    """A part that fails as it is told to."""
+    """A part whose failures are set by the test."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -65,7 +65,7 @@ def look_for_ever(keeper: Restarts, before: Callable[[float], object] = lambda _
         keeper.look(float(second))
 
 
-def test_pauses_grow_and_the_end_is_one_sentence() -> None:
+def test_the_pauses_between_restarts_grow_and_the_final_error_is_one_sentence() -> None:
     part, said, starts = Fake("web"), list[str](), dict[int, float]()
     part.reason, part.starts_in_vain = "`web` ended", True
     with pytest.raises(EmaAssetsError) as raised:
@@ -74,11 +74,11 @@ def test_pauses_grow_and_the_end_is_one_sentence() -> None:
     assert said[0] == "  `web` ended\n  web is started again in 1 s"
     pauses = [re.search(r"started again in (\d+) s", line) for line in said]
     assert [int(pause[1]) for pause in pauses if pause] == [1, 2, 4, 8, 16, 32, 60, 60]
-    # The first look after each new start, a second later: the starts themselves are as far apart as was said.
+    # The times are those of the look one second after each start. Their distances are the reported pauses.
     assert [after - before for before, after in itertools.pairwise(starts.values())][1:] == [2, 4, 8, 16, 32, 60]
 
 
-def test_a_part_that_ran_for_long_begins_with_the_first_pause_again() -> None:
+def test_a_part_that_ran_for_long_is_restarted_after_the_first_pause() -> None:
     part, said = Fake("web"), list[str]()
     keeper = Restarts([part], said.append)
     now = 0.0
@@ -98,7 +98,7 @@ def test_a_part_that_ends_soon_after_each_start_is_given_up() -> None:
     assert part.starts == restarts.ATTEMPTS
 
 
-def test_a_part_waits_for_those_that_it_needs() -> None:
+def test_a_part_waits_for_the_parts_that_it_needs() -> None:
     database, web = Fake("database"), Fake("web")
     keeper = Restarts([database, web], lambda _line: None)
     database.reason = web.reason = "ended"
@@ -135,7 +135,7 @@ def answer(url: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def test_a_killed_postmaster_is_started_again_on_its_port(folder: Path) -> None:
+def test_a_killed_postmaster_is_restarted_on_its_port(folder: Path) -> None:
     said = list[str]()
     with Supervisor() as supervisor:
         postgres = Postgres(folder, supervisor)
@@ -157,10 +157,10 @@ def test_a_killed_postmaster_is_started_again_on_its_port(folder: Path) -> None:
     ]
 
 
-def test_a_postmaster_that_cannot_start_again_is_given_up_with_the_reason(
+def test_a_postmaster_that_cannot_be_restarted_is_given_up_with_the_reason(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its port now belongs to another program, which the children would talk to. Each start waits for its answer."""
+    """Another program now listens on its port. The children would connect to that program."""
     monkeypatch.setattr(restarts, "ATTEMPTS", 1)
     with Supervisor() as supervisor:
         postgres = Postgres(folder, supervisor)
@@ -175,7 +175,7 @@ def test_a_postmaster_that_cannot_start_again_is_given_up_with_the_reason(
             look_for_ever(keeper)
 
 
-def test_a_server_that_a_command_has_started_again_is_adopted(folder: Path) -> None:
+def test_a_server_that_a_command_has_restarted_is_adopted(folder: Path) -> None:
     with Supervisor() as supervisor:
         postgres = Postgres(folder, supervisor)
         postgres.start()
@@ -197,7 +197,7 @@ def service(supervisor: Supervisor, tmp_path: Path) -> tuple[Service, str]:
     return Service(supervisor, Program("web", argv, ENV, tmp_path / "web.log"), answers(url), f"at {url}"), url
 
 
-def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_path: Path) -> None:
+def test_a_killed_child_is_restarted_on_its_port_and_stopped_with_the_block(tmp_path: Path) -> None:
     said = list[str]()
     with Supervisor() as supervisor:
         web, url = service(supervisor, tmp_path)
@@ -208,7 +208,7 @@ def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_
         os.kill(first.pid, signal.SIGKILL)
         ended = supervisor.until_signalled()
         assert "`web` ended with SIGKILL" in str(ended)
-        # An end is told once: waiting goes on while the pause lasts.
+        # Each end is reported once, so the next wait does not return it again.
         assert supervisor.until_signalled(timeout_seconds=0) is None
         assert not keeper.is_at_work
         assert not keeper.look(1.0)
@@ -224,7 +224,7 @@ def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_
     assert said[1] == "  web runs again"
 
 
-def test_what_a_child_left_behind_is_gone_before_it_is_started_again(tmp_path: Path) -> None:
+def test_leftover_processes_of_a_child_are_stopped_before_its_restart(tmp_path: Path) -> None:
     code = "import os, time; os.fork(); open(f'{os.getpid()}', 'w'); time.sleep(600)"
     argv = [sys.executable, "-I", "-c", code]
     with Supervisor() as supervisor:
@@ -253,7 +253,7 @@ def test_a_signal_ends_the_wait_for_a_part_that_does_not_answer(tmp_path: Path) 
         assert supervisor.until_signalled(timeout_seconds=180) == signal.SIGTERM
 
 
-def test_a_part_on_which_nothing_rests_is_given_up_by_itself_and_said_so_once() -> None:
+def test_an_optional_part_is_given_up_alone_which_is_reported_once() -> None:
     said: list[str] = []
     fake = Fake("the metrics server")
     fake.reason, fake.starts_in_vain = "the metrics server has ended", True
@@ -274,7 +274,7 @@ def test_a_part_on_which_nothing_rests_is_given_up_by_itself_and_said_so_once() 
     assert (again.starts, said[-1]) == (1, "  the metrics server runs again")
 
 
-def test_a_file_that_one_of_several_cannot_read_keeps_no_other_from_being_looked_at() -> None:
+def test_look_at_each_continues_after_an_error_and_returns_all_errors() -> None:
     class Looked:
         def __init__(self, problem: str | None = None) -> None:
             self.problem, self.times = problem, list[float]()

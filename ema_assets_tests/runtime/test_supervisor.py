@@ -1,4 +1,4 @@
-"""The supervisor with real processes: what it starts ends with it, however it ends."""
+"""Tests of the supervisor with real processes: the processes that it starts end when it ends, in every case."""
 
 import json
 import os
@@ -25,13 +25,13 @@ from ema_assets_tests.waiting import wait_until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see who is left")
 
 ROOT = Path(processes.__file__).parents[2]
-# Tells this run's processes from those of an `ema-assets up` on the same machine.
+# Distinguishes the processes of this run from those of an `ema-assets up` on the same machine.
 RUN = f"EMA_TEST_RUN={os.getpid()}-{time.time_ns()}"
 ENV = {"PATH": os.environ.get("PATH", os.defpath), **dict([RUN.split("=")])}
 
 SLEEPS = "import time; time.sleep(600)"
 IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
-# Two forks and a session of its own: its parent is gone, its group and session are unknown to the supervisor.
+# Two forks and its own session: its parent has ended, and the supervisor does not know its group and session.
 DAEMON_THAT_IGNORES_SIGTERM = """
 import os, signal, time
 signal.signal(15, signal.SIG_IGN)
@@ -62,7 +62,7 @@ def wait_for(is_true: Callable[[], object]) -> None:
 
 
 class StopWatch:
-    """The clock by which families are stopped, as fast as the machine allows, and every signal with its second on it."""
+    """A clock for stopping families that sleeps only 0.01 s per pause, and notes every signal with its second."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -98,7 +98,7 @@ def says_ready(log: Path, times: int = 1) -> Callable[[], bool]:
 
 
 def of_this_run() -> set[int]:
-    """The children of this run's supervisors, and the guards of those in this process."""
+    """Return the children of this run's supervisors, and the guards of the supervisors in this process."""
     guard = b"ema_assets.runtime.guard\0"
     found = set()
     for pid in processes.table():
@@ -114,7 +114,7 @@ def of_this_run() -> set[int]:
 
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
-    """Fails the test that leaves a process, and ends it."""
+    """Fail a test that leaves a process behind, and kill that process."""
     yield
     left = of_this_run()
     for pid in left:
@@ -122,7 +122,7 @@ def no_process_is_left() -> Iterator[None]:
     assert not left
 
 
-def test_children_run_in_sessions_of_their_own_and_end_with_the_block(tmp_path: Path) -> None:
+def test_children_run_in_their_own_sessions_and_end_with_the_block(tmp_path: Path) -> None:
     with Supervisor() as group:
         children = [spawn(group, name, python(SLEEPS), ENV, tmp_path / f"{name}.log") for name in ("web", "daemon")]
         assert group.check() is None
@@ -150,7 +150,7 @@ def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
     assert (tmp_path / "order").read_text() == "cba"
 
 
-def test_output_is_appended_and_nothing_is_read_from_the_terminal(tmp_path: Path) -> None:
+def test_output_is_appended_to_the_log_and_stdin_is_empty(tmp_path: Path) -> None:
     log = tmp_path / "new folder" / "web.log"
     log.parent.mkdir()
     log.write_text("an earlier run\n")
@@ -170,7 +170,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path, 
     assert child.exit_code() == -signal.SIGKILL
 
 
-def test_a_child_asked_by_sigint_sees_to_its_own_children(tmp_path: Path) -> None:
+def test_a_child_with_stop_main_only_stops_its_own_children(tmp_path: Path) -> None:
     code = f"""
     import subprocess, sys
     child = subprocess.Popen([sys.executable, "-I", "-S", "-c", {SLEEPS!r}])
@@ -189,7 +189,7 @@ def test_a_child_asked_by_sigint_sees_to_its_own_children(tmp_path: Path) -> Non
     assert child.log_tail().endswith("child ended with -15")
 
 
-def test_a_child_hears_sigint_though_this_process_was_started_to_ignore_it(tmp_path: Path) -> None:
+def test_a_child_handles_sigint_although_this_process_ignores_it(tmp_path: Path) -> None:
     code = "import signal; print(signal.getsignal(2) is signal.default_int_handler)"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -202,7 +202,7 @@ def test_a_child_hears_sigint_though_this_process_was_started_to_ignore_it(tmp_p
     assert child.log_tail() == "True"
 
 
-def test_children_of_a_child_that_left_them_are_stopped_too(tmp_path: Path) -> None:
+def test_a_process_that_outlives_its_parent_is_stopped_with_the_block(tmp_path: Path) -> None:
     code = f"import os, sys; os.spawnv(os.P_NOWAIT, sys.executable, ['x', '-I', '-S', '-c', {SLEEPS!r}])"
     with Supervisor() as group:
         child = spawn(group, "web", python(code), ENV, tmp_path / "log")
@@ -212,7 +212,7 @@ def test_children_of_a_child_that_left_them_are_stopped_too(tmp_path: Path) -> N
     assert not marked(supervisor_id)
 
 
-def test_a_daemon_with_a_session_of_its_own_is_found_and_killed(tmp_path: Path) -> None:
+def test_a_daemon_in_its_own_session_is_found_and_killed(tmp_path: Path) -> None:
     with Supervisor() as group:
         child = spawn(group, "web", python(DAEMON_THAT_IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=0.3)
         wait_for(says_ready(tmp_path / "log"))
@@ -236,7 +236,7 @@ def test_a_descendant_without_the_mark_is_found_by_its_session(tmp_path: Path) -
     assert not any(processes.read(pid) for pid in members)
 
 
-def test_a_pid_that_now_belongs_to_somebody_else_is_not_signalled(tmp_path: Path) -> None:
+def test_a_pid_that_now_belongs_to_another_process_is_not_signalled(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
         family = processes.Family(
             pid=stranger.pid,
@@ -251,7 +251,7 @@ def test_a_pid_that_now_belongs_to_somebody_else_is_not_signalled(tmp_path: Path
         stranger.kill()
 
 
-def test_what_this_process_started_otherwise_is_left_alone(tmp_path: Path) -> None:
+def test_a_process_that_was_only_registered_with_on_orphan_keeps_running_after_the_block(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as other:
         with Supervisor() as group:
             group.on_orphan(other.pid)
@@ -267,7 +267,7 @@ def test_what_this_process_started_otherwise_is_left_alone(tmp_path: Path) -> No
         ("import os; print('no such table', flush=True); os.kill(os.getpid(), 9)", -9, "SIGKILL"),
     ],
 )
-def test_the_end_of_a_child_is_told_with_the_end_of_its_log(
+def test_the_end_of_a_child_is_reported_with_the_end_of_its_log(
     tmp_path: Path, code: str, exit_code: int, how: str
 ) -> None:
     with Supervisor() as group:
@@ -291,7 +291,7 @@ def test_a_signal_ends_the_wait_and_is_named(tmp_path: Path, number: signal.Sign
     assert signal.getsignal(number) == before
 
 
-def test_a_signal_before_the_wait_ends_the_block_and_the_children(tmp_path: Path) -> None:
+def test_a_signal_before_until_signalled_ends_the_block_and_the_children(tmp_path: Path) -> None:
     group = Supervisor()
 
     def start_and_wait() -> None:
@@ -307,7 +307,7 @@ def test_a_signal_before_the_wait_ends_the_block_and_the_children(tmp_path: Path
     assert child.exit_code() == -signal.SIGTERM
 
 
-def test_a_second_signal_ends_the_patience(tmp_path: Path, watch: StopWatch) -> None:
+def test_a_second_signal_kills_children_before_their_grace_is_over(tmp_path: Path, watch: StopWatch) -> None:
     def interrupt() -> None:
         if watch.now > 0.5:
             watch.meanwhile = lambda: None
@@ -374,7 +374,7 @@ def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
         assert group._guard._process.pid != first
 
 
-def test_the_guard_is_small(tmp_path: Path) -> None:
+def test_the_guard_uses_less_than_25_mb_of_memory(tmp_path: Path) -> None:
     with Supervisor() as group:
         assert group._guard is not None
         guard = Path(f"/proc/{group._guard._process.pid}")
@@ -384,7 +384,7 @@ def test_the_guard_is_small(tmp_path: Path) -> None:
         assert int(line.split()[1]) < 25_000, line
 
 
-# ------------------------------------------------------------------------------- the supervisor's own death
+# -------------------------------------------------------------------------------- death of the supervisor
 
 SUPERVISED = """
 import os, signal, subprocess, sys, time
@@ -422,7 +422,7 @@ finally:
     database.wait()
 """
 
-# Stands in for a PostgreSQL: writes down that it was asked to stop, and how many clients it still had.
+# A substitute for PostgreSQL. It writes to a file that it was signaled to stop, and how many clients it still had.
 DATABASE = """
 import os, signal, sys, time
 def stop(*_):
@@ -445,7 +445,7 @@ while True:
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "exception", "fork"])
-def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
+def test_no_process_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
     codes = [DATABASE, SLEEPS, IGNORES_SIGTERM, DAEMON_THAT_IGNORES_SIGTERM]
     with subprocess.Popen(
         [sys.executable, "-c", SUPERVISED, tmp_path, *codes, how],
@@ -471,18 +471,18 @@ def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
             assert not marked(supervisor_id)
             assert (tmp_path / "database").read_text() == "up, asked to stop with 0 clients"
         finally:
-            # In "fork", a fork of the supervisor holds its pipe to the guard open, and is nobody's child.
+            # In "fork", a fork of the supervisor keeps the pipe to the guard open, and has lost its parent.
             for pid in of_this_run() | {process.pid}:
                 os.kill(pid, signal.SIGKILL)
-            wait_for(lambda: not of_this_run())  # what is killed is there for another moment
+            wait_for(lambda: not of_this_run())  # a killed process does not disappear at once
 
 
-def test_the_guard_reads_what_a_supervisor_said_just_before_it_died(tmp_path: Path) -> None:
+def test_the_guard_reads_messages_that_a_supervisor_sent_just_before_it_died(tmp_path: Path) -> None:
     read, write = os.pipe()
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
         family = processes.Family(child.pid, processes.identity(child.pid), "no mark", signal.SIGTERM, False, 1.0)
         os.write(write, json.dumps({"Family": asdict(family)}).encode() + b"\n")
-        # The write end stays open, as in a fork; 0 is nobody's parent here, as if the supervisor were gone.
+        # The write end stays open, as in a fork. The pid 0 stands for a supervisor that has died.
         subprocess.run(
             [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.guard", "no-id", "0"],
             stdin=read,
