@@ -1,4 +1,4 @@
-"""Backfills: which runs a choice of partitions becomes, and that they do what was chosen and nothing else."""
+"""Tests of backfills: which runs a choice of partitions becomes, and that they process only these partitions."""
 
 import json
 from collections.abc import Sequence
@@ -53,20 +53,20 @@ def test_twenty_scattered_symbols_on_all_timeframes_are_one_run() -> None:
     assert (str(chunk.first), str(chunk.last), chunk.is_whole) == ("S0|5m", "S95|1d", False)
 
 
-def test_neighbours_are_a_range_as_dagster_knows_it() -> None:
+def test_adjacent_partitions_become_one_whole_range() -> None:
     chosen = [f"{symbol}|{timeframe}" for symbol in SYMBOLS[3:6] for timeframe in TIMEFRAMES[1:3]]
     (chunk,) = chunks(reversed(chosen), SYMBOLS, TIMEFRAMES, 1000)
     assert list(chunk.partitions) == chosen
     assert (str(chunk.first), str(chunk.last), chunk.is_whole) == ("S3|15m", "S5|1h", True)
 
 
-def test_timeframes_that_differ_by_symbol_are_spanned_and_not_filled() -> None:
+def test_a_chunk_spans_different_timeframes_per_symbol_without_adding_partitions() -> None:
     (chunk,) = chunks(["S1|1d", "S2|5m"], SYMBOLS, TIMEFRAMES, 1000)
     assert chunk.partitions == ("S1|1d", "S2|5m")
     assert (str(chunk.first), str(chunk.last), chunk.is_whole) == ("S1|5m", "S2|1d", False)
 
 
-def test_many_partitions_are_runs_of_symbols_of_their_own_and_no_symbol_is_divided() -> None:
+def test_many_partitions_become_several_chunks_that_divide_no_symbol() -> None:
     chosen = [f"{symbol}|{timeframe}" for symbol in SYMBOLS[:7] for timeframe in TIMEFRAMES]
     found = chunks(chosen, SYMBOLS, TIMEFRAMES, 10)
     assert [len(chunk.partitions) for chunk in found] == [8, 8, 8, 4]
@@ -83,7 +83,7 @@ def test_many_partitions_are_runs_of_symbols_of_their_own_and_no_symbol_is_divid
 def requests_for(
     world: World, partitions: Sequence[str], assets: Sequence[str] = (OHLC,), all_there_is: Definitions = defs
 ) -> Sequence[RunRequest]:
-    """What Dagster's daemon makes of a backfill."""
+    """Return the run requests that Dagster's daemon makes for a backfill."""
     wanted = [AssetKeyPartitionKey(AssetKey(asset), partition) for asset in assets for partition in partitions]
     ask: Any = vars(bookkeeping)["build_run_requests_with_backfill_policies"]
     with partition_loading_context(dynamic_partitions_store=world.instance):
@@ -92,7 +92,7 @@ def requests_for(
 
 
 def by_backfill(world: World, request: RunRequest, *, raise_on_error: bool = True) -> Any:
-    """A run of `request` as the daemon launches it."""
+    """Execute a run of `request` as the daemon launches it."""
     job = defs.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=frozenset(request.asset_selection or ()), asset_check_selection=frozenset()
     )
@@ -114,14 +114,14 @@ def planned(instance: DagsterInstance, run_id: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.settled
-def test_dagster_asks_for_one_run_which_does_the_chosen_partitions_and_leaves_the_others(world: World) -> None:
+def test_a_backfill_is_one_run_that_materializes_only_the_chosen_partitions(world: World) -> None:
     chosen = ["AAPL|5m", "AAPL|1d", "JPM|1h", "BTC-USD|5m"]
     (request,) = requests_for(world, chosen, [OHLC, EMA_SIGNALS])
     assert request.tags[PURPOSE_TAG] == "backfill, 4 series"
     run = by_backfill(world, request)
     expected = sorted((asset, partition) for asset in (OHLC, EMA_SIGNALS) for partition in chosen)
     assert world.materialized(run.run_id) == expected
-    # Those between are not shown as in progress, nor as failed when the run fails.
+    # Partitions between them are not shown as in progress, nor as failed when the run fails.
     assert planned(world.instance, run.run_id) == set(expected)
     stored = world.instance.get_run_by_id(run.run_id)
     assert stored is not None
@@ -130,7 +130,7 @@ def test_dagster_asks_for_one_run_which_does_the_chosen_partitions_and_leaves_th
 
 
 def test_dagster_counts_the_chosen_partitions_as_requested(world: World) -> None:
-    """Fails when a Dagster upgrade counts the whole rectangle: the backfill would show more partitions than it has."""
+    """This test fails when a Dagster upgrade counts the whole rectangle. A backfill would show too many partitions."""
     chosen = ["AAPL|5m", "JPM|1h", "XOM|1h"]
     view = AssetGraphView.for_test(defs, world.instance)
     requests = [*requests_for(world, chosen), *requests_for(world, ["AAPL|5m", "MSFT|5m"], [EMA_SIGNALS])]
@@ -141,7 +141,7 @@ def test_dagster_counts_the_chosen_partitions_as_requested(world: World) -> None
     }
 
 
-def test_a_run_that_is_tried_again_is_for_the_same_partitions(world: World) -> None:
+def test_a_retried_run_has_the_same_partitions(world: World) -> None:
     tags = {"dagster/backfill": "abcdefgh", RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "JPM|5m"}
     first = world.instance.run_storage.add_run(
         DagsterRun("job", tags={**tags, CHOSEN_TAG: json.dumps(["AAPL|5m", "JPM|5m"])})
@@ -155,7 +155,7 @@ def test_a_run_that_is_tried_again_is_for_the_same_partitions(world: World) -> N
     assert {each.start for each in subset.key_ranges} == {"AAPL|5m", "JPM|5m"}
 
 
-def test_a_run_that_is_executed_again_does_not_say_how_the_one_before_has_ended(world: World) -> None:
+def test_a_run_that_is_executed_again_does_not_inherit_the_tags_of_the_failure(world: World) -> None:
     tags = {RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "JPM|5m"}
     first = world.instance.run_storage.add_run(DagsterRun("job", tags=tags))
     ended = {"failed": "JPM|5m", "dagster/retry_on_asset_or_op_failure": "false"}
@@ -168,8 +168,8 @@ def test_a_run_that_is_executed_again_does_not_say_how_the_one_before_has_ended(
 
 
 @pytest.mark.settled
-def test_a_run_that_a_person_executes_again_is_for_the_chosen_partitions_too(world: World) -> None:
-    """*Re-execute* in the UI makes a run of its own, outside the backfill."""
+def test_a_run_that_a_person_executes_again_has_the_chosen_partitions(world: World) -> None:
+    """*Re-execute* in the UI makes a separate run, outside the backfill."""
     chosen = ["AAPL|5m", "JPM|1h", "BTC-USD|5m"]
     (request,) = requests_for(world, chosen)
     first = world.instance.get_run_by_id(by_backfill(world, request).run_id)
@@ -193,7 +193,7 @@ def test_a_run_that_a_person_executes_again_is_for_the_chosen_partitions_too(wor
 @pytest.mark.parametrize(
     "tags", [{RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "JPM|5m"}, {"dagster/partition": "AAPL|5m"}]
 )
-def test_a_run_that_a_person_launches_by_hand_leaves_room_for_the_newest_bars(
+def test_a_run_of_a_person_gets_the_background_lane_and_the_priority_of_backfills(
     world: World, tags: dict[str, str]
 ) -> None:
     run = world.instance.run_storage.add_run(DagsterRun("job", tags=tags))
@@ -207,7 +207,7 @@ def test_a_run_that_a_person_launches_by_hand_leaves_room_for_the_newest_bars(
 
 
 def host(name: str, partitions: PartitionsDefinition[Any], policy: BackfillPolicy) -> AssetsDefinition:
-    """An asset of another project."""
+    """Return an asset of another project."""
 
     @asset(name=name, partitions_def=partitions, backfill_policy=policy)
     def theirs() -> None: ...
@@ -216,7 +216,7 @@ def host(name: str, partitions: PartitionsDefinition[Any], policy: BackfillPolic
 
 
 def ranges(requests: Sequence[RunRequest]) -> list[tuple[list[str], str, str]]:
-    """The assets and the partitions from and to of each of `requests`."""
+    """Return the assets, the first partition and the last partition of each of `requests`."""
     assert not any(CHOSEN_TAG in request.tags for request in requests)
     return sorted(
         (
@@ -228,7 +228,7 @@ def ranges(requests: Sequence[RunRequest]) -> list[tuple[list[str], str, str]]:
     )
 
 
-def test_an_asset_of_the_host_with_the_same_partitions_has_the_runs_of_its_own_backfill_policy(world: World) -> None:
+def test_an_asset_of_the_host_with_the_same_partitions_follows_its_own_backfill_policy(world: World) -> None:
     ours = defs.resolve_asset_graph().get(AssetKey(OHLC)).partitions_def
     assert ours is not None
     single, two = BackfillPolicy.single_run(), BackfillPolicy.multi_run(2)
@@ -241,7 +241,7 @@ def test_an_asset_of_the_host_with_the_same_partitions_has_the_runs_of_its_own_b
         (["pairs"], "AAPL|1h", "AAPL|1h"),
         (["pairs"], "AAPL|5m", "AAPL|15m"),
     ]
-    # In one run with ours, which Dagster does one after the other.
+    # Together with an asset of ours, there is one run per partition for both assets.
     assert ranges(requests_for(world, scattered, [OHLC, "orders"], merged)) == [
         ([OHLC, "orders"], partition, partition) for partition in scattered
     ]
@@ -249,7 +249,7 @@ def test_an_asset_of_the_host_with_the_same_partitions_has_the_runs_of_its_own_b
     assert request.tags[PURPOSE_TAG] == "backfill, 2 series"
 
 
-def test_partitions_of_the_host_that_are_called_as_ours_and_are_none_are_no_concern(world: World) -> None:
+def test_partitions_of_the_host_with_dimensions_named_like_ours_keep_the_runs_of_dagster(world: World) -> None:
     days = MultiPartitionsDefinition(
         {"symbol": DynamicPartitionsDefinition(name="coins__symbol"), "timeframe": StaticPartitionsDefinition(["day"])}
     )
@@ -259,7 +259,7 @@ def test_partitions_of_the_host_that_are_called_as_ours_and_are_none_are_no_conc
 
 
 @pytest.mark.parametrize("key", ["2026-11-27", "X|day", "a"])
-def test_a_run_of_the_host_whose_partition_is_no_series_keeps_its_place_in_the_queue(world: World, key: str) -> None:
+def test_a_run_of_the_host_whose_partition_is_no_series_keeps_its_tags(world: World, key: str) -> None:
     for tags in (
         {"dagster/partition": key, "dagster/backfill": "abcdefgh"},
         {RANGE_START_TAG: key, RANGE_END_TAG: key},
@@ -270,7 +270,9 @@ def test_a_run_of_the_host_whose_partition_is_no_series_keeps_its_place_in_the_q
         assert stored.tags == tags
 
 
-def test_where_dagster_is_not_as_known_its_own_runs_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dagster_makes_its_own_runs_when_its_private_functions_have_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def built(asset_keys: Any, other: Any) -> None: ...
 
     assert backfills.install()
@@ -284,5 +286,5 @@ def test_where_dagster_is_not_as_known_its_own_runs_come(world: World, monkeypat
     assert not backfills.install()
     requests = requests_for(world, ["AAPL|5m", "JPM|5m"])
     assert sorted(request.tags[RANGE_START_TAG] for request in requests) == ["AAPL|5m", "JPM|5m"]
-    # A run that spans more than was chosen is never made without the bookkeeping.
+    # Without the changed bookkeeping, no run may span more than the chosen partitions.
     assert not any(CHOSEN_TAG in request.tags for request in requests)

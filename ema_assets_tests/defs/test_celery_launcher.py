@@ -1,4 +1,4 @@
-"""Several hosts: which queue a run goes to, how urgent it is there, who executes it, how it is stopped."""
+"""Tests of runs on several hosts with Celery: the queue of a run, its priority, its worker and its termination."""
 
 import importlib
 import importlib.util
@@ -42,7 +42,7 @@ RABBITMQ, REDIS = "pyamqp://broker//", "rediss://broker/0"
 
 @pytest.fixture(autouse=True)
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process has loaded no signals for a run yet, whichever tests came before."""
+    """Forget the signals that earlier tests have loaded in this process."""
     monkeypatch.setattr(celery_runs, "_loaded", [])
 
 
@@ -62,20 +62,20 @@ def a_run(instance: DagsterInstance, status: DagsterRunStatus, **tags: str) -> D
 def a_run_of(
     origin: JobPythonOrigin | None, instance: DagsterInstance, status: DagsterRunStatus, **tags: str
 ) -> DagsterRun:
-    """A run whose code a worker can load."""
+    """Create a run whose code a worker loads from `origin`."""
     named = {name.replace("__", "/"): value for name, value in tags.items()}
     return instance.create_run_for_job(some_job, status=status, tags=named, job_code_origin=origin)
 
 
 class Revoked(list[tuple[str, bool]]):
-    """The tasks that a broker was asked to revoke, and whether their processes shall end."""
+    """The tasks that a broker was requested to revoke, and whether their processes are terminated."""
 
     def revoke(self, task: str, *, terminate: bool) -> None:
         self.append((task, terminate))
 
 
 def launcher_of(instance: DagsterInstance) -> LaneRunLauncher:
-    """One whose broker is a part of this process."""
+    """Return a launcher whose broker is in this process."""
     launcher = LaneRunLauncher(default_queue="dagster", broker="memory://")
     launcher.register_instance(instance)
     return launcher
@@ -94,11 +94,11 @@ def launcher_of(instance: DagsterInstance) -> LaneRunLauncher:
         ({"dagster-celery/run_priority": "2"}, "slow", "2"),
     ],
 )
-def test_a_run_goes_to_the_queue_of_its_lane_the_more_urgent_the_sooner(
+def test_the_tags_of_a_run_name_the_queue_of_its_lane_and_its_priority_for_the_broker(
     tags: dict[str, str], queue: str, of_rabbitmq: str
 ) -> None:
     assert tags_of(tags, RABBITMQ) == {"dagster-celery/queue": queue, "dagster-celery/run_priority": of_rabbitmq}
-    # Redis gives out the lowest first. What somebody has said himself is left as it is.
+    # Redis delivers the lowest number first. A priority that the user has set remains unchanged.
     said = "dagster-celery/run_priority" in tags
     of_redis = of_rabbitmq if said else str(9 - int(of_rabbitmq))
     assert tags_of(tags, REDIS)["dagster-celery/run_priority"] == of_redis
@@ -120,7 +120,7 @@ defs = Definitions(jobs=[some_job])
 
 @contextmanager
 def at_work(app: Any, queues: str) -> Iterator[None]:
-    """A worker in a thread of this process, which leaves the logging of this process as it is."""
+    """Run a worker in a thread of this process, without changing the logging of this process."""
 
     def leave(**_: object) -> None: ...
 
@@ -132,14 +132,14 @@ def at_work(app: Any, queues: str) -> Iterator[None]:
         setup_logging.disconnect(leave)
 
 
-# Launcher and worker are two processes elsewhere, and each knows the task by itself.
+# In production, launcher and worker are two processes, and each registers the task.
 @pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
 def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
     monkeypatch.setenv("EMA_WATCHLIST", str(tmp_path / "watchlist.toml"))
     monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
     app = importlib.import_module("ema_assets.defs.celery_worker").app
-    # A line of a run stays what it is, such as JSON.
+    # The worker leaves the output of runs unchanged, such as lines of JSON.
     assert not app.conf.worker_redirect_stdouts
     (tmp_path / "location.py").write_text(LOCATION)
     pointer = FileCodePointer(str(tmp_path / "location.py"), "defs")
@@ -167,7 +167,7 @@ def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, m
 
 
 @pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
-def test_no_worker_is_asked_for_a_result_that_nobody_reads() -> None:
+def test_tasks_are_published_without_a_request_for_their_result() -> None:
     origin = JobPythonOrigin("some_job", RepositoryPythonOrigin(sys.executable, FileCodePointer("here.py", "defs")))
     with instance_for_test() as instance:
         launcher = launcher_of(instance)
@@ -185,7 +185,7 @@ def test_a_stopped_run_is_canceling_and_its_task_is_revoked(monkeypatch: pytest.
         begun = a_run(instance, DagsterRunStatus.STARTED, **{"dagster-celery__task_id": "task-1"})
         assert launcher.terminate(begun.run_id) is True
         assert revoked == [("task-1", True)]
-        # One that the launcher had no time to hand to the broker has no task.
+        # A run that was not handed to the broker yet has no task.
         early = a_run(instance, DagsterRunStatus.STARTING)
         assert launcher.terminate(early.run_id) is True
         over = a_run(instance, DagsterRunStatus.SUCCESS)
@@ -199,7 +199,7 @@ def test_a_stopped_run_is_canceling_and_its_task_is_revoked(monkeypatch: pytest.
         assert revoked == [("task-1", True)]
 
 
-def test_a_run_at_work_counts_as_running_and_one_that_never_began_is_explained() -> None:
+def test_a_started_run_counts_as_running_and_its_debug_info_names_the_task_and_the_queue() -> None:
     with DagsterInstance.ephemeral() as instance:
         launcher = launcher_of(instance)
         run = a_run(
@@ -210,7 +210,7 @@ def test_a_run_at_work_counts_as_running_and_one_that_never_began_is_explained()
 
 
 def a_queued_run(instance: DagsterInstance) -> DagsterRun:
-    """One in the queue of Dagster's daemon."""
+    """Return a run in the queue of Dagster's daemon."""
     location = RegisteredCodeLocationOrigin("here")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "repository"), "some_job")
     code = JobPythonOrigin("some_job", RepositoryPythonOrigin(sys.executable, ModuleCodePointer("here", "defs")))
@@ -219,8 +219,10 @@ def a_queued_run(instance: DagsterInstance) -> DagsterRun:
     return run
 
 
-def test_a_run_stays_in_the_queue_while_the_broker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dagster fails a run that cannot be launched: a backfill would be over before the broker is back."""
+def test_a_run_stays_queued_while_the_broker_does_not_answer_and_fails_without_its_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dagster fails a run that cannot be launched. A backfill would end before the broker answers again."""
     config = {"broker": "pyamqp://guest:secret@127.0.0.1:9//", "config_source": {"task_publish_retry": False}}
     overrides = {
         "run_launcher": {"module": LaneRunLauncher.__module__, "class": LaneRunLauncher.__name__, "config": config},
@@ -241,7 +243,7 @@ def test_a_run_stays_in_the_queue_while_the_broker_does_not_answer(monkeypatch: 
         said = "".join(map(str, instance.all_logs(run.run_id)))
         assert "the broker of Celery does not answer: " in said
         assert "secret" not in said
-    # One that this host can hand to no broker fails, and says what to install.
+    # A run fails when this host lacks the package for its broker. The error says what to install.
     config["broker"] = "redis://127.0.0.1:9/0"
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "redis" else find(name, *more))
@@ -251,25 +253,25 @@ def test_a_run_stays_in_the_queue_while_the_broker_does_not_answer(monkeypatch: 
         assert "is a Redis, which needs a package: pip install" in "".join(map(str, instance.all_logs(run.run_id)))
 
 
-def test_a_run_without_a_lane_counts_among_the_background_ones() -> None:
+def test_a_run_without_a_lane_gets_the_background_lane() -> None:
     with DagsterInstance.ephemeral() as instance:
         coordinator = LaneRunCoordinator(max_concurrent_runs=4)
         coordinator.register_instance(instance)
         for given, expected in (({}, "background"), ({"ema_assets__lane": "live"}, "live")):
-            # Under way already, so that Dagster's part has nothing to do.
+            # The run has started already, so Dagster's own `submit_run` has nothing to do.
             run = a_run(instance, DagsterRunStatus.STARTED, **given)
             queued = coordinator.submit_run(SubmitRunContext(run, cast("Any", None)))
             assert queued.tags["ema_assets/lane"] == expected
             assert instance.get_run_by_id(run.run_id).tags["ema_assets/lane"] == expected
 
 
-def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
+def test_a_worker_is_outdated_when_the_configured_signals_differ_from_the_loaded_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "watchlist.toml"
     monkeypatch.setenv("EMA_WATCHLIST", str(path))
     path.write_text("timeframes = 5\n")
-    # Not to be read: the run says so when it loads it.
+    # The file is invalid. The run reports that when it loads the file.
     assert celery_runs.is_outdated() is False
     text = '[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD"]\n'
     path.write_text(text)
@@ -283,10 +285,10 @@ def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
 
 
 @pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
-def test_after_a_run_the_session_of_a_worker_carries_its_name_no_longer(
+def test_the_session_of_a_worker_loses_the_name_of_a_run_that_has_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a run whose end could not be written would look alive for as long as its worker lives."""
+    """Otherwise a run whose end could not be stored would look alive for as long as its worker lives."""
     monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
     monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
     task = importlib.import_module("ema_assets.defs.celery_worker").execute_job
@@ -308,7 +310,7 @@ def test_after_a_run_the_session_of_a_worker_carries_its_name_no_longer(
 
 
 def new_process_of(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> int:
-    """What comes of a run in a new process, where `script` stands for Python."""
+    """Execute a run in a new process, with `script` in place of Python, and return the exit code."""
     python = folder / "python"
     python.write_text(f"#!/bin/sh\n{script}")
     python.chmod(0o755)
@@ -321,7 +323,7 @@ def new_process_of(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -
     )
 
 
-def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_new_process_uses_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words = tmp_path / "words"
     assert new_process_of(monkeypatch, tmp_path, f'printf "%s\\n" "$@" > {words}\nexit 1') == 1
     *command, given = words.read_text().splitlines()
@@ -332,7 +334,7 @@ def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.Mo
 
 @pytest.fixture
 def ignored_sigterm() -> Iterator[None]:
-    """As a run that Dagster has executed leaves it in the process of a worker."""
+    """Ignore SIGTERM, as the process of a worker does after Dagster has executed a run in it."""
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -355,7 +357,9 @@ def test_stopping_a_run_stops_the_new_process_that_executes_it(monkeypatch: pyte
 
 @pytest.mark.usefixtures("ignored_sigterm")
 @pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
-def test_a_run_can_be_stopped_before_dagster_listens_also_after_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_has_its_default_action_at_the_beginning_and_after_the_end_of_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
     monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
     task = importlib.import_module("ema_assets.defs.celery_worker").execute_job

@@ -1,4 +1,4 @@
-"""Within another project of `dg`: two ema-assets with prefixes, default SQLite storage, somebody else's asset behind."""
+"""Tests of ema-assets in another project of `dg`: two components with prefixes, SQLite storage, an asset of the host."""
 
 import re
 import sqlite3
@@ -111,7 +111,7 @@ def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 "asset_key_prefix": name,
                 "watchlist": "watchlist.toml",
             }
-            # As the variables that a project's defs.yaml names.
+            # The defs.yaml of a project names such variables.
             monkeypatch.setenv(f"{name.upper()}_DATABASE_URL", url)
             attributes = {
                 "asset_key_prefix": name,
@@ -134,7 +134,7 @@ def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         databases.drop(url)
 
 
-def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
+def test_schedule_sweep_and_backfill_of_a_component_work_and_do_not_affect_the_other_component(
     project: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     found = {prefix: {name[3:] for name in names(project.defs) if name.startswith(prefix)} for prefix in ("eu", "us")}
@@ -144,7 +144,7 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
         "orders",
     }
 
-    # The database is empty: the first tick makes its tables, and says once what another dagster.yaml costs.
+    # The database is empty. The first tick creates its tables, and says once what is slower with this dagster.yaml.
     assert [type(project.look("eu", "sweep")) for _ in range(2)] == [SkipReason, SkipReason]
     said = [line for line in capfd.readouterr().err.splitlines() if "only slower" in line]
     assert len(said) == 1
@@ -159,7 +159,7 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
         done = project.run("eu__refresh", dict(request.tags))
         fetched[request.tags["ema_assets/timeframe"]] = project.materialized(done.run_id)
     assert fetched["5m"] >= {("eu/ohlc", "BTC-USD|5m"), ("eu/strategy_9_30_ema", "ETH-USD|5m")}
-    # What the run read is named by keys with the prefix.
+    # The tags name the inputs of the run by keys with the prefix.
     newest: Any = project.instance.get_latest_materialization_event(AssetKey(["eu", "ema_signals"]))
     assert "dagster/input_data_version/eu/ohlc" in newest.asset_materialization.tags
 
@@ -183,16 +183,16 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
     }
     assert whole.execute_in_process(instance=project.instance, asset_selection=[AssetKey("orders")]).success
 
-    # What the run tells of the screener is told of that with the prefix.
+    # The run reports the screener under the key with the prefix.
     assert project.run("eu__performance", {}).success
     assert project.instance.has_asset_key(AssetKey(["eu", "screener"]))
     assert not project.instance.has_asset_key(AssetKey("screener"))
 
-    # The other one has its own names, partitions and tables.
+    # The other component has its own names, partitions and tables.
     assert project.instance.get_dynamic_partitions("us__symbol") == []
     assert isinstance(project.look("us", "sweep"), SkipReason)
     assert (project.rows("us", "instrument"), project.rows("eu", "instrument")) == (0, 2)
-    # Upkeep leaves the records of a Dagster that are not in its database alone.
+    # Maintenance skips Dagster's records when they are not in its database.
     assert project.run("eu__maintenance", {}).success
     password = project.urls["eu"].partition("passfile=")[2]
     assert password
@@ -202,7 +202,7 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
 @pytest.mark.parametrize(
     ("file", "starts_processes"), [("dagster.yaml", False), ("deploy/celery/dagster.yaml", False), (None, True)]
 )
-def test_only_a_launcher_that_starts_a_process_per_run_is_called_slower(
+def test_only_a_launcher_that_starts_a_process_per_run_is_reported_as_slower(
     file: str | None, starts_processes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher = None
@@ -219,10 +219,10 @@ def test_only_a_launcher_that_starts_a_process_per_run_is_called_slower(
     assert ("starts a process per run" in said) == starts_processes
 
 
-def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_stored(
+def test_everything_is_reported_again_to_a_storage_that_replaces_another_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when data that `up` has loaded come into a Dagster with a storage of its own."""
+    """This happens when a Dagster with its own storage takes over data that `up` has loaded."""
 
     def partitions(instance: DagsterInstance) -> set[tuple[str, str]]:
         found = ((node.name, instance.get_materialized_partitions(AssetKey(node.name))) for node in GRAPH.on)
@@ -251,7 +251,7 @@ def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_st
         assert partitions(theirs) == told
         assert stale(theirs, CHAIN, ["AAPL|5m", "BTC-USD|1h"]) == {}
         assert look(theirs) is None
-    # Back again: it knows newer events than those of the other one, which has told of later data.
+    # The first storage is used again. It has higher event ids, although the second one received later reports.
     monkeypatch.undo()
     said = look(world.instance)
     assert said is not None
@@ -259,7 +259,7 @@ def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_st
     assert look(world.instance) is None
 
 
-def test_what_was_wiped_in_a_storage_of_the_host_is_told_again_by_the_next_process(
+def test_the_next_process_reports_an_asset_again_that_was_wiped_in_a_storage_of_the_host(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guest, "_compared", set())
@@ -267,7 +267,7 @@ def test_what_was_wiped_in_a_storage_of_the_host_is_told_again_by_the_next_proce
     world.tell()
     told = world.instance.get_materialized_partitions(AssetKey("ema_trend"))
     with monkeypatch.context() as patched:
-        # As one that is not ours does it: the ledger does not know.
+        # A storage of the host does not notify the ledger of a wipe.
         patched.setattr(ledger, "forget_asset", lambda _transaction, _asset: 0)
         world.instance.wipe_assets([AssetKey("ema_trend")])
     with build_sensor_context(instance=world.instance) as context:
@@ -278,7 +278,7 @@ def test_what_was_wiped_in_a_storage_of_the_host_is_told_again_by_the_next_proce
 
 
 def names(defs: Definitions) -> list[str]:
-    """Of all jobs, schedules, sensors and assets."""
+    """Return the names of all jobs, schedules, sensors and assets."""
     repository: Any = defs.get_repository_def()
     return [
         *repository.job_names,
@@ -295,7 +295,9 @@ def dump(path: Path) -> str:
         connection.close()
 
 
-def test_the_component_of_the_documentation_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_component_of_the_documentation_is_valid_and_all_attributes_are_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own_settings(monkeypatch, tmp_path / "home")
     page = (Path(__file__).parents[2] / "docs" / "GUEST.md").read_text()
     (block,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "type:" in text]
@@ -315,29 +317,29 @@ def test_the_component_of_the_documentation_is_one(tmp_path: Path, monkeypatch: 
     assert EmaAssetsComponent.model_fields.keys() == attributes_named & EmaAssetsComponent.model_fields.keys()
 
 
-def test_the_component_is_found_by_dg() -> None:
+def test_the_component_is_registered_for_dg() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["dagster_dg_cli.registry_modules"] == {"ema_assets": EmaAssetsComponent.__module__}
 
 
 @pytest.mark.parametrize("prefix", ["EU", "a__b", "_a", "a-b", "a.b"])
-def test_a_prefix_that_cannot_begin_a_name_is_refused(prefix: str) -> None:
+def test_an_invalid_asset_key_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match=f"`asset_key_prefix` must be lower-case .* received '{prefix}'"):
         Namespace((prefix,))
 
 
-def test_two_that_would_share_one_database_are_refused(tmp_path: Path) -> None:
+def test_two_components_that_would_share_one_database_are_refused(tmp_path: Path) -> None:
     eu, us = (Namespace((name,), {"EMA_HOME": str(tmp_path)}) for name in ("eu", "us"))
     namespace.register(eu)
     with pytest.raises(ConfigurationError, match="'us' and 'eu' must not share one database"):
         namespace.register(us)
-    # After a reload that renames it, the old one is gone.
+    # After a reload that renames a component, its old namespace no longer exists.
     del eu
     namespace.register(us)
     assert namespace.known("us") is us
 
 
-def test_a_variable_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_a_component_refuses_unknown_variables_and_ema_clock(tmp_path: Path) -> None:
     for name in ("PATH", "EMA_CLOCK"):
         with pytest.raises(ConfigurationError, match=f"other than EMA_CLOCK, received '{name}'"):
             EmaAssetsComponent(variables={name: "x"})._environment((), tmp_path)
@@ -347,7 +349,7 @@ def test_a_variable_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["database_url", "provider", "home"])
 def test_an_attribute_whose_variable_is_not_set_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dagster makes nothing of it, and the data would go to the embedded PostgreSQL."""
+    """Dagster resolves it to nothing, and the data would go to the embedded PostgreSQL."""
     monkeypatch.delenv("EU_NOT_SET", raising=False)
     with create_defs_folder_sandbox() as folder:
         path = folder.scaffold_component(EmaAssetsComponent, "eu")

@@ -1,4 +1,4 @@
-"""Runs whose process is gone: they are failed and cover nothing. Runs that live are left alone, whoever started them."""
+"""Tests of lost runs. A run whose process has ended is failed and covers nothing. A living run is left alone."""
 
 import json
 import os
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 def wait_until(found: Callable[[], T]) -> T:
-    """What `found` returns once it returns something; for a minute at most."""
+    """Return the first true result of `found`. Wait for one minute at most."""
     deadline = time.monotonic() + 60
     while not (result := found()):
         assert time.monotonic() < deadline
@@ -64,7 +64,7 @@ def wait_until(found: Callable[[], T]) -> T:
 
 
 def gone(tmp_path: Path) -> dict[str, str]:
-    """The tag of a run whose code server is gone."""
+    """Return the tag of a run whose code server has ended."""
     return {".dagster/grpc_info": json.dumps({"host": "localhost", "socket": str(tmp_path / "gone")})}
 
 
@@ -77,7 +77,7 @@ def left_behind(world: World, status: DagsterRunStatus, tags: dict[str, str], jo
 
 
 def look(world: World, later: timedelta = timedelta(minutes=1)) -> list[str]:
-    """What is found to be lost when so much time has passed."""
+    """Return the ids of the runs that are considered lost after the time `later`."""
     with world.database.transaction() as transaction:
         return fail_lost_runs(world.instance, transaction, datetime.now(UTC) + later)
 
@@ -87,7 +87,7 @@ def covered(world: World) -> list[Rectangle]:
         return in_flight(world.instance, transaction, datetime.now(UTC) + timedelta(minutes=1))
 
 
-def test_a_waiting_run_of_history_takes_no_bar_that_has_just_closed(world: World) -> None:
+def test_a_waiting_run_for_history_does_not_cover_bars_that_have_just_closed(world: World) -> None:
     left_behind(world, DagsterRunStatus.NOT_STARTED, {HISTORY_TAG: "true"})
     assert {each.takes_closes for each in covered(world)} == {False}
     assert AAPL.timeframe in {each.timeframe for each in covered(world)}
@@ -101,7 +101,7 @@ def status(world: World, run: DagsterRun) -> DagsterRunStatus:
 
 @pytest.mark.parametrize("at", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
 @pytest.mark.parametrize("job", ["refresh", MAINTENANCE_JOB, "performance"])
-def test_a_run_whose_server_and_process_are_gone_is_failed(
+def test_a_run_whose_code_server_and_process_have_ended_is_failed(
     world: World, tmp_path: Path, at: DagsterRunStatus, job: str
 ) -> None:
     run = left_behind(world, at, gone(tmp_path), job)
@@ -113,8 +113,8 @@ def test_a_run_whose_server_and_process_are_gone_is_failed(
     assert look(world) == []
 
 
-def test_a_run_that_was_created_and_never_queued_is_failed_after_a_while_and_covers_nothing(world: World) -> None:
-    """As when the disk of the database is full between the two."""
+def test_a_run_that_was_never_queued_is_failed_after_two_minutes_and_covers_nothing(world: World) -> None:
+    """This happens when the database fails between creation and queueing, for example because its disk is full."""
     run = left_behind(world, DagsterRunStatus.NOT_STARTED, {})
     assert look(world, timedelta(minutes=1, seconds=50)) == []
     assert covered(world) == [AAPL]
@@ -123,8 +123,8 @@ def test_a_run_that_was_created_and_never_queued_is_failed_after_a_while_and_cov
     assert covered(world) == []
 
 
-def test_a_run_of_a_standby_process_lives_as_long_as_that_process(world: World) -> None:
-    """Also while it has no session of the database yet, and although a retry carries the tags of its parent."""
+def test_a_run_of_a_standby_process_is_alive_as_long_as_that_process(world: World) -> None:
+    """This holds also while the run has no session of the database yet."""
     process = subprocess.Popen(["sleep", "600"])
     try:
         run = left_behind(world, DagsterRunStatus.STARTED, {})
@@ -137,21 +137,21 @@ def test_a_run_of_a_standby_process_lives_as_long_as_that_process(world: World) 
     assert status(world, run) is DagsterRunStatus.FAILURE
 
 
-def test_a_run_of_a_standby_process_of_another_machine_goes_by_its_session(world: World) -> None:
+def test_a_started_run_of_a_standby_process_elsewhere_is_lost_without_a_session(world: World) -> None:
     begun, waiting = (left_behind(world, at, {}) for at in (DagsterRunStatus.STARTED, DagsterRunStatus.STARTING))
     for run in (begun, waiting):
         world.instance.add_run_tags(run.run_id, Holder(run.run_id, "elsewhere", 1, 1).tags())
     assert look(world) == [begun.run_id]
 
 
-def test_a_run_that_was_being_canceled_is_canceled(world: World, tmp_path: Path) -> None:
+def test_a_lost_run_that_was_being_canceled_becomes_canceled(world: World, tmp_path: Path) -> None:
     run = left_behind(world, DagsterRunStatus.CANCELING, gone(tmp_path))
     assert look(world) == [run.run_id]
     assert status(world, run) is DagsterRunStatus.CANCELED
 
 
 @pytest.mark.settled
-def test_a_lost_run_covers_nothing_and_the_sweep_takes_up_its_series(world: World, tmp_path: Path) -> None:
+def test_the_sweep_fails_a_lost_run_and_requests_its_series(world: World, tmp_path: Path) -> None:
     world.now += timedelta(minutes=4)
     run = left_behind(world, DagsterRunStatus.STARTED, {**gone(tmp_path), RANGE_END_TAG: "BTC-USD|5m"})
     said = sweep._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
@@ -165,15 +165,15 @@ def test_a_lost_run_covers_nothing_and_the_sweep_takes_up_its_series(world: Worl
     assert status(world, run) is DagsterRunStatus.FAILURE
 
 
-def test_a_run_that_waits_in_the_queue_or_with_another_launcher_is_left_alone(world: World, tmp_path: Path) -> None:
+def test_a_new_run_and_a_run_that_starts_with_another_launcher_are_not_lost(world: World, tmp_path: Path) -> None:
     left_behind(world, DagsterRunStatus.NOT_STARTED, {})
     left_behind(world, DagsterRunStatus.STARTING, {})
     assert look(world) == []
     assert covered(world) == [AAPL, AAPL]
 
 
-def test_a_run_with_a_session_of_the_database_lives_wherever_it_runs(world: World, tmp_path: Path) -> None:
-    """Such as one of another machine, whose code server cannot be asked."""
+def test_a_run_with_a_session_of_the_database_is_alive(world: World, tmp_path: Path) -> None:
+    """For example a run of another machine, whose code server cannot be reached."""
     run = left_behind(world, DagsterRunStatus.STARTED, gone(tmp_path))
     with Database(world.database.url, session_name(run.run_id)) as elsewhere:
         with elsewhere.transaction() as transaction:
@@ -194,10 +194,10 @@ def test_a_run_whose_step_has_failed_keeps_a_session_until_it_ends(world: World,
     wait_until(lambda: look(world) == [run.run_id])
 
 
-def test_a_code_server_that_takes_its_time_is_not_gone(
+def test_a_run_whose_code_server_answers_too_late_is_not_lost(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as one whose machine is busy: it takes the call, and does not answer in time."""
+    """The server of a busy machine accepts the call and does not answer in time."""
     monkeypatch.setattr(lost_runs, "_ANSWER_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "gone"))
@@ -207,7 +207,7 @@ def test_a_code_server_that_takes_its_time_is_not_gone(
         assert covered(world) == [AAPL]
 
 
-def test_a_run_of_another_code_location_is_none_of_our_business(world: World, tmp_path: Path) -> None:
+def test_a_run_of_another_code_location_is_left_alone(world: World, tmp_path: Path) -> None:
     run = world.instance.create_run_for_job(
         defs.resolve_implicit_global_asset_job_def(), status=DagsterRunStatus.STARTED, tags=gone(tmp_path)
     )
@@ -215,8 +215,8 @@ def test_a_run_of_another_code_location_is_none_of_our_business(world: World, tm
     assert look(world) == []
 
 
-def test_a_job_of_another_code_location_that_is_called_as_one_of_ours_is_left_alone(world: World) -> None:
-    """Such as one that its command line or Kubernetes executes: no code server of this machine answers for it."""
+def test_a_job_of_another_code_location_with_the_name_of_one_of_ours_is_left_alone(world: World) -> None:
+    """For example a job that a command line or Kubernetes executes: no code server of this machine knows its runs."""
 
     @job(name=MAINTENANCE_JOB)
     def theirs() -> None: ...
@@ -226,7 +226,7 @@ def test_a_job_of_another_code_location_that_is_called_as_one_of_ours_is_left_al
     assert look(world, timedelta(hours=1)) == []
 
 
-def test_a_run_of_ours_that_a_person_has_launched_is_failed_when_its_process_is_gone(
+def test_a_run_of_ours_that_a_person_has_launched_is_failed_when_its_process_has_ended(
     world: World, tmp_path: Path
 ) -> None:
     run = world.instance.create_run_for_job(
@@ -237,8 +237,8 @@ def test_a_run_of_ours_that_a_person_has_launched_is_failed_when_its_process_is_
     assert look(world) == [run.run_id]
 
 
-def test_a_run_that_is_at_work_on_an_asset_of_the_host_is_left_alone(world: World) -> None:
-    """Which may take its time before the first of ours, or in a process of its own."""
+def test_a_run_that_includes_an_asset_of_the_host_is_left_alone(world: World) -> None:
+    """Such a run may compute the asset of the host for a long time before ours, or in a separate process."""
 
     timeframes = StaticPartitionsDefinition([timeframe.key for timeframe in GRAPH.with_bars])
     symbols = DynamicPartitionsDefinition(name="symbol")
@@ -268,7 +268,7 @@ _LAUNCH = """
 
 @contextmanager
 def code_server(world: World) -> Iterator[WorkspaceRequestContext]:
-    """The product's code location in a server process, as `dagster dev` starts it."""
+    """Start the product's code location in a server process, as `dagster dev` does."""
     target = ModuleTarget("ema_assets.definitions", None, None, "product")
     with (
         warnings.catch_warnings(action="ignore", category=DeprecationWarning),
@@ -291,7 +291,7 @@ def launched(world: World, workspace: WorkspaceRequestContext, tags: Mapping[str
     )
     said = answer.data["launchPipelineExecution"]
     assert said["__typename"] == "LaunchRunSuccess", said
-    # There is no daemon that takes it from the queue.
+    # No daemon takes the run from the queue, so it is launched here.
     return world.instance.launch_run(said["run"]["runId"], workspace).run_id
 
 
@@ -308,7 +308,7 @@ def has_session(world: World, run_id: str) -> bool:
 
 
 def has_lasting_session(world: World, run_id: str) -> bool:
-    """Whether its session is there to stay: before it the driver opens another one and closes it, to read the types."""
+    """Return whether the run has its lasting session. The driver first opens and closes another one to read the types."""
     with world.database.transaction() as transaction:
         found = transaction.query(
             """
@@ -320,20 +320,20 @@ def has_lasting_session(world: World, run_id: str) -> bool:
     return bool(found.item())
 
 
-def test_a_real_run_covers_as_long_as_its_process_lives_and_no_longer(world: World) -> None:
-    # The exchange takes its time, and so does the run.
+def test_a_real_run_covers_its_series_as_long_as_its_process_lives(world: World) -> None:
+    # A slow exchange keeps the run busy.
     fault(world, kind="delay", seconds=600)
     with code_server(world) as workspace:
         run_id = launched(world, workspace, run_request(PlannedRun(AAPL, 1), world.now).tags)
         worker = wait_until(lambda: process_of(world, run_id))
         assert worker is not None
         try:
-            # Its code server knows it, before it has a session.
+            # The code server knows the run before it has a session.
             assert look(world) == []
             wait_until(lambda: has_lasting_session(world, run_id))
             server = int(subprocess.check_output(["ps", "-o", "ppid=", "-p", str(worker)]))
             os.kill(server, signal.SIGKILL)
-            # Without its server it goes on, and says so by its session.
+            # The run continues without its server, and its session shows that it is alive.
             assert look(world) == []
             assert covered(world) == [AAPL]
         finally:

@@ -1,4 +1,4 @@
-"""Maintenance against a real Postgres and Dagster's real storage: what goes, and above all what stays."""
+"""Tests of the maintenance, with a real Postgres and Dagster's real storage: what it deletes and what it keeps."""
 
 import re
 from collections.abc import Sequence
@@ -41,14 +41,14 @@ from ema_assets_tests.timeframes import M5
 
 RULES = Retention(run_days=14, rejected_days=90, correction_days=None)
 OLD = timedelta(days=20)
-# Without that of each partition, which has a result only when it changes.
+# All checks but that of each partition, which has a result only when it changes.
 CHECKS = len(list(defs.resolve_asset_graph().asset_check_keys)) - 1
 
 MATERIALIZATION = DagsterEventType.ASSET_MATERIALIZATION
 
 
 def age(world: World, run_ids: Sequence[str], by: timedelta = OLD) -> None:
-    """Let these runs have ended that long before the world's now."""
+    """Set the end of these runs to the world's now minus `by`."""
     with world.database.transaction() as transaction:
         transaction.execute(
             """UPDATE dagster.runs
@@ -69,7 +69,7 @@ def run_ids(world: World) -> set[str]:
 
 
 def tick(world: World, without: Sequence[str] = ()) -> str:
-    """A 5m tick five minutes later, over all symbols but those that count as asked for; the run's id."""
+    """Advance five minutes, run a 5m tick for all symbols except `without`, and return the id of the run."""
     world.now += timedelta(minutes=5)
     with world.database.transaction() as transaction:
         transaction.execute(
@@ -83,7 +83,7 @@ def tick(world: World, without: Sequence[str] = ()) -> str:
 
 
 def statuses(world: World) -> dict[str, tuple[set[str], set[str], set[str]]]:
-    """Materialized, failed and running partitions of each asset, as the UI works them out from nothing."""
+    """Return materialized, failed and running partitions of each asset, as the UI computes them without a cache."""
     found = {}
     for asset in CHAIN:
         world.instance.event_log_storage.wipe_asset_cached_status(AssetKey(asset))
@@ -103,7 +103,7 @@ def statuses(world: World) -> dict[str, tuple[set[str], set[str], set[str]]]:
 
 
 def latest(world: World) -> dict[tuple[str, str | None], tuple[int, str, object]]:
-    """Storage id, run and metadata of the latest materialization of every partition."""
+    """Return storage id, run and metadata of the latest materialization of every partition."""
     found = {}
     for asset in CHAIN:
         ids = world.instance.event_log_storage.get_latest_storage_id_by_partition(AssetKey(asset), MATERIALIZATION)
@@ -118,7 +118,7 @@ def latest(world: World) -> dict[tuple[str, str | None], tuple[int, str, object]
 
 
 def traces(world: World, ids: Sequence[str]) -> dict[str, int]:
-    """How many rows of each of Dagster's tables still name one of these runs, and event tags without their event."""
+    """Return how many rows of each Dagster table still name one of these runs, and how many event tags have no event."""
     with world.database.transaction() as transaction:
         tables = transaction.query(
             """SELECT table_name::text AS name FROM information_schema.columns
@@ -139,9 +139,9 @@ def traces(world: World, ids: Sequence[str]) -> dict[str, int]:
 
 
 def empty_run(world: World, status: DagsterRunStatus, backfill: str | None = None) -> str:
-    """An old run of this status that has done nothing and has nothing to do with assets."""
+    """Add an old run with this status, which has done nothing and concerns no asset, and return its id."""
     tags = {"dagster/backfill": backfill} if backfill else {}
-    # Without an origin Dagster refuses to read queued runs.
+    # Dagster refuses to read queued runs that have no origin.
     origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__").get_job_origin(
         "maintenance"
     )
@@ -153,7 +153,7 @@ def empty_run(world: World, status: DagsterRunStatus, backfill: str | None = Non
     return run.run_id
 
 
-def test_superseded_runs_go_with_all_their_events_and_every_partition_keeps_its_status_and_latest_event(
+def test_superseded_runs_are_deleted_and_partitions_keep_their_status_and_latest_event(
     world: World,
 ) -> None:
     first = {run.run_id for run in world.sweep_until_fresh()}
@@ -192,7 +192,7 @@ def test_a_run_with_the_latest_event_of_a_single_partition_is_kept(world: World)
 
 
 @pytest.mark.settled
-def test_young_runs_stay_until_their_days_are_over(world: World) -> None:
+def test_runs_are_kept_until_they_are_older_than_the_retention(world: World) -> None:
     ids = [tick(world) for _ in range(3)]
     age(world, ids[:1], timedelta(days=14, seconds=1))
     age(world, ids[1:2], timedelta(days=13, hours=23))
@@ -202,7 +202,7 @@ def test_young_runs_stay_until_their_days_are_over(world: World) -> None:
     assert tidy(world, rules=replace(RULES, run_days=13)).runs == 1
 
 
-def test_only_finished_runs_go_however_old_the_others_are(world: World) -> None:
+def test_only_finished_runs_are_deleted(world: World) -> None:
     ids = {status: empty_run(world, status) for status in DagsterRunStatus if status != DagsterRunStatus.MANAGED}
     tidy(world)
     finished = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
@@ -213,7 +213,7 @@ def test_only_finished_runs_go_however_old_the_others_are(world: World) -> None:
 def test_a_partition_whose_last_attempt_failed_still_shows_as_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The latest planned event tells Dagster so, where a user has Dagster plan each partition by itself."""
+    """A user may let Dagster plan each partition by itself. Then the latest planned event shows the failure."""
     monkeypatch.delenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS")
     fault(world, kind="server_error", symbols=["AAPL"])
     job = defs.resolve_job_def("refresh")
@@ -235,8 +235,8 @@ def test_a_partition_whose_last_attempt_failed_still_shows_as_failed(
 
 
 @pytest.mark.settled
-def test_a_run_that_holds_the_latest_evaluation_of_a_check_is_kept(world: World) -> None:
-    """A run that found nothing stale has no materialization, but its checks are what the UI shows."""
+def test_a_run_with_the_latest_evaluation_of_a_check_is_kept(world: World) -> None:
+    """A run without stale series has no materializations, but the UI shows its checks."""
     everyone = ["AAPL", "MSFT", "JPM", "XOM", "BTC-USD"]
     first, second = (tick(world, without=everyone) for _ in range(2))
     assert world.materialized(second) == []
@@ -252,7 +252,7 @@ def test_a_run_that_holds_the_latest_evaluation_of_a_check_is_kept(world: World)
 
 
 @pytest.mark.settled
-def test_records_of_checks_whose_run_was_deleted_in_the_ui_go_too_but_the_latest_stay(world: World) -> None:
+def test_check_records_of_runs_deleted_in_the_ui_are_deleted_except_the_latest(world: World) -> None:
     first, second = tick(world), tick(world)
     for run_id in (first, second):
         world.instance.delete_run(run_id)
@@ -262,7 +262,7 @@ def test_records_of_checks_whose_run_was_deleted_in_the_ui_go_too_but_the_latest
     assert traces(world, [second]) == {"asset_check_executions": CHECKS}
 
 
-def test_deletion_stops_at_its_limit_takes_the_oldest_first_and_goes_on_the_next_time(world: World) -> None:
+def test_the_oldest_runs_are_deleted_up_to_a_limit_and_the_next_maintenance_continues(world: World) -> None:
     ids = [empty_run(world, DagsterRunStatus.SUCCESS) for _ in range(7)]
     done = tidy(world, runs_at_most=3)
     assert (done.runs, done.runs_left, done.runs_kept) == (3, 4, 0)
@@ -272,7 +272,7 @@ def test_deletion_stops_at_its_limit_takes_the_oldest_first_and_goes_on_the_next
     assert (done.runs, done.runs_left) == (4, 0)
 
 
-def test_runs_are_deleted_in_batches_and_a_kill_between_two_of_them_loses_only_the_rest(
+def test_runs_are_deleted_in_batches_and_a_kill_undoes_only_the_current_batch(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [empty_run(world, DagsterRunStatus.SUCCESS) for _ in range(5)]
@@ -299,7 +299,7 @@ def test_runs_are_deleted_in_batches_and_a_kill_between_two_of_them_loses_only_t
     assert sizes == [2, 2, 2, 1]
 
 
-def test_finished_backfills_go_when_their_runs_are_gone(world: World) -> None:
+def test_finished_backfills_are_deleted_after_their_runs(world: World) -> None:
     def backfill(name: str, status: BulkActionStatus, started: datetime) -> None:
         world.instance.add_backfill(
             PartitionBackfill(
@@ -327,8 +327,8 @@ def test_finished_backfills_go_when_their_runs_are_gone(world: World) -> None:
     assert set(tagged) == left
 
 
-def test_the_choice_of_runs_hops_through_indexes_and_never_reads_all_events(world: World) -> None:
-    """Fails when a Dagster upgrade takes an index away. Tables this small are read whole unless that is forbidden."""
+def test_the_query_for_needed_runs_uses_indexes_and_does_not_scan_all_events(world: World) -> None:
+    """This test fails when a Dagster upgrade removes an index. Small tables are scanned unless that is forbidden."""
     with psycopg2.connect(world.database.url) as connection, connection.cursor() as cursor:
         cursor.execute("SET enable_seqscan = off")
         cursor.execute("SET enable_bitmapscan = off")
@@ -339,7 +339,7 @@ def test_the_choice_of_runs_hops_through_indexes_and_never_reads_all_events(worl
     assert len(re.findall("Index Scan Backward using idx_events_by_asset", plan)) == 2
 
 
-def test_log_files_that_cannot_be_removed_are_counted_and_named_and_hold_nothing_up(world: World) -> None:
+def test_log_files_that_cannot_be_removed_are_counted_and_do_not_stop_the_deletion(world: World) -> None:
     ids = [empty_run(world, DagsterRunStatus.SUCCESS) for _ in range(3)]
 
     def refuse(run_id: str) -> None:
@@ -358,7 +358,7 @@ def test_log_files_that_cannot_be_removed_are_counted_and_named_and_hold_nothing
 
 
 @pytest.mark.settled
-def test_the_command_does_the_same_without_dagster_and_prints_what_it_deleted(
+def test_the_maintain_command_deletes_runs_and_logs_and_prints_what_it_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first, second = tick(world), tick(world)
@@ -392,7 +392,7 @@ def maintenance(world: World) -> str:
 
 
 @pytest.mark.settled
-def test_the_job_says_what_it_deleted_removes_the_logs_and_does_not_pile_up(world: World) -> None:
+def test_the_job_reports_its_deletions_removes_logs_and_deletes_its_own_older_runs(world: World) -> None:
     first, second = tick(world), tick(world)
     age(world, [first, second])
     folders = {}
@@ -400,7 +400,7 @@ def test_the_job_says_what_it_deleted_removes_the_logs_and_does_not_pile_up(worl
         logs = world.instance.compute_log_manager
         with logs.open_log_stream([run_id, "compute_logs", "step"], ComputeIOType.STDERR) as stream:
             assert stream is not None
-            stream.write("a word")  # type: ignore[call-overload]  # Dagster says bytes and opens a text
+            stream.write("a word")  # type: ignore[call-overload]  # Dagster declares bytes and opens a text file
         folders[run_id] = Path(world.instance.storage_directory()) / run_id
     assert all(folder.is_dir() for folder in folders.values())
     run_id = maintenance(world)
@@ -417,7 +417,7 @@ def test_the_job_says_what_it_deleted_removes_the_logs_and_does_not_pile_up(worl
     assert run_ids(world) == {second, last}
 
 
-def test_the_environment_says_after_how_many_days(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_retention_of_runs_is_read_from_the_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = empty_run(world, DagsterRunStatus.SUCCESS)
     monkeypatch.setenv("EMA_RUN_RETENTION_DAYS", "21")
     maintenance(world)
@@ -433,7 +433,7 @@ def evaluate(world: World, due: datetime) -> Any:
     return schedule._execution_fn.decorated_fn(context, market=world.resources["market"])
 
 
-def test_the_schedule_asks_for_one_run_for_all_days_that_were_missed(world: World) -> None:
+def test_the_schedule_skips_missed_days_and_requests_one_run_for_the_latest_day(world: World) -> None:
     due = world.now.replace(hour=5, minute=17)
     missed = evaluate(world, due - timedelta(days=1))
     assert isinstance(missed, SkipReason)
@@ -451,7 +451,7 @@ def test_the_schedule_waits_for_the_last_maintenance_to_end(world: World, status
     assert "not over yet" in str(reason.skip_message)
 
 
-def test_the_run_is_in_the_slow_lane_after_everything_live_and_before_history(world: World) -> None:
+def test_the_run_is_in_the_background_lane_and_its_priority_is_between_new_bars_and_history(world: World) -> None:
     tags = defs.resolve_job_def("maintenance").tags
     history = run_request(PlannedRun(Rectangle(M5, "A", "B"), 1, Purpose.HISTORY), world.now).tags
     slowest = run_request(PlannedRun(Rectangle(by_key("12M"), "A", "B"), 1), world.now).tags
@@ -461,8 +461,8 @@ def test_the_run_is_in_the_slow_lane_after_everything_live_and_before_history(wo
     assert len(set(priorities)) == 3
 
 
-def test_ticks_of_every_status_are_pruned_by_dagster_itself() -> None:
-    """A status that is not named is kept for ever, but for skipped ticks of sensors."""
+def test_dagster_prunes_ticks_of_every_status() -> None:
+    """Dagster keeps ticks of a status that is not listed forever, except skipped ticks of sensors."""
     settings = yaml.safe_load((Path(__file__).parents[2] / "dagster.yaml").read_text())["retention"]
     for instigator in ("schedule", "sensor"):
         days = settings[instigator]["purge_after_days"]

@@ -1,4 +1,4 @@
-"""Dagster's storage over held connections."""
+"""Tests of Dagster's storage in the project's Postgres: kept connections, events, partitions and roles."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -50,7 +50,7 @@ def connections(world: World) -> set[int]:
 
 
 def end_connections(world: World) -> None:
-    """As a restart of Postgres does, and like one it returns when they have ended, not when they were told to."""
+    """End all connections, as a restart of Postgres does. Return when they have ended."""
     with closing(psycopg2.connect(world.database.url)) as connection, connection.cursor() as cursor:
         cursor.execute(
             """
@@ -61,8 +61,8 @@ def end_connections(world: World) -> None:
         assert cursor.fetchone() == (True,)
 
 
-def test_a_connection_is_held_from_one_statement_to_the_next(world: World) -> None:
-    """Fails when a Dagster upgrade goes back to a connection a statement, which doubles the time of a run."""
+def test_connections_are_kept_between_statements(world: World) -> None:
+    """This test fails when a Dagster upgrade opens a connection per statement, which doubles the time of a run."""
     world.instance.get_dynamic_partitions("symbol")
     world.instance.get_runs(limit=1)
     held = connections(world)
@@ -73,8 +73,8 @@ def test_a_connection_is_held_from_one_statement_to_the_next(world: World) -> No
     assert connections(world) == held
 
 
-def test_threads_that_ask_at_once_find_their_connections_again(world: World) -> None:
-    """As those of the daemon do, several times a second."""
+def test_threads_that_query_at_the_same_time_reuse_their_connections(world: World) -> None:
+    """The threads of the daemon do this several times per second."""
 
     def ask_together(threads: int) -> None:
         at_once = Barrier(threads, timeout=60)
@@ -105,7 +105,7 @@ def test_all_instances_of_a_process_share_the_connection(world: World) -> None:
     assert connections(world) == held
 
 
-def test_the_market_database_is_held_from_one_use_to_the_next_and_counts_statements_anew(world: World) -> None:
+def test_the_market_database_is_reused_and_its_count_of_statements_begins_at_zero(world: World) -> None:
     store = StoreResource()
     with store.open() as first, first.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
@@ -115,8 +115,8 @@ def test_the_market_database_is_held_from_one_use_to_the_next_and_counts_stateme
         assert third is not first
 
 
-def test_a_run_takes_the_connection_of_the_one_before_under_its_own_name(world: World) -> None:
-    """Between runs it carries no run's name, for nobody is at work."""
+def test_a_run_reuses_the_connection_of_the_previous_run_under_its_own_name(world: World) -> None:
+    """Between runs, the connection has the name of no run, because none is active."""
     stand_by()
     for name in ("ema-assets run one", "ema-assets run two"):
         run = StoreResource()
@@ -139,16 +139,16 @@ def test_a_market_connection_that_was_lost_is_replaced(world: World) -> None:
         assert transaction.query("SELECT 1 AS one").item() == 1
 
 
-def test_a_restart_of_postgres_is_survived(world: World) -> None:
+def test_the_storage_works_after_a_restart_of_postgres(world: World) -> None:
     world.instance.get_dynamic_partitions("symbol")
     end_connections(world)
     assert world.instance.get_dynamic_partitions("symbol") == world.symbols
     assert world.instance.get_runs(limit=1) == []
 
 
-def test_neither_a_run_nor_a_tick_asks_the_catalog_for_what_was_there_before(world: World) -> None:
+def test_runs_and_ticks_do_not_query_the_catalog_again(world: World) -> None:
     def make_and_look() -> None:
-        # Each makes an instance, as a tick does.
+        # Each call makes an instance, as a tick does.
         with DagsterInstance.from_ref(world.instance.get_ref()) as instance:
             run = instance.add_run(DagsterRun(job_name="refresh", run_id=make_new_run_id()))
             instance.handle_new_event(event_of(run.run_id, DagsterEventType.RUN_START))
@@ -173,7 +173,7 @@ def test_neither_a_run_nor_a_tick_asks_the_catalog_for_what_was_there_before(wor
 
 
 def materializations(run_id: str) -> list[EventLogEntry]:
-    """Events of one asset with quotes, backslashes and braces in them, and one without tags."""
+    """Return events of one asset. They contain quotes, backslashes and braces, and one event has no tags."""
     keys = ("A'B|5m", '"C"|5m', "{D,E}|5m", "F\\G|5m")
     tags = {"dagster/data_version": "7", "dagster/partition/symbol": "{'\"\\", "dagster/partition/timeframe": "5m"}
     return [
@@ -190,7 +190,7 @@ def materializations(run_id: str) -> list[EventLogEntry]:
 
 
 def evaluations(run_id: str) -> list[EventLogEntry]:
-    """Results of checks of an asset as a whole, and of one partition of it."""
+    """Return results of checks of whole assets, and of one partition."""
     found = [
         AssetCheckEvaluation(AssetKey("ohlc"), "sound", passed=True, metadata={"count": 0}),
         AssetCheckEvaluation(
@@ -223,7 +223,7 @@ def event_of(run_id: str, kind: DagsterEventType, data: Any = None, later: int =
 
 
 def stored_by(world: World, storage: PostgresEventLogStorage, run_id: str) -> list[list[tuple[Any, ...]]]:
-    """What is in Dagster's tables of the run, its id left out, after `storage` has stored events of every kind."""
+    """Store events of every kind with `storage`. Return the rows of the run in Dagster's tables, without its id."""
     planned = [
         AssetCheckEvaluationPlanned(asset_key=AssetKey("ohlc"), check_name="sound"),
         AssetCheckEvaluationPlanned(asset_key=AssetKey("ohlc"), check_name="fresh"),
@@ -273,17 +273,17 @@ def stored_by(world: World, storage: PostgresEventLogStorage, run_id: str) -> li
 
 
 def test_events_are_stored_as_dagster_itself_stores_them(world: World) -> None:
-    """Fails when a Dagster upgrade stores other columns, tags or rows of checks than our statements do."""
+    """This test fails when a Dagster upgrade stores other columns, tags or check rows than our statements do."""
     ours = world.instance.event_log_storage
     theirs = PostgresEventLogStorage(dagster_url(world.database.url), should_autocreate_tables=False)
     assert isinstance(ours, MarketEventLog)
-    # The row of an asset is that of the run that came last.
+    # The row of an asset names the last run only, so each storage is read before the next one writes.
     expected, found = stored_by(world, theirs, "theirs"), stored_by(world, ours, "ours")
     assert found == expected
     assert [len(rows) for rows in found] == [14, 12, 1, 4]
 
 
-def test_events_that_are_stored_one_by_one_are_compressed_and_read_as_they_were(world: World) -> None:
+def test_single_events_are_stored_compressed_and_read_unchanged(world: World) -> None:
     (event, *_) = materializations("one")
     world.instance.event_log_storage.store_event(event)
     with world.database.transaction() as transaction:
@@ -294,7 +294,7 @@ def test_events_that_are_stored_one_by_one_are_compressed_and_read_as_they_were(
     assert world.instance.all_logs("one") == [event]
 
 
-def test_results_of_checks_are_compressed_in_both_tables_and_read_as_they_were(world: World) -> None:
+def test_check_results_are_stored_compressed_in_both_tables_and_read_unchanged(world: World) -> None:
     events = evaluations("one")
     world.instance.event_log_storage.store_event_batch(events)
     with world.database.transaction() as transaction:
@@ -314,7 +314,7 @@ def test_results_of_checks_are_compressed_in_both_tables_and_read_as_they_were(w
     assert record.event in events
 
 
-def test_a_partition_that_was_deleted_is_gone_at_once_and_one_that_is_new_is_there(world: World) -> None:
+def test_deleted_and_added_partitions_are_visible_at_once(world: World) -> None:
     symbol = world.symbols[0]
     assert world.instance.has_dynamic_partition("symbol", symbol)
     world.instance.delete_dynamic_partition("symbol", symbol)
@@ -323,7 +323,7 @@ def test_a_partition_that_was_deleted_is_gone_at_once_and_one_that_is_new_is_the
     assert world.instance.has_dynamic_partition("symbol", symbol)
 
 
-def test_within_a_run_partitions_are_read_once_in_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partitions_are_cached_for_some_time_during_a_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = list(world.instance.get_dynamic_partitions("symbol"))
     monkeypatch.setattr(storage, "_SEEN_SECONDS", 600.0)
     with storage.held_partitions():
@@ -339,12 +339,12 @@ def test_within_a_run_partitions_are_read_once_in_a_while(world: World, monkeypa
 
 
 def add_run(instance: DagsterInstance) -> None:
-    """A run of 5m that has ended."""
+    """Add a run of 5m that has ended."""
     run = DagsterRun("refresh", make_new_run_id(), status=DagsterRunStatus.SUCCESS, tags={TIMEFRAME_TAG: "5m"})
     instance.run_storage.add_run(run)
 
 
-def test_the_role_of_metrics_reads_runs_and_may_not_start_any(
+def test_the_role_for_metrics_can_read_runs_and_cannot_add_any(
     world: World, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_run(world.instance)
@@ -359,8 +359,8 @@ def test_the_role_of_metrics_reads_runs_and_may_not_start_any(
 
 
 @pytest.mark.settled
-def test_an_asset_that_was_wiped_in_the_ui_is_told_again_by_the_next_runs(world: World) -> None:
-    """Its rows are all there: nothing is computed, and nothing is told of assets that do not read it."""
+def test_the_next_runs_report_an_asset_again_that_was_wiped_in_the_ui(world: World) -> None:
+    """All rows are still stored, so nothing is computed. Assets that do not read it are not reported again."""
     world.tell()
     partitions = world.instance.get_materialized_partitions(AssetKey("ema_trend"))
     world.instance.wipe_assets([AssetKey("ema_trend")])
@@ -372,7 +372,7 @@ def test_an_asset_that_was_wiped_in_the_ui_is_told_again_by_the_next_runs(world:
 
 
 @pytest.mark.settled
-def test_an_asset_of_the_host_with_the_same_last_name_is_wiped_and_reported_by_itself(world: World) -> None:
+def test_wiping_an_asset_of_the_host_with_the_same_last_name_affects_no_asset_of_ours(world: World) -> None:
     world.tell()
     theirs = AssetKey(["desk", "ema_trend"])
     world.instance.report_runless_asset_event(AssetMaterialization(theirs, partition="AAPL|5m"))
@@ -382,8 +382,8 @@ def test_an_asset_of_the_host_with_the_same_last_name_is_wiped_and_reported_by_i
     assert world.sweep() == []
 
 
-def test_times_that_dagster_keeps_without_a_zone_are_utc_whatever_the_zone_of_the_server(world: World) -> None:
-    """Seen: a server in New York, and every run that was new was taken for one lost hours ago."""
+def test_times_without_a_zone_are_utc_in_every_time_zone_of_the_server(world: World) -> None:
+    """With a server in New York, every new run once looked as if it had been lost hours ago."""
     name = urlsplit(world.database.url).path.strip("/")
     with world.database.transaction() as transaction:
         transaction.execute(f"ALTER DATABASE {name} SET timezone = 'America/New_York'")
