@@ -1,4 +1,4 @@
-"""Tests of ema-assets in another project of `dg`: two components with prefixes, SQLite storage, an asset of the host."""
+"""Tests of ema-assets in another project of `dg`: two components with prefixes, SQLite, and an asset of the host."""
 
 import re
 import sqlite3

@@ -308,7 +308,7 @@ def has_session(world: World, run_id: str) -> bool:
 
 
 def has_lasting_session(world: World, run_id: str) -> bool:
-    """Return whether the run has its lasting session. The driver first opens and closes another one to read the types."""
+    """Return whether the run has its lasting session. The driver opens and closes another one first, to read types."""
     with world.database.transaction() as transaction:
         found = transaction.query(
             """

@@ -118,7 +118,7 @@ def latest(world: World) -> dict[tuple[str, str | None], tuple[int, str, object]
 
 
 def traces(world: World, ids: Sequence[str]) -> dict[str, int]:
-    """Return how many rows of each Dagster table still name one of these runs, and how many event tags have no event."""
+    """Return the number of rows that name one of these runs, per Dagster table, and of event tags without an event."""
     with world.database.transaction() as transaction:
         tables = transaction.query(
             """SELECT table_name::text AS name FROM information_schema.columns

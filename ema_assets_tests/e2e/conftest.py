@@ -1,4 +1,4 @@
-"""A database of the user's own for what is started here."""
+"""A fixture: a database as users bring it, for stacks that start no PostgreSQL."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from ema_assets_tests.conftest import Databases
 
 @pytest.fixture(scope="module")
 def own_url(databases: Databases) -> Iterator[str]:
-    """The URL, password and all, of an empty database on a server that nobody of us has started."""
+    """The URL, including the password, of an empty database on a server that no `up` has started."""
     url = databases.make(migrated=False)
     parts = urlsplit(url)
     (passfile,) = parse_qs(parts.query)["passfile"]

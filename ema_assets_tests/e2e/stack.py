@@ -1,4 +1,4 @@
-"""A real Dagster of this project, started by `ema-assets up` or by hand, driven from outside: processes, GraphQL, SQL."""
+"""A real Dagster of this project, started by `ema-assets up` or by hand, with access by GraphQL and SQL."""
 
 import json
 import os
@@ -50,7 +50,7 @@ calendar = "24/7"
 symbols = ["BTC-USD"]
 """
 
-# How much longer than on an idle machine anything may take before it counts as never.
+# How many times longer than on an idle machine a wait may take before it fails.
 PATIENCE = 5
 
 
@@ -76,9 +76,9 @@ def wait_until(
     evidence: Callable[[], object] | None = None,
     poll: float = 0.5,
 ) -> Any:
-    """What `is_true` found as soon as it found something; `evidence` is asked for when it did not in time.
+    """Return the first true result of `is_true`. When there is none in time, fail with the result of `evidence`.
 
-    `seconds` are those of a machine with nothing else to do. A busy one takes longer and does nothing else.
+    `seconds` are those of an idle machine. The limit is PATIENCE times as long, for a busy one.
     """
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds
@@ -91,12 +91,12 @@ def wait_until(
     raise AssertionError(f"not within {seconds:g} s: {what}{seen}")
 
 
-# Keys that are never valid anywhere, to be looked for wherever they must not be.
+# Keys that are valid nowhere. Tests look for them in all places that must not contain keys.
 CANARIES = {"APCA_API_KEY_ID": "CANARY0KEY0ID", "APCA_API_SECRET_KEY": "CANARY0SECRET0KEY"}
 
 
 def command_lines() -> str:
-    """Those of all processes, as `ps` shows them to everybody."""
+    """Return the command lines of all processes, as `ps` shows them to every user."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -105,7 +105,7 @@ def command_lines() -> str:
 
 
 def processes_mentioning(text: str) -> list[str]:
-    """Command lines or environments of live processes that hold `text`, this process left out."""
+    """Return the command lines of other live processes whose command line or environment contains `text`."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -125,19 +125,19 @@ def _shows(text: bytes, secrets: Sequence[str]) -> bool:
 
 
 def said_in(log: Path) -> str:
-    """The end of what a process has said, without what sensors say every few seconds."""
+    """Return the end of a log, without the lines that sensors write every few seconds."""
     lines = [line for line in log.read_text().splitlines() if "SensorDaemon" not in line]
     return "\n".join([f"== {log}", *lines[-100:]])
 
 
 class Dagster:
-    """A Dagster with its webserver on `port`, its data and the market's in the database at `url`."""
+    """A Dagster with its webserver on `port`. Its data and those of the market are in the database at `url`."""
 
     port: int
     url: str
 
     def evidence(self) -> str:
-        """What its processes have said."""
+        """Return what its processes have written."""
         raise NotImplementedError
 
     def sql(self, statement: str, *parameters: Any) -> pl.DataFrame:
@@ -156,11 +156,11 @@ class Dagster:
         return body["data"]
 
     def places_with(self, secrets: Sequence[str], folder: Path) -> list[str]:
-        """Tables of the database, files of `folder` and command lines of processes that show one of `secrets`."""
+        """Return the tables, files of `folder` and command lines of processes that contain one of `secrets`."""
         patterns = [f"%{secret}%" for secret in secrets]
         found = []
         with Database(self.url) as database, database.transaction() as transaction:
-            # A number or a time shows none, and writing all of them as text takes long.
+            # Numbers and times contain no secret, and converting all of them to text takes long.
             tables = transaction.query(
                 """SELECT format('%I.%I', table_schema, table_name) AS name,
                           string_agg(format('%I::text', column_name), ', ') AS columns
@@ -183,7 +183,7 @@ class Dagster:
         return found + ["a command line"] * _shows(command_lines().encode(), secrets)
 
     def materialized(self, asset: str) -> set[str]:
-        """Partition keys that the UI shows as materialized."""
+        """Return the partition keys that the UI shows as materialized."""
         data = self.graphql(
             """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
                  assetPartitionStatuses { ... on MultiPartitionStatuses { ranges {
@@ -201,7 +201,7 @@ class Dagster:
         return found
 
     def runs(self) -> list[dict[str, Any]]:
-        """All runs, oldest first, with their tags as a dict."""
+        """Return all runs, oldest first, with their tags as a dict."""
         data = self.graphql(
             "{ runsOrError(limit: 1000) { ... on Runs { results { runId status jobName tags { key value } } } } }"
         )
@@ -211,7 +211,7 @@ class Dagster:
         ]
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
-        """The newest ticks of `sensor`: timestamp and endTimestamp (seconds), skipReason."""
+        """Return the newest ticks of `sensor`: timestamp and endTimestamp (seconds), skipReason."""
         (location,) = self.graphql("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")[
             "workspaceOrError"
         ]["locationEntries"]
@@ -228,14 +228,14 @@ class Dagster:
         return list(found["sensorState"]["ticks"])
 
     def schedules(self) -> list[str]:
-        """The names of all schedules."""
+        """Return the names of all schedules."""
         found = self.graphql(
             """{ repositoriesOrError { ... on RepositoryConnection { nodes { schedules { name } } } } }"""
         )["repositoriesOrError"]
         return [schedule["name"] for node in found["nodes"] for schedule in node["schedules"]]
 
     def materializations_of(self, run_ids: list[str]) -> list[tuple[str, str]]:
-        """(asset, partition) of every materialization logged by these runs."""
+        """Return (asset, partition) of every materialization logged by these runs."""
         rows = self.sql(
             """SELECT asset_key, partition FROM dagster.event_logs
                WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND run_id = ANY ($1::text[])""",
@@ -244,11 +244,11 @@ class Dagster:
         return sorted((json.loads(key)[0], partition) for key, partition in rows.iter_rows())
 
     def are_materialized(self, partitions: int) -> bool:
-        """Whether all four assets have that many; the last one of the chain is asked for first."""
+        """Return whether all four assets have that many partitions. The last asset of the chain is queried first."""
         return all(len(self.materialized(asset)) == partitions for asset in reversed(ASSETS))
 
     def wait_complete(self, partitions: int, seconds: float = 240) -> None:
-        """Until all four assets have that many partitions that are materialized in the UI, and nothing runs."""
+        """Wait until the UI shows that many materialized partitions of all four assets, and no run is unfinished."""
 
         def is_complete() -> bool:
             return self.are_materialized(partitions) and not self.unfinished()
@@ -272,7 +272,7 @@ class Stack(Dagster):
         self.port = free_port()
         self.board = f"http://127.0.0.1:{free_port()}" if board else None
         self.folder = folder
-        # The current folder of a user may hold a file that is called as a module of Python is: none of ours reads it.
+        # The current folder of a user may contain a file named like a module of Python. No process of ours imports it.
         (folder / "secrets.py").write_text("raise ImportError('that of the current folder')\n")
         self.env = clean_environment(self.home, EMA_SWEEP_SECONDS="5", **env)
         self.process: subprocess.Popen[bytes] | None = None
@@ -307,22 +307,22 @@ class Stack(Dagster):
         assert self.process.poll() is None, self.output()
         self.first_status = status = self.status()
         assert status["ui"], self.output()
-        # What is shown has no password.
+        # The URL in the status has no password.
         self.url = self.env.get("EMA_DATABASE_URL") or status["database_url"]
 
     def _is_ready(self) -> bool:
-        """Whether this very `up` has told other commands of itself: to ask one costs a second each time."""
+        """Return whether this `up` has written its state file. Reading it saves the second that a command takes."""
         try:
             return json.loads((self.home / "up.json").read_text())["pid"] == self.process.pid
         except FileNotFoundError:
             return False
 
     def wait_until_nothing_is_left(self) -> None:
-        """Until no process lives that was started for this `up`; the database leaves last."""
+        """Wait until no process of this `up` lives. The database is the last one to end."""
         wait_until(lambda: not processes_mentioning(str(self.home)), 60, "no process is left", self.evidence)
 
     def pids(self, words: str) -> list[int]:
-        """The processes of this `up` whose command line holds `words`."""
+        """Return the processes of this `up` whose command line contains `words`."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):

@@ -1,7 +1,7 @@
-"""`ema-assets up` with a hundred symbols and a market that runs ten times as fast: a 5m bar closes every 30 s.
+"""Tests of `ema-assets up` with a hundred symbols and a clock ten times as fast: a 5m bar closes every 30 s.
 
-First it is killed without a chance to clean up, in the middle of its first load; then 5m bars close during backfills;
-then each of its parts is killed; and all the time alerts go to a webhook.
+The tests run in this order: `up` is killed during its first load, 5m bars close during backfills, and each part of
+the stack is killed. Alerts go to a webhook all the time.
 """
 
 import os
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 SYMBOLS = 100
 
 
-# Any next bar of a series on 5m is near enough, so that each is told of once per leg of its trend.
+# Every next 5m bar is near enough to a crossover, so each series has one alert per leg of its trend.
 ALERTS = """
 [[alert]]
 name = "near"
@@ -52,7 +52,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[S
     for usual, short in (('# "5m" = 60', '"5m" = 4'), ('# "1d" = 730', '"1d" = 30')):
         assert text.count(usual) == 1
         text = text.replace(usual, short)
-    # A Tuesday, with New York open for 65 minutes of ours.
+    # A Tuesday at 10:00 in New York. At ten times the speed, the exchange is open for another 36 minutes.
     spec = f"2026-11-17T15:00Z x10 since {datetime.now(UTC).isoformat()}"
     running = Stack(tmp_path_factory.mktemp("hundred"), text + ALERTS, EMA_CLOCK=spec, HOOK=hook.url)
     running.start()
@@ -63,7 +63,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[S
     running.wait_until_nothing_is_left()
 
 
-def test_up_killed_at_work_leaves_no_process_and_the_next_one_goes_on_with_its_data(stack: Stack) -> None:
+def test_an_up_that_is_killed_leaves_no_process_and_the_next_one_continues_with_its_data(stack: Stack) -> None:
     stored = wait_until(lambda: _bars(stack), 180, "the first bars", stack.evidence)
     assert stack.process is not None
     os.kill(stack.process.pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ def test_up_killed_at_work_leaves_no_process_and_the_next_one_goes_on_with_its_d
     )
 
 
-def test_commands_go_by_the_clock_of_the_up_that_runs(stack: Stack) -> None:
+def test_commands_use_the_clock_of_the_running_up(stack: Stack) -> None:
     without = {name: value for name, value in stack.env.items() if name != "EMA_CLOCK"}
     stack.env, whole = without, stack.env
     try:
@@ -91,13 +91,13 @@ def test_commands_go_by_the_clock_of_the_up_that_runs(stack: Stack) -> None:
         stack.env = whole
 
 
-def test_a_5m_bar_that_closes_during_backfills_of_a_hundred_symbols_is_not_kept_waiting(stack: Stack) -> None:
-    """Backfills of everything, a run at a time, several in the queue, for as long as it takes until a bar closes."""
+def test_a_5m_run_does_not_wait_for_backfills_of_a_hundred_symbols(stack: Stack) -> None:
+    """Backfills of everything are requested until a bar closes. One of their runs is active and others are queued."""
     before = _newest(stack)
 
     def beside() -> bool:
-        """A 5m run has succeeded that a run of the backfills did not keep from starting, nor older ones in the queue."""
-        # On an idle machine three are over before the next bar closes.
+        """Return whether a 5m run succeeded beside an active run of the backfills, and before an older queued one."""
+        # Backfills that end are followed by others: on an idle machine, three end before the next bar closes.
         is_open = "backfill_id IS NOT NULL AND status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
         for _ in range(_runs(stack, is_open).height, 3):
             _launch_backfill(stack)
@@ -105,7 +105,7 @@ def test_a_5m_bar_that_closes_during_backfills_of_a_hundred_symbols_is_not_kept_
         mine, others = (runs.filter(pl.col("backfill_id").is_null() == which) for which in (True, False))
         begins, ends = (others[name].fill_null(float("inf")) for name in ("start_time", "end_time"))
         for created, started, ended in mine.select("created", "start_time", "end_time").iter_rows():
-            # From its creation on: most of a small run's life is the start of its process.
+            # The time since its creation counts, because most of it is the start of the process of the run.
             at_work = ((begins < ended) & (ends > created)).any()
             if at_work and ((others["created"] < created) & (begins > started)).any():
                 return True
@@ -115,8 +115,8 @@ def test_a_5m_bar_that_closes_during_backfills_of_a_hundred_symbols_is_not_kept_
     assert _newest(stack) > before
 
 
-def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -> None:
-    """PostgreSQL, the sandbox, Dagster's code server, which Dagster itself never starts again, and its webserver."""
+def test_killed_parts_of_a_running_up_are_restarted_at_the_same_addresses(stack: Stack) -> None:
+    """The parts are PostgreSQL, the sandbox, the webserver, and the code server, which Dagster never restarts."""
     before = stack.status()
     server = int((stack.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
     (sandbox,) = stack.pids("ema_assets sandbox")
@@ -142,8 +142,8 @@ def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -
     }
 
 
-def test_alerts_of_bars_that_closed_came_once_and_none_of_history(stack: Stack, hook: Webhook) -> None:
-    """Also across new starts of `up`, of PostgreSQL and of Dagster, and not for the backfills."""
+def test_alerts_of_new_bars_are_sent_once_and_bars_of_the_history_raise_none(stack: Stack, hook: Webhook) -> None:
+    """This holds after restarts of `up`, of PostgreSQL and of Dagster, and after backfills."""
     before = _newest(stack)
 
     def sent() -> list[dict[str, Any]]:
@@ -166,7 +166,7 @@ def test_alerts_of_bars_that_closed_came_once_and_none_of_history(stack: Stack, 
     )
     first = {symbol: clock.at(at, stack.env) for symbol, at in loaded.iter_rows()}
     for row in sent():
-        # The bar had not closed when the history was loaded, give or take the run that was on its way.
+        # The bar closed after the history was loaded. The tolerance is for a run that was active at that time.
         assert row["ts"] + timedelta(minutes=5) > first[row["symbol"]] - timedelta(minutes=10), row
     told = [line for line in hook.lines if not line.startswith("…")]
     assert len(told) == len(set(told)), told
@@ -175,7 +175,7 @@ def test_alerts_of_bars_that_closed_came_once_and_none_of_history(stack: Stack, 
     assert stack.status()["alerts"] == []
 
 
-def test_up_that_is_told_to_end_leaves_the_database_to_another_command(stack: Stack) -> None:
+def test_a_stopped_up_leaves_the_database_running_for_another_command(stack: Stack) -> None:
     server = EmbeddedServer(stack.home / "postgres")
     assert server.attach()
     try:
@@ -205,7 +205,7 @@ def _launch_backfill(stack: Stack) -> None:
 
 
 def _runs(stack: Stack, where: str) -> pl.DataFrame:
-    """Runs, oldest first: when they were created, started and ended; `live` those for 5m bars that have closed."""
+    """Return runs, oldest first, with their times. Runs for 5m bars that have closed are `live`."""
     return stack.sql(
         f"""
         WITH r AS (

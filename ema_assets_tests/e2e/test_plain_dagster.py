@@ -1,4 +1,4 @@
-"""Plain `dagster dev` on a PostgreSQL of the user's own, as docs/OPERATIONS.md describes it."""
+"""A test of plain `dagster dev` on a PostgreSQL of the user, as docs/OPERATIONS.md describes it."""
 
 import os
 import re
@@ -51,33 +51,33 @@ class PlainDagster(Dagster):
     def start(self) -> None:
         sandbox = self._run("sandbox", "ema_assets", "sandbox", "--port", "0")
         found = wait_until(lambda: re.search(r" on (http://\S+)", sandbox.read_text()), 120, "the sandbox", poll=0.1)
-        # The sandbox speaks as Alpaca does: its client sends the keys with every call.
+        # The sandbox answers like Alpaca, whose client sends the keys with every request.
         self.env |= {"EMA_SANDBOX_URL": found[1], "EMA_PROVIDER": "alpaca", "EMA_ALPACA_BASE_URL": found[1], **CANARIES}
         self._run("dagster", "dagster", "dev", "--host", "127.0.0.1", "--port", str(self.port))
         wait_until(self._answers, 180, "the webserver", self.evidence)
 
     def interrupt(self) -> None:
-        """Ctrl-C in both terminals, the last started first."""
+        """Send the signal of Ctrl-C to both processes, the last started first."""
         for process in reversed(self.processes):
             os.killpg(process.pid, signal.SIGINT)
             process.wait(timeout=120)
 
     def kill(self) -> None:
-        """Whatever is left, when a test has failed in between."""
+        """Kill the processes that are left after a failure."""
         for process in self.processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=10)
 
     def evidence(self) -> str:
-        # What one of them says of another that has ended comes a moment later.
+        # A process reports the end of another one only some seconds later.
         time.sleep(10)
         ended = [process.poll() for process in self.processes]
         return f"ended with {ended}\n" + "\n".join(map(said_in, self.folder.glob("*.out")))
 
     def _run(self, name: str, module: str, *arguments: str) -> Path:
         path = self.folder / f"{name}.out"
-        # A test run in the background ignores SIGINT, and what it starts would too; a handler is not inherited.
+        # A test run in the background ignores SIGINT, and its children inherit that. They do not inherit a handler.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with path.open("wb") as output:
@@ -102,7 +102,7 @@ class PlainDagster(Dagster):
         return False
 
 
-def test_plain_dagster_dev_beside_a_sandbox_materializes_every_partition_and_ends_clean(
+def test_plain_dagster_dev_with_a_sandbox_materializes_every_partition_and_leaves_no_process(
     own_url: str, tmp_path: Path
 ) -> None:
     dagster = PlainDagster(tmp_path, own_url)

@@ -1,4 +1,4 @@
-"""The whole product on a database of the user's own: one real `up`, a real webserver and daemon."""
+"""Tests of the whole product on a database of the user: one real `up`, with a real webserver and daemon."""
 
 import json
 import os
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.e2e
 
 SYMBOLS = ["AAPL", "MSFT", "NVDA", "JPM", "XOM", "BTC-USD", "ETH-USD"]
 TIMEFRAMES = ["5m", "15m", "30m", "1h", "4h", "1d"]
-# No bar of it closes while these tests run, so what a person asked for stays its latest materialization. A day of a pair
-# ends at midnight, UTC.
+# None of its bars closes while these tests run, so the request of a person stays its latest materialization. A day of
+# a pair ends at midnight, UTC.
 QUIET = "MSFT|1d" if datetime.now(UTC).hour in (23, 0) else "BTC-USD|1d"
 
 
@@ -58,7 +58,7 @@ def test_every_partition_is_materialized_in_few_runs(stack: Stack) -> None:
     assert len(stack.runs()) < 30
 
 
-def test_each_partition_carries_its_data_version_and_its_numbers(stack: Stack) -> None:
+def test_a_materialization_has_its_versions_and_the_metadata_of_its_bars(stack: Stack) -> None:
     found = stack.graphql(
         """query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
              assetMaterializations(limit: 1, partitions: $partitions) {
@@ -73,7 +73,7 @@ def test_each_partition_carries_its_data_version_and_its_numbers(stack: Stack) -
     assert {"rows_written", "first_ts", "last_ts", "last_close", "provider", "prices"} <= labels
 
 
-def test_status_tells_where_everything_is_and_how_fresh(stack: Stack) -> None:
+def test_status_shows_the_addresses_and_the_freshness_of_every_asset(stack: Stack) -> None:
     status = stack.status()
     assert status["ui"] == f"http://127.0.0.1:{stack.port}"
     assert status["provider"] == "sandbox"
@@ -88,7 +88,7 @@ def test_status_tells_where_everything_is_and_how_fresh(stack: Stack) -> None:
         assert row["newest_ts"]
 
 
-def test_the_board_shows_what_was_computed_and_leads_into_dagster(stack: Stack) -> None:
+def test_the_board_shows_computed_trends_and_links_to_dagster(stack: Stack) -> None:
     assert stack.status()["board"] == stack.board
     assert f"Board        {stack.board}" in stack.output()
     with urllib.request.urlopen(f"{stack.board}/api/heatmap") as answer:
@@ -102,13 +102,13 @@ def test_the_board_shows_what_was_computed_and_leads_into_dagster(stack: Stack) 
     assert f"http://127.0.0.1:{stack.port}/assets/ohlc?view=partitions&amp;partition=AAPL%7C5m" in page
 
 
-def test_no_server_is_started_beside_a_database_of_ones_own(stack: Stack) -> None:
+def test_up_starts_no_postgresql_when_the_user_has_a_database(stack: Stack) -> None:
     assert stack.status()["database_url"].startswith("postgresql://ema:***@127.0.0.1:")
     assert not [line for line in processes_mentioning(str(stack.home)) if "postgres" in line.split()[0]]
     assert not (stack.home / "postgres").exists()
 
 
-def test_a_second_up_on_the_same_folder_says_so(stack: Stack) -> None:
+def test_a_second_up_on_the_same_home_is_refused(stack: Stack) -> None:
     second = stack.cli("up", "--port", str(stack.port + 1), check=False)
     assert second.returncode == 1
     assert "already runs" in second.stderr
@@ -144,7 +144,7 @@ def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run(
 
 
 def test_the_ui_shows_lineage_partitions_checks_and_the_chart_of_a_partition(stack: Stack) -> None:
-    """What a person sees in a browser, after the backfill above, whose partitions have charts."""
+    """This test runs after the backfill above, whose partitions have charts."""
     ui = f"http://127.0.0.1:{stack.port}/assets"
     with chromium(os.environ) as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
@@ -166,10 +166,12 @@ def test_the_ui_shows_lineage_partitions_checks_and_the_chart_of_a_partition(sta
         assert chart.evaluate("image => image.complete && image.naturalWidth") > 100
 
 
-def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: Stack, own_url: str) -> None:
+def test_keys_are_stored_nowhere_and_the_webserver_and_the_sandbox_do_not_receive_them(
+    stack: Stack, own_url: str
+) -> None:
     secrets = [*CANARIES.values(), str(urlsplit(own_url).password)]
     assert stack.places_with(secrets, stack.folder) == []
-    # That it looks where something could be: the name of a symbol is in many places.
+    # The search itself works: it finds the name of a symbol.
     assert {"market.ohlc", "dagster.event_logs"} <= set(stack.places_with(["BTC-USD"], stack.folder))
     for words in ("ema_assets.defs.webserver", "ema_assets sandbox"):
         (pid,) = stack.pids(words)
@@ -179,7 +181,7 @@ def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: St
     assert b"EMA_DATABASE_URL" not in environment
 
 
-def test_the_ui_and_the_sandbox_answer_no_page_of_another_site(stack: Stack) -> None:
+def test_the_ui_and_the_sandbox_refuse_requests_of_other_sites(stack: Stack) -> None:
     ui, sandbox = f"http://127.0.0.1:{stack.port}", stack.status()["sandbox_url"]
     foreign = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
     query = "query=mutation%7BreloadWorkspace%7B__typename%7D%7D"
@@ -195,10 +197,10 @@ def test_the_ui_and_the_sandbox_answer_no_page_of_another_site(stack: Stack) -> 
     assert [answer.status_code for answer in asked] == [200, 200, 200, 403, 403, 403, 403]
 
 
-def test_nothing_stale_means_no_run(stack: Stack) -> None:
-    """The stocks' exchange decides nothing here: all that could run is the next 5m bar of the two pairs.
+def test_the_sweep_launches_no_run_when_nothing_is_stale(stack: Stack) -> None:
+    """It does not matter whether New York is open: a bar that closes during a look makes the test look again.
 
-    Adding up what the strategies did is not counted; it has a schedule of its own, a while after the trades.
+    Runs of strategy_performance do not count. They have their own schedule, some time after the trades.
     """
 
     def refreshes() -> list[str]:
@@ -208,8 +210,8 @@ def test_nothing_stale_means_no_run(stack: Stack) -> None:
         return all(row["stale"] == 0 for row in stack.status()["assets"]) and not stack.unfinished()
 
     def look() -> bool:
-        """Two sweeps, each with a reason for its silence, and no run. False when a bar closed in the meantime."""
-        time.sleep(max(30 - time.time() % 300, 0))  # the last bar is about to be published
+        """Assert that two sweeps skip with a reason and launch no run. Return False when a bar closed meanwhile."""
+        time.sleep(max(30 - time.time() % 300, 0))  # the last bar is published by then
         wait_until(quiet, 120, "nothing stale", poll=1)
         before, since = refreshes(), time.time()
 
@@ -231,11 +233,11 @@ def test_nothing_stale_means_no_run(stack: Stack) -> None:
     assert any(look() for _ in range(5)), "a bar closed during each of five looks"
 
 
-def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack: Stack) -> None:
-    """A new symbol's history is slowed down, its worker is killed in the middle, and all of it is there in the end."""
+def test_the_sweep_completes_the_work_of_a_killed_run(stack: Stack) -> None:
+    """The load of a new symbol is slowed down and its process is killed. In the end, all of its rows are stored."""
     sandbox = stack.status()["sandbox_url"]
     known = {run["runId"] for run in stack.runs()}
-    # The sandbox does not know AMD yet: the next answers are slow, whatever they are about.
+    # The sandbox does not know AMD yet, so the next four answers are slow for all symbols.
     slow = httpx.post(f"{sandbox}/sandbox/faults", json={"kind": "delay", "seconds": 6, "times": 4})
     assert slow.status_code == 201
     assert "AMD" in stack.cli("symbols", "add", "AMD").stdout
@@ -255,7 +257,7 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
 
     run_id, pid = wait_until(worker, 120, "a run for AMD", poll=0.2)
     os.kill(pid, signal.SIGKILL)
-    # Whoever takes up its work is not slowed down.
+    # The next run for AMD is not slowed down.
     assert httpx.delete(f"{sandbox}/sandbox/faults").status_code == 200
     wait_until(
         lambda: next(run["status"] for run in stack.runs() if run["runId"] == run_id) == "FAILURE",
@@ -270,13 +272,13 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
     assert {key: after.get(key) for key in before} == before
 
 
-def test_after_all_that_and_without_a_standby_process_every_row_is_what_is_computed_from_nothing(
+def test_every_row_equals_a_computation_from_nothing_after_a_standby_process_was_killed(
     stack: Stack, tmp_path: Path
 ) -> None:
-    """One fault of `benchmarks.chaos`, and what must hold after each of them."""
+    """This is one fault of `benchmarks.chaos`, with the checks that follow each fault there."""
     up = chaos.Up(stack.home, stack.port, stack.env | {"EMA_SANDBOX_URL": stack.status()["sandbox_url"]})
     up.process = stack.process
-    elsewhere: Any = None  # the sandbox is a process of its own, and this fault does not touch it
+    elsewhere: Any = None  # the sandbox is a separate process, which this fault does not affect
     with EmbeddedServer(tmp_path / "again") as again:
         world = chaos.World(up, elsewhere, watchlist.load(stack.home / "watchlist.toml"), tmp_path, again, speed=1)
         world.known_url = stack.url
@@ -286,7 +288,7 @@ def test_after_all_that_and_without_a_standby_process_every_row_is_what_is_compu
 
 
 def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> None:
-    """Named in the watchlist, they are partitions, schedules, bars and trades; taken off it, their rows stay."""
+    """Added timeframes get partitions, schedules, bars and trades. The rows of removed timeframes stay."""
     path = stack.home / "watchlist.toml"
     symbols = len(stack.materialized("ohlc")) // len(TIMEFRAMES)
     usual, more = path.read_text(), [*TIMEFRAMES, "1m", "2h", "1w"]
@@ -306,7 +308,7 @@ def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> Non
 
 
 def _stored(stack: Stack, symbol: str) -> dict[tuple[object, ...], dict[str, Any]]:
-    """Every row of `symbol` that later bars leave as it is, by asset, timeframe and time."""
+    """Return every row of `symbol` that later bars do not change, by asset, timeframe and time."""
     rows: dict[tuple[object, ...], dict[str, Any]] = {}
     with Database(stack.url) as database, database.transaction() as transaction:
         for asset in ASSETS:

@@ -1,4 +1,4 @@
-"""What tests of the process that delivers alerts need: a webhook, and a watchlist whose alerts go to it."""
+"""Fixtures for tests of the process that delivers alerts: a webhook, and a watchlist whose alerts go to it."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def hook() -> Iterator[Webhook]:
 
 @pytest.fixture
 def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A watchlist whose alerts go to the webhook, whose address is in a variable; the path of the file."""
+    """The path of a watchlist whose alerts go to the webhook. The address of the webhook is in a variable."""
     for name in os.environ:
         if name.startswith(("EMA_", "DAGSTER_")):
             monkeypatch.delenv(name)
@@ -28,7 +28,7 @@ def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.Mo
         "EMA_HOME": str(tmp_path / "home"),
         "EMA_WATCHLIST": str(path),
         "EMA_DATABASE_URL": database_url,
-        # Its answer may come as late as a test wants: Apprise would wait for 4 s.
+        # A test may delay the answer, and by default Apprise waits for only 4 s.
         "HOOK": f"{hook.url}?rto=3600",
     }
     for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""Whoever delivers alerts, as tests run and disturb it: a worker in a thread, ticks of the sensor, lost sessions."""
+"""Helpers for tests of the delivery of alerts: a worker in a thread, ticks of the sensor, and lost sessions."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ GROUP = '\n[[group]]\nsymbols = ["AAPL"]\n'
 
 @contextmanager
 def working(url: str) -> Iterator[list[str]]:
-    """A worker in a thread of this process; what it says."""
+    """Run a worker in a thread of this process, and yield the list of its messages."""
     said: list[str] = []
     over = threading.Event()
     worker = threading.Thread(target=deliver_until, args=(over.is_set, url, Configuration(), said.append))
@@ -27,7 +27,7 @@ def working(url: str) -> Iterator[list[str]]:
 
 
 def evaluated() -> str:
-    """What a tick of the sensor says."""
+    """Return the message of a tick of the sensor."""
     from dagster import build_sensor_context
 
     found = deliver_alerts(build_sensor_context())
@@ -35,7 +35,7 @@ def evaluated() -> str:
 
 
 def end_sessions(database: Database) -> None:
-    """End those of whoever delivers, as a restart of the server does."""
+    """End the sessions of all processes that deliver alerts, as a restart of the server does."""
     with database.transaction() as transaction:
         transaction.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", SESSION)
 

@@ -1,4 +1,4 @@
-"""What `up` makes of Dagster's answers about its code location, against a real HTTP server that gives each of them."""
+"""Tests of how `up` handles Dagster's answers about its code location. A real HTTP server gives these answers."""
 
 import json
 import threading
@@ -72,7 +72,7 @@ REFUSALS = {
 
 
 class Webserver:
-    """Answers the queries and the mutations it gets with what stands in `query` and `mutation`."""
+    """Answers queries with `query` and mutations with `mutation`."""
 
     def __init__(self) -> None:
         self.query: Any = SOUND
@@ -127,7 +127,7 @@ def follow(web: Webserver) -> tuple[CodeLocation, Wanted, list[str]]:
     return CodeLocation(web.ui, wanted, said.append), wanted, said
 
 
-def test_a_change_is_loaded_once_and_announced(web: Webserver) -> None:
+def test_a_change_is_loaded_once_and_reported(web: Webserver) -> None:
     location, wanted, said = follow(web)
     location.look(0.0)
     assert (said, web.count("mutation")) == ([], 0)
@@ -138,13 +138,13 @@ def test_a_change_is_loaded_once_and_announced(web: Webserver) -> None:
     assert web.count("mutation") == 1
 
 
-def test_definitions_that_nobody_serves_are_loaded_again_before_dagster_has_noticed(web: Webserver) -> None:
+def test_definitions_that_are_no_longer_served_are_reloaded_before_dagster_notices(web: Webserver) -> None:
     location, _, said = follow(web)
     served = [True]
     location.begin_anew(lambda: served[0])
     location.look(0.0)
     served[0] = False
-    # The webserver says that all is well, and it was asked a second ago.
+    # The webserver reports no problem, and the last query was one second ago.
     location.look(1.0)
     served[0] = True
     location.look(2.0)
@@ -155,7 +155,7 @@ def test_definitions_that_nobody_serves_are_loaded_again_before_dagster_has_noti
     ]
 
 
-def test_a_server_that_does_not_come_back_is_asked_for_after_the_usual_pauses(web: Webserver) -> None:
+def test_reloads_are_requested_after_the_usual_pauses_while_the_code_server_does_not_come_back(web: Webserver) -> None:
     location, _, _ = follow(web)
     location.begin_anew(lambda: False)
     web.mutation = failed(UNREACHABLE)
@@ -168,7 +168,7 @@ def test_a_server_that_does_not_come_back_is_asked_for_after_the_usual_pauses(we
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_a_reload_that_fails_is_no_success_and_is_tried_again(web: Webserver, kind: str) -> None:
+def test_a_failed_reload_is_reported_once_and_retried(web: Webserver, kind: str) -> None:
     answer, reason = REFUSALS[kind]
     location, wanted, said = follow(web)
     wanted.mark = "changed"
@@ -185,21 +185,21 @@ def test_a_reload_that_fails_is_no_success_and_is_tried_again(web: Webserver, ki
 
 
 @pytest.mark.parametrize("body", [b"<html>proxy</html>", b""])
-def test_an_answer_that_is_no_json_is_no_success(web: Webserver, body: bytes) -> None:
+def test_an_answer_that_is_not_json_is_reported_as_a_failed_reload(web: Webserver, body: bytes) -> None:
     location, wanted, said = follow(web)
     wanted.mark, web.mutation = "changed", body
     location.look(0.0)
     assert said[0].startswith(f"  Dagster has not loaded its assets again: no answer at {web.ui}/graphql: ")
 
 
-def test_an_error_of_the_webserver_is_no_success(web: Webserver) -> None:
+def test_an_http_error_of_the_webserver_is_reported(web: Webserver) -> None:
     location, wanted, said = follow(web)
     wanted.mark, web.status = "changed", 500
     location.look(0.0)
     assert "HTTP Error 500" in said[0]
 
 
-def test_nobody_at_the_port_is_no_success() -> None:
+def test_a_refused_connection_is_reported() -> None:
     wanted, said = Wanted(), list[str]()
     location = CodeLocation(f"http://127.0.0.1:{free_port()}", wanted, said.append)
     wanted.mark = "changed"
@@ -207,7 +207,7 @@ def test_nobody_at_the_port_is_no_success() -> None:
     assert "Connection refused" in said[0]
 
 
-def test_another_change_is_loaded_without_waiting_for_the_pause(web: Webserver) -> None:
+def test_a_second_change_is_loaded_without_waiting_for_the_pause(web: Webserver) -> None:
     location, wanted, said = follow(web)
     wanted.mark, web.mutation = "with a mistake", failed(BROKEN)
     location.look(0.0)
@@ -216,7 +216,7 @@ def test_another_change_is_loaded_without_waiting_for_the_pause(web: Webserver) 
     assert said[1:] == ["  signals or strategies have changed: Dagster has loaded its assets again"]
 
 
-def test_a_configuration_that_cannot_be_read_is_the_callers_to_tell(web: Webserver) -> None:
+def test_a_look_raises_the_error_of_a_configuration_that_cannot_be_read(web: Webserver) -> None:
     def wanted() -> str:
         if web.count("query"):
             raise ConfigurationError("watchlist.toml: no")
@@ -228,8 +228,8 @@ def test_a_configuration_that_cannot_be_read_is_the_callers_to_tell(web: Webserv
         location.look(3.0)
 
 
-def test_a_code_server_that_ended_is_asked_for_again(web: Webserver) -> None:
-    """The first reload answers that the old one cannot be reached; the new one answers later."""
+def test_definitions_are_reloaded_after_the_code_server_has_ended(web: Webserver) -> None:
+    """The first reload answers that the old code server is unreachable. The new one answers later."""
     location, _, said = follow(web)
     location.look(0.0)
     web.query = web.mutation = failed(UNREACHABLE)
@@ -245,7 +245,7 @@ def test_a_code_server_that_ended_is_asked_for_again(web: Webserver) -> None:
     assert web.asked[-1] == "query"
 
 
-def test_a_code_server_that_does_not_come_back_is_lost_until_dagster_is_started_again(web: Webserver) -> None:
+def test_a_code_server_that_does_not_come_back_is_lost_until_dagster_is_restarted(web: Webserver) -> None:
     location, _, said = follow(web)
     web.query = web.mutation = failed(UNREACHABLE)
     for now in range(0, 300, 3):
@@ -259,7 +259,7 @@ def test_a_code_server_that_does_not_come_back_is_lost_until_dagster_is_started_
 
 
 @pytest.mark.parametrize("kind", ["code that does not load", "a location that still loads", "UnauthorizedError"])
-def test_no_other_problem_is_a_reason_to_start_dagster_again(web: Webserver, kind: str) -> None:
+def test_other_problems_do_not_make_the_code_server_lost(web: Webserver, kind: str) -> None:
     location, _, _ = follow(web)
     web.query = web.mutation = REFUSALS[kind][0]
     for now in range(0, 300, 3):
@@ -267,7 +267,7 @@ def test_no_other_problem_is_a_reason_to_start_dagster_again(web: Webserver, kin
     assert location.lost() is None
 
 
-def test_a_webserver_that_is_busy_is_not_asked_to_reload(web: Webserver) -> None:
+def test_a_location_that_is_still_loading_is_not_reloaded(web: Webserver) -> None:
     location, _, said = follow(web)
     web.query = workspace({"loadStatus": "LOADING", "locationOrLoadError": None})
     for now in range(0, 300, 3):

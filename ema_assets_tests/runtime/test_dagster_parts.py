@@ -1,4 +1,4 @@
-"""How `up` starts Dagster: dagster.yaml, three processes, and that our questions are ones that Dagster answers."""
+"""Tests of how `up` starts Dagster: its dagster.yaml, its three processes and the GraphQL operations sent to it."""
 
 import json
 import os
@@ -56,12 +56,12 @@ def written(settings: Settings, asked: Path | None = None) -> tuple[str, list[st
     return (settings.dagster_home / "dagster.yaml").read_text(), said
 
 
-def test_where_there_is_none_that_of_the_package_is_used(settings: Settings) -> None:
+def test_the_dagster_yaml_of_the_package_is_used_by_default(settings: Settings) -> None:
     assert written(settings) == (OURS, [])
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_the_file_of_another_project_is_not_used_and_one_line_says_so(settings: Settings, kind: str) -> None:
+def test_a_dagster_yaml_of_another_project_is_not_used_and_one_line_says_so(settings: Settings, kind: str) -> None:
     Path("dagster.yaml").write_text(OTHERS[kind])
     text, said = written(settings)
     assert text == OURS
@@ -70,14 +70,14 @@ def test_the_file_of_another_project_is_not_used_and_one_line_says_so(settings: 
     assert "--dagster-yaml" in line
 
 
-def test_a_file_that_was_made_from_ours_is_used(settings: Settings) -> None:
+def test_a_dagster_yaml_that_was_made_from_ours_is_used(settings: Settings) -> None:
     mine = OURS.replace("max_concurrent_runs: 4", "max_concurrent_runs: 9")
     assert mine != OURS
     Path("dagster.yaml").write_text(mine)
     assert written(settings) == (mine, [])
 
 
-def test_any_file_is_used_when_it_is_asked_for(settings: Settings, tmp_path: Path) -> None:
+def test_any_dagster_yaml_is_used_when_it_is_requested(settings: Settings, tmp_path: Path) -> None:
     Path("dagster.yaml").write_text(OURS)
     asked = tmp_path / "theirs.yaml"
     asked.write_text(OTHERS["another storage"])
@@ -85,16 +85,16 @@ def test_any_file_is_used_when_it_is_asked_for(settings: Settings, tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", [code_location._ASK, code_location._RELOAD])
-def test_dagster_knows_what_it_is_asked(text: str) -> None:
-    """The fields and types of its own schema; nothing is executed."""
+def test_the_graphql_operations_are_valid_in_the_schema_of_dagster(text: str) -> None:
+    """Only fields and types are validated. Nothing is executed."""
     from dagster_graphql.schema import create_schema
     from graphql import parse, validate
 
     assert validate(create_schema().graphql_schema, parse(text)) == []
 
 
-def test_the_code_server_listens_where_a_socket_can_be(settings: Settings) -> None:
-    """The path of a home may be longer than that of a socket."""
+def test_the_socket_of_the_code_server_is_elsewhere_when_the_path_of_the_home_is_too_long(settings: Settings) -> None:
+    """The path of a home may be longer than the path of a socket may be."""
     made = dagster_parts.programs(settings, {}, 3000)
     assert made.socket == settings.dagster_home / "up" / "code_server"
     deep = replace(settings, home=settings.home / ("x" * 100))
@@ -105,14 +105,14 @@ def test_the_code_server_listens_where_a_socket_can_be(settings: Settings) -> No
     assert location["grpc_server"]["socket"] == str(elsewhere)
 
 
-def test_strangers_can_talk_to_no_process_that_has_a_key(settings: Settings) -> None:
+def test_the_daemon_and_the_code_server_receive_keys_and_the_webserver_receives_none(settings: Settings) -> None:
     made = dagster_parts.programs(settings, {"APCA_API_KEY_ID": "a key", "PATH": "/bin"}, 3000)
     assert "APCA_API_KEY_ID" not in made.webserver.env
     assert made.daemon.env["APCA_API_KEY_ID"] == made.code_server.env["APCA_API_KEY_ID"] == "a key"
 
 
 class Standing:
-    """Programs of ours in place of Dagster's."""
+    """Starts programs of the test in place of Dagster's."""
 
     def __init__(self, settings: Settings) -> None:
         self.folder = settings.home
@@ -137,7 +137,7 @@ class Standing:
         return dagster_parts.parts(supervisor, programs, f"http://127.0.0.1:{self.port}", self.location)
 
 
-def test_each_of_the_three_is_started_again_alone(settings: Settings) -> None:
+def test_each_of_the_three_processes_is_restarted_alone(settings: Settings) -> None:
     standing = Standing(settings)
     with Supervisor() as supervisor:
         parts = standing.start(supervisor, standing.programs())
@@ -157,8 +157,8 @@ def test_each_of_the_three_is_started_again_alone(settings: Settings) -> None:
         assert [line for line in said if line.endswith("again")] == [f"  {part.name} runs again" for part in parts]
 
 
-def test_it_is_seen_when_the_holder_of_the_definitions_has_ended(settings: Settings) -> None:
-    """The code server itself goes on, and starts another one when it is asked to."""
+def test_the_end_of_the_process_that_holds_the_definitions_is_noticed(settings: Settings) -> None:
+    """The code server itself continues, and starts another such process on request."""
     standing = Standing(settings)
     socket = dagster_parts.programs(settings, ENV, standing.port).socket
     forks = f"""
@@ -186,15 +186,15 @@ while True:
         assert code_server.failure() is None
         os.kill(own.pid, signal.SIGUSR1)
         wait_until(code_server._is_served, "another one is seen")
-    # That is for the supervisor to say.
+    # The supervisor reports the end of the code server itself, so it does not count here.
     assert code_server._is_served()
 
 
 @pytest.mark.parametrize("broken", ["code_server", "daemon"])
-def test_what_the_webserver_needs_and_does_not_start_is_said_at_once(settings: Settings, broken: str) -> None:
+def test_a_code_server_or_daemon_that_does_not_start_is_reported_at_once(settings: Settings, broken: str) -> None:
     standing = Standing(settings)
     programs = standing.programs(**{broken: "raise SystemExit('no such module')"})
-    # It would be waited for.
+    # This webserver never answers, so a start that waits for it would take long.
     programs = replace(programs, webserver=replace(programs.webserver, argv=[sys.executable, "-I", "-c", WAITS]))
     name = getattr(programs, broken).name
     with (
@@ -204,7 +204,7 @@ def test_what_the_webserver_needs_and_does_not_start_is_said_at_once(settings: S
         standing.start(supervisor, programs)
 
 
-def test_a_code_server_whose_definitions_do_not_come_back_is_started_again(settings: Settings) -> None:
+def test_a_code_server_that_stays_unreachable_counts_as_failed_until_it_is_restarted(settings: Settings) -> None:
     standing = Standing(settings)
     with Supervisor() as supervisor:
         code_server, *others = standing.start(supervisor, standing.programs())

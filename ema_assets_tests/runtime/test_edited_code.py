@@ -1,4 +1,4 @@
-"""An edited signal or rule without a new version is told of while `up` runs: its stored values are the old ones."""
+"""Tests of the report about a signal or rule that was edited without a new version: its stored values are old."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ WATCHED = Watchlist((), {}, strategies=({"name": "rise", "rule": "rising"}, {"na
 
 
 class Folders:
-    """A folder of signals and one of rules, and what was said of edits in them."""
+    """A folder of signals, a folder of rules, and the reports about edits in them."""
 
     def __init__(self, home: Path) -> None:
         self.signal, self.rule = home / "signals" / "mine.py", home / "strategies" / "mine.py"
@@ -45,17 +45,17 @@ class Folders:
         self.look()
 
     def start(self) -> None:
-        """As a new process does."""
+        """Start again, as a new process does."""
         self._edited = EditedCode(self.said.append, self.record)
 
     def look(self) -> list[str]:
-        """What is said at another look."""
+        """Look again and return the reports."""
         self.said.clear()
         self._edited.looked(build(WATCHED, self.signal.parent, self.rule.parent))
         return self.said
 
     def edit(self, path: Path, old: str, new: str) -> list[str]:
-        """What is said at the look after an edit."""
+        """Edit a file, look again and return the reports."""
         text = path.read_text(encoding="utf-8")
         assert old in text
         path.write_text(text.replace(old, new), encoding="utf-8")
@@ -67,13 +67,13 @@ def folders(tmp_path: Path) -> Folders:
     return Folders(tmp_path)
 
 
-def test_another_formula_without_another_version_is_told_once(folders: Folders) -> None:
+def test_a_changed_formula_without_a_new_version_is_reported_once(folders: Folders) -> None:
     (said,) = folders.edit(folders.signal, "* 2", "* 2.5")
     assert said.startswith(f"  {folders.signal} has changed and the `version` of doubled has not: what is stored stays")
     assert folders.look() == []
 
 
-def test_another_formula_in_a_file_beside_is_told_once_too_and_comments_are_not(folders: Folders) -> None:
+def test_a_changed_formula_in_an_imported_file_is_reported_once_and_a_comment_is_not(folders: Folders) -> None:
     helpers, deeper = folders.signal.parent / "_helpers.py", folders.signal.parent / "_deeper.py"
     helpers.write_text("from . import _deeper\nFACTOR = _deeper.FACTOR\n", encoding="utf-8")
     deeper.write_text("FACTOR = 2\n", encoding="utf-8")
@@ -90,11 +90,11 @@ def test_another_formula_in_a_file_beside_is_told_once_too_and_comments_are_not(
     assert len(folders.edit(helpers, "_deeper.FACTOR", "_deeper.FACTOR + 1")) == 1
 
 
-def test_another_default_of_a_parameter_is_told_too(folders: Folders) -> None:
+def test_a_changed_default_of_a_parameter_is_reported(folders: Folders) -> None:
     assert len(folders.edit(folders.signal, "Param(20", "Param(30")) == 1
 
 
-def test_a_rule_of_two_strategies_is_named_once(folders: Folders) -> None:
+def test_an_edited_rule_of_two_strategies_is_reported_once(folders: Folders) -> None:
     (said,) = folders.edit(folders.rule, ">", ">=")
     assert "the `version` of rising has not" in said
 
@@ -107,18 +107,18 @@ def test_a_rule_of_two_strategies_is_named_once(folders: Folders) -> None:
         pytest.param('name="doubled"', 'name="twofold"', id="another name"),
     ],
 )
-def test_what_leaves_values_or_makes_them_anew_is_not_told(folders: Folders, old: str, new: str) -> None:
+def test_a_comment_a_new_version_and_a_new_name_are_not_reported(folders: Folders, old: str, new: str) -> None:
     assert folders.edit(folders.signal, old, new) == []
 
 
-def test_nothing_is_said_of_files_that_are_new_or_gone(folders: Folders) -> None:
+def test_new_and_removed_files_are_not_reported(folders: Folders) -> None:
     folders.signal.rename(folders.signal.with_name("renamed.py"))
     assert folders.look() == []
     folders.rule.with_name("_helper.py").write_text("x = 1\n", encoding="utf-8")
     assert folders.look() == []
 
 
-def test_an_edit_while_nothing_ran_is_told_at_the_next_start_and_not_at_the_one_after(folders: Folders) -> None:
+def test_an_edit_while_nothing_ran_is_reported_only_at_the_next_start(folders: Folders) -> None:
     folders.signal.write_text(SIGNAL.replace("* 2", "* 2.5"), encoding="utf-8")
     folders.start()
     (said,) = folders.look()
@@ -130,7 +130,7 @@ def test_an_edit_while_nothing_ran_is_told_at_the_next_start_and_not_at_the_one_
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"python": "3.11", "files": {"a": 1}}', '{"python": "2.7.18", "files": {}}']
 )
-def test_a_record_that_cannot_be_used_is_written_anew(folders: Folders, text: str) -> None:
+def test_an_unusable_record_is_rewritten(folders: Folders, text: str) -> None:
     whole = folders.record.read_text(encoding="utf-8")
     folders.record.write_text(text, encoding="utf-8")
     folders.start()
@@ -138,7 +138,7 @@ def test_a_record_that_cannot_be_used_is_written_anew(folders: Folders, text: st
     assert folders.record.read_text(encoding="utf-8") == whole
 
 
-def test_where_nothing_can_be_written_edits_are_told_all_the_same(folders: Folders) -> None:
+def test_edits_are_reported_even_if_the_record_cannot_be_written(folders: Folders) -> None:
     folders.record.unlink()
     folders.record.mkdir()
     assert len(folders.edit(folders.signal, "* 2", "* 2.5")) == 1

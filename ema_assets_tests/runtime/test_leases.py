@@ -1,4 +1,4 @@
-"""Who may stop the embedded PostgreSQL: the last process that holds a lease on it, however the others ended."""
+"""Tests of leases: the last process with a lease on the embedded PostgreSQL stops it, however the others ended."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ sys.stdin.read()
 leave(0)
 """
 
-# What `up` does: it has the server stopped when it is killed, and the children before.
+# Works like `up`: when it is killed, its guard stops its children and then the server.
 SUPERVISED = """
 import sys, time
 from pathlib import Path
@@ -64,7 +64,7 @@ with Supervisor() as supervisor:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose server ran once: a copy is there sooner than a new cluster."""
+    """A folder whose server ran once. Copying it is faster than creating a new cluster."""
     folder = tmp_path_factory.mktemp("stopped") / "home" / "postgres"
     with EmbeddedServer(folder):
         return folder
@@ -72,7 +72,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(stopped: Path, tmp_path: Path) -> Iterator[Path]:
-    """A server's folder below an EMA_HOME, with data and without a server; stopped at the end whoever uses it."""
+    """A server's folder below an EMA_HOME, with data and no running server. A server is stopped after the test."""
     copy = tmp_path / "home" / "postgres"
     shutil.copytree(stopped, copy)
     (copy / "port").unlink()
@@ -82,7 +82,7 @@ def folder(stopped: Path, tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def process(code: str, folder: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """A process that runs `code`, and the server's pid that it has printed. It goes on when its input ends."""
+    """Start a process that runs `code`. Yield it and the pid that it printed. It continues when its input ends."""
     with subprocess.Popen(
         [sys.executable, "-c", code, folder],
         stdin=subprocess.PIPE,
@@ -115,7 +115,7 @@ def answer(url: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def test_who_started_the_server_leaves_it_to_who_uses_it_and_the_last_one_stops_it(folder: Path) -> None:
+def test_the_process_that_started_the_server_leaves_it_to_other_users_and_the_last_one_stops_it(folder: Path) -> None:
     with process(HOLDER, folder) as (starter, pid):
         with EmbeddedServer(folder) as server:
             assert (server.pid, server.owned) == (pid, False)
@@ -125,14 +125,14 @@ def test_who_started_the_server_leaves_it_to_who_uses_it_and_the_last_one_stops_
         assert not server.is_running()
 
 
-def test_a_standby_process_that_is_the_last_one_stops_the_server(folder: Path) -> None:
+def test_a_standby_process_that_is_the_last_user_stops_the_server(folder: Path) -> None:
     with process(LEAVER, folder) as (standby, _):
         assert read_running(folder) is not None
         let_go(standby)
     assert read_running(folder) is None
 
 
-def test_a_connection_survives_that_the_starter_ends(folder: Path) -> None:
+def test_a_connection_survives_the_end_of_the_process_that_started_the_server(folder: Path) -> None:
     with (
         process(HOLDER, folder) as (starter, _),
         EmbeddedServer(folder) as server,
@@ -163,7 +163,7 @@ def test_a_server_whose_last_user_was_killed_is_stopped_by_the_next_one(folder: 
     assert not server.is_running()
 
 
-def test_a_program_that_a_user_has_started_holds_no_lease(folder: Path) -> None:
+def test_a_program_that_a_lease_holder_has_started_holds_no_lease(folder: Path) -> None:
     with EmbeddedServer(folder) as server:
         sleeper = subprocess.Popen(["sleep", "600"], close_fds=False)
     assert not server.is_running()
@@ -171,7 +171,7 @@ def test_a_program_that_a_user_has_started_holds_no_lease(folder: Path) -> None:
     sleeper.wait()
 
 
-def test_two_leases_of_one_process_are_two(folder: Path) -> None:
+def test_two_leases_of_one_process_are_independent(folder: Path) -> None:
     with EmbeddedServer(folder) as first:
         with EmbeddedServer(folder):
             pass
@@ -180,7 +180,7 @@ def test_two_leases_of_one_process_are_two(folder: Path) -> None:
     assert not first.is_running()
 
 
-def test_attaching_takes_a_lease_where_a_server_runs_and_starts_none(folder: Path) -> None:
+def test_attaching_takes_a_lease_on_a_running_server_and_starts_none(folder: Path) -> None:
     other = EmbeddedServer(folder)
     assert not other.attach()
     assert not EmbeddedServer(folder / "nothing").attach()
@@ -193,7 +193,7 @@ def test_attaching_takes_a_lease_where_a_server_runs_and_starts_none(folder: Pat
     assert not other.is_running()
 
 
-def test_a_reader_keeps_the_server_that_it_found_and_is_told_where_none_runs(folder: Path) -> None:
+def test_a_reader_keeps_a_running_server_and_gets_an_error_when_none_runs(folder: Path) -> None:
     settings = Settings.from_env({"EMA_HOME": str(folder.parent)})
     with pytest.raises(StoreUnavailable, match="no embedded PostgreSQL runs"), locate.required_database(settings):
         pass
@@ -205,8 +205,8 @@ def test_a_reader_keeps_the_server_that_it_found_and_is_told_where_none_runs(fol
     assert read_running(folder) is None
 
 
-def test_who_is_killed_while_another_one_uses_the_server_leaves_it_running(folder: Path) -> None:
-    """The guard of a killed `up` waits for nobody, and stops nothing under an `ingest`."""
+def test_a_killed_up_leaves_the_server_running_while_another_process_uses_it(folder: Path) -> None:
+    """The guard of a killed `up` waits for no process, and does not stop a server that, say, an `ingest` uses."""
     with process(SUPERVISED, folder) as (up, pid):
         with EmbeddedServer(folder) as server:
             guards = guards_of(up.pid)
@@ -219,7 +219,7 @@ def test_who_is_killed_while_another_one_uses_the_server_leaves_it_running(folde
         assert not server.is_running()
 
 
-def test_who_is_killed_as_the_last_user_has_its_server_stopped(folder: Path) -> None:
+def test_the_server_of_a_killed_up_is_stopped_when_no_other_process_uses_it(folder: Path) -> None:
     with process(SUPERVISED, folder) as (up, pid):
         up.kill()
         up.wait()
@@ -227,8 +227,8 @@ def test_who_is_killed_as_the_last_user_has_its_server_stopped(folder: Path) -> 
     assert read_running(folder) is None
 
 
-def test_who_is_killed_after_it_has_taken_over_the_server_of_another_one_has_it_stopped(folder: Path) -> None:
-    """`refresh`, then `up`, then kill -9 of `up`: it had not started the server."""
+def test_a_server_that_a_killed_up_took_over_from_another_process_is_stopped(folder: Path) -> None:
+    """A `refresh` starts the server, an `up` begins, the `refresh` ends, and the `up` is killed by kill -9."""
     with process(HOLDER, folder) as (starter, pid), process(SUPERVISED, folder) as (up, seen):
         assert seen == pid
         let_go(starter)
@@ -237,7 +237,7 @@ def test_who_is_killed_after_it_has_taken_over_the_server_of_another_one_has_it_
         wait_for_the_end(pid)
 
 
-def test_a_server_that_was_started_again_keeps_its_port(folder: Path) -> None:
+def test_a_restarted_server_keeps_its_port(folder: Path) -> None:
     with EmbeddedServer(folder) as server:
         server.keep_port()
         url, pid = server.url, server.pid
@@ -274,9 +274,9 @@ def test_processes_of_dagster_without_up_start_the_server_and_the_last_one_stops
         assert pid == same
         let_go(first)
         assert answer(str(read_running(folder))) == 42
-        # One that has died is started again by whoever needs it next.
+        # A server that has died is restarted by the next process that needs it.
         os.kill(pid, signal.SIGKILL)
-        # To PostgreSQL a zombie that nobody has reaped yet is a server that runs.
+        # PostgreSQL takes a zombie process that was not reaped yet for a running server.
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the server")
         assert second.stdin is not None
         assert second.stdout is not None
@@ -294,8 +294,8 @@ def guards_of(pid: int) -> list[int]:
     return [child for child in found if b"ema_assets.runtime.guard" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def test_a_run_imports_nothing_of_the_embedded_server_and_nothing_of_the_board() -> None:
-    """Each of Dagster's runs is a process: what it imports is paid for at every tick."""
+def test_a_run_imports_neither_the_embedded_server_nor_the_board() -> None:
+    """Each of Dagster's runs is a process, so its imports take time at every tick."""
     code = (
         "import sys, ema_assets.definitions, ema_assets.read\n"
         "unwanted = ('psutil', 'ema_assets.runtime.', 'ema_assets.board')\n"

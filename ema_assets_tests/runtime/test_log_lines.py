@@ -1,4 +1,4 @@
-"""Logs as JSON: one object per line, whatever is in it."""
+"""Tests of logs as JSON: one object per line, whatever a message contains."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import dagster_parts, log_lines
 
 
-def test_what_up_says_is_text_or_one_object_per_line() -> None:
+def test_messages_of_up_are_text_or_one_json_object_per_line() -> None:
     said: list[str] = []
     for log_format in ("text", "json"):
         log_lines.speaker(log_format, said.append)('  Übersicht "one"\nand two')
@@ -39,7 +39,7 @@ def test_a_record_with_an_exception_stays_one_line() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_process_logs_in_the_format_that_is_set(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_logs_in_the_configured_format(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     root.handlers.clear()
@@ -56,7 +56,7 @@ def test_a_process_logs_in_the_format_that_is_set(log_format: str, capsys: pytes
         assert written.endswith("WARNING ema_assets.somewhere: careful")
 
 
-def test_dagster_is_started_with_the_format_that_is_set(tmp_path: Path) -> None:
+def test_dagster_is_started_with_the_configured_log_format(tmp_path: Path) -> None:
     def formats(**env: str) -> list[str]:
         made = dagster_parts.programs(Settings.from_env({"EMA_HOME": str(tmp_path), **env}), {}, 3000)
         commands = [list(each.argv) for each in (made.code_server, made.daemon, made.webserver)]

@@ -1,4 +1,4 @@
-"""What `up` tells while it runs."""
+"""Tests of what `up` reports while it runs."""
 
 from contextlib import AbstractContextManager
 from typing import cast
@@ -9,7 +9,7 @@ from ema_assets.store.database import Database, Transaction
 
 
 class Away:
-    """A database that cannot be reached, for another reason at each look."""
+    """A database that cannot be reached, with a different reason at each look."""
 
     def __init__(self) -> None:
         self._looks = 0
@@ -19,7 +19,7 @@ class Away:
         raise StoreUnavailable(f"reason {self._looks}")
 
 
-def test_each_time_the_database_is_away_and_answers_again_is_told_once(database: Database) -> None:
+def test_each_outage_of_the_database_and_its_end_are_reported_once(database: Database) -> None:
     said: list[str] = []
     news, away = News(said.append), cast("Database", Away())
     for looked_at in (database, away, away, database, database, away, database):
@@ -32,7 +32,7 @@ def test_each_time_the_database_is_away_and_answers_again_is_told_once(database:
     ]
 
 
-def test_a_daemon_of_another_stack_is_told_once_and_a_daemon_that_was_started_again_is_not(database: Database) -> None:
+def test_a_daemon_of_another_stack_is_reported_once_and_a_restarted_daemon_is_not(database: Database) -> None:
     said: list[str] = []
     news = News(said.append)
     with database.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""Messages that are long on their way: no other channel waits for them, and none of them is sent twice."""
+"""Tests of messages that take long to send: no other channel waits for them, and none of them is sent twice."""
 
 import threading
 from collections.abc import Collection, Iterator
@@ -26,7 +26,7 @@ from ema_assets_tests.runtime.delivering import (
 from ema_assets_tests.waiting import wait_until
 
 
-def test_a_channel_that_hangs_keeps_no_other_waiting(env: Path, database: Database, hook: Webhook) -> None:
+def test_a_channel_that_hangs_does_not_delay_another_channel(env: Path, database: Database, hook: Webhook) -> None:
     with webhook() as slow:
         slow.gate.clear()
         env.write_text(
@@ -48,7 +48,7 @@ def test_a_channel_that_hangs_keeps_no_other_waiting(env: Path, database: Databa
     assert slow.titles == hook.titles == ["crossover: S000 1h", "crossover: S001 1h"]
 
 
-def test_what_is_due_later_for_one_channel_does_not_wait_for_another_that_hangs(
+def test_an_alert_that_is_due_later_does_not_wait_for_another_channel_that_hangs(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alert_worker, "_LONGEST_WAIT_SECONDS", 3600.0)
@@ -69,7 +69,7 @@ def test_what_is_due_later_for_one_channel_does_not_wait_for_another_that_hangs(
     assert (slow.titles, hook.titles) == (["crossover: S000 1h"], ["crossover: S001 1h"])
 
 
-def test_a_message_that_was_sent_is_marked_also_when_another_one_delivers_by_now(
+def test_a_sent_message_is_marked_even_if_another_process_delivers_by_then(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Listener] = []
@@ -98,7 +98,7 @@ def test_a_message_that_was_sent_is_marked_also_when_another_one_delivers_by_now
             wait_until(lambda: said, "the worker knows that its session was lost")
             hook.gate.set()
             wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked")
-            # It asks for the lock when something happens, and not all the time.
+            # The worker tries to take the lock only when something happens, not continuously.
             before = len(asked)
             raised(database, first=1)
             wait_until(lambda: len(asked) > before, "it has heard of another alert")
@@ -108,7 +108,7 @@ def test_a_message_that_was_sent_is_marked_also_when_another_one_delivers_by_now
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for messages with a limit reaches it at once, so that a message takes longer than any limit."""
+    """Let each wait with a time limit reach it at once, so that a message takes longer than any limit."""
 
     def waited(
         futures: Collection[Future[object]], timeout: float | None = None, return_when: str = ALL_COMPLETED
@@ -119,7 +119,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_worker_that_is_stopped_waits_for_what_is_on_its_way_and_marks_it(
+def test_a_stopped_worker_waits_for_messages_that_are_being_sent_and_marks_them(
     env: Path, database: Database, hook: Webhook
 ) -> None:
     hook.gate.clear()
@@ -147,7 +147,7 @@ def test_a_worker_that_is_stopped_waits_for_what_is_on_its_way_and_marks_it(
 
 @contextmanager
 def looking(url: str, hook: Webhook) -> Iterator["Future[Delivered]"]:
-    """One look in a thread, whose message is on its way until the gate is opened, at the latest by the end."""
+    """Deliver once in a thread. The message is being sent until the gate opens, at the latest when the block ends."""
     configured = Configuration().now()
     assert configured is not None
     hook.gate.clear()
@@ -161,7 +161,7 @@ def looking(url: str, hook: Webhook) -> Iterator["Future[Delivered]"]:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_one_look_takes_as_long_as_the_slowest_channel_and_keeps_others_out_meanwhile(
+def test_deliver_once_waits_for_the_slowest_channel_and_keeps_other_processes_out(
     env: Path, database: Database, hook: Webhook
 ) -> None:
     raised(database)
@@ -173,7 +173,7 @@ def test_one_look_takes_as_long_as_the_slowest_channel_and_keeps_others_out_mean
     assert deliveries(database) == [("S000", "HOOK", "sent", None)]
 
 
-def test_one_look_marks_what_it_has_sent_also_when_the_database_was_restarted_meanwhile(
+def test_deliver_once_marks_its_messages_even_if_its_sessions_were_ended_meanwhile(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alert_worker, "_AGAIN_SECONDS", 0.1)
@@ -201,7 +201,7 @@ def test_ticks_of_the_sensor_that_end_before_a_message_is_sent_do_not_send_it_ag
     hook.gate.set()
     monkeypatch.setattr(sensor, "PATIENCE_SECONDS", 600.0)
     assert evaluated() == "1 alert sent"
-    # The server ends a session that was closed a moment later, and the lock with it.
+    # The server needs a moment to end a closed session and to release its lock.
     wait_until(lambda: not others_are_kept_out(database.url), "the lock is free")
     assert evaluated() == "no alert was due"
     assert hook.titles == ["crossover: S000 1h"]

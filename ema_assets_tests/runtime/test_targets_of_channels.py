@@ -1,4 +1,4 @@
-"""Channels with several targets: one that fails makes no other get a message twice."""
+"""Tests of channels with several targets: when one target fails, no other target gets a message twice."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ema_assets_tests.runtime.delivering import GROUP
 
 @pytest.fixture
 def topics(env: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch) -> Webhook:
-    """A channel of two topics of ntfy."""
+    """The webhook of a channel with two topics of ntfy."""
     monkeypatch.setattr(NotifyNtfy, "request_rate_per_sec", 0)
     env.write_text(
         f'[channels]\ntopics = "ntfy://127.0.0.1:{hook.port}/first/second"\n'
@@ -26,7 +26,7 @@ def topics(env: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch) -> Webhook
 
 
 def tried(database: Database) -> Delivered:
-    """One look after the pauses of channels are over."""
+    """End the pauses of the channel and deliver once."""
     configured = Configuration().now()
     assert configured is not None
     with database.transaction() as transaction:
@@ -35,13 +35,13 @@ def tried(database: Database) -> Delivered:
 
 
 def came(hook: Webhook) -> list[tuple[str, str]]:
-    """Topic and title of all that came since the last time."""
+    """Return topic and title of all messages since the last call."""
     found = [(each["topic"], each["title"]) for each in hook.received]
     hook.received.clear()
     return found
 
 
-def test_a_target_that_has_a_message_gets_it_once_while_another_one_fails(database: Database, topics: Webhook) -> None:
+def test_a_target_gets_each_message_once_while_another_target_fails(database: Database, topics: Webhook) -> None:
     topics.refused_topics = {"second"}
     raised(database)
     failed = tried(database)
@@ -61,7 +61,7 @@ def test_a_target_that_has_a_message_gets_it_once_while_another_one_fails(databa
     assert tried(database) == Delivered(True, 0)
 
 
-def test_what_all_targets_have_is_sent_although_each_of_them_has_failed_once(
+def test_an_alert_counts_as_sent_once_all_targets_have_it_although_each_of_them_has_failed(
     database: Database, topics: Webhook
 ) -> None:
     topics.refused_topics = {"second"}
@@ -90,7 +90,7 @@ def test_what_all_targets_have_is_sent_although_each_of_them_has_failed_once(
         ("nothing://", 0),
     ],
 )
-def test_a_channel_has_as_many_targets_as_apprise_sends_requests_for(url: str, count: int) -> None:
+def test_a_channel_has_one_target_per_request_that_apprise_sends(url: str, count: int) -> None:
     found = targets(url)
     assert len(found) == count
     assert list(found) == list(targets(url)), "the same in every process"
