@@ -1,4 +1,4 @@
-"""What Dagster itself says about staleness, asked as its UI asks: through GraphQL."""
+"""What Dagster itself says about staleness, queried through GraphQL as its UI does."""
 
 import sys
 import warnings
@@ -28,8 +28,10 @@ SERIES = series_of(GRAPH)
 def statuses(
     instance: DagsterInstance, assets: Sequence[str], partitions: Sequence[str] | None = None
 ) -> dict[tuple[str, str], str]:
-    """Asset and partition to FRESH, MISSING, or why the partition is stale, such as `DATA ohlc` when
-    that input has changed; by default of all partitions."""
+    """Return FRESH, MISSING, or why a partition is stale, by asset and partition. By default, query all partitions.
+
+    The reason is, for example, `DATA ohlc` when that input has changed.
+    """
     wanted = SERIES.get_partition_keys(dynamic_partitions_store=instance) if partitions is None else partitions
     keys = [{"path": [asset]} for asset in assets]
     answer = ask(instance, _QUERY, {"keys": keys, "partitions": list(wanted)})
@@ -45,8 +47,8 @@ def statuses(
 
 
 def ask(instance: DagsterInstance, query: str, variables: Mapping[str, Any]) -> Any:
-    """What the UI would get for a GraphQL query."""
-    # A second that only workers of pytest shall take which ask.
+    """Return what the UI would get for a GraphQL query."""
+    # This import takes a second, so only workers of pytest that call this function pay for it.
     from dagster_graphql.test.utils import execute_dagster_graphql
 
     origin = LoadableTargetOrigin(
@@ -65,5 +67,5 @@ def ask(instance: DagsterInstance, query: str, variables: Mapping[str, Any]) -> 
 def stale(
     instance: DagsterInstance, assets: Sequence[str], partitions: Sequence[str] | None = None
 ) -> dict[tuple[str, str], str]:
-    """Those that are not FRESH."""
+    """Return the statuses that are not FRESH."""
     return {key: status for key, status in statuses(instance, assets, partitions).items() if status != "FRESH"}

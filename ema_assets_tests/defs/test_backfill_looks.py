@@ -1,4 +1,4 @@
-"""When Dagster's daemon looks at backfills: soon after something has happened to one."""
+"""Tests of when Dagster's daemon looks at backfills: soon after something has happened to one."""
 
 import threading
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def instance() -> Iterator[DagsterInstance]:
 
 @pytest.fixture(autouse=True)
 def dagsters_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a storage of another test has put in its place."""
+    """Restore Dagster's own loop, which a storage of another test may have replaced."""
     name = backfill_looks._LOOP
     monkeypatch.setattr(daemon, name, backfill_looks._dagsters.get(name, vars(daemon)[name]))
 
@@ -42,7 +42,7 @@ def asked_for(instance: DagsterInstance, name: str) -> PartitionBackfill:
     return backfill
 
 
-def test_a_backfill_that_was_asked_for_is_news_once_and_so_is_each_end_of_a_run_of_one(
+def test_a_requested_or_canceled_backfill_and_the_end_of_each_of_its_runs_are_news_once(
     instance: DagsterInstance,
 ) -> None:
     now = datetime.now(UTC)
@@ -74,7 +74,7 @@ def test_a_pause_ends_with_news_or_with_the_daemon() -> None:
         asked.append(None)
         return len(asked) > 1
 
-    # A pause that went by its seconds would not end.
+    # A pause of its full length would not end.
     assert Pause(over, is_news).wait(1e6) is False
     assert len(asked) == 2
     over.set()
@@ -84,10 +84,10 @@ def test_a_pause_ends_with_news_or_with_the_daemon() -> None:
     assert Pause(over, lambda: False).wait(0.05) is False
 
 
-def test_dagsters_daemon_pauses_between_two_looks_by_ours(
+def test_the_daemon_of_dagster_uses_our_pause_between_two_looks(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails when a Dagster upgrade looks at backfills in another way: they would begin after half a minute again."""
+    """This test fails when a Dagster upgrade looks at backfills in another way. They would begin 30 s late again."""
     asked: list[float] = []
     news: list[bool] = []
 
@@ -105,7 +105,7 @@ def test_dagsters_daemon_pauses_between_two_looks_by_ours(
         steps = backfills.core_loop(context, over)
         while not asked:
             next(steps)
-        # What cannot be asked is no end of the daemon.
+        # An error of the query for news does not end the daemon.
         monkeypatch.setattr(DagsterInstance, "get_backfills_count", None)
         while len(asked) < 2:
             next(steps)
@@ -113,7 +113,7 @@ def test_dagsters_daemon_pauses_between_two_looks_by_ours(
     assert news == [False, False]
 
 
-def test_a_loop_that_is_not_as_known_goes_on_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_loop_of_dagster_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     def loop(context: Any, event: Any) -> None: ...
 
     monkeypatch.setattr(daemon, "execute_backfill_iteration_loop", loop)

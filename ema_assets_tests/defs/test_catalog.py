@@ -1,4 +1,4 @@
-"""What the catalog of the UI says of assets before any run."""
+"""Tests of what the catalog of the UI shows about assets before any run."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ema_assets_tests.defs.conftest import GRAPH
 from ema_assets_tests.defs.staleness import ask
 
 
-def test_each_asset_names_the_file_and_line_of_what_it_computes() -> None:
+def test_each_asset_names_the_file_and_line_of_its_code() -> None:
     graph = build(Watchlist((), {}))
     found = {}
     for node in assembled(graph).resolve_asset_graph().asset_nodes:
@@ -30,7 +30,7 @@ def test_each_asset_names_the_file_and_line_of_what_it_computes() -> None:
     assert found["ohlc"] == "refresh/fetch.py"
 
 
-def test_descriptions_follow_the_parameters() -> None:
+def test_descriptions_contain_the_values_of_the_parameters() -> None:
     graph = build(Watchlist((), {}, signal_params={"rsi": {"span": 21}, "bollinger": {"deviations": 2.5}}))
     nodes = {node.key.to_user_string(): node for node in assembled(graph).resolve_asset_graph().asset_nodes}
     assert "over 21 bars" in str(nodes["rsi"].description)
@@ -62,7 +62,7 @@ _CATALOG = """
 """
 
 
-def test_the_catalog_says_where_bars_come_from_who_owns_what_and_what_a_column_is_made_of() -> None:
+def test_the_catalog_shows_the_sources_of_bars_owners_and_the_lineage_of_columns() -> None:
     with instance_for_test() as instance:
         nodes = {".".join(node["assetKey"]["path"]): node for node in ask(instance, _CATALOG, {})["assetNodes"]}
     sources = {name: node for name, node in nodes.items() if node["groupName"] == "sources"}
@@ -83,14 +83,12 @@ def test_the_catalog_says_where_bars_come_from_who_owns_what_and_what_a_column_i
     assert {"assetKey": {"path": ["ema_signals"]}, "columnName": "ema_9"} in made_of["spread_pct"]
 
 
-def test_coarse_freshness_outlasts_the_longest_holidays_of_an_exchange_and_days_are_counted_for_what_runs_daily() -> (
-    None
-):
+def test_freshness_policies_allow_the_longest_holidays_and_daily_assets_have_a_daily_deadline() -> None:
     with instance_for_test() as instance:
         nodes = {".".join(node["assetKey"]["path"]): node for node in ask(instance, _CATALOG, {})["assetNodes"]}
     policies = {name: node["freshnessPolicy"] for name, node in nodes.items()}
     day = 86_400
-    # Tokyo was shut for eleven days in 2019, and for a long weekend each exchange is for up to five.
+    # Tokyo was closed for eleven days in 2019. A long weekend lasts up to five days on every exchange.
     assert policies["ohlc"] == {"failWindowSeconds": 12 * day, "warnWindowSeconds": 5 * day}
     assert policies["strategy_9_30_ema"] == policies["ohlc"]
     daily = {"deadlineCron": "0 6 * * *", "lowerBoundDeltaSeconds": day, "timezone": "UTC"}
@@ -98,7 +96,7 @@ def test_coarse_freshness_outlasts_the_longest_holidays_of_an_exchange_and_days_
     assert policies["source.sandbox"] is None
 
 
-def test_sources_are_the_providers_that_the_watchlist_asks_and_files(tmp_path: Path) -> None:
+def test_the_sources_are_the_providers_of_the_watchlist_and_files(tmp_path: Path) -> None:
     settings = Settings.from_env({"EMA_HOME": str(tmp_path), "EMA_PROVIDER": "yahoo"})
     assert sources_in_use(settings) == ("yahoo", "file")
     (tmp_path / "watchlist.toml").write_text(
@@ -112,7 +110,7 @@ def test_sources_are_the_providers_that_the_watchlist_asks_and_files(tmp_path: P
     assert {"source/ccxt_kraken", "source/yahoo", "source/files"} <= keys
 
 
-def test_a_signal_of_ones_own_belongs_to_its_user(tmp_path: Path) -> None:
+def test_a_custom_signal_is_owned_by_its_user(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         """
 import polars as pl

@@ -1,4 +1,4 @@
-"""A run on another host, whose parameters are not those of the code location that launched it."""
+"""Tests of a run on another host whose code or provider differs from those of the code location that launched it."""
 
 import socket
 
@@ -26,7 +26,7 @@ SERIES = "AAPL|5m"
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Graph:
-    """What another host would compute: the trend by other code."""
+    """The graph of another host, which has other code for the trend."""
     rewrite(monkeypatch, "ema_trend")
     return build(watchlist.parse(WATCHLIST))
 
@@ -38,7 +38,7 @@ def launched_by(world: World, monkeypatch: pytest.MonkeyPatch, class_name: str) 
 
 
 def execute(world: World, launched: Definitions, executed: Definitions, **tags: str) -> tuple[DagsterRunStatus, str]:
-    """A run of the trend of SERIES that one code location has launched and another one executes: status and error."""
+    """Execute a run of the trend of SERIES that another code location has launched. Return its status and errors."""
     ranged = {RANGE_START_TAG: SERIES, RANGE_END_TAG: SERIES, **tags}
 
     def job(location: Definitions) -> JobDefinition:
@@ -62,7 +62,7 @@ def state(world: World) -> tuple[str, object, int, str | None]:
     return row
 
 
-def test_a_host_with_other_parameters_computes_nothing_and_says_so(
+def test_a_host_with_other_code_computes_nothing_and_names_the_difference(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:
     launched_by(world, monkeypatch, "LaneRunLauncher")
@@ -76,12 +76,12 @@ def test_a_host_with_other_parameters_computes_nothing_and_says_so(
     assert str(last_error).endswith(". Give all hosts the same")
 
 
-def test_what_is_stale_waits_for_a_host_that_computes_it_as_wanted(
+def test_stale_series_wait_for_a_host_with_the_adopted_code_version(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:
     launched_by(world, monkeypatch, "K8sRunLauncher")
     other = assembled(elsewhere)
-    # Nothing is stale: nothing would be computed, and nothing is wrong.
+    # Nothing is stale, so nothing is computed and the difference does not matter.
     assert execute(world, defs, other, **{DEFER_TAG: "true"})[0] is DagsterRunStatus.SUCCESS
     assert state(world)[2] == 0
     with world.database.transaction() as transaction:
@@ -92,7 +92,7 @@ def test_what_is_stale_waits_for_a_host_that_computes_it_as_wanted(
     assert state(world)[1:3] == (None, 0)
 
 
-def test_a_run_that_waited_while_the_configuration_changed_computes_what_is_wanted_now(
+def test_a_run_that_waited_during_a_change_of_the_configuration_uses_the_new_one(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:
     launched_by(world, monkeypatch, "LaneRunLauncher")
@@ -103,7 +103,7 @@ def test_a_run_that_waited_while_the_configuration_changed_computes_what_is_want
     assert state(world)[:3] == (elsewhere.nodes[EMA_TREND].code_version, None, 0)
 
 
-def test_a_code_location_that_was_reloaded_need_not_wait_for_the_sync(
+def test_a_reloaded_code_location_computes_before_the_sync(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:
     launched_by(world, monkeypatch, "LaneRunLauncher")
@@ -112,14 +112,14 @@ def test_a_code_location_that_was_reloaded_need_not_wait_for_the_sync(
     assert state(world)[:3] == (elsewhere.nodes[EMA_TREND].code_version, None, 0)
 
 
-def test_processes_of_the_same_host_read_the_same_files(
+def test_code_versions_are_not_compared_when_standby_processes_execute_the_run(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:
     launched_by(world, monkeypatch, "StandbyRunLauncher")
     assert execute(world, defs, assembled(elsewhere))[0] is DagsterRunStatus.SUCCESS
 
 
-def test_a_host_with_another_default_provider_asks_it_nothing_and_says_so(
+def test_a_host_with_another_default_provider_requests_nothing_and_names_the_difference(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launched_by(world, monkeypatch, "LaneRunLauncher")

@@ -1,4 +1,4 @@
-"""How `up` starts a command of Dagster: imports first, then the wait for the code server, then the command."""
+"""Tests of how `up` starts a command of Dagster: the imports, the wait for the code server, then the command."""
 
 import gc
 import os
@@ -16,7 +16,7 @@ from ema_assets.defs import command
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
-    """With which arguments the command of the module `theirs` was run."""
+    """The arguments of each call of the command in the module `theirs`."""
     calls: list[list[str]] = []
     theirs: Any = ModuleType("theirs")
 
@@ -26,7 +26,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
 
     theirs.main = main
     monkeypatch.setitem(sys.modules, "theirs", theirs)
-    # What is frozen here belongs to other tests, too.
+    # Freezing would affect objects of other tests, too.
     monkeypatch.setattr(gc, "freeze", lambda: None)
     yield calls
     assert gc.isenabled()
@@ -42,7 +42,9 @@ def test_a_command_is_run_with_its_arguments(monkeypatch: pytest.MonkeyPatch, ca
     assert called == [["theirs", "run", "--after", "noon"]]
 
 
-def test_it_waits_for_the_code_server(monkeypatch: pytest.MonkeyPatch, called: list[list[str]], tmp_path: Path) -> None:
+def test_a_command_waits_for_the_code_server(
+    monkeypatch: pytest.MonkeyPatch, called: list[list[str]], tmp_path: Path
+) -> None:
     socket = tmp_path / "code_server"
     given(monkeypatch, "--after", str(socket), "theirs", "run")
     waited: list[float] = []
@@ -59,7 +61,7 @@ def test_it_waits_for_the_code_server(monkeypatch: pytest.MonkeyPatch, called: l
     assert len(waited) == 3
 
 
-def test_it_does_not_outlive_who_has_started_it(
+def test_a_waiting_command_ends_with_its_parent_process(
     monkeypatch: pytest.MonkeyPatch, called: list[list[str]], tmp_path: Path
 ) -> None:
     given(monkeypatch, "--after", str(tmp_path / "code_server"), "theirs", "run")

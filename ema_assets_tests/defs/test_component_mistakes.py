@@ -1,4 +1,4 @@
-"""What a person may write into a `defs.yaml` by mistake, and what the component says of it when it is loaded."""
+"""Tests of mistakes in a `defs.yaml`, and of what the component says about them when it is loaded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DefsFold
 
 
 def mistake(folder: DefsFolderSandbox) -> str:
-    """What the definitions of `folder` say of the mistake because of which they do not load."""
+    """Return the error because of which the definitions of `folder` do not load."""
     with pytest.raises(Exception, match="Error while building") as raised, folder.build_all_defs():
         pass
     assert isinstance(raised.value.__cause__, ConfigurationError)
@@ -54,7 +54,7 @@ def write(folder: DefsFolderSandbox, name: str, *attributes: dict[str, Any]) -> 
         ({"provider": "yaho"}, "`provider` must be one of "),
         ({"database_url": "mysql://x@h/eu"}, "`database_url` must read postgresql://"),
         ({"signals": "nowhere"}, "`signals` must be a folder, received "),
-        # As YAML reads `off:` without quotes.
+        # YAML reads `off:` without quotes as this key.
         (
             {"watchlist": WATCHLIST | {"signals": {False: ["macd"]}}},
             "`watchlist.signals` has a key that YAML reads as ",
@@ -66,22 +66,22 @@ def write(folder: DefsFolderSandbox, name: str, *attributes: dict[str, Any]) -> 
         ),
     ],
 )
-def test_a_mistake_is_named_as_it_stands_in_the_file(
+def test_a_mistake_is_named_as_it_is_written_in_the_file(
     folder: DefsFolderSandbox, attributes: dict[str, Any], said: str
 ) -> None:
     write(folder, "eu", {"asset_key_prefix": "eu", "watchlist": WATCHLIST} | attributes)
     assert mistake(folder).startswith(said)
 
 
-def test_a_key_that_yaml_takes_for_a_truth_value_is_shown_with_its_quotes(folder: DefsFolderSandbox) -> None:
+def test_a_key_that_yaml_reads_as_a_boolean_is_shown_with_the_quotes_that_it_needs(folder: DefsFolderSandbox) -> None:
     write(folder, "eu", {"asset_key_prefix": "eu", "watchlist": WATCHLIST | {"signals": {False: ["macd"]}}})
     assert mistake(folder).endswith('reads as false; write it in quotes, as in "off":')
 
 
-def test_a_mistake_in_a_watchlist_of_the_file_names_this_file_and_not_the_written_one(
+def test_a_mistake_in_the_watchlist_of_a_defs_yaml_names_this_file_and_no_generated_one(
     folder: DefsFolderSandbox, tmp_path: Path
 ) -> None:
-    """One that is found when the graph is made: `wma` is what the strategy `pullback` reads."""
+    """This mistake is found when the graph is built: the strategy `pullback` reads `wma`."""
     path = write(folder, "eu", {"asset_key_prefix": "eu", "watchlist": WATCHLIST | {"signals": {"off": ["wma"]}}})
     said = mistake(folder)
     assert said.startswith(f"{path}: watchlist: wma cannot be switched off while ")
@@ -89,7 +89,7 @@ def test_a_mistake_in_a_watchlist_of_the_file_names_this_file_and_not_the_writte
 
 
 @pytest.mark.parametrize("in_one_file", [False, True])
-def test_two_components_of_one_prefix_are_refused_before_the_second_one_writes_anything(
+def test_two_components_with_one_prefix_are_refused_before_the_second_one_writes_anything(
     folder: DefsFolderSandbox, in_one_file: bool, tmp_path: Path
 ) -> None:
     first = {"asset_key_prefix": "eu", "watchlist": WATCHLIST}
@@ -105,7 +105,7 @@ def test_two_components_of_one_prefix_are_refused_before_the_second_one_writes_a
 
 
 @pytest.mark.parametrize("prefix", ["", "eu"])
-def test_a_component_leaves_the_executor_to_its_project_also_without_a_prefix(
+def test_a_component_leaves_the_executor_to_its_project_with_and_without_a_prefix(
     folder: DefsFolderSandbox, prefix: str
 ) -> None:
     write(folder, "eu", {"asset_key_prefix": prefix, "watchlist": WATCHLIST})
@@ -114,7 +114,7 @@ def test_a_component_leaves_the_executor_to_its_project_also_without_a_prefix(
         assert Definitions.merge(defs, Definitions(executor=multiprocess_executor)).executor is multiprocess_executor
 
 
-def test_a_component_whose_folder_was_renamed_is_no_second_one(folder: DefsFolderSandbox) -> None:
+def test_a_component_can_be_loaded_again_after_its_folder_was_renamed(folder: DefsFolderSandbox) -> None:
     path = write(folder, "eu", {"asset_key_prefix": "eu", "watchlist": WATCHLIST}).parent
     with folder.build_all_defs() as before:
         path.rename(path.with_name("europe"))
@@ -124,7 +124,7 @@ def test_a_component_whose_folder_was_renamed_is_no_second_one(folder: DefsFolde
 
 
 @pytest.mark.parametrize("url", ["postgresql://b@h/x", "postgresql://a@h:5432/x", "postgresql+psycopg2://a@H/x"])
-def test_one_database_is_the_same_however_its_url_is_written(folder: DefsFolderSandbox, url: str) -> None:
+def test_two_components_with_different_urls_of_one_database_are_refused(folder: DefsFolderSandbox, url: str) -> None:
     for prefix, each in (("eu", "postgresql://a@h/x"), ("us", url)):
         write(folder, prefix, {"asset_key_prefix": prefix, "watchlist": WATCHLIST, "database_url": each})
     assert "must not share one database" in mistake(folder)

@@ -1,4 +1,4 @@
-"""Events of a batch get the rows that Dagster makes of them, most of them without Dagster."""
+"""Tests of the rows of a batch of events: they equal Dagster's rows, and most are made without Dagster."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from ema_assets.store.database import Database
 
 RUN_ID = "a" * 36
 NOW = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
-# Everything that the product writes, and what it does not: quotes, an empty one, a value of several fields.
+# All kinds of metadata that the product writes, and others: quotes, an empty text, a value with several fields.
 METADATA: Sequence[dict[str, Any]] = (
     {"rows_written": 1, "last_ts": MetadataValue.timestamp(NOW), "ema_9": 101.25, "chart": MetadataValue.md("![x](<y>)")},
     {"rows_written": 0, "remark": 'a "quoted" text with \\ and ü', "ema_9": float("inf"), "ema 30": 1e-300},
@@ -55,7 +55,7 @@ def event(number: int, metadata: dict[str, Any], **changes: Any) -> EventLogEntr
 
 
 class Dagster:
-    """Dagster's rows, and how many it has made."""
+    """Makes rows as Dagster does, and counts them."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -80,7 +80,7 @@ class Dagster:
 EVENTS = [event(number, METADATA[number % len(METADATA)]) for number in range(50)]
 
 
-def test_every_row_of_a_batch_is_the_one_that_dagster_makes() -> None:
+def test_every_row_of_a_batch_equals_the_row_that_dagster_makes() -> None:
     dagster, reference = Dagster(), Dagster()
     rows = dagster.rows(EVENTS)
     assert rows == [reference.row_of(each) for each in EVENTS]
@@ -107,19 +107,19 @@ def test_events_are_stored_compressed(database: Database) -> None:
         EVENTS[:3],
         [*EVENTS, event(50, METADATA[0], pid=8)],
         [*EVENTS, event(50, METADATA[0], user_message="another")],
-        # The first has no metadata to learn from.
+        # The first event has no metadata, so it cannot be the template.
         [EVENTS[2], *EVENTS],
         [],
     ],
     ids=["few", "another process", "another message", "no metadata", "none"],
 )
-def test_events_that_are_not_alike_are_left_to_dagster(events: list[EventLogEntry]) -> None:
+def test_dagster_makes_the_rows_of_small_batches_and_of_events_that_differ(events: list[EventLogEntry]) -> None:
     dagster, reference = Dagster(), Dagster()
     assert dagster.rows(events) == [reference.row_of(each) for each in events]
     assert dagster.made == len(events)
 
 
-def test_when_dagster_writes_another_text_it_writes_all_of_them() -> None:
+def test_dagster_makes_all_rows_when_its_text_differs_from_ours() -> None:
     class Newer(Dagster):
         def row_of(self, entry: EventLogEntry) -> dict[str, Any]:
             return {

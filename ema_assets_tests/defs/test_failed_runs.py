@@ -1,4 +1,4 @@
-"""What the checks say after a run in which a step has failed, as Dagster's UI shows it."""
+"""Tests of the checks after a run in which a step has failed, as Dagster's UI shows them."""
 
 from datetime import timedelta
 
@@ -28,12 +28,12 @@ _CHECKS = """
         }
     }
 """
-# Of one partition only, and written where something changes.
+# This check has results of partitions only, which are written when something changes.
 _OF_PARTITIONS = "series_is_well"
 
 
 def shown(world: World, asset: str) -> dict[str, tuple[str, str | None]]:
-    """What the UI shows of the checks of `asset`: status and description by name."""
+    """Return what the UI shows of the checks of `asset`: status and description by name."""
     answer = ask(world.instance, _CHECKS, {"assetKey": {"path": [asset]}})
     found = {}
     for check in answer["assetNodeOrError"]["assetChecksOrError"]["checks"]:
@@ -49,7 +49,7 @@ def by_a_person(world: World, first: str, last: str) -> ExecuteInProcessResult:
 
 
 @pytest.mark.settled
-def test_a_provider_that_is_down_is_seen_by_the_checks_of_the_run_that_it_fails(world: World) -> None:
+def test_the_checks_of_a_run_that_fails_in_an_outage_of_the_provider_report_the_failing_series(world: World) -> None:
     assert by_a_person(world, "AAPL|5m", "AAPL|5m").success
     assert shown(world, "ohlc")["no_series_fails"] == ("SUCCEEDED", "No series failing")
     world.now += timedelta(minutes=5)
@@ -66,7 +66,9 @@ def test_a_provider_that_is_down_is_seen_by_the_checks_of_the_run_that_it_fails(
 
 
 @pytest.mark.settled
-def test_an_asset_that_fails_switches_off_no_check_of_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_asset_does_not_prevent_the_checks_of_other_assets(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = compute.compute
 
     def failing(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> compute.Computed:
@@ -81,7 +83,7 @@ def test_an_asset_that_fails_switches_off_no_check_of_another(world: World, monk
 
 
 @pytest.mark.settled
-def test_a_partition_that_is_not_on_the_watchlist_leaves_the_checks_as_true_as_they_were(world: World) -> None:
+def test_the_checks_pass_after_a_failed_run_of_a_partition_that_is_not_on_the_watchlist(world: World) -> None:
     world.instance.add_dynamic_partitions("symbol", ["NOSUCH"])
     assert not by_a_person(world, "NOSUCH|1h", "NOSUCH|1h").success
     assert {status for status, _ in shown(world, "ohlc").values()} == {"SUCCEEDED"}

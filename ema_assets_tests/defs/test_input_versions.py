@@ -1,4 +1,4 @@
-"""Dagster looks up what a step reads where its own events will say so, and nowhere else."""
+"""Tests of the inputs of a step: Dagster looks them up only when its own events name them."""
 
 import pytest
 from dagster import AssetExecutionContext, DagsterInstance, asset, materialize
@@ -22,13 +22,13 @@ def averages(context: AssetExecutionContext) -> None:
 
 @pytest.fixture(autouse=True)
 def as_dagster_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class is as without this module, until a test says otherwise, and afterwards as it was."""
+    """Restore Dagster's own method before a test, and the current method after it."""
     found = getattr(StepExecutionContext, FETCH)
     monkeypatch.setattr(StepExecutionContext, FETCH, input_versions._dagsters.get(FETCH, found))
     seen.clear()
 
 
-def test_a_run_that_logs_its_own_events_looks_nothing_up_and_any_other_does_as_before() -> None:
+def test_a_run_that_logs_its_own_events_looks_up_no_inputs_and_any_other_run_does() -> None:
     assert input_versions.install()
     assert input_versions.install()
     with DagsterInstance.ephemeral() as instance:
@@ -44,13 +44,13 @@ def test_a_run_that_logs_its_own_events_looks_nothing_up_and_any_other_does_as_b
         assert read == {"dagster/input_data_version/bars", "dagster/input_event_pointer/bars"}
 
 
-def test_without_our_part_dagster_looks_up_what_is_never_asked_for() -> None:
+def test_dagster_alone_looks_up_inputs_that_no_event_names() -> None:
     with DagsterInstance.ephemeral() as instance:
         assert materialize([bars, averages], instance=instance, tags={DEFER_TAG: "true"}).success
     assert seen == [True]
 
 
-def test_a_dagster_that_is_not_as_we_know_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_method_of_dagster_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(self: object, keys: object) -> None: ...
 
     monkeypatch.setattr(StepExecutionContext, FETCH, fetch)

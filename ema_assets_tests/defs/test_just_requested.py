@@ -1,4 +1,4 @@
-"""Ticks side by side launch nothing twice, and what Dagster has made of a request is no request any more."""
+"""Tests of simultaneous ticks: they launch nothing twice, and a request ends once Dagster has created its run."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -22,12 +22,12 @@ RUN = PlannedRun(Rectangle(M5, "AAPL", "XOM"), 3)
 
 
 def requested(found: Any) -> list[str]:
-    """The timeframes of the runs that a tick wants."""
+    """Return the timeframes of the runs that a tick requests."""
     requests = found.run_requests or [] if isinstance(found, SensorResult) else found
     return [timeframe_of(request) for request in requests] if isinstance(requests, list) else []
 
 
-def test_what_one_sensor_has_just_requested_is_left_alone_by_another_one_for_some_seconds(world: World) -> None:
+def test_a_sensor_does_not_request_what_another_sensor_has_requested_in_the_last_seconds(world: World) -> None:
     assert requested(look(world, sweep)) == ["5m", "1d"]
     assert requested(look(world, sync_watchlist)) == []
     assert requested(look(world, sweep)) == ["5m", "1d"], "its own requests of before are known to Dagster, or lost"
@@ -36,7 +36,7 @@ def test_what_one_sensor_has_just_requested_is_left_alone_by_another_one_for_som
     assert requested(look(world, sweep)) == []
 
 
-def test_what_dagster_has_made_of_it_counts_and_the_request_no_longer(world: World) -> None:
+def test_a_request_no_longer_counts_once_dagster_has_created_its_run(world: World) -> None:
     history, days = look(world, sweep)
     create_run_for_test(world.instance, job_name="refresh", tags=dict(history.tags), status=DagsterRunStatus.SUCCESS)
     assert requested(look(world, sync_watchlist)) == ["5m"]
@@ -44,7 +44,7 @@ def test_what_dagster_has_made_of_it_counts_and_the_request_no_longer(world: Wor
     assert requested(look(world, sync_watchlist)) == ["5m"]
 
 
-def test_a_component_with_a_prefix_has_requests_of_its_own(world: World) -> None:
+def test_a_component_with_a_prefix_has_its_own_requests(world: World) -> None:
     assert requested(look(world, sweep)) == ["5m", "1d"]
     with world.database.transaction() as transaction:
         stale = stale_for_sweep(transaction, world.now, timedelta(0))
@@ -54,7 +54,7 @@ def test_a_component_with_a_prefix_has_requests_of_its_own(world: World) -> None
 
 
 @pytest.mark.settled
-def test_a_bar_that_has_just_closed_is_never_left_to_what_was_requested_before(world: World) -> None:
+def test_a_bar_that_has_just_closed_is_requested_despite_an_earlier_request_of_its_series(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET recorded_at = NULL WHERE timeframe = '5m'")
     world.let_grace_pass()
@@ -63,7 +63,7 @@ def test_a_bar_that_has_just_closed_is_never_left_to_what_was_requested_before(w
     assert requested(tick(world, M5)) == ["5m"]
 
 
-def test_of_ticks_at_the_same_moment_the_second_plans_when_the_first_has() -> None:
+def test_the_second_of_two_simultaneous_ticks_plans_after_the_first() -> None:
     both, first_plans, may_end = JustRequested(), threading.Event(), threading.Event()
     seen: list[list[PlannedRun]] = []
 
@@ -90,7 +90,7 @@ def test_of_ticks_at_the_same_moment_the_second_plans_when_the_first_has() -> No
     assert seen == [[], [RUN]]
 
 
-def test_dagster_is_asked_only_where_another_tick_has_requested_something_and_a_clock_set_back_ends_it() -> None:
+def test_dagster_is_queried_only_about_requests_of_other_ticks_which_end_if_the_clock_is_set_back() -> None:
     both, asked = JustRequested(), []
 
     def made_since(moment: datetime) -> set[tuple[str, str]]:
@@ -109,7 +109,7 @@ def test_dagster_is_asked_only_where_another_tick_has_requested_something_and_a_
     assert look_at("refresh_5m", NOW - timedelta(minutes=5)) == []
 
 
-def test_a_request_that_dagster_has_made_a_run_of_is_asked_about_once() -> None:
+def test_dagster_is_queried_only_once_about_a_request_that_has_become_a_run() -> None:
     both, asked = JustRequested(), []
 
     def made_since(moment: datetime) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Where the time between a close and its strategy row goes, as Dagster and the run have recorded it."""
+"""Tests of the legs of the latency between a close and its strategy row, as Dagster and the run recorded them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ CLOSE = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
 
 
 @pytest.mark.settled
-def test_the_legs_of_a_real_run_add_up_to_the_whole_way(world: World) -> None:
+def test_the_legs_of_a_real_run_add_up_to_the_whole_latency(world: World) -> None:
     world.now += timedelta(minutes=5)
     (run,) = world.sweep()
     world.instance.report_engine_event("of no leg", run.dagster_run)
@@ -44,7 +44,7 @@ def test_a_refresh_without_dagster_has_no_legs(database: Database) -> None:
         assert legs(transaction, CLOSE) == []
 
 
-def test_a_moment_that_is_not_known_makes_no_leg_and_the_next_is_measured_from_the_one_before() -> None:
+def test_an_unknown_time_has_no_leg_and_the_next_leg_begins_at_the_last_known_time() -> None:
     reached = {name: CLOSE + timedelta(seconds=place) for place, name in enumerate(("closed", *LEGS))}
     rows = [{"timeframe": "5m", **reached}, {"timeframe": "5m", **reached, "queued": None, "launched": None}]
     found = {each.leg: each for each in legs_of(pl.DataFrame(rows))}
@@ -54,7 +54,7 @@ def test_a_moment_that_is_not_known_makes_no_leg_and_the_next_is_measured_from_t
     assert found["recorded"] == Leg("5m", "recorded", 2, 1.0, 1.0)
 
 
-def test_of_many_closes_the_median_and_the_99th_are_told() -> None:
+def test_the_legs_of_many_closes_have_a_median_and_a_99th_percentile() -> None:
     rows = [
         {"timeframe": "1h", **{name: CLOSE + timedelta(seconds=seconds) for name in LEGS}, "closed": CLOSE}
         for seconds in range(1, 101)

@@ -1,4 +1,4 @@
-"""What runs print: Dagster's own text, or JSON where it is asked for, at the level that each run request sets."""
+"""Tests of what runs print: Dagster's own text, or JSON when it is configured, at the level of the run request."""
 
 from dagster import json_console_logger, validate_run_config
 
@@ -10,7 +10,7 @@ from ema_assets.refresh.graph import build
 from ema_assets_tests.core import CORE
 
 
-def test_runs_print_json_where_it_is_asked_for() -> None:
+def test_runs_print_json_when_it_is_configured() -> None:
     graph = build(Watchlist((), {}, **CORE))
     for name in JOBS:
         job = assembled(graph, log_format="json").resolve_job_def(name)

@@ -1,4 +1,4 @@
-"""The check that is red on the partition that fails: what Dagster answers about it, after real runs."""
+"""Tests of the check that fails per partition: what Dagster answers about it after real runs."""
 
 import json
 from datetime import timedelta
@@ -43,7 +43,7 @@ _STATUSES = """
 
 
 def shown(world: World) -> dict[str, dict[str, list[str]]]:
-    """What the UI shows of the check: timeframes by symbol and status."""
+    """Return what the UI shows of the check: timeframes by symbol and status."""
     answer = ask(world.instance, _STATUSES, {"assetKey": {"path": ["ohlc"]}, "check": CHECK})
     check = answer["assetNodeOrError"]["assetCheckOrError"]
     found: dict[str, dict[str, list[str]]] = {}
@@ -55,7 +55,7 @@ def shown(world: World) -> dict[str, dict[str, list[str]]]:
 
 
 def written(world: World) -> list[tuple[str, str, str]]:
-    """Every result of a partition: partition, status, and what it says; oldest first."""
+    """Return partition, status and description of every result of a partition, oldest first."""
     return [
         (partition, status, json.loads(event)["dagster_event"]["event_specific_data"]["description"])
         for partition, status, event in rows_of(
@@ -68,7 +68,7 @@ def written(world: World) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.settled
-def test_only_partitions_that_begin_to_fail_or_are_well_again_are_written(world: World) -> None:
+def test_results_are_written_only_for_partitions_that_begin_to_fail_or_recover(world: World) -> None:
     fault(world, kind="server_error", symbols=["BTC/USD"])
     for _ in range(2):
         world.now += timedelta(minutes=5)
@@ -87,7 +87,7 @@ def test_only_partitions_that_begin_to_fail_or_are_well_again_are_written(world:
 
 
 def by_a_person(world: World) -> ExecuteInProcessResult:
-    """A run as Dagster launches it for a backfill of two symbols of bars."""
+    """Execute a run as Dagster launches it for a backfill of the bars of two symbols."""
     ohlc = AssetKey("ohlc")
     job = conftest.defs.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=frozenset([ohlc]), asset_check_selection=frozenset([AssetCheckKey(ohlc, CHECK)])
@@ -104,7 +104,7 @@ def by_a_person(world: World) -> ExecuteInProcessResult:
 
 
 @pytest.mark.settled
-def test_a_persons_run_says_of_each_of_its_partitions_how_it_is_and_when_it_fails_which_series_it_was(
+def test_a_run_of_a_person_reports_each_of_its_partitions_and_names_a_failed_series(
     world: World,
 ) -> None:
     assert by_a_person(world).success
@@ -115,7 +115,7 @@ def test_a_persons_run_says_of_each_of_its_partitions_how_it_is_and_when_it_fail
     fault(world, kind="server_error", symbols=["BTC/USD"])
     run = by_a_person(world)
     assert not run.success
-    # In the list of runs, where nobody has opened the run yet.
+    # The list of runs shows this tag without opening the run.
     failed = world.instance.get_run_by_id(run.run_id)
     assert failed is not None
     assert failed.tags["failed"] == "BTC-USD|5m"
@@ -125,8 +125,8 @@ def test_a_persons_run_says_of_each_of_its_partitions_how_it_is_and_when_it_fail
 
 
 @pytest.mark.settled
-def test_all_checks_of_bars_executed_at_once_tell_of_the_partitions_that_have_changed(world: World) -> None:
-    """The button "Execute all" names no partition. Seen: the run failed, and was launched three more times."""
+def test_the_check_without_partitions_reports_the_partitions_that_have_changed(world: World) -> None:
+    """The button "Execute all" names no partition. Such a run once failed and was launched three more times."""
     with world.database.transaction() as transaction:
         transaction.execute(
             """UPDATE market.series_state SET failures = 1, last_error = 'HTTP 500'
@@ -141,7 +141,7 @@ def test_all_checks_of_bars_executed_at_once_tell_of_the_partitions_that_have_ch
 
 
 @pytest.mark.settled
-def test_a_series_whose_newest_bars_do_not_come_is_late_although_it_was_asked_for(world: World) -> None:
+def test_a_series_is_late_once_its_newest_twelve_bars_are_missing(world: World) -> None:
     def problems() -> dict[str, str]:
         with world.database.transaction() as transaction:
             late = health.late_series(transaction, closed_bars(transaction, world.now))
@@ -161,7 +161,7 @@ def test_a_series_whose_newest_bars_do_not_come_is_late_although_it_was_asked_fo
             )
         assert list(problems()) == (["AAPL|5m"] if is_late else [])
     assert problems()["AAPL|5m"] == "no bar since 2026-11-20 15:25 UTC, though trading went on"
-    # What fails says why it does, once.
+    # A series that fails shows its errors, and not that it is late.
     with world.database.transaction() as transaction:
         transaction.execute(
             """UPDATE market.series_state SET failures = 2, last_error = 'HTTP 500'
@@ -172,8 +172,8 @@ def test_a_series_whose_newest_bars_do_not_come_is_late_although_it_was_asked_fo
 
 @pytest.mark.settled
 @pytest.mark.parametrize("ends", [(), ("MSFT|5m", "AAPL|5m")])
-def test_a_persons_run_without_partitions_fails_with_one_sentence(world: World, ends: tuple[str, ...]) -> None:
-    """Seen: a range that ended before it began did nothing, and was a success."""
+def test_a_run_of_a_person_without_partitions_fails_with_one_sentence(world: World, ends: tuple[str, ...]) -> None:
+    """A run with a range that ended before it began once did nothing and succeeded."""
     job = conftest.defs.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=frozenset([AssetKey("ohlc")])
     )
@@ -189,7 +189,7 @@ def test_a_persons_run_without_partitions_fails_with_one_sentence(world: World, 
 
 
 @pytest.mark.settled
-def test_a_partition_that_was_added_in_the_ui_says_where_symbols_are_added(world: World) -> None:
+def test_a_run_of_a_partition_added_in_the_ui_fails_and_says_how_symbols_are_added(world: World) -> None:
     world.instance.add_dynamic_partitions("symbol", ["NVDA"])
     job = conftest.defs.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=frozenset([AssetKey("ohlc")])

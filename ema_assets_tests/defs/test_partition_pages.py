@@ -1,4 +1,4 @@
-"""What the page of a partition in the Dagster UI says to a trader, after real runs."""
+"""Tests of what the page of a partition in Dagster's UI shows to a trader after real runs."""
 
 from collections import Counter
 from datetime import timedelta
@@ -41,7 +41,7 @@ def test_the_page_of_a_signal_shows_its_newest_values(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_the_page_of_a_strategy_shows_its_open_trade_or_else_the_last_one(world: World) -> None:
+def test_the_page_of_a_strategy_shows_its_open_trade_or_its_last_trade(world: World) -> None:
     (symbol, timeframe, entry_ts, side, price, return_pct), *_ = rows_of(
         world.database,
         """SELECT symbol, timeframe, entry_ts, side, entry_price, return_pct FROM market.strategy_9_30_ema
@@ -75,7 +75,7 @@ def test_the_page_of_a_strategy_shows_its_open_trade_or_else_the_last_one(world:
 
 
 @pytest.mark.settled
-def test_a_person_gets_a_chart_that_the_ui_draws_inline(world: World) -> None:
+def test_a_run_of_a_person_adds_charts_as_inline_images(world: World) -> None:
     told = metadata_of(world, world.run(RANGE))
     charts = {key: said["chart"].value for key, said in told.items() if "chart" in said}
     assert charts.keys() == {(asset, f"{symbol}|5m") for asset in (EMA_TREND, STRATEGY) for symbol in ("AAPL", "MSFT")}
@@ -85,7 +85,7 @@ def test_a_person_gets_a_chart_that_the_ui_draws_inline(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_a_tick_draws_a_chart_only_where_something_has_happened_in_the_newest_bar(world: World) -> None:
+def test_a_tick_draws_a_chart_of_a_trend_only_after_a_crossover_in_the_newest_bar(world: World) -> None:
     charted, happened = set(), set()
     for _ in range(3):
         before = world.now
@@ -107,8 +107,8 @@ def test_a_tick_draws_a_chart_only_where_something_has_happened_in_the_newest_ba
 
 
 @pytest.mark.settled
-def test_no_two_events_of_a_run_share_a_millisecond(world: World) -> None:
-    """The Events tab has one row per millisecond: what shares one would not be seen."""
+def test_no_two_materializations_of_a_step_share_a_millisecond(world: World) -> None:
+    """The Events tab has one row per millisecond, so it would show only one of them."""
     run = world.run(RANGE)
     records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
     times: dict[str, Counter[int]] = {}
@@ -124,7 +124,7 @@ def test_no_two_events_of_a_run_share_a_millisecond(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_a_partition_says_why_it_was_stale_and_to_a_person_how_many_rows_it_has(world: World) -> None:
+def test_a_partition_shows_why_it_was_stale_and_after_a_run_of_a_person_its_number_of_rows(world: World) -> None:
     told = metadata_of(world, world.run(RANGE))
     for asset in ("ohlc", EMA_TREND, STRATEGY):
         said = told[asset, "AAPL|5m"]
@@ -146,7 +146,7 @@ def test_a_partition_says_why_it_was_stale_and_to_a_person_how_many_rows_it_has(
 
 
 @pytest.mark.settled
-def test_bars_that_a_person_asked_for_and_that_did_not_come_are_said_to_be_missing(world: World) -> None:
+def test_a_run_of_a_person_remarks_that_the_provider_returned_no_bars(world: World) -> None:
     fault(world, kind="missing_symbol", symbols=["MSFT"])
     told = metadata_of(world, world.run(RANGE))
     assert told["ohlc", "MSFT|5m"]["remark"].value == "the provider returned no bars; what is stored stays as it was"

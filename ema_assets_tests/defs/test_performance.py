@@ -1,4 +1,4 @@
-"""The schedule and the asset of performance, as the daemon evaluates them and as a run executes it."""
+"""Tests of the schedule, the sensor and the asset of performance, and of the screener."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +37,7 @@ def tick(world: World) -> Any:
 
 
 def look(world: World) -> Any:
-    """What the sensor for new series says."""
+    """Return the result of the sensor for new series."""
     sensor = defs.resolve_sensor_def("performance_of_new_series")
     context = build_sensor_context(instance=world.instance, resources={"store": world.resources["store"]})
     return sensor._raw_fn(context, store=world.resources["store"])
@@ -50,7 +50,7 @@ def silence(world: World, evaluate: Callable[[World], Any] = tick) -> str:
     return reason.skip_message
 
 
-def test_performance_is_added_up_in_the_background_once_strategies_are_computed_and_then_not_again(
+def test_performance_is_requested_once_strategies_were_computed_and_otherwise_every_12_hours(
     world: World,
 ) -> None:
     assert silence(world) == "no strategy has been computed yet"
@@ -66,7 +66,7 @@ def test_performance_is_added_up_in_the_background_once_strategies_are_computed_
     (event,) = [
         each for each in done.asset_materializations_for_node(PERFORMANCE) if each.asset_key == AssetKey(PERFORMANCE)
     ]
-    # Five symbols on four timeframes; those without a bar yet have no row.
+    # Five symbols on four timeframes. A series without bars would have no row.
     with world.database.transaction() as transaction:
         rows = transaction.query("SELECT count(*) AS n FROM results.performance").item()
     assert event.metadata["dagster/row_count"].value == rows == 20
@@ -96,7 +96,7 @@ def test_performance_is_added_up_in_the_background_once_strategies_are_computed_
                ORDER BY abs(cross_distance_pct) LIMIT 10"""
         )["symbol"]
         assert [record.data["symbol"] for record in crosses.records] == nearest.to_list()
-        # Nothing has traded since, as on a holiday: twice a day all the same, so that Dagster sees it live.
+        # Nothing has traded since, as on a holiday. The run still comes every 12 hours, so that Dagster shows it fresh.
         transaction.execute("UPDATE market.performance_refresh SET refreshed_at = now() - interval '11 hours'")
         transaction.execute("UPDATE market.series_state SET computed_at = now() - interval '2 days'")
     assert silence(world).startswith("no strategy was computed since ")
@@ -105,7 +105,7 @@ def test_performance_is_added_up_in_the_background_once_strategies_are_computed_
     assert isinstance(tick(world), RunRequest)
 
 
-def test_the_catalog_names_the_columns_of_the_screener_as_the_view_has_them(world: World) -> None:
+def test_the_catalog_shows_the_columns_of_the_screener_view(world: World) -> None:
     spec = defs.resolve_asset_graph().get(AssetKey(SCREENER))
     said = [(column.name, column.type) for column in spec.metadata["dagster/column_schema"].columns]
     with world.database.transaction() as transaction:
@@ -117,7 +117,7 @@ def test_the_catalog_names_the_columns_of_the_screener_as_the_view_has_them(worl
 
 
 @pytest.mark.settled
-def test_series_that_performance_does_not_have_are_added_up_without_waiting_for_the_schedule(world: World) -> None:
+def test_the_sensor_requests_performance_of_new_series_before_the_schedule_does(world: World) -> None:
     series = "asset LIKE 'strategy%' AND symbol = 'AAPL' AND timeframe = '1h'"
 
     def run(statement: str) -> None:
@@ -133,7 +133,7 @@ def test_series_that_performance_does_not_have_are_added_up_without_waiting_for_
 
     refresh(60)
     assert silence(world, look) == "performance has every series that was computed"
-    # A series that was switched on after performance was added up.
+    # A series is switched on after the performance was computed.
     run(f"CREATE TABLE kept AS SELECT last_ts FROM market.series_state WHERE {series} LIMIT 1")
     run(f"UPDATE market.series_state SET last_ts = NULL WHERE {series}")
     refresh(60)
@@ -142,14 +142,14 @@ def test_series_that_performance_does_not_have_are_added_up_without_waiting_for_
     looked = look(world)
     assert isinstance(looked, RunRequest)
     assert looked.run_config == QUIET_CONFIG
-    # Not in every tick, should adding up not find the series either.
+    # The request is not repeated at every tick, in case the computation leaves the series out again.
     run("UPDATE market.performance_refresh SET refreshed_at = now(), seconds = 4")
     assert silence(world, look).endswith("which took 4.0 s; again after 40 s")
     run("UPDATE market.performance_refresh SET refreshed_at = now() - interval '1 minute', seconds = 30")
     assert silence(world, look).endswith("again after 300 s")
     refresh(60)
     assert silence(world, look) == "performance has every series that was computed"
-    # What is never added up, since its symbol was removed, is not new for ever.
+    # A series of a removed symbol has no performance and does not count as new forever.
     run("UPDATE market.instrument SET is_active = false WHERE symbol = 'AAPL'")
     run("UPDATE market.series_state SET computed_at = now() - interval '4 minutes'")
     refresh(60)
@@ -158,7 +158,7 @@ def test_series_that_performance_does_not_have_are_added_up_without_waiting_for_
 
 
 @pytest.mark.settled
-def test_new_series_wait_for_the_run_that_is_not_over(world: World) -> None:
+def test_the_sensor_waits_for_the_end_of_the_last_run(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute("DELETE FROM market.performance_refresh")
     assert isinstance(look(world), RunRequest)
@@ -167,12 +167,12 @@ def test_new_series_wait_for_the_run_that_is_not_over(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_a_run_that_is_not_over_is_waited_for(world: World) -> None:
+def test_the_schedule_waits_for_the_end_of_the_last_run(world: World) -> None:
     world.instance.create_run_for_job(defs.resolve_job_def(PERFORMANCE_JOB), status=DagsterRunStatus.STARTED)
     assert silence(world) == "the last run is not over yet"
 
 
-def test_the_screener_stands_in_the_lineage_and_is_never_run() -> None:
+def test_the_screener_is_in_the_lineage_and_cannot_be_executed() -> None:
     graph = defs.resolve_asset_graph()
     node = graph.get(AssetKey(SCREENER))
     assert not node.is_executable
@@ -213,7 +213,7 @@ def test_the_screener_names_the_views_of_other_averages_and_shows_their_crosses(
         assert event.asset_materialization is not None
         return event.asset_materialization.metadata
 
-    # A run that comes before the sync, which makes the view.
+    # This run comes before the sync, which creates the view.
     assert list(shown_by_a_run()) == ["nearest crosses of EMA 9/30 on 1h"]
     world.watchlist_path.write_text(WATCHLIST + QUICK)
     watched = watchlist.load(world.watchlist_path)

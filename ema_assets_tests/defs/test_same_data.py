@@ -1,4 +1,4 @@
-"""What definitions state of the data that they work on, and how a difference is named."""
+"""Tests of what definitions state about the data that they work on, and how a difference is named."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ def test_the_definitions_state_their_data_and_no_secret(
     assert "hidden" not in str(found)
 
 
-def test_a_difference_is_named_and_what_only_one_of_them_knows_is_none() -> None:
+def test_a_difference_is_named_and_a_value_that_only_one_side_has_is_no_difference() -> None:
     theirs = {"ema_assets/works_with//database": "one", "ema_assets/works_with//keys": "none"}
     assert difference(theirs, theirs) is None
     assert difference(theirs, {**theirs, "ema_assets/works_with//later": "new"}) is None
@@ -35,7 +35,7 @@ def test_a_difference_is_named_and_what_only_one_of_them_knows_is_none() -> None
     assert said.startswith("the code location has the keys none, and with the variables of Dagster's daemon it is APCA")
 
 
-def test_one_database_by_several_users_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_database_with_different_users_is_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_settings(monkeypatch, tmp_path)
     urls = ("postgresql://me:secret@there/db", "postgresql://you@there:5432/db")
     one, other = (works_with(Namespace((), MappingProxyType({"EMA_DATABASE_URL": url}))) for url in urls)

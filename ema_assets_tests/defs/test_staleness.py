@@ -1,4 +1,4 @@
-"""What Dagster's UI says about staleness, after each way in which a partition can be brought up to date."""
+"""Tests of what Dagster's UI says about staleness, after each way to bring a partition up to date."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -24,7 +24,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 
 def backfill(world: World, first: str, last: str, assets: Sequence[str] = CHAIN) -> ExecuteInProcessResult:
-    """A run as Dagster launches it for a backfill of a range, of all assets or of some."""
+    """Execute a run as Dagster launches it for a backfill of a range, of all assets or of some."""
     job = conftest.defs.resolve_implicit_global_asset_job_def()
     return job.get_subset(asset_selection=frozenset(AssetKey(asset) for asset in assets)).execute_in_process(
         instance=world.instance,
@@ -57,12 +57,12 @@ def tags(world: World, asset: str, partition: str) -> dict[str, str]:
     return dict(materialization.tags or {})
 
 
-def test_after_refreshes_every_partition_is_fresh(world: World) -> None:
+def test_every_partition_is_fresh_after_sweeps(world: World) -> None:
     world.sweep_until_fresh()
     found = statuses(world.instance, CHAIN)
     assert len(found) == len(CHAIN) * 20
     assert set(found.values()) == {"FRESH"}
-    # One series gets no bar and so keeps its data version, the others get one.
+    # One series gets no bar and keeps its data version. The others get a bar.
     before = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
     fault(world, kind="missing_symbol", symbols=["AAPL"])
     world.now += timedelta(minutes=5)
@@ -72,11 +72,11 @@ def test_after_refreshes_every_partition_is_fresh(world: World) -> None:
 
 
 @pytest.mark.settled
-def test_what_was_computed_without_dagster_is_missing_until_a_run_has_told_of_it(world: World) -> None:
+def test_partitions_computed_without_dagster_are_missing_until_a_run_reports_them(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
     assert set(statuses(world.instance, CHAIN).values()) == {"MISSING"}
-    # A backfill of one asset tells of what it has read, before.
+    # A backfill of one asset first reports the inputs that it has read.
     backfill(world, "AAPL|1h", "MSFT|1h", [EMA_TREND])
     partitions = ["AAPL|1h", "MSFT|1h"]
     told = statuses(world.instance, CHAIN, partitions)
@@ -88,16 +88,16 @@ def test_what_was_computed_without_dagster_is_missing_until_a_run_has_told_of_it
 
 
 @pytest.mark.settled
-def test_after_backfills_every_partition_is_fresh(world: World) -> None:
+def test_every_partition_is_fresh_after_backfills(world: World) -> None:
     world.tell()
     backfill(world, "AAPL|5m", "BTC-USD|1h")
     assert stale(world.instance, CHAIN) == {}
-    # Dagster reads two events for each partition that it is asked of, so only these are asked of before the end.
+    # Dagster reads two events per queried partition, so only these partitions are queried before the end.
     hours = ["MSFT|1h", "JPM|1h", "XOM|1h"]
     for assets in ([EMA_TREND], [OHLC], [EMA_SIGNALS, STRATEGY]):
         backfill(world, "MSFT|1h", "XOM|1h", assets)
         assert stale(world.instance, CHAIN, hours) == {}
-    # What a backfill has changed is stale further down.
+    # A change by a backfill makes the assets that read it stale.
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'JPM' AND timeframe = '1h'")
     backfill(world, "MSFT|1h", "XOM|1h", [EMA_SIGNALS])
@@ -112,13 +112,13 @@ def test_a_corrected_bar_makes_its_downstream_partitions_stale_until_they_are_co
     correct(world, "AAPL")
     backfill(world, "AAPL|5m", "BTC-USD|5m", [OHLC])
     assert stale(world.instance, CHAIN) == {(EMA_SIGNALS, "AAPL|5m"): "DATA ohlc", (STRATEGY, "AAPL|5m"): "DATA ohlc"}
-    # Bars that are rolled up from it are another partition of the same asset, which Dagster cannot take for an input.
+    # Bars rolled up from it are other partitions of the same asset, which cannot be inputs in Dagster.
     world.sweep_until_fresh()
     assert stale(world.instance, CHAIN) == {}
 
 
 @pytest.mark.settled
-def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_has_changed(
+def test_changed_code_makes_its_asset_stale_and_changed_data_makes_the_assets_that_read_it_stale(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.tell()
@@ -127,7 +127,7 @@ def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_h
     partitions = [f"{symbol}|{timeframe.key}" for symbol in world.symbols for timeframe in FRAMES]
     changed = {(EMA_SIGNALS, partition): f"CODE {EMA_SIGNALS}" for partition in partitions}
     assert stale(world.instance, CHAIN) == changed
-    # Adopting the new version does not make the old rows new ones, not even when Dagster is told of them once more.
+    # The old rows stay stale after the new version was adopted, even when they are reported to Dagster again.
     world.sync()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET recorded_at = NULL, next_attempt_at = '2100-01-01Z'")
@@ -140,10 +140,10 @@ def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_h
 
 
 @pytest.mark.settled
-def test_an_input_that_moved_on_before_dagster_was_told_is_named_as_it_was_read(
+def test_a_materialization_names_the_version_of_its_input_that_was_read_and_no_later_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another run corrects and records bars between the computing of signals from them and their recording."""
+    """Another run corrects and records bars after signals were computed from them and before these are recorded."""
     world.tell()
     read = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
     record = Recorder.record
@@ -165,7 +165,7 @@ def test_an_input_that_moved_on_before_dagster_was_told_is_named_as_it_was_read(
     assert stale(world.instance, CHAIN) == {}
 
 
-def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
+def test_a_variant_is_stale_after_a_change_of_the_longer_timeframe_that_it_reads(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filtered = "strategy_filtered"
@@ -190,7 +190,7 @@ def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
 def test_maintenance_keeps_the_event_that_a_series_without_new_bars_was_computed_from(world: World) -> None:
     world.tell()
     (first,) = world.instance.get_runs()
-    # Asked for at each close and never a bar: told again and again, and what was computed from it is not.
+    # Its bars are requested at each close and never arrive: `ohlc` is reported each time, and its readers are not.
     fault(world, kind="missing_symbol", symbols=["AAPL"])
     later = []
     for _ in range(2):
@@ -206,8 +206,8 @@ def test_maintenance_keeps_the_event_that_a_series_without_new_bars_was_computed
 
 
 @pytest.mark.settled
-def test_what_a_person_deletes_wipes_or_reports_in_the_ui_is_told_again_and_what_reads_it(world: World) -> None:
-    """Nothing is computed, and no partition waits for the next bar of its exchange to look right."""
+def test_events_that_a_person_deletes_wipes_or_reports_in_the_ui_are_reported_again(world: World) -> None:
+    """Nothing is computed. Each partition looks fresh again before the next bar of its exchange."""
     day = ["AAPL|1d", "MSFT|1d"]
 
     def tell() -> str:
@@ -221,7 +221,7 @@ def test_what_a_person_deletes_wipes_or_reports_in_the_ui_is_told_again_and_what
     by_hand = AssetMaterialization(EMA_SIGNALS, partition=day[0])
     forget("%")
     told = tell()
-    # Of another run than that of the bars that it names.
+    # The signals are reported by another run than the bars that they name.
     forget(EMA_SIGNALS)
     tell()
     for harm in (

@@ -1,4 +1,4 @@
-"""How cells of tables read in Dagster's UI."""
+"""Tests of the cells of tables in Dagster's UI."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ import polars as pl
 from ema_assets.defs.ui_tables import ui_table
 
 
-def test_times_are_short_and_nothing_stands_where_there_is_no_value() -> None:
+def test_times_are_short_and_missing_values_are_empty() -> None:
     opened = datetime(2026, 11, 25, 17, 30, tzinfo=UTC)
     rows = pl.DataFrame({"symbol": ["AAPL"], "first_ts": [opened], "next": [opened.replace(second=30)], "why": [None]})
     (record,) = ui_table(rows).records

@@ -1,4 +1,4 @@
-"""What Dagster's own commands are given in place of their webserver; that they still ask for it in this way."""
+"""Tests of our webserver, which Dagster's commands start in place of theirs, and of how these commands start it."""
 
 import inspect
 import sys
@@ -28,7 +28,7 @@ def started(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[list[str], di
     return calls[0]
 
 
-def test_the_webserver_is_ours_and_has_no_key_of_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_webserver_is_started_without_keys_of_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     words, options = started(monkeypatch, "-m", "dagster_webserver", "--port", "3000")
     assert words == [sys.executable, "-m", "ema_assets.defs.webserver", "--port", "3000"]
     assert options["pass_fds"] == [3]
@@ -36,13 +36,13 @@ def test_the_webserver_is_ours_and_has_no_key_of_a_provider(monkeypatch: pytest.
     assert options["env"]["EMA_HOME"] == "home"
 
 
-def test_the_daemon_is_started_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_is_started_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["-m", "dagster._daemon", "run"]
     assert started(monkeypatch, *words) == ([sys.executable, *words], {"pass_fds": [3]})
 
 
-def test_dagster_still_starts_its_webserver_as_it_did() -> None:
-    from dagster_webserver import cli  # half a second, for this test alone
+def test_dagster_still_starts_its_webserver_in_the_known_way() -> None:
+    from dagster_webserver import cli  # takes half a second, and only this test needs it
 
     source = "".join(inspect.getsource(dev.dev_command_impl).split())
     assert 'open_ipc_subprocess([sys.executable,"-m","dagster_webserver"]' in source
@@ -51,11 +51,11 @@ def test_dagster_still_starts_its_webserver_as_it_did() -> None:
     )
 
 
-def test_dagsters_app_is_made_behind_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_app_of_dagster_is_behind_the_check_of_origins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webserver, "_make_app", lambda *_, **__: Starlette())
     assert isinstance(webserver._guarded(None, ""), SameOriginOnly)
 
 
-def test_only_keys_of_providers_are_taken_out() -> None:
+def test_only_keys_of_providers_are_removed_from_the_environment() -> None:
     env = {"APCA_API_KEY_ID": "x", "APCA_API_SECRET_KEY": "y", "EMA_ALPACA_FEED": "iex", "PATH": "/bin"}
     assert without_provider_keys(env) == {"EMA_ALPACA_FEED": "iex", "PATH": "/bin"}

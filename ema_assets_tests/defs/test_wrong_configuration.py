@@ -1,4 +1,4 @@
-"""What somebody sees of a mistake in the configuration who looks at Dagster's UI alone, asked through GraphQL."""
+"""Tests of what Dagster's UI shows about a mistake in the configuration, with queries through GraphQL."""
 
 import re
 import warnings
@@ -56,18 +56,18 @@ def asked(workspace: WorkspaceRequestContext, query: str, variables: Mapping[str
 
 
 def ticked(workspace: WorkspaceRequestContext, sensor: str, cursor: str | None = None) -> Any:
-    """What a tick of `sensor` says."""
+    """Return the result of a tick of `sensor`."""
     selector = {"repositoryLocationName": "product", "repositoryName": "__repository__", "sensorName": sensor}
     return asked(workspace, _TICK, {"selector": selector, "cursor": cursor})["sensorDryRun"]["evaluationResult"]
 
 
 def deployed(workspace: WorkspaceRequestContext, query: str = _DEPLOYMENT) -> Any:
-    """What Deployment shows of the code location; with `_RELOAD` after somebody has pressed Reload."""
+    """Return what Deployment shows of the code location. With `_RELOAD`, reload it first, as its button does."""
     return asked(workspace, query)["answer"]["locationOrLoadError"]
 
 
 def skipped_at_close(world: World, workspace: WorkspaceRequestContext) -> Any:
-    """Why a schedule launches nothing."""
+    """Return why a schedule launches nothing."""
     selector = {"repositoryLocationName": "product", "repositoryName": "__repository__", "scheduleName": "refresh_5m"}
     answer = asked(workspace, _CLOSE, {"selector": selector, "timestamp": world.now.timestamp()})
     close = answer["scheduleDryRun"]["evaluationResult"]
@@ -82,7 +82,7 @@ def status_of(world: World, run_id: str) -> DagsterRunStatus:
 
 
 def errors_of(world: World, run_id: str) -> list[str]:
-    """The errors in the events of a run, each without a frame of ours."""
+    """Return the errors in the events of a run, and assert that none has a stack or a cause."""
     found = []
     for log in world.instance.all_logs(run_id):
         event = log.dagster_event
@@ -93,14 +93,14 @@ def errors_of(world: World, run_id: str) -> list[str]:
     return found
 
 
-def test_a_mistake_is_seen_in_deployment_at_the_ticks_and_in_runs_and_so_is_that_it_is_mended(world: World) -> None:
+def test_a_mistake_is_shown_in_deployment_ticks_and_runs_and_its_correction_in_ticks(world: World) -> None:
     mine = Settings.from_env().home / "signals" / "mine.py"
     mine.parent.mkdir(parents=True)
     mine.write_text("import numpy\n\nSIGNAL = Signal(name='mine')\n")
     right = world.watchlist_path.read_text()
-    # Dagster warns its own log of a location that does not load.
+    # Dagster logs a warning about a location that does not load.
     with warnings.catch_warnings(action="ignore", category=UserWarning), code_server(world) as server:
-        # One that cannot be loaded at all.
+        # The first mistake prevents the code location from loading.
         lost = deployed(server)
         assert lost["__typename"] == "PythonError"
         assert lost["message"] == f"{mine}: line 3: cannot be imported: NameError: name 'Signal' is not defined"
@@ -115,7 +115,7 @@ def test_a_mistake_is_seen_in_deployment_at_the_ticks_and_in_runs_and_so_is_that
         quiet = "watchlist.toml has not changed: 5 symbols"
         assert ticked(workspace, "sync_watchlist", first["cursor"])["skipReason"] == quiet
 
-        # One that is loaded, and whose file becomes wrong then.
+        # The second mistake is made after the code location was loaded.
         world.watchlist_path.write_text(right.replace("calendar", "calender", 1))
         failed = ticked(workspace, "sync_watchlist", first["cursor"])["error"]
         assert _WRONG in failed["message"]
@@ -137,7 +137,7 @@ def test_a_mistake_is_seen_in_deployment_at_the_ticks_and_in_runs_and_so_is_that
         assert ticked(workspace, "sync_watchlist", first["cursor"])["skipReason"] == quiet
 
 
-def test_the_first_tick_after_a_reload_says_that_the_file_was_read_also_where_it_is_as_it_was(world: World) -> None:
+def test_the_first_tick_after_a_reload_says_that_the_unchanged_file_was_read(world: World) -> None:
     def tick(sensor: SensorDefinition, cursor: str | None) -> Any:
         return sensor._raw_fn(build_sensor_context(instance=world.instance, cursor=cursor), **world.resources)
 
@@ -150,7 +150,7 @@ def test_the_first_tick_after_a_reload_says_that_the_file_was_read_also_where_it
     ]
 
 
-def test_what_the_database_refuses_is_one_sentence_at_the_tick_and_kept_for_all_others_until_it_is_mended(
+def test_a_refusal_of_the_database_is_one_sentence_and_is_stored_until_it_no_longer_applies(
     world: World,
 ) -> None:
     def tick(cursor: str | None = None) -> Any:
@@ -170,7 +170,7 @@ def test_what_the_database_refuses_is_one_sentence_at_the_tick_and_kept_for_all_
         with world.database.transaction() as transaction:
             transaction.execute(sql)
 
-    # One signal more than the files have now, and a view of the user's that reads it.
+    # The database has more signals than the files have now, and a view of the user reads one of them.
     with_more = watchlist.parse(re.sub(r"off = .*", "off = []", world.watchlist_path.read_text()))
     sync(world.database, with_more, world.now, build(with_more))
     execute("CREATE SCHEMA mine")
@@ -184,12 +184,12 @@ def test_what_the_database_refuses_is_one_sentence_at_the_tick_and_kept_for_all_
     assert said is not None
     assert re.fullmatch(r"not taken up since \d{4}-\d\d-\d\d \d\d:\d\d UTC: " + re.escape(sentence), said)
     assert shown_by_up() == [f"  the watchlist is {said}"]
-    # A sync that succeeds, wherever it is done, ends it.
+    # A sync that succeeds deletes the stored refusal.
     execute("DROP VIEW mine.v")
     cursor = tick().cursor
     assert (kept(), shown_by_up()) == (None, [])
 
-    # So does a file that is as it was: then there is nothing to sync.
+    # An unchanged file deletes it, too, because then there is nothing to sync.
     execute("INSERT INTO ema_assets.sync_failure (reason) VALUES ('a mistake that was taken back')")
     assert tick(cursor).skip_message == "watchlist.toml was read and has not changed: 5 symbols"
     assert kept() is None

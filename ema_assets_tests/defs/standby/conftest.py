@@ -1,4 +1,4 @@
-"""A small code location in a server process, a Dagster instance with our launcher, and ways to run and to look."""
+"""Fixtures: a small code location in a server process, and a Dagster instance with our launcher."""
 
 import re
 import time
@@ -18,7 +18,7 @@ from ema_assets.runtime import processes
 
 T = TypeVar("T")
 
-# What its op does is in a tag of the run.
+# A tag of the run determines what its op does.
 CODE = """
 import asyncio, json, logging, os, signal, sys, threading, time
 from dagster import Definitions, Failure, in_process_executor, job, op
@@ -110,17 +110,17 @@ _LAUNCH = """
 
 
 def wait_until(found: Callable[[], T]) -> T:
-    """What `found` returns once it returns something; for a minute at most."""
+    """Return the first true result of `found`. Wait for one minute at most."""
     deadline = time.monotonic() + 60
     while not (result := found()):
         assert time.monotonic() < deadline
-        # To look costs some milliseconds of processor time, for the most part to read the events of a run.
+        # Each look takes some milliseconds of processor time, mostly to read the events of a run.
         time.sleep(0.2)
     return result
 
 
 class Small:
-    """A code location of one job, and an instance whose launcher gives its runs to standby processes."""
+    """A code location with one job, and an instance whose launcher gives its runs to standby processes."""
 
     def __init__(
         self, instance: DagsterInstance, workspace: WorkspaceRequestContext, folder: Path, module: str
@@ -144,7 +144,7 @@ class Small:
         return self.launcher.pids
 
     def launch(self, act: str = "") -> str:
-        """Launch a run, as the daemon does after it took it from the queue."""
+        """Launch a run, as the daemon does after it has taken the run from the queue."""
         from dagster_graphql.test.utils import execute_dagster_graphql
 
         selector = {"repositoryLocationName": self.module, "repositoryName": "__repository__", "jobName": "small"}
@@ -157,13 +157,13 @@ class Small:
         return str(said["run"]["runId"])
 
     def done(self, run_id: str) -> DagsterRun:
-        """The run when it is over, and its process is through with it."""
+        """Return the run once it has ended and its process is free again."""
         wait_until(lambda: self.run(run_id).is_finished)
         wait_until(lambda: self.launcher._pool is None or run_id not in self.launcher._pool.run_ids())
         return self.run(run_id)
 
     def succeed(self, act: str = "") -> tuple[int, int]:
-        """Do a run; by which process, and how many runs that has seen."""
+        """Execute a run. Return the pid of its process and how many runs that process has seen."""
         run_id = self.launch(act)
         assert self.done(run_id).status is DagsterRunStatus.SUCCESS, self.said(run_id)
         return self.process_of(run_id)
@@ -182,7 +182,7 @@ class Small:
         return int(found[1]), int(found[2])
 
     def elsewhere(self) -> DagsterInstance:
-        """The instance as another process has it, such as the webserver: its launcher has no pool."""
+        """Return the instance as another process has it, such as the webserver. Its launcher has no pool."""
         return DagsterInstance.from_ref(self.instance.get_ref())
 
     def write(self, old: str, new: str) -> None:
@@ -191,14 +191,14 @@ class Small:
         path.write_text(path.read_text().replace(old, new))
 
     def at_work(self, act: str = "wait") -> tuple[str, int]:
-        """A run that is in the middle of its op, and its process."""
+        """Return the id of a run that is in the middle of its op, and the pid of its process."""
         run_id = self.launch(act)
         wait_until(lambda: any("has seen" in message for message in self.said(run_id)))
         return run_id, self.process_of(run_id)[0]
 
 
 def job_of(small: Small) -> JobDefinition:
-    """The job of the location, loaded in this process."""
+    """Return the job of the location, loaded in this process."""
     space: dict[str, Any] = {}
     exec((small.folder / f"{small.module}.py").read_text(), space)
     found = space["defs"].resolve_job_def("small")
@@ -212,7 +212,7 @@ def is_gone(pid: int) -> bool:
 
 @contextmanager
 def small_location(folder: Path, module: str, **config: Any) -> Iterator[Small]:
-    """The location `module` in `folder`, served by a process as `dagster dev` does it."""
+    """Serve the location `module` in `folder` from a process, as `dagster dev` does."""
     (folder / f"{module}.py").write_text(CODE)
     overrides = {
         "run_launcher": {
@@ -233,7 +233,7 @@ def small_location(folder: Path, module: str, **config: Any) -> Iterator[Small]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    """One for the tests of a module."""
+    """One location for all tests of a module."""
     folder = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("EMA_HOME", str(folder / "home"))

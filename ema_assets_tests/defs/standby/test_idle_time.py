@@ -1,4 +1,4 @@
-"""What a standby process does while nobody waits for it."""
+"""Tests of what a standby process does while it has no run."""
 
 import sys
 import threading
@@ -7,13 +7,13 @@ from subprocess import PIPE, Popen
 import pytest
 from dagster import DagsterInstance
 
-import ema_assets.refresh.compute  # the code location has imported it
+import ema_assets.refresh.compute  # as the code location does
 from ema_assets.defs.standby import execution, warm_up
 from ema_assets.defs.standby.execution import Executor
 
 
 class Watched:
-    """Counts how often what is imported was noted."""
+    """Counts how often the imports were noted."""
 
     noted = 0
 
@@ -27,7 +27,7 @@ def idle_executor() -> tuple[Executor, Watched]:
     return executor, watched
 
 
-def test_kernels_are_made_once_and_what_that_imports_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_made_once_and_the_modules_that_this_imports_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr("ema_assets.refresh.warm_up.warm_up", lambda: made.append(True))
     executor, watched = idle_executor()
@@ -37,7 +37,7 @@ def test_kernels_are_made_once_and_what_that_imports_is_watched(monkeypatch: pyt
     assert watched.noted == 1
 
 
-def test_while_another_process_makes_them_they_are_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_made_later_if_another_process_is_making_them(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr("ema_assets.refresh.warm_up.warm_up", lambda: made.append(True))
     executor, _ = idle_executor()
@@ -52,7 +52,7 @@ def test_while_another_process_makes_them_they_are_left_for_later(monkeypatch: p
     assert made == [True]
 
 
-def test_kernels_that_cannot_be_made_end_no_process(
+def test_an_error_while_kernels_are_made_does_not_end_the_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
@@ -63,10 +63,10 @@ def test_kernels_that_cannot_be_made_end_no_process(
     assert "no space left for the cache" in capsys.readouterr().err
 
 
-def test_a_cancellation_that_came_too_late_for_its_run_is_none_of_the_next_one(
+def test_a_cancellation_that_came_too_late_does_not_cancel_the_next_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run that ended in the moment it was canceled has succeeded, and its process goes on."""
+    """A run that ended at the moment of its cancellation has succeeded, and its process continues."""
     monkeypatch.setattr(execution, "stand_by", lambda: None)
     with DagsterInstance.local_temp() as instance:
         executor = object.__new__(Executor)
@@ -76,7 +76,7 @@ def test_a_cancellation_that_came_too_late_for_its_run_is_none_of_the_next_one(
         assert not executor._is_canceled
 
 
-def test_a_code_location_that_is_not_ours_gets_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_kernels_are_made_for_another_code_location(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr("ema_assets.refresh.warm_up.warm_up", lambda: made.append(True))
     monkeypatch.delitem(sys.modules, ema_assets.refresh.compute.__name__)

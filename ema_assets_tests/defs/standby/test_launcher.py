@@ -1,6 +1,6 @@
-"""Runs of a small code location through the launcher: reused, stopped, killed, replaced, and started the old way.
+"""Tests of the launcher with runs of a small code location: its processes are reused, stopped, killed and replaced.
 
-The tests share one instance, one code server and its pool of processes, for a process takes seconds to start.
+The tests share one instance, one code server and its pool of processes, because a process takes seconds to start.
 """
 
 import json
@@ -40,7 +40,7 @@ def state_of(small: Small, run_id: str) -> dict[str, object]:
 
 
 def cost_of(small: Small, run_id: str) -> tuple[float, float]:
-    """CPU seconds and the peak of memory in megabytes, as the last event of a run has them."""
+    """Return the CPU seconds and the peak of memory in megabytes from the last event of a run."""
     found = small.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT)[-1].get_dagster_event()
     metadata = found.engine_event_data.metadata
     cpu_seconds, peak_megabytes = metadata["cpu_seconds"].value, metadata["peak_megabytes"].value
@@ -50,7 +50,7 @@ def cost_of(small: Small, run_id: str) -> tuple[float, float]:
 
 
 def output_of(small: Small, run_id: str) -> str:
-    """What the op of a run has printed, as the UI shows it."""
+    """Return what the op of a run has printed, as the UI shows it."""
     (captured,) = [
         entry.get_dagster_event().logs_captured_data
         for entry in small.instance.all_logs(run_id, of_type=DagsterEventType.LOGS_CAPTURED)
@@ -59,7 +59,7 @@ def output_of(small: Small, run_id: str) -> str:
     return (data.stdout or b"").decode()
 
 
-def test_a_process_takes_one_run_after_another_and_carries_nothing_over(small: Small) -> None:
+def test_a_process_executes_several_runs_and_carries_no_state_from_one_to_the_next(small: Small) -> None:
     runs = [small.launch("state")]
     assert small.done(runs[0]).status is DagsterRunStatus.SUCCESS, small.said(runs[0])
     for _ in range(3):
@@ -67,17 +67,17 @@ def test_a_process_takes_one_run_after_another_and_carries_nothing_over(small: S
         small.done(runs[-1])
     pid, _ = small.process_of(runs[0])
     assert [small.process_of(run) for run in runs] == [(pid, seen) for seen in (1, 2, 3, 4)]
-    # Dagster and the process are to a later run what they were to an earlier one.
+    # Later runs find Dagster and the process in the same state as earlier runs.
     _, second, third, fourth = (state_of(small, run) for run in runs)
     assert second == third == fourth
     # Every run has its own output and its own events, each once.
     assert [output_of(small, run) for run in runs] == [f"said by {run}\n" for run in runs]
     kinds = [[entry.dagster_event_type for entry in small.instance.all_logs(run)] for run in runs]
     assert kinds[0] == kinds[1] == kinds[2] == kinds[3]
-    # So many runs are enough.
+    # The process ends after its fourth run.
     wait_until(lambda: is_gone(pid))
     assert any("ends, for it has had 4 runs" in message for message in small.said(runs[3]))
-    # Each says which process it had and what it took.
+    # The events of a run name its process and its cost.
     assert Holder.of_run(runs[1], small.run(runs[1]).tags) == Holder(
         runs[1], socket.gethostname(), pid, Holder.of_run(runs[0], small.run(runs[0]).tags).identity
     )
@@ -87,29 +87,29 @@ def test_a_process_takes_one_run_after_another_and_carries_nothing_over(small: S
     assert 20 < peak_megabytes < 1000
 
 
-def test_a_process_that_holds_too_much_memory_is_replaced(small: Small) -> None:
+def test_a_process_that_holds_too_much_memory_ends_after_its_run(small: Small) -> None:
     run_id = small.launch("grow 400")
     assert small.done(run_id).status is DagsterRunStatus.SUCCESS
     wait_until(lambda: is_gone(small.process_of(run_id)[0]))
     assert any("ends, for it holds" in message for message in small.said(run_id))
 
 
-def test_a_failed_run_ends_its_process_and_one_that_is_canceled_before_it_begins_never_does(small: Small) -> None:
+def test_a_failed_run_ends_its_process_and_a_run_that_is_canceled_early_never_begins(small: Small) -> None:
     failed = small.launch("fail")
     assert small.done(failed).status is DagsterRunStatus.FAILURE
     wait_until(lambda: is_gone(small.process_of(failed)[0]))
     assert any("ends, for its run did not succeed" in message for message in small.said(failed))
     run_id = small.launch()
-    # Its process is being started.
+    # The process of this run is still starting.
     assert small.launcher.terminate(run_id)
     assert small.done(run_id).status is DagsterRunStatus.CANCELED
     assert not any("has seen" in message for message in small.said(run_id))
-    # The signal has not ended a process that was not ready for it, which would count as one that cannot start.
+    # The signal must not end a process that is not ready for it, because that would count as a failed start.
     assert small.launcher._pool is not None
     assert small.launcher._pool._failures == 0
 
 
-def test_a_run_is_terminated_from_another_process_by_graphql_and_its_process_replaced(small: Small) -> None:
+def test_a_run_is_terminated_by_graphql_from_another_instance_and_its_process_ends(small: Small) -> None:
     from dagster_graphql.test.utils import execute_dagster_graphql
 
     pid, seen = small.succeed()
@@ -117,7 +117,7 @@ def test_a_run_is_terminated_from_another_process_by_graphql_and_its_process_rep
         pid, _ = small.succeed()
     run_id, worker = small.at_work()
     assert worker == pid
-    # A wish that was meant for the run before.
+    # This cancellation was meant for the previous run.
     assert Holder.of_process("the one before", pid).ask_to_cancel()
     time.sleep(0.5)
     assert small.run(run_id).status is DagsterRunStatus.STARTED
@@ -130,7 +130,7 @@ def test_a_run_is_terminated_from_another_process_by_graphql_and_its_process_rep
 
 
 @pytest.mark.parametrize("kind", ["long", "short", "many", "aside"])
-def test_a_run_is_terminated_whatever_it_does_with_the_database(small: Small, database: Database, kind: str) -> None:
+def test_a_run_is_terminated_during_every_kind_of_query(small: Small, database: Database, kind: str) -> None:
     with database.transaction() as transaction:
         transaction.execute("CREATE TABLE half (one int)")
     run_id, pid = small.at_work(f"work {kind} {database.url}")
@@ -142,13 +142,13 @@ def test_a_run_is_terminated_whatever_it_does_with_the_database(small: Small, da
     wait_until(lambda: is_gone(pid))
     wait_until(lambda: not statements_of(database))
     with database.transaction() as transaction:
-        # Each transaction was complete, or none of it is there.
+        # Each transaction is complete or has no effect.
         assert kind in {"short", "many"} or transaction.query("SELECT count(*) FROM half").item() == 0
     assert small.succeed()[0] != pid
 
 
 def statements_of(database: Database) -> int:
-    """How many statements others execute in its database."""
+    """Return how many statements other sessions execute in the database."""
     with closing(psycopg2.connect(database.url)) as own, own.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
@@ -170,7 +170,7 @@ def test_a_process_that_does_not_end_when_its_run_is_canceled_is_killed(
     assert small.succeed()[0] != pid
 
 
-def test_a_killed_process_fails_its_run_at_once(small: Small) -> None:
+def test_the_run_of_a_killed_process_fails_at_once(small: Small) -> None:
     run_id, pid = small.at_work()
     os.kill(pid, signal.SIGKILL)
     assert small.done(run_id).status is DagsterRunStatus.FAILURE
@@ -178,13 +178,13 @@ def test_a_killed_process_fails_its_run_at_once(small: Small) -> None:
 
 
 def given_to(small: Small, holder: Callable[[str], Holder]) -> str:
-    """A run that has begun, and belongs to a process that is none of ours."""
+    """Return the id of a run that has begun and belongs to the process of `holder`."""
     run = small.instance.create_run_for_job(job_of(small), status=DagsterRunStatus.STARTED)
     small.instance.add_run_tags(run.run_id, holder(run.run_id).tags())
     return run.run_id
 
 
-def test_a_run_whose_process_and_its_owner_are_gone_is_seen_by_the_daemon_and_can_be_terminated(small: Small) -> None:
+def test_the_daemon_notices_and_terminates_a_run_whose_process_and_owner_have_ended(small: Small) -> None:
     run_id = given_to(small, lambda run: Holder(run, socket.gethostname(), os.getpid(), 1))
     with small.elsewhere() as daemon:
         assert daemon.run_launcher.supports_check_run_worker_health
@@ -195,14 +195,14 @@ def test_a_run_whose_process_and_its_owner_are_gone_is_seen_by_the_daemon_and_ca
         assert not daemon.run_launcher.terminate(run_id)
 
 
-def test_a_run_of_another_machine_is_left_alone_and_that_is_said(small: Small) -> None:
+def test_a_run_of_another_machine_is_not_terminated_and_its_log_says_so(small: Small) -> None:
     run_id = given_to(small, lambda run: Holder(run, "elsewhere", os.getpid(), 1))
     assert small.launcher.check_run_worker_health(small.run(run_id)).status is WorkerStatus.RUNNING
     assert not small.launcher.terminate(run_id)
     assert any("The run is on elsewhere" in message for message in small.said(run_id))
 
 
-def test_a_location_in_a_container_is_not_taken(small: Small) -> None:
+def test_a_code_location_in_a_container_is_refused(small: Small) -> None:
     pointer = ModuleCodePointer(small.module, "defs", str(small.folder))
     origin = RepositoryPythonOrigin(sys.executable, pointer, container_image="image")
     with pytest.raises(Unavailable, match="its code location there runs in a container"):
@@ -215,7 +215,7 @@ def test_an_interpreter_without_the_package_is_named(small: Small) -> None:
         small.launcher.prepare(origin, "there")
 
 
-def test_changed_code_and_a_changed_watchlist_reach_the_next_run(small: Small) -> None:
+def test_the_next_run_uses_changed_code_and_a_changed_watchlist(small: Small) -> None:
     pid, _ = small.succeed()
     small.write("version 1", "version 2")
     run_id = small.launch()
@@ -228,7 +228,7 @@ def test_changed_code_and_a_changed_watchlist_reach_the_next_run(small: Small) -
 
 
 def launched_the_old_way(small: Small) -> tuple[str, str]:
-    """Launch a run that no standby process takes; return its id and the reason that it gives."""
+    """Launch a run that no standby process takes. Return its id and the reason that its log gives."""
     run_id = small.launch()
     assert small.done(run_id).status is DagsterRunStatus.SUCCESS, small.said(run_id)
     (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
@@ -236,7 +236,7 @@ def launched_the_old_way(small: Small) -> tuple[str, str]:
 
 
 def kill_all(small: Small) -> pools.Pool:
-    """Kill all standby processes; return their pool once it knows."""
+    """Kill all standby processes. Return their pool once it has noticed."""
     for pid in small.pids:
         os.kill(pid, signal.SIGKILL)
     pool = small.launcher._pool
@@ -254,7 +254,7 @@ def test_a_run_of_another_code_location_starts_in_a_new_process(small: Small, mo
     assert small.launcher.check_run_worker_health(small.run(run_id)).status is WorkerStatus.RUNNING
 
 
-def test_processes_that_cannot_start_leave_runs_to_the_old_way_and_wait_longer_each_time(
+def test_a_run_starts_without_a_standby_process_while_standby_processes_cannot_start(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMALL_IS_BROKEN", "1")
@@ -268,10 +268,10 @@ def test_processes_that_cannot_start_leave_runs_to_the_old_way_and_wait_longer_e
     assert small.succeed()[1] == 1
 
 
-def test_a_process_that_would_work_on_other_data_than_the_code_location_takes_no_run(
+def test_a_process_that_would_use_other_data_than_the_code_location_takes_no_run(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where code server and daemon were started with different variables."""
+    """This happens when code server and daemon were started with different variables."""
     small.succeed()
     monkeypatch.setenv("SMALL_DATABASE", "another")
     pool = kill_all(small)
@@ -296,7 +296,7 @@ with DagsterInstance.get() as instance:
 """
 
 
-def test_a_process_ends_with_its_owner_however_that_ends_and_its_run_fails(small: Small, tmp_path: Path) -> None:
+def test_a_process_ends_when_its_owner_is_killed_and_its_run_fails(small: Small, tmp_path: Path) -> None:
     pointer = ModuleCodePointer(small.module, "defs", str(small.folder))
     run = small.instance.create_run_for_job(
         job_of(small),
@@ -316,8 +316,8 @@ def test_a_process_ends_with_its_owner_however_that_ends_and_its_run_fails(small
     assert small.run(run.run_id).status is DagsterRunStatus.FAILURE
 
 
-def test_when_the_instance_ends_no_process_is_left(small: Small) -> None:
-    """The last one: there is no pool after it."""
+def test_no_process_is_left_after_the_launcher_was_disposed(small: Small) -> None:
+    """This must be the last test, because no pool exists after it."""
     small.succeed()
     pids = small.pids
     assert pids

@@ -1,4 +1,4 @@
-"""When processes are started and ended, on processes that are none and a clock that is told: no process is started."""
+"""Tests of when processes are started and ended, with fake processes and a given time. No process is started."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ HERE = Location("python", "here", "module", None, "origin")
 
 
 class Fake(StandbyProcess):
-    """A process in name: it does nothing but what the test has it say."""
+    """A fake process, which says only what the test makes it say."""
 
     made: list["Fake"] = []
 
@@ -53,7 +53,7 @@ class Fake(StandbyProcess):
 
 
 class World:
-    """A pool of at most three processes, and what it has told."""
+    """A pool of at most three processes, and what it has reported."""
 
     def __init__(self, **config: Any) -> None:
         self.tagged: list[tuple[str, int]] = []
@@ -89,13 +89,13 @@ def fail() -> None:
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "StandbyProcess", Fake)
-    # The test looks, and nobody else.
+    # Only the test makes the pool look.
     monkeypatch.setattr(pools, "_LOOK_SECONDS", 600.0)
     monkeypatch.setattr(Fake, "made", [])
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
 
-def test_a_run_waits_for_its_process_and_the_tag_comes_first() -> None:
+def test_a_run_is_tagged_first_and_then_waits_for_its_process_to_be_ready() -> None:
     world = World()
     world.pool.take("one", HERE)
     (process,) = Fake.made
@@ -120,14 +120,14 @@ def test_the_pool_grows_to_its_limit_and_shrinks_when_it_is_idle() -> None:
     world.look(59)
     assert [process.leaves for process in Fake.made] == [None, None, None]
     world.look(61)
-    # The spare one stays.
+    # The spare process stays.
     assert [process.leaves is None for process in Fake.made] == [False, False, True]
     assert len(world.pool.pids()) == 3
     world.look(61 + 31)
     assert world.pool.pids() == [3]
 
 
-def test_a_spare_is_started_when_a_core_is_free_or_after_a_while() -> None:
+def test_a_spare_process_is_started_when_a_core_is_free_or_after_a_while() -> None:
     world = World(spare_processes=1)
     for run in ("one", "two"):
         world.pool.take(run, HERE)
@@ -137,14 +137,14 @@ def test_a_spare_is_started_when_a_core_is_free_or_after_a_while() -> None:
     world.look(31)
     assert len(Fake.made) == 3
     world.look(90)
-    assert len(Fake.made) == 3  # one is enough
+    assert len(Fake.made) == 3  # one spare process is enough
     calm = World(spare_processes=1)
     calm.pool.take("one", HERE)
     calm.look()
     assert len(calm.pool.pids()) == 2
 
 
-def test_a_starting_process_gets_the_run_and_a_second_one_is_not_started() -> None:
+def test_a_spare_process_that_is_starting_gets_the_next_run() -> None:
     world = World(spare_processes=1)
     world.pool.take("one", HERE)
     world.look()
@@ -163,7 +163,9 @@ def test_the_process_that_was_busy_last_is_used_first() -> None:
     assert world.tagged[-1] == ("three", 2)
 
 
-def test_processes_that_do_not_start_are_tried_after_a_growing_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pause_before_the_next_start_grows_with_each_process_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World()
     now = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: now)
@@ -181,7 +183,7 @@ def test_processes_that_do_not_start_are_tried_after_a_growing_pause(monkeypatch
     world.pool.take("after", HERE)
 
 
-def test_a_run_whose_process_refuses_it_goes_to_a_new_one() -> None:
+def test_a_run_whose_process_refuses_it_goes_to_a_new_process() -> None:
     world = World()
     world.pool.take("one", HERE)
     Fake.made[0].says(Ready(), Accepted("one"), Done("one"))
@@ -194,7 +196,7 @@ def test_a_run_whose_process_refuses_it_goes_to_a_new_one() -> None:
     assert world.unstarted == []
 
 
-def test_a_process_that_says_that_it_leaves_while_the_run_is_being_tagged_does_not_get_it() -> None:
+def test_a_process_that_leaves_while_a_run_is_being_tagged_does_not_get_the_run() -> None:
     world = World()
     world.pool.take("one", HERE)
     (process,) = Fake.made
@@ -208,7 +210,7 @@ def test_a_process_that_says_that_it_leaves_while_the_run_is_being_tagged_does_n
     assert world.unstarted == []
 
 
-def test_a_run_that_cannot_be_tagged_leaves_its_process_to_others() -> None:
+def test_the_process_of_a_run_that_cannot_be_tagged_takes_other_runs() -> None:
     world = World()
     world.while_tagging = fail
     for run in ("one", "two", "three", "four"):
@@ -233,7 +235,7 @@ def test_a_refused_run_that_cannot_be_tagged_again_is_reported() -> None:
     assert world.unstarted == [("two", "the database is away")]
 
 
-def test_what_has_changed_for_one_has_changed_for_all() -> None:
+def test_all_processes_leave_when_one_has_noticed_a_change() -> None:
     world = World()
     for run in ("one", "two"):
         world.pool.take(run, HERE)
@@ -252,7 +254,7 @@ def test_processes_of_another_code_location_are_replaced() -> None:
     assert world.tagged == [("one", 1), ("two", 2)]
 
 
-def test_a_process_that_dies_with_a_run_that_it_was_told_is_reported_once() -> None:
+def test_the_end_of_a_process_that_has_accepted_a_run_is_reported_once() -> None:
     world = World()
     world.pool.take("one", HERE)
     Fake.made[0].says(Ready(), Accepted("one"))
@@ -261,7 +263,7 @@ def test_a_process_that_dies_with_a_run_that_it_was_told_is_reported_once() -> N
     assert world.unstarted == []
 
 
-def test_a_process_whose_run_is_canceled_is_killed_when_that_takes_long() -> None:
+def test_a_process_is_killed_when_the_cancellation_of_its_run_takes_too_long() -> None:
     world = World()
     world.pool.take("one", HERE)
     Fake.made[0].says(Ready(), Accepted("one"), Canceling("one"))
@@ -272,7 +274,7 @@ def test_a_process_whose_run_is_canceled_is_killed_when_that_takes_long() -> Non
     assert world.pool._failures == 0
 
 
-def test_a_process_that_has_ended_its_canceled_run_in_time_is_left_alone() -> None:
+def test_a_process_that_ends_its_canceled_run_in_time_is_not_killed() -> None:
     world = World()
     world.pool.take("one", HERE)
     Fake.made[0].says(Ready(), Accepted("one"), Canceling("one"), Done("one"), Canceling("one"))
@@ -282,7 +284,7 @@ def test_a_process_that_has_ended_its_canceled_run_in_time_is_left_alone() -> No
     assert world.over == [("one", None)]
 
 
-def test_a_callback_that_fails_leaves_the_pool_as_it_should_be() -> None:
+def test_the_pool_continues_after_a_callback_has_failed() -> None:
     world = World()
 
     def fails(run: str, how: str | None) -> None:
@@ -295,7 +297,7 @@ def test_a_callback_that_fails_leaves_the_pool_as_it_should_be() -> None:
     assert Fake.made[0].told == [Execute("one"), Execute("two")]
 
 
-def test_a_pool_that_is_closed_takes_nothing() -> None:
+def test_a_closed_pool_takes_no_runs() -> None:
     world = World()
     world.pool.take("one", HERE)
     world.pool.close()
@@ -305,6 +307,6 @@ def test_a_pool_that_is_closed_takes_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["max_processes", "max_runs_per_process"])
-def test_an_option_that_is_too_small_is_named(name: str) -> None:
+def test_an_option_that_is_too_small_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"`{name}` of the run launcher must be at least 1, received 0"):
         Options.of({name: 0})

@@ -1,4 +1,4 @@
-"""The tag that names the process of a run."""
+"""Tests of the tag that names the process of a run."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import subprocess
 from ema_assets.defs.standby.tag import TAG, Holder
 
 
-def test_the_tag_leads_to_the_process() -> None:
+def test_the_tag_identifies_the_process() -> None:
     mine = Holder.of_process("run", os.getpid())
     found = Holder.of_run("run", {"other": "tag", **mine.tags()})
     assert found == mine
@@ -14,17 +14,17 @@ def test_the_tag_leads_to_the_process() -> None:
     assert found.lives()
 
 
-def test_a_retry_that_has_the_tags_of_its_parent_has_no_process() -> None:
+def test_a_retry_with_the_tags_of_its_parent_has_no_process() -> None:
     assert Holder.of_run("retry", Holder.of_process("parent", os.getpid()).tags()) is None
 
 
-def test_no_tag_an_empty_one_and_one_that_is_no_json_name_nobody() -> None:
+def test_a_missing_an_empty_and_an_incomplete_tag_name_no_process() -> None:
     assert Holder.of_run("run", {}) is None
     assert Holder.of_run("run", {TAG: ""}) is None
     assert Holder.of_run("run", {TAG: '{"run_id": "run"}'}) is None
 
 
-def test_a_process_that_has_ended_and_a_later_owner_of_its_pid_do_not_live() -> None:
+def test_an_ended_process_and_another_process_with_its_pid_do_not_count_as_alive() -> None:
     ended = subprocess.Popen(["true"])
     gone = Holder.of_process("run", ended.pid)
     ended.wait()

@@ -1,4 +1,4 @@
-"""What tells a process that its definitions are old: no process is started."""
+"""Tests of how a process notices that its definitions are outdated. No process is started."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from ema_assets.defs.standby.watch import Watch
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of two modules that a watch looks at, and a configuration."""
+    """A package with two modules for a watch to look at, and a configuration."""
     folder = tmp_path / "watched_package"
     (folder / "inner").mkdir(parents=True)
     for name in ("__init__.py", "inner/rules.py"):
@@ -47,14 +47,14 @@ def watching(package: Path) -> Watch:
         ".env",
     ],
 )
-def test_a_file_that_has_changed_or_is_new_is_named(package: Path, name: str) -> None:
+def test_a_changed_or_new_file_is_named(package: Path, name: str) -> None:
     watch = watching(package)
     path = package.parent / name
     path.write_text("# another one")
     assert watch.change() == f"{path} has changed"
 
 
-def test_a_file_that_is_gone_is_named(package: Path) -> None:
+def test_a_removed_file_is_named(package: Path) -> None:
     watch = watching(package)
     (package / "inner" / "rules.py").unlink()
     assert watch.change() == f"{package / 'inner' / 'rules.py'} has changed"
@@ -70,7 +70,7 @@ def test_an_imported_file_of_another_package_is_watched_too(package: Path, monke
     del sys.modules["imported_beside"]
 
 
-def test_a_location_that_is_one_module_is_that_file(package: Path) -> None:
+def test_the_file_of_a_location_with_one_module_is_watched(package: Path) -> None:
     (package.parent / "watched_alone.py").write_text("")
     watch = Watch("watched_alone", str(package.parent))
     assert watch.change() is None
@@ -78,7 +78,7 @@ def test_a_location_that_is_one_module_is_that_file(package: Path) -> None:
     assert watch.change() == f"{package.parent / 'watched_alone.py'} has changed"
 
 
-def test_a_location_that_goes_to_another_folder_or_sets_variables_when_it_is_loaded_has_not_changed(
+def test_a_location_that_changes_its_folder_or_variables_while_it_is_loaded_has_not_changed(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (package.parent / ".env").write_text("")
