@@ -67,7 +67,7 @@ def test_dagster_loads_the_definitions_with_and_without_the_core_signals_without
     assert [str(each.message) for each in told if issubclass(each.category, BetaWarning | PreviewWarning)] == []
 
 
-def test_there_are_schedules_per_timeframe_of_maintenance_and_of_performance_which_run_by_default() -> None:
+def test_each_timeframe_maintenance_and_performance_have_a_schedule_that_runs_by_default() -> None:
     usual = assembled(build(watchlist.parse(WATCHLIST[WATCHLIST.index("[history]") :])))
     schedules = {schedule.name: schedule for schedule in usual.schedules or ()}
     assert set(schedules) == {f"refresh_{timeframe.key}" for timeframe in DEFAULT} | {
@@ -511,7 +511,7 @@ def publish_after(monkeypatch: pytest.MonkeyPatch, delay: timedelta) -> None:
 def test_neither_ticks_nor_sweeps_launch_runs_for_unpublished_bars(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a provider twenty minutes late, each close and each sweep once launched a run without a request."""
+    """With a provider twenty minutes late, each close and each sweep once launched a run that requested nothing."""
     monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
     publish_after(monkeypatch, timedelta(minutes=22))
     path = world.watchlist_path

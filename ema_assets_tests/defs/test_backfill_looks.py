@@ -74,7 +74,7 @@ def test_a_pause_ends_with_news_or_with_the_daemon() -> None:
         asked.append(None)
         return len(asked) > 1
 
-    # A pause of its full length would not end.
+    # Without news, this pause would take a million seconds.
     assert Pause(over, is_news).wait(1e6) is False
     assert len(asked) == 2
     over.set()

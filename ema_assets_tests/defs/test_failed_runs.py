@@ -49,7 +49,7 @@ def by_a_person(world: World, first: str, last: str) -> ExecuteInProcessResult:
 
 
 @pytest.mark.settled
-def test_the_checks_of_a_run_that_fails_in_an_outage_of_the_provider_report_the_failing_series(world: World) -> None:
+def test_a_run_that_fails_because_its_provider_is_down_still_reports_its_checks(world: World) -> None:
     assert by_a_person(world, "AAPL|5m", "AAPL|5m").success
     assert shown(world, "ohlc")["no_series_fails"] == ("SUCCEEDED", "No series failing")
     world.now += timedelta(minutes=5)

@@ -44,7 +44,7 @@ def test_a_run_that_logs_its_own_events_looks_up_no_inputs_and_any_other_run_doe
         assert read == {"dagster/input_data_version/bars", "dagster/input_event_pointer/bars"}
 
 
-def test_dagster_alone_looks_up_inputs_that_no_event_names() -> None:
+def test_dagster_without_our_method_looks_up_inputs_that_no_event_names() -> None:
     with DagsterInstance.ephemeral() as instance:
         assert materialize([bars, averages], instance=instance, tags={DEFER_TAG: "true"}).success
     assert seen == [True]

@@ -90,7 +90,7 @@ def test_the_second_of_two_simultaneous_ticks_plans_after_the_first() -> None:
     assert seen == [[], [RUN]]
 
 
-def test_dagster_is_queried_only_about_requests_of_other_ticks_which_end_if_the_clock_is_set_back() -> None:
+def test_requests_of_other_ticks_are_looked_up_in_dagster_and_end_when_the_clock_is_set_back() -> None:
     both, asked = JustRequested(), []
 
     def made_since(moment: datetime) -> set[tuple[str, str]]:

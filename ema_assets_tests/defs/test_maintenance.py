@@ -462,7 +462,7 @@ def test_the_run_is_in_the_background_lane_and_its_priority_is_between_new_bars_
 
 
 def test_dagster_prunes_ticks_of_every_status() -> None:
-    """Dagster keeps ticks of a status that is not listed forever, except skipped ticks of sensors."""
+    """Dagster keeps ticks forever when their status is not listed, except skipped ticks of sensors."""
     settings = yaml.safe_load((Path(__file__).parents[2] / "dagster.yaml").read_text())["retention"]
     for instigator in ("schedule", "sensor"):
         days = settings[instigator]["purge_after_days"]

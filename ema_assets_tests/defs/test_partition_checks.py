@@ -173,7 +173,7 @@ def test_a_series_is_late_once_its_newest_twelve_bars_are_missing(world: World) 
 @pytest.mark.settled
 @pytest.mark.parametrize("ends", [(), ("MSFT|5m", "AAPL|5m")])
 def test_a_run_of_a_person_without_partitions_fails_with_one_sentence(world: World, ends: tuple[str, ...]) -> None:
-    """A run with a range that ended before it began once did nothing and succeeded."""
+    """In the past, a run with a range that ended before it began did nothing and succeeded."""
     job = conftest.defs.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=frozenset([AssetKey("ohlc")])
     )

@@ -358,7 +358,7 @@ def test_the_check_of_plausible_bars_names_flagged_bars_and_passes(world: World)
 
 
 @pytest.mark.settled
-def test_a_series_that_waits_too_long_to_be_computed_is_a_warning_of_the_check_of_its_asset(world: World) -> None:
+def test_a_series_that_waits_too_long_to_be_computed_causes_a_warning_of_its_asset(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute(
             """

@@ -181,7 +181,7 @@ def test_keys_are_stored_nowhere_and_the_webserver_and_the_sandbox_do_not_receiv
     assert b"EMA_DATABASE_URL" not in environment
 
 
-def test_the_ui_and_the_sandbox_refuse_requests_of_other_sites(stack: Stack) -> None:
+def test_the_ui_and_the_sandbox_refuse_requests_from_other_sites(stack: Stack) -> None:
     ui, sandbox = f"http://127.0.0.1:{stack.port}", stack.status()["sandbox_url"]
     foreign = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
     query = "query=mutation%7BreloadWorkspace%7B__typename%7D%7D"

@@ -206,7 +206,7 @@ def test_a_reader_keeps_a_running_server_and_gets_an_error_when_none_runs(folder
 
 
 def test_a_killed_up_leaves_the_server_running_while_another_process_uses_it(folder: Path) -> None:
-    """The guard of a killed `up` waits for no process, and does not stop a server that, say, an `ingest` uses."""
+    """The guard of a killed `up` waits for no process, and does not stop a server that an `ingest` uses."""
     with process(SUPERVISED, folder) as (up, pid):
         with EmbeddedServer(folder) as server:
             guards = guards_of(up.pid)

@@ -87,7 +87,7 @@ def new(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose server ran once. A copy of it takes a tenth of the time of initdb, most of a first start."""
+    """A folder whose server ran once. Copying it takes a tenth of the time of initdb."""
     folder = tmp_path_factory.mktemp("stopped") / "postgres"
     with EmbeddedServer(folder):
         return folder

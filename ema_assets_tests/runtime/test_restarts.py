@@ -253,7 +253,7 @@ def test_a_signal_ends_the_wait_for_a_part_that_does_not_answer(tmp_path: Path) 
         assert supervisor.until_signalled(timeout_seconds=180) == signal.SIGTERM
 
 
-def test_an_optional_part_is_given_up_alone_which_is_reported_once() -> None:
+def test_an_optional_part_is_given_up_without_an_error_and_this_is_reported_once() -> None:
     said: list[str] = []
     fake = Fake("the metrics server")
     fake.reason, fake.starts_in_vain = "the metrics server has ended", True
