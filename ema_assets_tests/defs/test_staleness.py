@@ -143,7 +143,7 @@ def test_changed_code_makes_its_asset_stale_and_changed_data_makes_the_assets_th
 def test_a_materialization_names_the_version_of_its_input_that_was_read_and_no_later_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another run corrects and records bars after signals were computed from them and before the signals are recorded."""
+    """Between the computation of signals and their recording, another run corrects and records their bars."""
     world.tell()
     read = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
     record = Recorder.record
