@@ -1,4 +1,4 @@
-"""The sandbox on a real socket, and helpers to run a whole fetch and to script a hostile vendor."""
+"""Fixtures and helpers of the tests of providers: the sandbox on a real socket, complete fetches, scripted vendors."""
 
 import asyncio
 import socket
@@ -41,13 +41,13 @@ from ema_assets_tests.waiting import LeapingLoop
 MIDDAY = datetime(2026, 7, 15, 18, 3, tzinfo=UTC)
 STOCKS = tuple(Instrument(f"S{chr(65 + i // 26)}{chr(65 + i % 26)}") for i in range(90))
 PAIRS = tuple(Instrument(f"C{chr(65 + i)}-USD", ALWAYS_OPEN) for i in range(10))
-# Retries without the waiting. No answer of a healthy server takes a minute, on however busy a machine.
+# Retries with almost no pause. A healthy server answers within a minute even on a busy machine.
 QUICK = HttpLimits(requests_per_minute=10_000, backoff_seconds=0.01, answer_timeout_seconds=60, waiting_seconds=5)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """Everything one fetch gave."""
+    """The complete result of one fetch."""
 
     batches: list[FetchBatch]
     bars: pl.DataFrame
@@ -141,7 +141,7 @@ def fetch(
     loop: asyncio.AbstractEventLoop | None = None,
     **options: Any,
 ) -> Fetched:
-    """One whole fetch by a provider of its own; `loop` is closed afterwards."""
+    """Run one complete fetch with a new client. `loop` is closed afterwards."""
 
     async def run() -> Fetched:
         provider = opened(base_url, **options)
@@ -161,7 +161,7 @@ def ask(
 
 
 def expected(sandbox: RunningSandbox, request: BarRequest) -> pl.DataFrame:
-    """The bars of a request straight from the market, without HTTP."""
+    """Return the bars of a request from the market itself, without HTTP."""
     bars = sandbox.handle.market.bars(
         request.instrument,
         request.timeframe.minutes,
@@ -178,7 +178,10 @@ def expected(sandbox: RunningSandbox, request: BarRequest) -> pl.DataFrame:
 def assert_exact(
     sandbox: RunningSandbox, requests: Sequence[BarRequest], bars: pl.DataFrame, *, tolerance: float = 1e-8
 ) -> None:
-    """All bars of `requests` and no other; volumes within `tolerance`, as Binance sends them with eight decimals."""
+    """Assert that each requested series has exactly the bars of the market.
+
+    Volumes may differ by `tolerance`: Binance sends eight decimals.
+    """
     for request in requests:
         mine = bars.filter(pl.col("symbol") == request.instrument.symbol, pl.col("timeframe") == request.timeframe.key)
         got = mine.select(pl.col("ts").dt.epoch("s"), "open", "high", "close", "volume")
@@ -188,7 +191,7 @@ def assert_exact(
 
 
 class Reset(Response):
-    """Half of the body, and then the connection is reset."""
+    """Sends half of the body, then resets the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -200,9 +203,9 @@ class Reset(Response):
 
 
 class Drip(Response):
-    """The body a byte at a time, for longer than a client waits in all: always alive, never done.
+    """Sends the body one byte at a time, for longer than a client waits for an answer.
 
-    `waiting` is the client's loop, which waits for ten minutes; its clock goes on by two of them with every byte.
+    `waiting` is the client's loop. A client waits for ten minutes, and every byte advances the loop's clock by two.
     """
 
     def __init__(self, body: str, waiting: LeapingLoop) -> None:
@@ -215,7 +218,7 @@ class Drip(Response):
             await send({"type": "http.response.body", "body": bytes(self.body)[at : at + 1], "more_body": True})
             self._waiting.leap(120)
             await asyncio.sleep(0.01)
-        # The client leaves; one that does not gets a body that is cut off.
+        # The client disconnects. If it does not, it receives a cut body.
         with suppress(TimeoutError):
             await asyncio.wait_for(_left(receive), 60)
 
@@ -226,13 +229,13 @@ async def _left(receive: Receive) -> None:
 
 
 class NotedBudget:
-    """Lets every request leave at once, and notes for how long the vendor asked for a pause."""
+    """A budget that lets every request through and records the pauses that the vendor asked for."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
 
     async def take(self) -> None:
-        """Nothing to wait for."""
+        """Return at once."""
 
     def close_for(self, seconds: float) -> None:
         if seconds > 0:
@@ -240,7 +243,7 @@ class NotedBudget:
 
 
 class _Scripted:
-    """A vendor of one function, which every test replaces: starting and stopping a server takes 0.2 seconds."""
+    """A vendor that answers with one function. Tests share it, because starting and stopping a server takes 0.2 s."""
 
     def __init__(self) -> None:
         self.answer: Callable[[Request], Response] | None = None
@@ -249,7 +252,7 @@ class _Scripted:
         self.base_url = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # uvicorn's own `send`, before Starlette wraps it, is the way to the connection.
+        # Only uvicorn's own `send`, before Starlette wraps it, gives access to the connection.
         scope["transport"] = send.__self__.transport  # type: ignore[attr-defined]
         await self._routes(scope, receive, send)
 
@@ -265,7 +268,7 @@ _servers = ExitStack()
 
 @contextmanager
 def vendor(answer: Callable[[Request], Response]) -> Iterator[tuple[str, list[Request]]]:
-    """A vendor of one function on a real socket: its base URL, and every request so far."""
+    """Serve `answer` on a real socket; yield the base URL and the list of requests received so far."""
     if _idle:
         scripted = _idle.pop()
     else:

@@ -1,4 +1,4 @@
-"""How each vendor would say the same bars, sound or not. For tests that ask every provider the same question."""
+"""The same bars, valid or not, in the format of each vendor, for tests of all providers."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,9 +19,14 @@ FIELDS = ("ts", "open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True)
 class Speaker:
-    """One vendor: `opened` makes its provider, `symbol` reads a request, `says` words the rows of a symbol.
+    """One vendor and its format.
 
-    `spells` turns a root such as `AA` into an instrument of ours.
+    Attributes:
+        name: the name of the provider.
+        opened: opens a client for a base URL.
+        spells: returns our instrument for a root such as `AA`.
+        symbol: returns the root of the symbol in a request.
+        document: returns the answer with the rows of a symbol; `says` returns it as JSON.
     """
 
     name: str
@@ -58,14 +63,14 @@ def _binance(_symbol: str, rows: Sequence[Row]) -> Any:
 
 
 def _coinbase(_symbol: str, rows: Sequence[Row]) -> Any:
-    """Newest first, and low before high before open."""
+    """Return the candles, newest first, in Coinbase's order of columns: time, low, high, open, close, volume."""
     return [[row[0], row[3], row[2], row[1], *row[4:]] for row in reversed(rows)]
 
 
 SPEAKERS = (
     Speaker(
         "alpaca",
-        # A call a symbol, so that a fault can hit one of them.
+        # One call per symbol, so that a fault can affect a single symbol.
         lambda base_url, **options: alpaca(base_url, symbols_per_call=1, **options),
         Instrument,
         lambda request: request.query_params["symbols"],

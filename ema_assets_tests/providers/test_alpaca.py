@@ -1,4 +1,4 @@
-"""The provider against the sandbox: every bar, in few calls, and each fault in a typed outcome."""
+"""Tests of the Alpaca client with the sandbox: every bar in few calls, and a typed outcome of each fault."""
 
 import asyncio
 import logging
@@ -42,13 +42,13 @@ ONE_BAR = MIDDAY - timedelta(minutes=13)
 ONE_DAY = MIDDAY - timedelta(days=1)
 
 
-def test_the_provider_keeps_the_protocol(sandbox: RunningSandbox) -> None:
+def test_the_default_client_is_the_sandbox_and_has_made_no_calls(sandbox: RunningSandbox) -> None:
     provider: ProviderClient = open_provider(Settings.from_env({"EMA_SANDBOX_URL": sandbox.base_url}))
     assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("sandbox", True, 0)
     asyncio.run(provider.aclose())
 
 
-def test_a_tick_of_a_hundred_symbols_is_two_calls(sandbox: RunningSandbox) -> None:
+def test_a_tick_of_a_hundred_symbols_takes_two_calls(sandbox: RunningSandbox) -> None:
     requests = ask([*STOCKS, *PAIRS], ONE_BAR)
     got = fetch(sandbox.base_url, requests)
     assert got.calls == 2
@@ -58,18 +58,18 @@ def test_a_tick_of_a_hundred_symbols_is_two_calls(sandbox: RunningSandbox) -> No
 
 
 @pytest.mark.parametrize("page_limit", [7, 100, 10_000])
-def test_pages_of_any_size_bring_every_bar_once(sandbox: RunningSandbox, page_limit: int) -> None:
+def test_pages_of_any_size_give_every_bar_once(sandbox: RunningSandbox, page_limit: int) -> None:
     requests = ask([*STOCKS[:5], *PAIRS[:2]], ONE_DAY)
     got = fetch(sandbox.base_url, requests, page_limit=page_limit)
     assert_exact(sandbox, requests, got.bars)
     assert all(batch.bars.height <= page_limit for batch in got.batches)
-    # 5 stocks of 79 bars and 2 pairs of 288: no call more than their pages need, but one a call for its last page.
+    # 5 stocks with 79 bars and 2 pairs with 288: not more calls than full pages, plus one last page per call.
     calls = {7: 150, 100: 14, 10_000: 2}[page_limit]
     assert got.calls <= calls
 
 
 def test_a_symbol_is_completed_when_a_later_one_appears_and_not_before(sandbox: RunningSandbox) -> None:
-    """What is completed may be written as complete, so its last bar must have come by then."""
+    """A completed request may be stored as complete, so its last bar must have been returned before."""
     requests = ask(STOCKS[:4], ONE_DAY)
     whole = fetch(sandbox.base_url, requests).bars.group_by("symbol").len()
     got = fetch(sandbox.base_url, requests, page_limit=50)
@@ -82,7 +82,7 @@ def test_a_symbol_is_completed_when_a_later_one_appears_and_not_before(sandbox: 
     assert len({id(batch) for batch in got.batches if batch.completed}) > 1, "completion is not left to the end"
 
 
-def test_days_are_fetched_with_the_vendors_midnights(sandbox: RunningSandbox) -> None:
+def test_daily_bars_keep_the_midnight_of_the_vendor_as_time(sandbox: RunningSandbox) -> None:
     start, end = datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 11, tzinfo=UTC)
     requests = ask([STOCKS[0], PAIRS[0]], start, end, D1)
     got = fetch(sandbox.base_url, requests)
@@ -100,7 +100,7 @@ def test_a_range_is_half_open_and_may_be_in_any_zone(sandbox: RunningSandbox, zo
     assert [f"{ts:%H:%M}" for ts in got.bars["ts"]] == ["14:00", "14:05", "14:10"]
 
 
-def test_each_request_gets_its_own_range_though_calls_are_shared(sandbox: RunningSandbox) -> None:
+def test_each_request_gets_its_own_range_although_calls_are_shared(sandbox: RunningSandbox) -> None:
     requests = [
         BarRequest(instrument, M5, MIDDAY - timedelta(minutes=20 + 10 * i), MIDDAY - timedelta(minutes=i))
         for i, instrument in enumerate(STOCKS[:20])
@@ -110,14 +110,14 @@ def test_each_request_gets_its_own_range_though_calls_are_shared(sandbox: Runnin
     assert_exact(sandbox, requests, got.bars)
 
 
-def test_one_long_backfill_does_not_lengthen_the_others(sandbox: RunningSandbox) -> None:
+def test_one_long_backfill_gets_a_separate_call(sandbox: RunningSandbox) -> None:
     requests = ask(STOCKS[1:], ONE_BAR) + ask(STOCKS[:1], MIDDAY - timedelta(days=60))
     got = fetch(sandbox.base_url, requests)
     assert got.calls == 2
     assert_exact(sandbox, requests, got.bars)
 
 
-def test_two_ranges_of_one_symbol_and_one_asked_twice_all_end(sandbox: RunningSandbox) -> None:
+def test_two_ranges_of_one_symbol_and_a_repeated_request_are_all_completed(sandbox: RunningSandbox) -> None:
     early = BarRequest(STOCKS[0], M5, ONE_DAY, ONE_DAY + timedelta(minutes=15))
     late = BarRequest(STOCKS[0], M5, ONE_BAR, MIDDAY)
     got = fetch(sandbox.base_url, [early, late, late])
@@ -125,7 +125,7 @@ def test_two_ranges_of_one_symbol_and_one_asked_twice_all_end(sandbox: RunningSa
     assert got.bars.height == 5
 
 
-def test_empty_fetches_and_empty_ranges_cost_no_call(sandbox: RunningSandbox) -> None:
+def test_empty_fetches_and_empty_ranges_make_no_call(sandbox: RunningSandbox) -> None:
     assert fetch(sandbox.base_url, []).batches == []
     got = fetch(sandbox.base_url, ask(STOCKS[:2], MIDDAY, MIDDAY))
     assert (len(got.completed), got.calls) == (2, 0)
@@ -138,14 +138,14 @@ def test_a_symbol_that_did_not_trade_is_completed_without_bars(sandbox: RunningS
     assert set(got.bars["symbol"]) == {STOCKS[0].symbol, STOCKS[2].symbol}
 
 
-def test_a_late_bar_is_simply_not_there_yet(sandbox: RunningSandbox) -> None:
+def test_a_late_bar_is_not_returned_yet(sandbox: RunningSandbox) -> None:
     newest = datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
     sandbox.handle.faults.add(LateBar(symbols=[STOCKS[0].symbol], ts=newest))
     got = fetch(sandbox.base_url, ask(STOCKS[:2], newest))
     assert got.bars["symbol"].to_list() == [STOCKS[1].symbol]
 
 
-def test_a_malformed_symbol_fails_alone_and_the_rest_is_asked_again(sandbox: RunningSandbox) -> None:
+def test_a_malformed_symbol_fails_alone_and_the_others_are_requested_again(sandbox: RunningSandbox) -> None:
     wrong = [Instrument("BRK-B"), Instrument("a.b"), Instrument("^GSPC")]
     got = fetch(sandbox.base_url, ask([*STOCKS, *wrong], ONE_BAR))
     assert set(got.errors) == {f"{instrument.symbol}|5m" for instrument in wrong}
@@ -157,7 +157,7 @@ def test_a_malformed_symbol_fails_alone_and_the_rest_is_asked_again(sandbox: Run
     assert got.calls == 4
 
 
-def test_a_symbol_for_which_a_call_is_refused_without_naming_it_fails_alone(sandbox: RunningSandbox) -> None:
+def test_a_symbol_that_the_refusal_of_a_call_does_not_name_fails_alone(sandbox: RunningSandbox) -> None:
     poison = {STOCKS[17].symbol, STOCKS[71].symbol}
     for symbol in poison:
         sandbox.handle.faults.add(Refuse(status=422, symbols=[symbol]))
@@ -168,7 +168,7 @@ def test_a_symbol_for_which_a_call_is_refused_without_naming_it_fails_alone(sand
     assert got.calls <= 2 + 2 * 14
 
 
-def test_a_vendor_that_refuses_every_call_without_a_reason_is_not_asked_for_each_symbol(
+def test_a_vendor_that_refuses_every_call_is_not_called_for_each_symbol(
     sandbox: RunningSandbox,
 ) -> None:
     sandbox.handle.faults.add(Refuse(status=422))
@@ -184,7 +184,7 @@ def test_a_pair_without_a_slash_fails_alone(sandbox: RunningSandbox) -> None:
 
 
 @pytest.mark.parametrize("keys", [(None, None), ("id", "wrong")])
-def test_a_refused_key_costs_one_call_an_endpoint_and_no_retry(keys: tuple[str | None, str | None]) -> None:
+def test_a_refused_key_takes_one_call_per_endpoint_and_is_not_retried(keys: tuple[str | None, str | None]) -> None:
     with running_sandbox([*STOCKS, *PAIRS], clock=lambda: MIDDAY, required_keys=("id", "right")) as locked:
 
         async def run() -> None:
@@ -198,8 +198,10 @@ def test_a_refused_key_costs_one_call_an_endpoint_and_no_retry(keys: tuple[str |
         asyncio.run(run())
 
 
-def test_a_short_rate_limit_is_waited_out(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
-    """By the call itself, and by all others through the budget."""
+def test_a_call_waits_for_the_end_of_a_short_rate_limit(
+    sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call itself waits, and the budget makes all other calls wait."""
     sandbox.handle.faults.add(RateLimit(retry_after_seconds=0.3, times=1))
     budget = NotedBudget()
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR), budget=budget)
@@ -208,7 +210,7 @@ def test_a_short_rate_limit_is_waited_out(sandbox: RunningSandbox, caplog: pytes
     assert "trying again in 0.3 seconds" in caplog.text
 
 
-def test_a_long_rate_limit_ends_the_fetch_and_tells_how_long(sandbox: RunningSandbox) -> None:
+def test_a_long_rate_limit_ends_the_fetch_and_the_error_has_its_length(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(RateLimit(retry_after_seconds=3_600))
     got = fetch(sandbox.base_url, ask([*STOCKS, *PAIRS], ONE_BAR))
     for error in got.errors.values():
@@ -217,7 +219,7 @@ def test_a_long_rate_limit_ends_the_fetch_and_tells_how_long(sandbox: RunningSan
     assert (len(got.errors), got.calls) == (100, 2)
 
 
-def test_a_rate_limit_without_a_word_is_retried_a_few_times(sandbox: RunningSandbox) -> None:
+def test_a_rate_limit_without_a_stated_pause_is_retried_a_few_times(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(RateLimit(headers=False))
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR))
     error = got.only_error()
@@ -226,13 +228,13 @@ def test_a_rate_limit_without_a_word_is_retried_a_few_times(sandbox: RunningSand
     assert got.calls == QUICK.attempts
 
 
-def test_server_errors_are_retried_then_survived(sandbox: RunningSandbox) -> None:
+def test_temporary_server_errors_are_retried(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(ServerError(times=2))
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR))
     assert (len(got.completed), got.calls) == (90, 3)
 
 
-def test_lasting_server_errors_of_one_endpoint_leave_the_other_alone(sandbox: RunningSandbox) -> None:
+def test_lasting_server_errors_of_one_endpoint_do_not_affect_the_other(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(ServerError(status=502, symbols=["CA/USD"]))
     got = fetch(sandbox.base_url, ask([*STOCKS, *PAIRS], ONE_BAR))
     assert {str(request.series) for request in got.completed} == {f"{i.symbol}|5m" for i in STOCKS}
@@ -242,13 +244,13 @@ def test_lasting_server_errors_of_one_endpoint_leave_the_other_alone(sandbox: Ru
     assert got.calls == 1 + QUICK.attempts
 
 
-def test_a_cut_body_is_asked_again(sandbox: RunningSandbox) -> None:
+def test_a_request_with_a_cut_answer_is_retried(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(CutBody(times=1))
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR))
     assert (len(got.completed), got.calls) == (90, 2)
 
 
-def test_bodies_that_are_always_cut_are_a_malformed_answer(sandbox: RunningSandbox) -> None:
+def test_answers_that_are_always_cut_end_in_a_malformed_answer(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(CutBody())
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR))
     assert isinstance(got.only_error(), MalformedAnswer)
@@ -256,7 +258,7 @@ def test_bodies_that_are_always_cut_are_a_malformed_answer(sandbox: RunningSandb
     assert got.calls == QUICK.attempts
 
 
-def test_an_answer_that_does_not_come_is_a_time_out(sandbox: RunningSandbox) -> None:
+def test_a_missing_answer_is_a_timeout(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(Delay(seconds=1.5, times=2))
     hasty = HttpLimits(answer_timeout_seconds=0.2, attempts=2, backoff_seconds=0.01)
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR), limits=hasty)
@@ -265,8 +267,8 @@ def test_an_answer_that_does_not_come_is_a_time_out(sandbox: RunningSandbox) -> 
     assert got.calls == 2
 
 
-def test_nobody_listening_ends_soon_with_few_tries() -> None:
-    """Eight connections try four times each at the very most, though there are sixty calls to make."""
+def test_an_unreachable_vendor_ends_the_fetch_after_few_tries() -> None:
+    """At most eight connections try four times each, although sixty calls would be needed."""
     with running_sandbox([]) as gone:
         base_url = gone.base_url
     requests = ask([Instrument(f"X{i}") for i in range(600)], MIDDAY - timedelta(days=60))
@@ -278,7 +280,7 @@ def test_nobody_listening_ends_soon_with_few_tries() -> None:
     assert got.calls <= QUICK.max_concurrency * QUICK.attempts
 
 
-def test_the_budget_holds_further_calls_back(sandbox: RunningSandbox) -> None:
+def test_the_budget_delays_calls_over_the_limit(sandbox: RunningSandbox) -> None:
     async def run() -> None:
         provider = alpaca(sandbox.base_url, limits=HttpLimits(requests_per_minute=3))
         for _ in range(3):
@@ -291,14 +293,14 @@ def test_the_budget_holds_further_calls_back(sandbox: RunningSandbox) -> None:
     asyncio.run(run())
 
 
-def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -> None:
+def test_an_abandoned_fetch_leaves_no_task_running(sandbox: RunningSandbox) -> None:
     async def run() -> None:
         provider = alpaca(sandbox.base_url, limits=QUICK, page_limit=10)
         parts = provider.fetch(ask(STOCKS[:20], ONE_DAY))
         async for _ in parts:
             break
         await parts.aclose()  # type: ignore[attr-defined]
-        # Nothing is left that could make another call.
+        # No task is left that could make another call.
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert provider.calls < 30, "a reader that stops holds the calls back"
         await provider.aclose()
@@ -307,12 +309,14 @@ def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -
 
 
 @pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched and t is not M30])
-def test_a_rolled_up_timeframe_is_the_callers_mistake(sandbox: RunningSandbox, timeframe: Timeframe) -> None:
+def test_a_request_for_a_rolled_up_timeframe_raises_a_value_error(
+    sandbox: RunningSandbox, timeframe: Timeframe
+) -> None:
     with pytest.raises(ValueError, match=timeframe.key):
         fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR, timeframe=timeframe))
 
 
-def test_naive_times_are_the_callers_mistake(sandbox: RunningSandbox) -> None:
+def test_a_request_with_naive_times_raises_a_value_error(sandbox: RunningSandbox) -> None:
     with pytest.raises(ValueError, match="time zone"):
         fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR.replace(tzinfo=None)))
 

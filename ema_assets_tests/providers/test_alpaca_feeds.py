@@ -1,4 +1,4 @@
-"""The free plan: SIP for what is older than 16 minutes, IEX for the rest, and one answer per request."""
+"""Tests of Alpaca's free plan: SIP for bars older than 16 minutes, IEX for the others, and one answer per request."""
 
 import logging
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def at(text: str) -> datetime:
 
 @pytest.fixture
 def free(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
-    """The sandbox on the free plan: IEX has a fiftieth of the volume, and SIP ends 15 minutes ago."""
+    """The sandbox with the free plan: IEX has a fiftieth of the volume, and SIP lacks the last 15 minutes."""
     monkeypatch.setattr(sandbox.handle, "is_free_plan", True)
     return sandbox
 
@@ -55,7 +55,7 @@ def true_volume(sandbox: RunningSandbox, ts: str, timeframe: Timeframe = M5) -> 
     return float(bars.volume[0])
 
 
-# --- where the border is ----------------------------------------------------------------------------------------------
+# --- where recent bars begin ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def true_volume(sandbox: RunningSandbox, ts: str, timeframe: Timeframe = M5) -> 
         (M5, "15 18:03", "15 17:45", "15 17:45"),
         (M5, "15 18:03", "15 17:40", "15 17:40"),
         (M5, "15 18:03", "15 17:47", "15 17:45"),
-        # A session that has closed 16 minutes ago is in the tape as a whole, though its day is not over.
+        # A session that closed 16 minutes ago is completely in SIP, although its day is not over.
         (D1, "15 20:16", "15 20:00", "15 20:00"),
-        # Before that its bar, which is labelled with midnight, is the one that is too recent.
+        # One second earlier its bar, whose time is midnight, is still too recent.
         (D1, "15 20:15:59", "15 20:00", "14 19:59:59"),
     ],
 )
-def test_the_border_is_the_first_bar_that_has_not_closed_16_minutes_ago(
+def test_recent_bars_begin_with_the_first_that_had_not_closed_16_minutes_ago(
     timeframe: Timeframe, now: str, end: str, recent: str
 ) -> None:
     request = BarRequest(STOCKS[0], timeframe, at("01 00:00"), at(end))
@@ -86,7 +86,7 @@ def test_the_border_is_the_first_bar_that_has_not_closed_16_minutes_ago(
     length=st.timedeltas(timedelta(seconds=1), timedelta(days=3)),
     timeframe=st.sampled_from(FETCHED),
 )
-def test_parts_are_the_request_without_gap_or_overlap_and_sip_ends_before_the_delay(
+def test_parts_cover_the_request_without_gap_or_overlap_and_sip_ends_before_the_delay(
     begins: timedelta, length: timedelta, timeframe: Timeframe
 ) -> None:
     start = MIDDAY - begins
@@ -101,7 +101,7 @@ def test_parts_are_the_request_without_gap_or_overlap_and_sip_ends_before_the_de
     assert all(each.end <= MIDDAY - DELAY for each in old)
 
 
-# --- parts and wholes -------------------------------------------------------------------------------------------------
+# --- parts of requests ------------------------------------------------------------------------------------------------
 
 ERROR, OTHER = ProviderUnavailable("down", provider="alpaca"), ProviderUnavailable("out", provider="alpaca")
 
@@ -111,7 +111,7 @@ def both(requests: list[BarRequest]) -> tuple[Parts, list[BarRequest], list[BarR
     return parts, parts.by_feed["sip"], parts.by_feed["iex"]
 
 
-def test_a_request_is_complete_with_its_last_part_whichever_that_is() -> None:
+def test_a_request_is_completed_with_its_last_part_in_either_order() -> None:
     request = BarRequest(STOCKS[0], M5, MIDDAY - HOUR, MIDDAY)
     for first in (0, 1):
         parts, *asked = both([request])
@@ -140,17 +140,17 @@ def test_a_request_fails_once_with_its_first_failure() -> None:
     assert (second.completed, second.failures, second.bars.height) == ((), (), 0)
 
 
-def test_with_one_feed_nothing_is_divided() -> None:
+def test_requests_are_not_divided_if_one_feed_has_all_bars() -> None:
     request = BarRequest(STOCKS[0], M5, MIDDAY - HOUR, MIDDAY)
     parts = Parts([request], "iex", None)
     assert parts.by_feed == {"sip": [], "iex": [request]}
     assert parts.by_feed["iex"][0] is request
 
 
-# --- against the free plan --------------------------------------------------------------------------------------------
+# --- with the free plan -----------------------------------------------------------------------------------------------
 
 
-def test_history_has_the_volume_of_all_exchanges_and_the_newest_bars_that_of_one(free: RunningSandbox) -> None:
+def test_history_has_the_volume_of_all_exchanges_and_recent_bars_that_of_one(free: RunningSandbox) -> None:
     got = fetch(free.base_url, ask(STOCKS[:1], MIDDAY - timedelta(minutes=33)), history_feed="sip")
     assert volumes(got, STOCKS[0].symbol) == {
         "15 17:30": true_volume(free, "15 17:30"),
@@ -163,7 +163,7 @@ def test_history_has_the_volume_of_all_exchanges_and_the_newest_bars_that_of_one
     assert (got.calls, len(got.completed), free.handle.stats.by_status) == (2, 1, {"200": 2})
 
 
-def test_a_tick_of_a_hundred_symbols_is_three_calls(free: RunningSandbox) -> None:
+def test_a_tick_of_a_hundred_symbols_takes_three_calls(free: RunningSandbox) -> None:
     requests = ask([*STOCKS, *PAIRS], MIDDAY - timedelta(minutes=28))
     got = fetch(free.base_url, requests, history_feed="sip")
     assert free.handle.stats.by_path == {STOCK_BARS_PATH: 2, CRYPTO_BARS_PATH: 1}
@@ -171,14 +171,14 @@ def test_a_tick_of_a_hundred_symbols_is_three_calls(free: RunningSandbox) -> Non
     assert_exact(free, requests[90:], got.bars)
 
 
-def test_a_range_that_is_over_is_one_call_to_sip(free: RunningSandbox) -> None:
+def test_a_range_without_recent_bars_is_one_call_to_sip(free: RunningSandbox) -> None:
     requests = ask(STOCKS[:3], MIDDAY - DAY, MIDDAY - HOUR)
     got = fetch(free.base_url, requests, history_feed="sip")
     assert_exact(free, requests, got.bars)
     assert got.calls == 1
 
 
-def test_the_newest_day_comes_from_one_exchange_until_its_session_is_16_minutes_over(free: RunningSandbox) -> None:
+def test_the_newest_day_comes_from_iex_until_16_minutes_after_its_session(free: RunningSandbox) -> None:
     closed, days = at("15 20:00"), {}
     for minutes in (0, 16):
         free.handle.clock = standing_at(closed + minutes * MINUTE)
@@ -191,8 +191,8 @@ def test_the_newest_day_comes_from_one_exchange_until_its_session_is_16_minutes_
 
 
 @pytest.mark.parametrize("every_minutes", [5, 7, 35])
-def test_every_bar_of_one_exchange_is_asked_for_again_from_sip(free: RunningSandbox, every_minutes: int) -> None:
-    """Whenever the next request comes: each begins by the settling time before the end of the last one."""
+def test_every_bar_from_iex_is_requested_again_from_sip(free: RunningSandbox, every_minutes: int) -> None:
+    """This holds for any time between requests: each begins one settling time before the end of the last one."""
     stored: dict[str, float] = {}
     now, asked_through = at("15 15:00:03"), at("15 13:30")
     while now < at("15 18:00"):
@@ -208,14 +208,14 @@ def test_every_bar_of_one_exchange_is_asked_for_again_from_sip(free: RunningSand
     assert settled == {label: true_volume(free, label) for label in settled}
 
 
-def test_another_feed_is_asked_for_all_bars_and_a_refusal_of_recent_sip_stays_one(free: RunningSandbox) -> None:
+def test_a_configured_sip_feed_is_used_for_all_bars_and_its_refusal_is_an_error(free: RunningSandbox) -> None:
     got = fetch(free.base_url, ask(STOCKS[:2], MIDDAY - HOUR), feed="sip", history_feed="sip")
     assert isinstance(got.only_error(), Unauthorized)
     assert f"does not include recent bars of the 'sip' feed ({REFUSED})" in str(got.only_error())
     assert (len(got.errors), got.calls) == (2, 1)
 
 
-def test_a_delayed_feed_says_how_far_it_is_complete(free: RunningSandbox) -> None:
+def test_a_delayed_feed_reports_up_to_when_it_is_complete(free: RunningSandbox) -> None:
     stocks, pairs = ask(STOCKS[:2], MIDDAY - HOUR), ask(PAIRS[:1], MIDDAY - HOUR)
     got = fetch(free.base_url, [*stocks, *pairs], feed="delayed_sip", history_feed="sip")
     assert got.complete_through == dict.fromkeys(stocks, MIDDAY - 15 * MINUTE)
@@ -224,7 +224,7 @@ def test_a_delayed_feed_says_how_far_it_is_complete(free: RunningSandbox) -> Non
         assert fetch(free.base_url, pairs, feed=feed, history_feed="sip").complete_through == {}
 
 
-# --- a plan that has no SIP at all ------------------------------------------------------------------------------------
+# --- a plan without SIP -----------------------------------------------------------------------------------------------
 
 
 def iex_only(request: Request) -> Response:
@@ -250,7 +250,7 @@ MAY_BE_AHEAD = (
 
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize("back", [HOUR, 3 * DAY])
-def test_a_plan_that_refuses_sip_gets_everything_from_iex_with_one_warning_of_a_kind(
+def test_a_plan_that_refuses_sip_gets_all_bars_from_iex_and_each_warning_once(
     concurrency: int, back: timedelta, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -267,7 +267,7 @@ def test_a_plan_that_refuses_sip_gets_everything_from_iex_with_one_warning_of_a_
     assert [record.getMessage() for record in caplog.records] == [MAY_BE_AHEAD, GIVEN_UP][: 1 + is_long]
 
 
-def test_a_clock_that_is_ahead_costs_the_last_day_and_not_all_of_the_history(
+def test_with_a_clock_that_is_ahead_only_the_last_day_comes_from_iex(
     free: RunningSandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -283,7 +283,7 @@ def test_a_clock_that_is_ahead_costs_the_last_day_and_not_all_of_the_history(
     assert days.height == 5
 
 
-def test_a_wrong_key_is_not_taken_for_a_plan_and_costs_one_call() -> None:
+def test_a_wrong_key_is_not_mistaken_for_a_plan_without_sip_and_takes_one_call() -> None:
     limits = HttpLimits(max_concurrency=1)
     with vendor(lambda _: JSONResponse({"message": "forbidden."}, 403)) as (base_url, seen):
         got = fetch(base_url, ask(STOCKS[:2], MIDDAY - HOUR), limits=limits, history_feed="sip")
@@ -291,7 +291,7 @@ def test_a_wrong_key_is_not_taken_for_a_plan_and_costs_one_call() -> None:
     assert (len(got.errors), len(seen)) == (2, 1)
 
 
-def test_a_part_that_fails_fails_the_request_and_no_other(free: RunningSandbox) -> None:
+def test_a_failed_part_fails_its_request_and_no_other(free: RunningSandbox) -> None:
     def answer(request: Request) -> Response:
         return JSONResponse({}, 500) if request.query_params["feed"] == "sip" else iex_only(request)
 
@@ -306,7 +306,7 @@ def test_a_part_that_fails_fails_the_request_and_no_other(free: RunningSandbox) 
 # --- the sandbox's free plan ------------------------------------------------------------------------------------------
 
 
-def test_the_sandbox_without_a_feed_serves_the_best_that_the_plan_has(free: RunningSandbox) -> None:
+def test_the_sandbox_serves_the_best_feed_of_the_plan_if_none_is_requested(free: RunningSandbox) -> None:
     def volume(end: str, **feed: str) -> float:
         params = {"symbols": STOCKS[0].symbol, "timeframe": "5Min", "start": "2026-07-15T17:30:00Z", "end": end, **feed}
         return float(
@@ -320,11 +320,11 @@ def test_the_sandbox_without_a_feed_serves_the_best_that_the_plan_has(free: Runn
     assert volume("2026-07-15T17:48:01Z") == whole // 50
     assert volume("2026-07-15T17:48:00Z", feed="iex") == whole // 50
     assert volume("2026-07-15T17:48:00Z", feed="sip") == whole
-    # Without an end, SIP ends where the plan does.
+    # Without an end, SIP ends where the plan allows it.
     assert volume("", feed="sip") == whole
 
 
-def test_bars_of_both_feeds_have_the_schema_and_order_of_one(free: RunningSandbox) -> None:
+def test_bars_of_both_feeds_are_joined_without_duplicates(free: RunningSandbox) -> None:
     got = fetch(free.base_url, ask(STOCKS[:3], MIDDAY - DAY), history_feed="sip")
     keys = got.bars.select("symbol", "ts")
     assert keys.is_unique().all()

@@ -1,4 +1,4 @@
-"""Vendors that break the rules in ways the sandbox does not: each ends in a typed outcome after bounded calls."""
+"""Tests of the Alpaca client with invalid answers that the sandbox does not send: typed outcomes after few calls."""
 
 import json
 from collections.abc import Callable
@@ -78,7 +78,7 @@ ONE_BAR = json.dumps({"bars": {"A": [bar(0)]}, "next_page_token": None})
         (b"\xff\xfe\x00", "JSON"),
     ],
 )
-def test_a_200_that_is_not_bars_is_malformed_and_not_asked_again(body: str | bytes, words: str) -> None:
+def test_a_200_that_is_not_bars_is_malformed_and_not_retried(body: str | bytes, words: str) -> None:
     got, seen = outcome(raw(body))
     error = got.only_error()
     assert isinstance(error, MalformedAnswer)
@@ -87,25 +87,25 @@ def test_a_200_that_is_not_bars_is_malformed_and_not_asked_again(body: str | byt
     assert len(seen) == 1
 
 
-def test_a_web_page_is_the_providers_failure_and_not_asked_again() -> None:
+def test_a_web_page_fails_all_symbols_and_is_not_retried() -> None:
     got, seen = outcome(raw("<html>login first</html>", content_type="text/html"))
     assert isinstance(got.only_error(), NotTheApi)
     assert (len(got.errors), len(seen)) == (2, 1)
 
 
-def test_null_bars_are_no_bars() -> None:
+def test_null_instead_of_all_bars_means_no_bars() -> None:
     got, _ = outcome(lambda _: page(None))
     assert (len(got.completed), got.bars.height) == (2, 0)
 
 
 @pytest.mark.parametrize("rows", [[bar(0)], [bar(0), bar(5, c="1.5")]], ids=["sound", "with one that is unreadable"])
-def test_null_instead_of_the_bars_of_a_symbol_are_no_bars_of_it_and_cost_no_other(rows: list[Any]) -> None:
+def test_null_instead_of_the_bars_of_a_symbol_means_no_bars_of_that_symbol(rows: list[Any]) -> None:
     got, seen = outcome(lambda _: page({"A": None, "B": rows}))
     assert (len(got.completed), len(seen)) == (2, 1)
     assert got.bars["symbol"].to_list() == ["B"] * len(rows)
 
 
-def test_unsorted_and_duplicated_bars_come_out_sorted_and_once_the_last_winning() -> None:
+def test_unsorted_and_duplicated_bars_are_sorted_and_the_last_duplicate_counts() -> None:
     got, _ = outcome(lambda _: page({"B": [bar(5)], "A": [bar(10), bar(0), bar(5), bar(0, c=9.0)]}))
     assert got.bars.select("symbol", "ts", "close").rows() == [
         ("A", MIDDAY.replace(hour=17, minute=0), 9.0),
@@ -115,19 +115,19 @@ def test_unsorted_and_duplicated_bars_come_out_sorted_and_once_the_last_winning(
     ]
 
 
-def test_impossible_prices_pass_because_judging_them_is_not_the_providers_job() -> None:
+def test_impossible_prices_are_passed_on_unchanged() -> None:
     got, _ = outcome(lambda _: page({"A": [bar(0, h=-1.0, l=7.0, v=-3)]}))
     assert got.bars.select("high", "low", "volume").row(0) == (-1.0, 7.0, -3.0)
 
 
-def test_a_null_is_passed_on_in_its_bar_to_be_judged_and_costs_no_other() -> None:
+def test_a_null_value_is_passed_on_and_does_not_affect_other_bars() -> None:
     got, _ = outcome(lambda _: page({"A": [bar(0), bar(5, c=None)], "B": [bar(0, v=None)]}))
     assert len(got.completed) == 2
     assert got.bars.select("symbol", "close", "volume").rows() == [("A", 1.5, 10), ("A", None, 10), ("B", 1.5, None)]
 
 
 @pytest.mark.parametrize("value", ["1.5", [], {}, True, 10**400])
-def test_a_bar_that_cannot_be_read_is_one_of_nulls_among_those_that_can(value: Any) -> None:
+def test_an_unreadable_bar_becomes_a_bar_of_nulls_and_the_others_are_kept(value: Any) -> None:
     got, seen = outcome(lambda _: page({"A": [bar(0), bar(5, c=value), bar(10)], "B": [bar(0)]}))
     assert (len(got.completed), len(seen)) == (2, 1)
     assert got.bars.select("symbol", "open", "close").rows() == [
@@ -151,7 +151,7 @@ def test_a_symbol_that_cannot_be_read_fails_alone_and_is_named(rows: list[Any]) 
     assert len(seen) == 2
 
 
-def test_where_no_bar_of_several_symbols_can_be_read_the_answer_is_malformed_as_a_whole() -> None:
+def test_an_answer_without_a_readable_bar_fails_all_symbols_at_once() -> None:
     got, seen = outcome(lambda _: page({"A": [bar(0, c="1.5")], "B": [bar(0, c="2.5")]}, "2"))
     assert (len(got.errors), got.bars.height, len(seen)) == (2, 0, 1)
     assert "Expected" in str(got.only_error())
@@ -164,27 +164,27 @@ def test_bars_outside_the_range_are_left_out() -> None:
     assert got.bars.height == 1
 
 
-def test_a_symbol_that_was_not_asked_for_is_malformed() -> None:
+def test_bars_of_a_symbol_that_was_not_requested_are_malformed() -> None:
     got, _ = outcome(lambda _: page({"A": [bar(0)], "EVIL": [bar(0)]}))
     assert isinstance(got.only_error(), MalformedAnswer)
     assert "'EVIL'" in str(got.only_error())
 
 
-def test_a_symbol_that_comes_back_after_a_later_one_is_malformed() -> None:
+def test_a_symbol_that_appears_again_after_a_later_one_is_malformed() -> None:
     pages = {None: page({"A": [bar(0)], "B": [bar(0)]}, "2"), "2": page({"A": [bar(5)]}, None)}
     got, _ = outcome(lambda request: pages[request.query_params.get("page_token")])
     assert [request.instrument.symbol for request in got.completed] == ["A"]
     assert "again after a later symbol" in str(got.errors["B|5m"])
 
 
-def test_a_token_that_repeats_is_malformed() -> None:
+def test_a_repeated_page_token_is_malformed() -> None:
     got, seen = outcome(lambda _: page({"A": [bar(0)]}, "again"))
     assert "used before" in str(got.only_error())
     assert len(seen) == 2
 
 
 @pytest.mark.parametrize("bars", [None, {"A": [bar(0)]}])
-def test_tokens_that_never_end_without_new_bars_are_malformed(bars: dict[str, Any] | None) -> None:
+def test_endless_pages_without_new_bars_are_malformed(bars: dict[str, Any] | None) -> None:
     count = iter(range(1_000))
     got, seen = outcome(lambda _: page(bars, f"token {next(count)}"))
     assert isinstance(got.only_error(), MalformedAnswer)
@@ -193,7 +193,7 @@ def test_tokens_that_never_end_without_new_bars_are_malformed(bars: dict[str, An
 
 
 def test_more_bars_than_the_range_can_hold_are_malformed() -> None:
-    """Pages that do bring something new, forever."""
+    """The pages never end, and each of them has a new bar."""
     count = iter(range(100_000))
 
     def answer(_: Request) -> Response:
@@ -205,26 +205,26 @@ def test_more_bars_than_the_range_can_hold_are_malformed() -> None:
     assert len(seen) < 60
 
 
-def test_short_and_empty_pages_with_a_token_are_followed() -> None:
+def test_short_and_empty_pages_do_not_end_the_fetch() -> None:
     pages = {None: page({}, "1"), "1": page({"A": [bar(0)]}, "2"), "2": page({}, "3"), "3": page({"B": [bar(0)]}, None)}
     got, seen = outcome(lambda request: pages[request.query_params.get("page_token")])
     assert (got.bars.height, len(got.completed), len(seen)) == (2, 2, 4)
 
 
-def test_an_answer_without_end_is_cut_off_by_size() -> None:
+def test_an_answer_over_the_size_limit_is_an_error() -> None:
     limits = HttpLimits(max_body_bytes=100_000)
     got, seen = outcome(raw(" " * 5_000_000), limits=limits)
     assert "more than 100000 bytes" in str(got.only_error())
     assert len(seen) == 1
 
 
-def test_a_packed_body_that_cannot_be_unpacked_is_malformed() -> None:
+def test_a_body_that_cannot_be_decompressed_is_malformed() -> None:
     got, _ = outcome(lambda _: Response(b"not gzip", headers={"Content-Encoding": "gzip"}))
     assert isinstance(got.only_error(), MalformedAnswer)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_elsewhere_is_refused_and_the_keys_stay_here(status: int) -> None:
+def test_a_redirect_is_refused_and_the_keys_are_not_sent_elsewhere(status: int) -> None:
     with vendor(lambda _: page({})) as (elsewhere, seen_elsewhere):
         got, seen = outcome(lambda _: RedirectResponse(f"{elsewhere}/?key=the-secret", status))
         error = got.only_error()
@@ -253,18 +253,18 @@ def test_a_redirect_elsewhere_is_refused_and_the_keys_stay_here(status: int) -> 
         (204, "", MalformedAnswer, "204"),
     ],
 )
-def test_a_refusal_is_typed_and_not_asked_again(status: int, body: str, kind: type[ProviderError], words: str) -> None:
+def test_a_refusal_is_typed_and_not_retried(status: int, body: str, kind: type[ProviderError], words: str) -> None:
     got, seen = outcome(raw(body, status, "text/html" if body.startswith("<") else "application/json"))
     assert len(got.errors) == 2
     for error in got.errors.values():
         assert isinstance(error, kind)
         assert words in str(error)
         assert len(str(error)) < 400
-    # For the sake of which of the two symbols it was refused is not said.
+    # The refusal does not name one of the two symbols, so the call is repeated for each of them.
     assert len(seen) == (3 if kind is RequestRefused else 1)
 
 
-def test_a_vendor_that_calls_every_symbol_malformed_ends() -> None:
+def test_a_vendor_that_rejects_every_symbol_gets_one_call_per_symbol() -> None:
     def answer(request: Request) -> Response:
         first = request.query_params["symbols"].split(",")[0]
         return JSONResponse({"message": f"invalid symbol: {first}"}, 400)
@@ -273,7 +273,7 @@ def test_a_vendor_that_calls_every_symbol_malformed_ends() -> None:
     assert (len(got.errors), len(seen)) == (2, 2)
 
 
-def test_a_vendor_that_repeats_our_keys_does_not_get_them_into_the_error() -> None:
+def test_keys_that_a_vendor_repeats_are_not_in_the_error() -> None:
     def answer(request: Request) -> Response:
         told = f"bad key {request.headers['APCA-API-KEY-ID']} with {request.headers['APCA-API-SECRET-KEY']}"
         return JSONResponse({"message": told}, 403)
@@ -283,20 +283,20 @@ def test_a_vendor_that_repeats_our_keys_does_not_get_them_into_the_error() -> No
 
 
 @pytest.mark.parametrize("secret", ["topsecret\nvalue", "topsecret\u2019"])
-def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(secret: str) -> None:
+def test_a_key_that_is_invalid_in_a_header_is_refused_without_being_shown(secret: str) -> None:
     with pytest.raises(ConfigurationError, match="APCA-API-SECRET-KEY") as caught:
         fetch("http://127.0.0.1:8930", [], secret_key=secret)
     assert "topsecret" not in str(caught.value)
 
 
-def test_control_characters_of_an_answer_are_in_no_error() -> None:
+def test_errors_have_no_control_characters_from_an_answer() -> None:
     got, _ = outcome(raw('{"message": "bad\\u0000thing \\u001b[31mred"}', 422))
     assert {str(error)[-13:] for error in got.errors.values()} == {"bad\N{REPLACEMENT CHARACTER}thing red"}
     got, _ = outcome(lambda _: page({"A\0\x1b[31m": [bar(0)]}))
     assert str(got.only_error()).isprintable()
 
 
-def test_a_503_that_says_when_to_come_back_tells_it() -> None:
+def test_a_503_with_a_long_retry_after_is_not_retried_and_the_error_has_the_pause() -> None:
     got, seen = outcome(lambda _: Response(status_code=503, headers={"Retry-After": "600"}))
     error = got.only_error()
     assert isinstance(error, ProviderUnavailable)
@@ -304,8 +304,8 @@ def test_a_503_that_says_when_to_come_back_tells_it() -> None:
     assert len(seen) == 1, "sooner would be in vain"
 
 
-def test_one_failing_call_does_not_stop_the_others_and_two_in_a_row_do() -> None:
-    """A 500 may be the doing of one call; a second one is taken for the vendor's state."""
+def test_one_failing_call_does_not_stop_the_others_but_two_in_a_row_do() -> None:
+    """The first 500 may be caused by the call itself. After the second one the vendor counts as down."""
 
     def answer(request: Request) -> Response:
         return Response(status_code=500) if "B" in request.query_params["symbols"] else page({})
@@ -324,7 +324,7 @@ def test_one_failing_call_does_not_stop_the_others_and_two_in_a_row_do() -> None
     assert len(seen) == 2 * 2
 
 
-def test_what_is_asked_for_is_spelt_as_the_vendor_spells_it() -> None:
+def test_requests_have_the_parameters_and_spelling_of_the_vendor() -> None:
     with vendor(lambda _: page({})) as (base_url, seen):
         fetch(base_url, ask([Instrument("BTC-USD", "24/7")], START), limits=QUICK)
         fetch(base_url, ask(AB, START), feed="sip")
@@ -340,7 +340,7 @@ def test_what_is_asked_for_is_spelt_as_the_vendor_spells_it() -> None:
     "base_url",
     ["", "data.alpaca.markets", "ftp://x", "https://user:pw@host", "https://h/?k=1", "https://h:port", "https://[h"],
 )
-def test_a_base_url_that_cannot_be_is_a_configuration_error_without_its_password(base_url: str) -> None:
+def test_an_invalid_base_url_is_a_configuration_error_without_its_password(base_url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url") as caught:
         fetch(base_url, [])
     assert "pw" not in str(caught.value)

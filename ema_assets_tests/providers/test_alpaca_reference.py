@@ -1,4 +1,4 @@
-"""What Alpaca tells beside bars: the list of assets and corporate actions, over real sockets."""
+"""Tests of Alpaca's list of assets and corporate actions, over real sockets."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import MIDDAY, QUICK, NotedBudget, vendor
 
 with warnings.catch_warnings():
-    # alpaca-py imports websockets.legacy, which says at import that it is deprecated.
+    # alpaca-py imports websockets.legacy, which warns at import that it is deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     import alpaca.data.models.corporate_actions as published
 
@@ -66,7 +66,7 @@ def states_of(found: Described) -> dict[str, tuple[Any, ...]]:
 
 
 def told(base: Any, **lists: Any) -> Callable[[Request], Response]:
-    """A vendor with a list of assets, and one page of corporate actions."""
+    """Return the answers of a vendor with the list of assets `base` and one page of corporate actions."""
 
     def answer(request: Request) -> Response:
         if request.url.path == ASSETS_PATH:
@@ -78,7 +78,7 @@ def told(base: Any, **lists: Any) -> Callable[[Request], Response]:
 
 ACTIVE = [{"symbol": each.symbol, "status": "active", "tradable": True} for each in STOCKS]
 
-# One action of each list, with the fields that the vendor's own client reads, and the fact that it makes. All of SAA.
+# One action per list, all about SAA: the class of the vendor's own client, the fields, and the resulting fact.
 EVERY_KIND: dict[str, tuple[type, dict[str, Any], tuple[Any, ...]]] = {
     "forward_splits": (
         published.ForwardSplit,
@@ -199,20 +199,20 @@ def row_of(kind: str) -> dict[str, Any]:
     return {"id": f"00000000-0000-0000-0000-{number:012}", "process_date": day, **fields}
 
 
-def test_every_kind_of_action_that_the_vendors_client_knows_becomes_a_fact() -> None:
+def test_each_kind_of_action_is_converted_to_a_fact() -> None:
     for kind, (model, _, _) in EVERY_KIND.items():
-        model(corporate_action_type=kind, **row_of(kind))  # its own client takes what we serve here
+        model(corporate_action_type=kind, **row_of(kind))  # the vendor's own client accepts these rows
     lists = {kind: [row_of(kind)] for kind in EVERY_KIND}
     with vendor(told(ACTIVE, **lists)) as (base_url, seen):
         found = ask(base_url)
     expected = [("SAA", *fact) for _, _, fact in EVERY_KIND.values()]
-    # The dividend of after the split that comes tomorrow is counted in the shares of today.
+    # The dividend comes after tomorrow's split, so its amount is converted to shares of today.
     assert actions_of(found) == sorted(expected, key=lambda row: row[2])
     assert found.problems == ()
     assert [request.url.path for request in seen] == [ASSETS_PATH, ACTIONS_PATH]
 
 
-def test_symbols_share_a_call_and_those_known_of_are_asked_about_ninety_days_back_and_ahead() -> None:
+def test_symbols_with_the_same_start_share_a_call_with_ninety_days_before_and_after() -> None:
     with vendor(told(ACTIVE)) as (base_url, seen):
         config = AlpacaConfig(base_url=base_url, key_id="PK", secret_key="s")
         since = {"SAA": date(2026, 7, 14), "SAB": NEVER, "SAC": date(2026, 7, 14), "CA-USD": NEVER}
@@ -229,7 +229,7 @@ def test_symbols_share_a_call_and_those_known_of_are_asked_about_ninety_days_bac
     assert {request.headers["APCA-API-KEY-ID"] for request in seen} == {"PK"}
 
 
-def test_pages_are_walked_to_the_end_and_each_action_counts_once(sandbox: RunningSandbox) -> None:
+def test_all_pages_are_read_and_each_action_counts_once(sandbox: RunningSandbox) -> None:
     for day in range(1, 6):
         fields = {"symbol": "SAA", "rate": 0.1 * day, "ex_date": f"2026-06-0{day}", "process_date": f"2026-06-2{day}"}
         sandbox.handle.faults.add(CorporateAction(symbols=["SAA"], type="cash_dividends", fields=fields))
@@ -240,19 +240,19 @@ def test_pages_are_walked_to_the_end_and_each_action_counts_once(sandbox: Runnin
     assert [row for row in actions_of(found) if row[1] == "split"] == [
         ("SAB", "split", on("2026-06-11"), 1.5, None, None)
     ]
-    # One for the list; SAA and SAB share the pages: 2, 2, 2; and one for SAC, which has none.
+    # One call for the list, three for SAA and SAB with two actions per page, and one for SAC, which has no actions.
     assert found.calls == 5
     assert sandbox.handle.stats.by_path == {ASSETS_PATH: 1, ACTIONS_PATH: 4}
 
 
-def test_dividends_count_the_shares_of_today_and_those_of_one_day_add_up() -> None:
+def test_dividends_are_per_share_of_today_and_those_of_one_day_are_added_up() -> None:
     dividends = [
         {"id": "a", "symbol": "SAA", "rate": 0.82, "ex_date": "2026-06-01", "process_date": "2026-06-20"},
         {"id": "b", "symbol": "SAA", "rate": 1.0, "ex_date": "2026-06-01", "process_date": "2026-06-20"},
-        # Told twice, on two pages as it were.
+        # The same action again, as on two pages.
         {"id": "b", "symbol": "SAA", "rate": 1.0, "ex_date": "2026-06-01", "process_date": "2026-06-20"},
         {"id": "c", "symbol": "SAA", "rate": 0.2, "ex_date": "2026-07-10", "process_date": "2026-07-20"},
-        # Rates as text, and one that is not declared yet.
+        # A rate as text, and a dividend that is not declared yet.
         {"id": "d", "symbol": "SAB", "rate": "0.5", "ex_date": "2026-07-10", "process_date": "2026-07-20"},
         {"id": "e", "symbol": "SAB", "rate": 0, "ex_date": "2026-07-11", "process_date": "2026-07-20"},
     ]
@@ -261,7 +261,7 @@ def test_dividends_count_the_shares_of_today_and_those_of_one_day_add_up() -> No
         found = ask(base_url)
     amounts = [(row[0], row[2].date(), row[4]) for row in actions_of(found) if row[1] == "dividend"]
     assert amounts == [
-        # (0.82 + 1.00) of before the split of 4:1.
+        # 0.82 + 1.00 per share before the split of 4:1.
         ("SAA", date(2026, 6, 1), pytest.approx(0.455)),
         ("SAA", date(2026, 7, 10), 0.2),
         ("SAB", date(2026, 7, 10), 0.5),
@@ -269,11 +269,11 @@ def test_dividends_count_the_shares_of_today_and_those_of_one_day_add_up() -> No
     assert found.problems == ()
 
 
-def test_what_is_about_another_symbol_or_changes_nothing_is_no_fact() -> None:
+def test_actions_of_other_symbols_or_without_effect_are_ignored() -> None:
     with vendor(
         told(
             ACTIVE,
-            # SAA took over somebody else; SAB changed its number and kept its symbol; a split that is none.
+            # SAA is the acquirer, SAB keeps its symbol, SAC lacks one of two symbols, and the split has the ratio 1.
             stock_mergers=[{"acquirer_symbol": "SAA", "acquiree_symbol": "ELSE", "effective_date": "2026-07-01"}],
             name_changes=[
                 {"old_symbol": "SAB", "new_symbol": "SAB", "process_date": "2026-07-01"},
@@ -288,7 +288,7 @@ def test_what_is_about_another_symbol_or_changes_nothing_is_no_fact() -> None:
     assert (actions_of(found), found.problems) == ([], ())
 
 
-def test_an_action_that_cannot_be_read_costs_only_itself_and_is_told() -> None:
+def test_an_unreadable_action_is_skipped_and_reported() -> None:
     splits = [
         {"symbol": "SAA", "new_rate": 2, "ex_date": "2026-07-01"},
         {"symbol": "SAB", "new_rate": 2, "old_rate": 1},
@@ -319,13 +319,13 @@ def test_states_come_from_the_list_of_all_assets(sandbox: RunningSandbox) -> Non
         "SAB": ("delisted", "inactive"),
         "SAC": ("active", "active"),
         "SAD": ("unknown", None),
-        # Alpaca trades less than it has bars of.
+        # Alpaca does not trade all symbols for which it has bars.
         "CA-USD": ("active", "active, not tradable there"),
     }
     assert found.calls == 3
 
 
-def test_a_symbol_that_is_in_use_again_is_active_and_pairs_come_with_and_without_a_stroke() -> None:
+def test_a_symbol_in_use_again_is_active_and_pairs_are_found_without_a_slash() -> None:
     listed = [
         {"symbol": "SAA", "status": "inactive"},
         {"symbol": "SAA", "status": "active"},
@@ -343,7 +343,7 @@ def test_a_symbol_that_is_in_use_again_is_active_and_pairs_come_with_and_without
     }
 
 
-def test_a_live_accounts_key_at_the_paper_host_costs_the_states_and_says_what_to_set() -> None:
+def test_a_refused_list_keeps_the_actions_and_the_error_names_the_variable_to_set() -> None:
     def answer(request: Request) -> Response:
         if request.url.path == ASSETS_PATH:
             return JSONResponse({"message": "forbidden. PK-the-key"}, 403)
@@ -377,7 +377,7 @@ def test_a_live_accounts_key_at_the_paper_host_costs_the_states_and_says_what_to
     ],
     ids=["5xx", "web page", "other types", "other fields", "nested", "refused"],
 )
-def test_actions_that_do_not_come_leave_the_states(
+def test_failed_actions_do_not_affect_the_states(
     answer: Callable[[], Response], kind: type[Exception], words: str, calls: int
 ) -> None:
     def routed(request: Request) -> Response:
@@ -394,7 +394,7 @@ def test_actions_that_do_not_come_leave_the_states(
 
 
 @pytest.mark.parametrize("listed", [[], {"message": "maintenance"}, [{"name": "no symbol"}], '[{"x":' + "[" * 100_000])
-def test_a_list_that_is_empty_or_no_list_makes_no_symbol_unknown(listed: Any) -> None:
+def test_an_empty_or_invalid_list_gives_no_states(listed: Any) -> None:
     def routed(request: Request) -> Response:
         if request.url.path == ASSETS_PATH:
             return Response(listed if isinstance(listed, str) else json.dumps(listed))
@@ -408,7 +408,7 @@ def test_a_list_that_is_empty_or_no_list_makes_no_symbol_unknown(listed: Any) ->
     assert "sent no list of its symbols" in str(problem)
 
 
-def test_pages_without_end_are_given_up() -> None:
+def test_endless_pages_end_in_an_error() -> None:
     def routed(request: Request) -> Response:
         if request.url.path == ASSETS_PATH:
             return JSONResponse(ACTIVE)
@@ -421,7 +421,7 @@ def test_pages_without_end_are_given_up() -> None:
     assert len(seen) == 3
 
 
-def test_a_cut_answer_and_a_429_are_tried_again_within_the_shared_budget(sandbox: RunningSandbox) -> None:
+def test_a_cut_answer_and_a_429_are_retried(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(CutBody(times=1))
     sandbox.handle.faults.add(RateLimit(times=1, retry_after_seconds=0))
     sandbox.handle.faults.add(Split(symbols=["SAA"], at=on("2026-07-10"), ratio=2))
@@ -432,7 +432,7 @@ def test_a_cut_answer_and_a_429_are_tried_again_within_the_shared_budget(sandbox
     assert (found.calls, found.problems) == (4, ())
 
 
-def test_a_vendor_that_keeps_saying_429_is_not_asked_for_further_pages() -> None:
+def test_a_vendor_that_keeps_answering_429_gets_no_further_calls() -> None:
     def routed(request: Request) -> Response:
         if request.url.path == ASSETS_PATH:
             return JSONResponse(ACTIVE)
@@ -452,9 +452,9 @@ def test_a_vendor_that_keeps_saying_429_is_not_asked_for_further_pages() -> None
         ({"key_id": "AKLIVE"}, "https://api.alpaca.markets"),
         ({}, "https://paper-api.alpaca.markets"),
         ({"key_id": "AKLIVE", "trading_url": "https://other.example"}, "https://other.example"),
-        # A server of one's own speaks both.
+        # A custom server has both APIs.
         ({"key_id": "AKLIVE", "base_url": "http://127.0.0.1:8930"}, "http://127.0.0.1:8930"),
     ],
 )
-def test_the_list_is_asked_of_the_host_that_the_key_belongs_to(config: dict[str, Any], host: str) -> None:
+def test_the_address_of_the_list_depends_on_the_key_and_the_configuration(config: dict[str, Any], host: str) -> None:
     assert AlpacaConfig(**config).assets_url == host

@@ -1,4 +1,4 @@
-"""Binance against the sandbox and against vendors that break its rules."""
+"""Tests of the Binance client, with the sandbox and with invalid answers."""
 
 import asyncio
 import json
@@ -48,14 +48,14 @@ def kline(opened: int, close: str = "1.5", **more: Any) -> list[Any]:
     return [opened, *row.values(), opened + MINUTE_5 - 1, "15.0", 7, "5.0", "7.5", "0"]
 
 
-def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
+def test_a_new_client_has_a_name_and_a_repr_and_has_made_no_calls() -> None:
     provider: ProviderClient = open_provider(Settings.from_env({}), "binance")
     assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("binance", False, 0)
     assert repr(provider) == "BinanceClient(name='binance', host='data-api.binance.vision')"
     asyncio.run(provider.aclose())
 
 
-def test_a_long_range_comes_in_pages_of_a_thousand_each_bar_once(sandbox: RunningSandbox) -> None:
+def test_a_long_range_is_fetched_in_pages_of_a_thousand_without_duplicate_bars(sandbox: RunningSandbox) -> None:
     requests = ask(PAIRS[:3], SIXTY_DAYS)
     got = fetch(sandbox.base_url, requests, binance)
     assert_exact(sandbox, requests, got.bars)
@@ -77,7 +77,7 @@ def test_a_long_range_comes_in_pages_of_a_thousand_each_bar_once(sandbox: Runnin
         ("ETH-USDC", "ETHUSDC"),
     ],
 )
-def test_a_symbol_is_spelt_as_the_vendor_spells_it(symbol: str, spelt: str) -> None:
+def test_a_symbol_is_sent_in_the_vendors_spelling(symbol: str, spelt: str) -> None:
     with vendor(lambda _: JSONResponse([])) as (base_url, seen):
         fetch(base_url, ask([Instrument(symbol, ALWAYS_OPEN)], ONE_BAR), binance)
     assert seen[0].url.path == "/api/v3/klines"
@@ -86,7 +86,7 @@ def test_a_symbol_is_spelt_as_the_vendor_spells_it(symbol: str, spelt: str) -> N
     }  # fmt: skip
 
 
-def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
+def test_an_unknown_symbol_fails_alone(sandbox: RunningSandbox) -> None:
     unknown = [Instrument("NO-SUCH", ALWAYS_OPEN), Instrument("A:B", ALWAYS_OPEN), STOCKS[0]]
     got = fetch(sandbox.base_url, ask([*unknown, *PAIRS], ONE_BAR), binance)
     assert set(got.errors) == {f"{instrument.symbol}|5m" for instrument in unknown}
@@ -97,7 +97,7 @@ def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
     assert (len(got.completed), got.calls) == (10, 13)
 
 
-def test_a_symbol_without_klines_and_one_whose_newest_is_late_are_completed(sandbox: RunningSandbox) -> None:
+def test_a_symbol_without_klines_and_one_with_a_late_kline_are_completed(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(MissingSymbol(symbols=["CAUSDT"]))
     sandbox.handle.faults.add(LateBar(symbols=["CBUSDT"], ts=datetime(2026, 7, 15, 17, 55, tzinfo=UTC)))
     got = fetch(sandbox.base_url, ask(PAIRS[:2], ONE_BAR), binance)
@@ -105,8 +105,8 @@ def test_a_symbol_without_klines_and_one_whose_newest_is_late_are_completed(sand
     assert len(got.completed) == 2
 
 
-def test_a_mirror_of_shorter_pages_loses_no_bar(sandbox: RunningSandbox) -> None:
-    """A page may be shorter than asked for without being the last one."""
+def test_no_bar_is_lost_with_a_mirror_that_sends_shorter_pages(sandbox: RunningSandbox) -> None:
+    """A page may be shorter than requested without being the last one."""
     rows = [kline(at(0, 0) + n * MINUTE_5) for n in range(200)]
 
     def answer(request: Request) -> Response:
@@ -118,7 +118,7 @@ def test_a_mirror_of_shorter_pages_loses_no_bar(sandbox: RunningSandbox) -> None
     assert (got.bars.height, got.bars["ts"].n_unique(), len(seen)) == (200, 200, 4)
 
 
-def test_a_kline_between_two_others_at_the_end_of_a_page_hides_none_behind_it() -> None:
+def test_a_kline_off_the_grid_at_the_end_of_a_page_does_not_hide_the_next_one() -> None:
     rows = [kline(at(0, 0) + n * MINUTE_5 + (14_789 if n % 100 == 99 else 0)) for n in range(200)]
 
     def answer(request: Request) -> Response:
@@ -130,7 +130,7 @@ def test_a_kline_between_two_others_at_the_end_of_a_page_hides_none_behind_it() 
     assert got.bars["ts"].dt.epoch("ms").to_list() == [row[0] for row in rows]
 
 
-def test_pages_of_a_single_kline_are_given_up_on(sandbox: RunningSandbox) -> None:
+def test_pages_of_a_single_kline_end_in_a_malformed_answer(sandbox: RunningSandbox) -> None:
     def answer(request: Request) -> Response:
         return JSONResponse([kline(int(request.query_params["startTime"]))])
 
@@ -140,7 +140,7 @@ def test_pages_of_a_single_kline_are_given_up_on(sandbox: RunningSandbox) -> Non
     assert len(seen) < 30
 
 
-def test_a_ban_ends_the_fetch_with_one_call_and_the_next_one_makes_none(sandbox: RunningSandbox) -> None:
+def test_a_ban_ends_the_fetch_after_one_call_and_the_next_fetch_makes_none(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(Refuse(status=418, retry_after_seconds=120))
 
     async def run() -> None:
@@ -158,7 +158,7 @@ def test_a_ban_ends_the_fetch_with_one_call_and_the_next_one_makes_none(sandbox:
     asyncio.run(run())
 
 
-def test_a_short_rate_limit_is_waited_out_and_a_long_one_ends_the_fetch(sandbox: RunningSandbox) -> None:
+def test_calls_wait_for_the_end_of_a_short_rate_limit_and_a_long_one_ends_the_fetch(sandbox: RunningSandbox) -> None:
     number = sandbox.handle.faults.add(RateLimit(retry_after_seconds=0.05, times=1))
     assert fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), binance).calls == 11
     sandbox.handle.faults.clear(number)
@@ -168,13 +168,13 @@ def test_a_short_rate_limit_is_waited_out_and_a_long_one_ends_the_fetch(sandbox:
     assert (len(got.errors), got.calls) == (10, min(10, QUICK.max_concurrency))
 
 
-def test_a_refusal_without_a_key_does_not_speak_of_one(sandbox: RunningSandbox) -> None:
+def test_a_refusal_without_a_key_does_not_mention_a_key(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(Refuse(status=403, html=True))
     got = fetch(sandbox.base_url, ask(PAIRS[:1], ONE_BAR), binance)
     assert str(got.only_error()) == "binance refused access (403): an HTML page instead of a message"
 
 
-def test_when_the_weight_is_nearly_used_up_calls_wait_for_the_next_minute() -> None:
+def test_calls_wait_for_the_next_minute_when_the_weight_is_nearly_used_up() -> None:
     def answer(_: Request) -> Response:
         return JSONResponse([], headers={"X-MBX-USED-WEIGHT-1M": "5400"})
 
@@ -187,7 +187,7 @@ def test_when_the_weight_is_nearly_used_up_calls_wait_for_the_next_minute() -> N
 
 
 @pytest.mark.parametrize("used", ["5399", "", "-1", "many", "²"])
-def test_a_weight_with_room_or_without_sense_holds_nothing_back(used: str) -> None:
+def test_a_low_or_invalid_weight_causes_no_pause(used: str) -> None:
     headers = {"x-mbx-used-weight-1m": used.encode().decode("latin-1")}
     budget = NotedBudget()
     with vendor(lambda _: Response(b"[]", headers=headers)) as (base_url, _):
@@ -214,7 +214,7 @@ def test_a_weight_with_room_or_without_sense_holds_nothing_back(used: str) -> No
         ("[" * 200_000, ""),
     ],
 )
-def test_a_200_that_is_not_klines_is_malformed_and_names_provider_and_symbol(body: str, words: str) -> None:
+def test_a_200_that_is_not_klines_is_malformed_and_the_error_names_provider_and_symbol(body: str, words: str) -> None:
     with vendor(lambda _: Response(body)) as (base_url, seen):
         got = fetch(base_url, ask([BTC], ONE_BAR), binance)
     error = got.only_error()
@@ -226,14 +226,14 @@ def test_a_200_that_is_not_klines_is_malformed_and_names_provider_and_symbol(bod
     assert (len(str(error)) < 400, len(seen), got.bars.height) == (True, 1, 0)
 
 
-def test_a_400_that_is_not_about_the_symbol_is_a_refusal_in_the_vendors_words() -> None:
+def test_a_400_that_is_not_about_the_symbol_is_reported_in_the_vendors_words() -> None:
     with vendor(lambda _: JSONResponse({"code": -1120, "msg": "Invalid interval."}, 400)) as (base_url, _):
         got = fetch(base_url, ask([BTC], ONE_BAR), binance)
     assert isinstance(got.only_error(), RequestRefused)
     assert str(got.only_error()) == "binance refused the request (400): -1120 Invalid interval."
 
 
-def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -> None:
+def test_an_abandoned_fetch_leaves_no_task_running(sandbox: RunningSandbox) -> None:
     async def run() -> None:
         provider = binance(sandbox.base_url)
         parts = provider.fetch(ask(PAIRS, SIXTY_DAYS))

@@ -1,4 +1,4 @@
-"""Exchanges by ccxt: a small library of the same shape at the import, and the real one where it is installed."""
+"""Tests of exchanges read by ccxt, with a stand-in for the library, and with the real one if it is installed."""
 
 import asyncio
 import sys
@@ -60,7 +60,7 @@ def candles(start: datetime, end: datetime, step: int = STEP) -> list[list[Any]]
     return [[ts, 1.0, 3.0, 0.5, 2.0, 10.0] for ts in range(-(-ms(start) // step) * step, ms(end) + step, step)]
 
 
-# --- a library of ccxt's shape ----------------------------------------------------------------------------------------
+# --- a stand-in for ccxt ----------------------------------------------------------------------------------------------
 
 
 class BaseError(Exception):
@@ -108,7 +108,7 @@ class ExchangeNotAvailable(NetworkError):
 
 
 class Exchange:
-    """An exchange that holds its candles in memory. Each request goes by `fetch`, as all of ccxt's do."""
+    """An exchange with its candles in memory. Every request goes through `fetch`, as in ccxt."""
 
     id = "toyex"
     has: dict[str, Any] = {"fetchOHLCV": True, "fetchCurrencies": True}
@@ -178,7 +178,7 @@ class Kraken(Exchange):
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Exchange]]:
-    """The library at the import, and nothing remembered of markets."""
+    """Replace ccxt by the stand-in, and forget all loaded markets."""
     package, module = ModuleType("ccxt"), ModuleType("ccxt.async_support")
     package.__spec__, module.__spec__ = ModuleSpec("ccxt", None), ModuleSpec("ccxt.async_support", None)
     kinds = (Exchange, Silent, Hourly, Bare, Kraken)
@@ -217,7 +217,7 @@ def hours(got: Fetched) -> list[str]:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_exchange_is_a_provider_of_its_own_and_shares_the_configuration() -> None:
+def test_each_exchange_is_a_separate_provider_with_a_shared_configuration() -> None:
     provider = registry.by_name("ccxt:bitstamp")
     assert (provider.name, list(provider.asset_classes)) == ("ccxt:bitstamp", ["crypto"])
     assert provider.publication_delay == timedelta(seconds=3)
@@ -228,7 +228,7 @@ def test_each_exchange_is_a_provider_of_its_own_and_shares_the_configuration() -
     assert settings.unserved(["ccxt:bitstamp"]) == []
 
 
-def test_times_of_an_exchange_are_known_though_they_are_not_listed() -> None:
+def test_the_publication_delay_of_an_exchange_is_known_although_it_is_not_listed() -> None:
     settings = Settings.from_env({})
     assert settings.publications["ccxt:okx"].delay == timedelta(seconds=3)
     assert "ccxt:okx" not in list(settings.publications)
@@ -236,7 +236,7 @@ def test_times_of_an_exchange_are_known_though_they_are_not_listed() -> None:
 
 
 @pytest.mark.parametrize("name", ["ccxt", "ccxt:", "ccxt:Bit Stamp", "ccxt:a:b", "yahoo:x", "binance:", ":okx"])
-def test_what_is_no_name_of_an_exchange_is_refused_with_how_one_reads(name: str) -> None:
+def test_an_invalid_provider_name_is_refused_with_the_valid_names(name: str) -> None:
     with pytest.raises(ConfigurationError, match="one of sandbox, .*, coinbase, ccxt:<exchange>, received"):
         registry.by_name(name)
     with pytest.raises(ConfigurationError, match="`EMA_PROVIDER` must be one of .*, ccxt:<exchange>, file, received"):
@@ -251,10 +251,10 @@ def test_a_group_of_the_watchlist_may_name_an_exchange() -> None:
     assert found.synthetic_symbols("sandbox") == frozenset()
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- refused exchanges ------------------------------------------------------------------------------------------------
 
 
-def test_without_ccxt_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ccxt_is_an_error_that_shows_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("ccxt", "ccxt.async_support"):
         monkeypatch.setitem(sys.modules, module, None)
     said = "the provider ccxt:okx needs the package ccxt: pip install 'ema-assets[ccxt]'"
@@ -264,7 +264,7 @@ def test_without_ccxt_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigurationError) as caught:
         open_provider(Settings.from_env({}), "ccxt:okx")
     assert str(caught.value) == said
-    # Installed, but not what it needs.
+    # The import can also fail although ccxt is installed, for example without one of its dependencies.
     with pytest.raises(ConfigurationError, match=r"needs the package ccxt \(.*\): pip install 'ema-assets\[ccxt\]'"):
         make_exchange("ccxt:okx", "okx")
 
@@ -281,7 +281,7 @@ def test_without_ccxt_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPat
     ],
 )
 @pytest.mark.usefixtures("library")
-def test_an_exchange_whose_bars_cannot_be_had_is_refused_with_the_reason(exchange: str, why: str) -> None:
+def test_an_exchange_without_usable_bars_is_refused_with_the_reason(exchange: str, why: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_provider(Settings.from_env({}), f"ccxt:{exchange}")
     assert str(caught.value) == f"the provider ccxt:{exchange} cannot be used: {why}"
@@ -303,7 +303,7 @@ def test_the_limiter_of_ccxt_is_off_and_the_client_has_a_repr() -> None:
     assert options["enableRateLimit"] is False
 
 
-def test_a_tick_is_one_call_per_symbol_and_the_forming_candle_is_not_in_it(library: type[Exchange]) -> None:
+def test_a_tick_takes_one_call_per_symbol_and_leaves_out_the_forming_candle(library: type[Exchange]) -> None:
     requests = ask([BTC, ETH], ONE_BAR)
     got = fetched(requests)
     assert hours(got) == ["17:50", "17:55"] * 2
@@ -316,21 +316,21 @@ def test_a_tick_is_one_call_per_symbol_and_the_forming_candle_is_not_in_it(libra
 
 
 @pytest.mark.usefixtures("library")
-def test_a_candle_is_dropped_until_its_time_is_over() -> None:
+def test_a_candle_is_left_out_until_it_has_closed() -> None:
     newest = datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
     for late, bars in ((timedelta(minutes=4, seconds=59), 0), (timedelta(minutes=5), 1)):
         got = fetched(ask([BTC], newest), clock=lambda late=late: newest + late)
         assert (got.bars.height, len(got.completed)) == (bars, 1)
 
 
-def test_a_long_range_comes_in_pages_each_bar_once(library: type[Exchange]) -> None:
+def test_a_long_range_is_fetched_in_pages_without_duplicate_bars(library: type[Exchange]) -> None:
     got = fetched(ask([BTC], MIDDAY - timedelta(days=3)))
     assert (got.bars.height, got.bars["ts"].n_unique()) == (863, 863)
     # The last of the 864 candles is still forming.
     assert [limit for *_, limit in library.made[0].asked] == [200, 200, 200, 200, 65]
 
 
-def test_where_ccxt_does_not_say_how_long_a_page_is_short_ones_are_asked_for(
+def test_short_pages_are_requested_if_ccxt_does_not_state_the_page_length(
     library: type[Exchange], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "features", None)
@@ -344,7 +344,7 @@ def hole(exchange: Any) -> None:
 
 
 def window(exchange: Any) -> None:
-    """Candles only from the window asked for, which is empty in a hole longer than it."""
+    """Answer with the candles of the requested window only. In a hole longer than the window there are none."""
     hole(exchange)
 
     async def fetch_ohlcv(symbol: str, timeframe: str, since: int, limit: int) -> Any:
@@ -357,7 +357,7 @@ def window(exchange: Any) -> None:
 
 @pytest.mark.parametrize("kind", [hole, window])
 @pytest.mark.usefixtures("library")
-def test_a_hole_ends_no_range_whichever_way_an_exchange_answers(kind: Callable[[Any], None]) -> None:
+def test_a_hole_does_not_end_a_range_with_either_kind_of_answer(kind: Callable[[Any], None]) -> None:
     got = fetched(ask([BTC], MIDDAY - 60 * timedelta(minutes=5)), kind)
     assert got.bars.height == 20 + 4
     assert hours(got)[:1] + hours(got)[-5:] == ["13:05", "14:40", "17:40", "17:45", "17:50", "17:55"]
@@ -365,7 +365,7 @@ def test_a_hole_ends_no_range_whichever_way_an_exchange_answers(kind: Callable[[
 
 
 @pytest.mark.usefixtures("library")
-def test_an_exchange_that_ignores_the_range_brings_nothing_twice_and_no_end_of_calls() -> None:
+def test_a_range_that_the_exchange_ignores_is_completed_without_bars_in_few_calls() -> None:
     def ignore(exchange: Any) -> None:
         exchange.answer = lambda _rows: candles(MIDDAY - timedelta(days=30), MIDDAY - timedelta(days=29))
 
@@ -375,7 +375,7 @@ def test_an_exchange_that_ignores_the_range_brings_nothing_twice_and_no_end_of_c
 
 
 @pytest.mark.usefixtures("library")
-def test_pages_of_a_single_candle_are_given_up_on() -> None:
+def test_pages_of_a_single_candle_end_in_a_malformed_answer() -> None:
     def single(exchange: Any) -> None:
         exchange.answer = lambda rows: rows[:1]
 
@@ -385,7 +385,7 @@ def test_pages_of_a_single_candle_are_given_up_on() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_value_that_is_missing_is_passed_on_to_be_rejected_with_the_reason() -> None:
+def test_a_missing_value_becomes_null_in_its_bar() -> None:
     def lacking(exchange: Any) -> None:
         exchange.answer = lambda rows: [[*row[:4], None, None] for row in rows[:1]]
 
@@ -394,7 +394,7 @@ def test_a_value_that_is_missing_is_passed_on_to_be_rejected_with_the_reason() -
 
 
 @pytest.mark.usefixtures("library")
-def test_days_begin_at_midnight_utc_or_are_refused() -> None:
+def test_daily_candles_begin_at_midnight_utc_or_are_refused() -> None:
     day = 86_400_000
 
     def days(shift: int) -> Callable[[Any], None]:
@@ -415,7 +415,7 @@ def test_days_begin_at_midnight_utc_or_are_refused() -> None:
 # --- markets ----------------------------------------------------------------------------------------------------------
 
 
-def test_markets_are_read_once_a_day_for_all_clients_of_a_process(library: type[Exchange]) -> None:
+def test_markets_are_loaded_once_per_day_for_all_clients_of_a_process(library: type[Exchange]) -> None:
     for hours_later, requests in ((0, ["markets", "candles"]), (23, ["candles"]), (24, ["markets", "candles"])):
         library.made.clear()
         fetched(ask([BTC], ONE_BAR), clock=lambda later=hours_later: MIDDAY + timedelta(hours=later))
@@ -423,7 +423,7 @@ def test_markets_are_read_once_a_day_for_all_clients_of_a_process(library: type[
         library.made[0].is_closed = True
 
 
-def test_markets_of_another_address_are_others(library: type[Exchange]) -> None:
+def test_markets_are_loaded_separately_for_each_address(library: type[Exchange]) -> None:
     def moved(exchange: Any) -> None:
         exchange.urls["api"] = {"public": "http://127.0.0.1:1"}
 
@@ -432,7 +432,7 @@ def test_markets_of_another_address_are_others(library: type[Exchange]) -> None:
     assert library.made[1].requests == ["markets", "candles"]
 
 
-def test_an_unknown_symbol_costs_only_itself_and_no_request(library: type[Exchange]) -> None:
+def test_an_unknown_symbol_fails_alone_and_without_a_request(library: type[Exchange]) -> None:
     got = fetched(ask([BTC, Instrument("NO-SUCH", ALWAYS_OPEN), ETH], ONE_BAR))
     error = got.only_error()
     assert isinstance(error, UnknownSymbol)
@@ -459,7 +459,9 @@ def test_an_unknown_symbol_costs_only_itself_and_no_request(library: type[Exchan
     ],
 )
 @pytest.mark.usefixtures("library")
-def test_an_error_of_ccxt_becomes_one_of_ours(raised: type[BaseError], kind: type[ProviderError], calls: int) -> None:
+def test_an_error_of_ccxt_is_converted_to_a_provider_error(
+    raised: type[BaseError], kind: type[ProviderError], calls: int
+) -> None:
     def failing(exchange: Any) -> None:
         exchange.error = raised("toyex GET https://toyex.example " + "x" * 500)
 
@@ -489,7 +491,7 @@ def test_an_error_of_ccxt_becomes_one_of_ours(raised: type[BaseError], kind: typ
     ],
 )
 @pytest.mark.usefixtures("library")
-def test_an_answer_that_neither_ccxt_nor_we_can_read_is_malformed(answer: Callable[[Any], Any]) -> None:
+def test_an_answer_that_ccxt_or_the_client_cannot_read_is_malformed(answer: Callable[[Any], Any]) -> None:
     def wrong(exchange: Any) -> None:
         exchange.answer = answer
 
@@ -499,7 +501,7 @@ def test_an_answer_that_neither_ccxt_nor_we_can_read_is_malformed(answer: Callab
 
 
 @pytest.mark.usefixtures("library")
-def test_a_web_page_for_every_symbol_is_found_out_by_two() -> None:
+def test_two_web_pages_in_a_row_end_the_fetch_for_all_symbols() -> None:
     def page(exchange: Any) -> None:
         inner = exchange.fetch
 
@@ -518,7 +520,7 @@ def test_a_web_page_for_every_symbol_is_found_out_by_two() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_every_request_takes_a_call_of_the_shared_budget_and_keeps_the_pause_of_the_exchange() -> None:
+def test_every_request_takes_a_call_of_the_shared_budget_and_the_pace_of_the_exchange_is_set() -> None:
     class Counted(NotedBudget):
         taken = 0
 
@@ -562,5 +564,5 @@ def test_the_real_ccxt_reads_an_exchange_of_the_sandbox(
     assert_exact(sandbox, requests, got.bars)
     assert list(got.errors) == ["NO-SUCH|5m"]
     assert isinstance(got.only_error(), UnknownSymbol)
-    # Four pages of 5m, two of days, and the list of products, which is none of the bars' endpoints.
+    # Four calls for 5m, two for days, and one for the list of products, which `by_path` does not count.
     assert (sandbox.handle.stats.by_path, got.calls) == ({CANDLES_PATH: 6}, 7)

@@ -1,4 +1,4 @@
-"""Coinbase against the sandbox and against vendors that break its rules."""
+"""Tests of the Coinbase client, with the sandbox and with invalid answers."""
 
 import asyncio
 import json
@@ -59,14 +59,14 @@ def candle(opened: int, **more: Any) -> list[Any]:
     return [opened, *{"low": 0.5, "high": 2.0, "open": 1.0, "close": 1.5, "volume": 10.0, **more}.values()]
 
 
-def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
+def test_a_new_client_has_a_name_and_a_repr_and_has_made_no_calls() -> None:
     provider: ProviderClient = open_provider(Settings.from_env({}), "coinbase")
     assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("coinbase", False, 0)
     assert repr(provider) == "CoinbaseClient(name='coinbase', host='api.exchange.coinbase.com')"
     asyncio.run(provider.aclose())
 
 
-def test_a_long_range_comes_in_pages_of_three_hundred_each_bar_once(sandbox: RunningSandbox) -> None:
+def test_a_long_range_is_fetched_in_pages_of_three_hundred_without_duplicate_bars(sandbox: RunningSandbox) -> None:
     requests = ask(PAIRS[:3], MIDDAY - timedelta(days=9))
     got = fetch(sandbox.base_url, requests, coinbase)
     assert_exact(sandbox, requests, got.bars)
@@ -79,7 +79,7 @@ def test_a_long_range_comes_in_pages_of_three_hundred_each_bar_once(sandbox: Run
 
 @pytest.fixture(scope="session")
 def market(_served: RunningSandbox) -> RunningSandbox:
-    """The sandbox of the session, for a test whose examples share it."""
+    """The sandbox as a fixture of the whole session, because all examples of a test share it."""
     return _served
 
 
@@ -89,12 +89,12 @@ def market(_served: RunningSandbox) -> RunningSandbox:
     length=st.timedeltas(timedelta(0), timedelta(days=5)),
     timeframe=st.sampled_from(FETCHED),
 )
-def test_any_range_brings_exactly_the_bars_of_the_market(
+def test_any_range_gives_exactly_the_bars_of_the_market(
     market: RunningSandbox, start: timedelta, length: timedelta, timeframe: Timeframe
 ) -> None:
     begins = MIDDAY - start
     got = fetch(market.base_url, [BarRequest(PAIRS[0], timeframe, begins, begins + length)], coinbase)
-    # A bar opens at a whole second: a part of one at either end changes nothing but for the second it belongs to.
+    # Bars open at whole seconds, so a fraction of a second at either end counts as the next second.
     whole = [BarRequest(PAIRS[0], timeframe, _next_second(begins), _next_second(begins + length))]
     assert_exact(market, whole, got.bars)
 
@@ -103,7 +103,7 @@ def _next_second(moment: datetime) -> datetime:
     return moment if moment.microsecond == 0 else moment.replace(microsecond=0) + timedelta(seconds=1)
 
 
-def test_a_range_in_which_no_candle_opens_costs_no_call(sandbox: RunningSandbox) -> None:
+def test_a_range_in_which_no_candle_opens_makes_no_call(sandbox: RunningSandbox) -> None:
     got = fetch(sandbox.base_url, ask(PAIRS[:1], MIDDAY - timedelta(minutes=2), MIDDAY), coinbase)
     assert (len(got.completed), got.calls, got.bars.height) == (1, 0, 0)
 
@@ -118,7 +118,7 @@ def test_a_range_in_which_no_candle_opens_costs_no_call(sandbox: RunningSandbox)
         ("A:B", "/products/A%3AB/candles"),
     ],
 )
-def test_a_symbol_is_spelt_as_the_vendor_spells_it(symbol: str, path: str) -> None:
+def test_a_symbol_is_sent_in_the_vendors_spelling(symbol: str, path: str) -> None:
     with vendor(lambda _: JSONResponse([])) as (base_url, seen):
         fetch(base_url, ask([Instrument(symbol, ALWAYS_OPEN)], ONE_BAR), coinbase)
     assert seen[0].scope["raw_path"] == path.encode()
@@ -128,7 +128,7 @@ def test_a_symbol_is_spelt_as_the_vendor_spells_it(symbol: str, path: str) -> No
     assert seen[0].headers["user-agent"] == "ema-assets"
 
 
-def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
+def test_an_unknown_symbol_fails_alone(sandbox: RunningSandbox) -> None:
     unknown = [Instrument("NO-SUCH", ALWAYS_OPEN), Instrument("A:B", ALWAYS_OPEN), STOCKS[0]]
     got = fetch(sandbox.base_url, ask([*unknown, *PAIRS], ONE_BAR), coinbase)
     assert set(got.errors) == {f"{instrument.symbol}|5m" for instrument in unknown}
@@ -139,7 +139,7 @@ def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
     assert (len(got.completed), got.calls) == (10, 13)
 
 
-def test_a_hole_is_left_out_and_a_symbol_without_candles_is_completed(sandbox: RunningSandbox) -> None:
+def test_a_missing_candle_is_left_out_and_a_symbol_without_candles_is_completed(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(MissingSymbol(symbols=["CA-USD"]))
     sandbox.handle.faults.add(LateBar(symbols=["CB-USD"], ts=datetime(2026, 7, 15, 17, 45, tzinfo=UTC)))
     got = fetch(sandbox.base_url, ask(PAIRS[:2], MIDDAY - timedelta(minutes=23)), coinbase)
@@ -148,8 +148,8 @@ def test_a_hole_is_left_out_and_a_symbol_without_candles_is_completed(sandbox: R
     assert len(got.completed) == 2
 
 
-def test_a_page_without_candles_does_not_end_the_walk(sandbox: RunningSandbox) -> None:
-    """A product that was halted for longer than a page, or was listed after the range begins."""
+def test_pages_after_an_empty_one_are_fetched(sandbox: RunningSandbox) -> None:
+    """A product may be halted for longer than a page, or be listed after the range begins."""
 
     def answer(request: Request) -> Response:
         last = datetime.fromisoformat(request.query_params["end"])
@@ -166,7 +166,7 @@ def test_a_page_without_candles_does_not_end_the_walk(sandbox: RunningSandbox) -
 
 
 @pytest.mark.parametrize(("empty_answers", "calls", "missing"), [(1, 5 + 1, 0), (2, 5 + 2, 0), (9, 5 + 2, 300)])
-def test_a_full_page_that_comes_empty_behind_candles_is_asked_for_again(
+def test_an_empty_page_after_candles_is_requested_again_at_most_twice(
     empty_answers: int, calls: int, missing: int
 ) -> None:
     begin = MIDDAY.replace(hour=0, minute=0) - timedelta(days=5)
@@ -183,18 +183,18 @@ def test_a_full_page_that_comes_empty_behind_candles_is_asked_for_again(
     assert (len(seen), got.bars.height) == (calls, 5 * 288 - missing)
 
 
-def test_candles_in_any_order_come_sorted_and_each_once() -> None:
+def test_candles_in_any_order_are_sorted_and_returned_once() -> None:
     rows = [candle(at(17, 50), close=1.1), candle(at(17, 45)), candle(at(17, 50), close=1.9), candle(at(17, 30))]
     with vendor(lambda _: JSONResponse(rows)) as (base_url, _):
         got = fetch(base_url, ask([BTC], MIDDAY - timedelta(minutes=23)), coinbase)
-    # The newest first: of two of one time the first one counts. 17:30 was not asked for.
+    # The newest comes first, so of two with the same time the first one counts. 17:30 was not requested.
     assert [(f"{ts:%H:%M}", close) for ts, close in got.bars.select("ts", "close").rows()] == [
         ("17:45", 1.5),
         ("17:50", 1.1),
     ]
 
 
-def test_a_ban_ends_the_fetch_with_one_call_and_the_next_one_makes_none(sandbox: RunningSandbox) -> None:
+def test_a_ban_ends_the_fetch_after_one_call_and_the_next_fetch_makes_none(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(Refuse(status=418, retry_after_seconds=120))
 
     async def run() -> None:
@@ -209,7 +209,7 @@ def test_a_ban_ends_the_fetch_with_one_call_and_the_next_one_makes_none(sandbox:
     asyncio.run(run())
 
 
-def test_a_short_rate_limit_is_waited_out_and_a_long_one_ends_the_fetch(sandbox: RunningSandbox) -> None:
+def test_calls_wait_for_the_end_of_a_short_rate_limit_and_a_long_one_ends_the_fetch(sandbox: RunningSandbox) -> None:
     number = sandbox.handle.faults.add(RateLimit(retry_after_seconds=0.05, times=1))
     assert fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), coinbase).calls == 11
     sandbox.handle.faults.clear(number)
@@ -219,14 +219,14 @@ def test_a_short_rate_limit_is_waited_out_and_a_long_one_ends_the_fetch(sandbox:
     assert (len(got.errors), got.calls) == (10, min(10, QUICK.max_concurrency))
 
 
-def test_a_rate_limit_without_a_word_is_told_in_the_vendors_words(sandbox: RunningSandbox) -> None:
+def test_a_rate_limit_without_a_stated_pause_is_reported_in_the_vendors_words(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(RateLimit(headers=False))
     got = fetch(sandbox.base_url, ask(PAIRS[:1], ONE_BAR), coinbase)
     assert str(got.only_error()) == "coinbase is rate limiting us (429): Public rate limit exceeded"
     assert got.calls == QUICK.attempts
 
 
-def test_calls_are_counted_by_the_budget_that_processes_share(sandbox: RunningSandbox) -> None:
+def test_every_call_is_taken_from_the_shared_budget(sandbox: RunningSandbox) -> None:
     class Counted(NotedBudget):
         taken = 0
 
@@ -238,8 +238,8 @@ def test_calls_are_counted_by_the_budget_that_processes_share(sandbox: RunningSa
     assert budget.taken == 10
 
 
-def test_no_second_holds_more_calls_than_half_of_what_an_address_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two processes; the limit of the minute would let all of them leave at once."""
+def test_a_process_sends_at_most_half_of_the_calls_per_second_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes may share an address. The limit per minute alone would allow all calls at once."""
     client = vendors_coinbase.CoinbaseClient(PROVIDERS["coinbase"], PROVIDERS["coinbase"].config(), HttpOptions())
     assert client._http.limits.requests_per_second == 5
 
@@ -282,7 +282,7 @@ def test_no_second_holds_more_calls_than_half_of_what_an_address_has(monkeypatch
         ("[" * 200_000, ""),
     ],
 )
-def test_a_200_that_is_not_candles_is_malformed_and_names_provider_and_symbol(body: str, words: str) -> None:
+def test_a_200_that_is_not_candles_is_malformed_and_the_error_names_provider_and_symbol(body: str, words: str) -> None:
     with vendor(lambda _: Response(body)) as (base_url, seen):
         got = fetch(base_url, ask([BTC], ONE_BAR), coinbase)
     error = got.only_error()
@@ -293,14 +293,14 @@ def test_a_200_that_is_not_candles_is_malformed_and_names_provider_and_symbol(bo
     assert (len(str(error)) < 400, len(seen), got.bars.height) == (True, 1, 0)
 
 
-def test_a_refusal_that_is_not_about_the_symbol_is_told_in_the_vendors_words() -> None:
+def test_a_refusal_that_is_not_about_the_symbol_is_reported_in_the_vendors_words() -> None:
     with vendor(lambda _: JSONResponse({"message": "Unsupported granularity"}, 400)) as (base_url, _):
         got = fetch(base_url, ask([BTC], ONE_BAR), coinbase)
     assert isinstance(got.only_error(), RequestRefused)
     assert str(got.only_error()) == "coinbase refused the request (400): Unsupported granularity"
 
 
-def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -> None:
+def test_an_abandoned_fetch_leaves_no_task_running(sandbox: RunningSandbox) -> None:
     async def run() -> None:
         provider = coinbase(sandbox.base_url)
         parts = provider.fetch(ask(PAIRS, MIDDAY - timedelta(days=9)))

@@ -1,4 +1,4 @@
-"""Yahoo by curl: each fault ends as it does by the usual transport, and a caller looks like a browser."""
+"""Tests of Yahoo with the curl transport: faults end as with the usual one, and requests look like a browser's."""
 
 import asyncio
 import gzip
@@ -38,26 +38,26 @@ def by_curl(base_url: str, **options: Any) -> ProviderClient:
     "case",
     [pytest.param(case, id=case.name) for case in test_faults.CASES if case.other.get("yahoo", {}) is not None],
 )
-def test_a_fault_ends_as_by_any_other_transport(case: test_faults.Case) -> None:
+def test_a_fault_ends_as_with_the_usual_transport(case: test_faults.Case) -> None:
     test_faults.test_a_fault_ends_in_a_typed_outcome_and_costs_only_what_it_must(case, YAHOO)
 
 
-def test_a_refused_connection_is_found_out_by_one_symbol_for_all() -> None:
+def test_a_refused_connection_ends_the_fetch_after_one_symbol() -> None:
     test_faults.test_a_refused_connection_is_found_out_by_one_symbol_for_all(YAHOO)
 
 
-def test_connections_are_kept() -> None:
+def test_connections_are_reused() -> None:
     test_faults.test_connections_are_kept(YAHOO)
 
 
-def test_bars_are_those_of_the_market(sandbox: RunningSandbox) -> None:
+def test_bars_equal_those_of_the_market(sandbox: RunningSandbox) -> None:
     requests = ask([*STOCKS[:3], *PAIRS[:2]], MIDDAY.replace(hour=10))
     got = fetch(sandbox.base_url, requests, by_curl)
     assert_exact(sandbox, requests, got.bars, tolerance=1)
     assert (got.calls, len(got.completed)) == (5, 5)
 
 
-def test_the_names_of_the_browser_are_those_that_its_tls_belongs_to() -> None:
+def test_headers_are_those_of_the_imitated_browser() -> None:
     def answer(request: Request) -> Response:
         return Response(YAHOO.says(YAHOO.symbol(request), test_faults.GOOD))
 
@@ -71,14 +71,14 @@ def test_the_names_of_the_browser_are_those_that_its_tls_belongs_to() -> None:
     assert "httpx" not in str(headers)
 
 
-def test_a_packed_body_is_unpacked_once() -> None:
+def test_a_compressed_body_is_decompressed_once() -> None:
     body = gzip.compress(YAHOO.says("AA", test_faults.GOOD).encode())
     with vendor(lambda _: Response(body, headers={"Content-Encoding": "gzip"})) as (base_url, _):
         got = fetch(base_url, ask([YAHOO.spells("AA")], test_faults.START, test_faults.END), by_curl)
     assert got.bars.height == 5
 
 
-def test_a_proxy_of_the_environment_does_not_see_calls_to_this_machine(
+def test_calls_to_this_machine_bypass_the_proxy_of_the_environment(
     sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
@@ -99,7 +99,7 @@ def test_the_transport_is_chosen_by_its_variable() -> None:
     assert asyncio.run(run(EMA_YAHOO_TRANSPORT="curl_cffi")) == "CurlTransport"
 
 
-def test_without_the_package_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_that_shows_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "curl_cffi.requests", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'ema-assets\[curl_cffi\]'"):
         open_provider(Settings.from_env({"EMA_YAHOO_TRANSPORT": "curl_cffi"}), "yahoo")

@@ -1,4 +1,4 @@
-"""What a watchlist may hold beside US stocks, from the sandbox: other exchanges, futures, foreign exchange, pairs."""
+"""Tests of the sandbox with symbols other than US stocks: other exchanges, futures, foreign exchange and pairs."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ ENDED = datetime(2026, 7, 14, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
-def test_the_sandbox_has_bars_of_whatever_is_on_a_watchlist_on_its_own_calendar(symbol: str) -> None:
+def test_the_sandbox_has_bars_of_every_kind_of_symbol_on_its_own_calendar(symbol: str) -> None:
     instrument = instrument_of(symbol)
     with running_sandbox([instrument], 7, clock=lambda: MIDDAY) as sandbox:
         for requests in (

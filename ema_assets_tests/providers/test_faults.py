@@ -1,7 +1,7 @@
-"""Each fault on each provider: a typed outcome, no bar lost or invented, no storm, and the healthy symbols finished.
+"""Tests of each fault with each provider: a typed outcome, no bar lost or invented, few calls, other symbols finished.
 
-One symbol of three is hit, the middle one, over one connection at a time. What must stop all calls fails the symbol
-after it as well; nothing else does.
+The fault affects the second of three symbols, over one connection. The third symbol fails only if the fault must stop
+all calls.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ WITHOUT_KEYS = ("yahoo", "binance", "coinbase")
 
 @dataclass(frozen=True)
 class Asked:
-    """A request about the sick symbol, how many times it has asked before, and the loop in which it waits."""
+    """A request for the affected symbol, the number of requests for it before, and the loop of the client."""
 
     request: Request
     before: int
@@ -66,11 +66,18 @@ Answer = Callable[[Speaker, Asked], Response]
 
 @dataclass(frozen=True)
 class Case:
-    """`error` is the sick symbol's, None when it recovers or its bars are sound; `bars` what comes of them, of which
-    `nulls` lack a value.
+    """One fault and its expected outcome.
 
-    `calls` are the sick symbol's requests. With `stops`, the symbol after it is not asked any more. `other` replaces
-    fields for a vendor for which the fault means something else; None is a fault that it cannot have.
+    Attributes:
+        name: the id of the case.
+        answer: the answer to a request for the affected symbol.
+        error: the error of the affected symbol; None if it recovers or its bars are valid.
+        bars: the number of its bars that are returned.
+        nulls: how many of these lack a value.
+        calls: the number of requests for it.
+        stops: whether the symbol after it is not requested any more.
+        words: a part of the error's text.
+        other: by vendor, the fields with other values; None if the vendor cannot have this fault.
     """
 
     name: str
@@ -90,7 +97,7 @@ def status(code: int, body: str = "", content_type: str = "application/json", **
 
 
 def once(answer: Answer) -> Answer:
-    """The first time only."""
+    """Give `answer` to the first request only."""
 
     def healing(speaker: Speaker, asked: Asked) -> Response:
         return answer(speaker, asked) if asked.before == 0 else Response(speaker.says(SICK, GOOD))
@@ -99,17 +106,17 @@ def once(answer: Answer) -> Answer:
 
 
 def text(change: Callable[[str], str]) -> Answer:
-    """A 200 with the body of the good bars, changed."""
+    """Answer 200 with the good bars, and change the body."""
     return lambda speaker, _asked: Response(change(speaker.says(SICK, GOOD)))
 
 
 def rows(change: Callable[[list[Row]], list[Row]]) -> Answer:
-    """A 200 with the good bars, changed."""
+    """Answer 200 with the good bars after a change."""
     return lambda speaker, _asked: Response(speaker.says(SICK, change([list(row) for row in GOOD])))
 
 
 def value(column: str, wrong: Any) -> Answer:
-    """A 200 in which one value of the third bar is `wrong`."""
+    """Answer 200 with the good bars, and the value `wrong` in one column of the third one."""
 
     def change(bars: list[Row]) -> list[Row]:
         bars[2] = [wrong if name == column else given for name, given in zip(FIELDS, bars[2], strict=True)]
@@ -119,12 +126,12 @@ def value(column: str, wrong: Any) -> Answer:
 
 
 def raw_number(token: str) -> Answer:
-    """A 200 in which one price is a bare `token`; Binance quotes its prices."""
+    """Answer 200 with `token` in place of one price. In the format of Binance, prices are in quotes."""
     return text(lambda body: body.replace("12.5", token))
 
 
 def without_end(speaker: Speaker, asked: Asked) -> Response:
-    """Alpaca: ever new tokens and nothing else. Binance: the same page whatever is asked for."""
+    """Answer with endless pages: Alpaca's have a new token each time, Binance's are always the same page."""
     if speaker.name == "binance":
         return Response(speaker.says(SICK, GOOD[:2]))
     return Response(
@@ -136,7 +143,7 @@ def outside(bars: list[Row]) -> list[Row]:
     return [[FIRST - 300, *GOOD[0][1:]], *bars, [FIRST + 300 * 5, *GOOD[0][1:]]]
 
 
-# A later bar of the same time is the vendor's newer one.
+# Of two bars with the same time, the later one is the vendor's newer one.
 def unsorted(bars: list[Row]) -> list[Row]:
     return [bars[3], [bars[1][0], 1.0, 1.0, 1.0, 1.0, 1.0], bars[4], bars[1], bars[0], bars[2], bars[2]]
 
@@ -183,7 +190,7 @@ CASES = (
     ),
     Case("418 with Retry-After", status(418, "", Retry_After="120"), error=Banned, stops=True, words="120 seconds (418)"),
     Case("418 without Retry-After", status(418), error=Banned, stops=True, words="shut us out (418)"),
-    # A refused key is good for nothing. Without a key it may be the symbol's.
+    # A refused key fails all symbols. Without a key the refusal may concern one symbol.
     Case("401 in HTML", status(401, HTML, "text/html"), error=Unauthorized, stops=True, words="an HTML page",
          other=dict.fromkeys(WITHOUT_KEYS, {"error": AccessRefused, "stops": False})),
     Case("403", status(403, '{"message": "forbidden"}'), error=Unauthorized, stops=True, words="403",
@@ -220,12 +227,12 @@ CASES = (
     Case("a 200 with something behind it", text(lambda body: body + "]"), words="JSON"),
     Case("a 200 nested too deep", status(200, "[" * 50_000)),
     Case("a 200 of bytes that are no text", status(200, "\udcff".encode("utf-8", "surrogatepass").decode("latin-1"))),
-    # One call of Alpaca's is about many symbols: what cannot be read costs its bar, which is passed on to be rejected.
+    # A call to Alpaca is for many symbols, so an unreadable bar becomes a bar of nulls, which is rejected later.
     Case("a list where a price should be", value("close", []), other={"alpaca": {"error": None, "bars": 5, "nulls": 1}}),
     Case("text where a price should be", value("close", "dear"),
          other={"alpaca": {"error": None, "bars": 5, "nulls": 1}}),
     Case("text where a time should be", text(lambda body: body.replace(str(FIRST), '"x"').replace("2026-07-15T", "x"))),
-    # So is a bar of Yahoo's that lacks a value.
+    # A bar of Yahoo's that lacks a value is passed on as well.
     Case("null where a price should be", value("close", None),
          other=dict.fromkeys(("alpaca", "yahoo"), {"error": None, "bars": 5, "nulls": 1})),
     Case("a bar of nulls", rows(lambda bars: [*bars[:2], [bars[2][0], *[None] * 5], *bars[3:]]),
@@ -281,7 +288,7 @@ def test_a_fault_ends_in_a_typed_outcome_and_costs_only_what_it_must(case: Case,
         assert bars.select("open", "high", "low", "close", "volume").rows() == [tuple(row[1:]) for row in GOOD]
     sick = got.bars.filter(symbol=instruments[SICK].symbol)
     assert sick.height == expected["bars"]
-    # A value that is missing is passed on by some; what comes beside it is what was sent.
+    # Some clients pass on bars that lack a value. All other bars must have the values that were sent.
     values = sick.drop_nulls().select("open", "high", "low", "close", "volume").rows()
     assert len(set(values)) == len(values) == expected["bars"] - expected["nulls"]
     assert set(values) <= {tuple(row[1:]) for row in GOOD}
@@ -310,7 +317,7 @@ def test_a_fault_ends_in_a_typed_outcome_and_costs_only_what_it_must(case: Case,
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
 def test_a_refused_connection_is_found_out_by_one_symbol_for_all(speaker: Speaker) -> None:
     with socket.socket() as taken:
-        # Bound and not listening: nobody else can have the port, and nobody answers.
+        # Bound but not listening: no other process can take the port, and nothing answers.
         taken.bind(("127.0.0.1", 0))
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         many = [speaker.spells(f"S{chr(65 + n)}") for n in range(20)]
@@ -324,20 +331,20 @@ def test_a_refused_connection_is_found_out_by_one_symbol_for_all(speaker: Speake
 @pytest.mark.parametrize(
     ("answer", "calls"),
     [
-        # Two symbols try in vain before the vendor is taken to be down; a refusal is known at once.
+        # The vendor counts as down after two failed symbols. A refusal counts at once.
         (PlainTextResponse("", 503), 2 * ATTEMPTS),
         (PlainTextResponse("", 429), ATTEMPTS),
         (PlainTextResponse("", 418), 1),
         (PlainTextResponse("", 401), 1),
-        # Nor does a page become data when it is asked for again at once.
+        # A web page or a redirect is not retried, and counts at the second symbol.
         (HTMLResponse(HTML), 2),
         (RedirectResponse("http://127.0.0.1:9/consent"), 2),
     ],
     ids=lambda answer: str(getattr(answer, "status_code", "")),
 )
-def test_a_vendor_that_is_down_or_shuts_us_out_is_not_stormed(speaker: Speaker, answer: Response, calls: int) -> None:
+def test_a_vendor_that_is_down_or_refuses_us_gets_few_calls(speaker: Speaker, answer: Response, calls: int) -> None:
     if (speaker.name, answer.status_code) == ("yahoo", 429):
-        calls = 1  # it says so when it has shut us out
+        calls = 1  # Yahoo answers 429 for a ban
     if speaker.name in WITHOUT_KEYS and answer.status_code == 401:
         calls = 2
     many = [speaker.spells(f"{chr(65 + n // 26)}{chr(65 + n % 26)}") for n in range(100)]
@@ -348,8 +355,8 @@ def test_a_vendor_that_is_down_or_shuts_us_out_is_not_stormed(speaker: Speaker, 
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
-def test_many_symbols_over_few_connections_end_in_one_wave_when_the_vendor_shuts_us_out(speaker: Speaker) -> None:
-    """Calls that have left cannot be taken back; none leaves after the first answer has come."""
+def test_a_ban_stops_all_calls_that_were_not_sent_before_it(speaker: Speaker) -> None:
+    """Calls that were already sent cannot be stopped. None is sent after the first answer."""
     many = [speaker.spells(f"{chr(65 + n // 26)}{chr(65 + n % 26)}") for n in range(100)]
     limits = HttpLimits(max_concurrency=4, requests_per_minute=1_000, attempts=ATTEMPTS, backoff_seconds=0.01)
     with vendor(lambda _: PlainTextResponse("", 418)) as (base_url, seen):
@@ -359,7 +366,7 @@ def test_many_symbols_over_few_connections_end_in_one_wave_when_the_vendor_shuts
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
-def test_calls_that_are_pointless_do_not_wait_for_the_budget(speaker: Speaker) -> None:
+def test_calls_after_a_ban_do_not_wait_for_the_budget(speaker: Speaker) -> None:
     many = [speaker.spells(f"S{chr(65 + n)}") for n in range(20)]
     limits = HttpLimits(max_concurrency=1, requests_per_minute=2)
 

@@ -1,4 +1,4 @@
-"""The budget, the waits a vendor asks for, and the limits' limits."""
+"""Tests of the budget, the pauses that a vendor asks for, the texts of errors, and the limits."""
 
 import asyncio
 import email.utils
@@ -36,13 +36,13 @@ from ema_assets.providers.http.refusals import (
 from ema_assets_tests.waiting import run_virtually
 
 
-def test_no_window_holds_more_than_the_budget_and_order_is_kept() -> None:
+def test_no_window_has_more_calls_than_the_budget_and_the_order_is_kept() -> None:
     async def run(clock: Callable[[], float]) -> tuple[list[int], list[float]]:
         budget, order, left = RequestBudget(5, clock=clock), list[int](), list[float]()
         began = clock()
 
         async def one(number: int) -> None:
-            await asyncio.sleep(number)  # one call per second wants to leave
+            await asyncio.sleep(number)  # one call per second is due
             await budget.take()
             order.append(number)
             left.append(clock() - began)
@@ -55,7 +55,7 @@ def test_no_window_holds_more_than_the_budget_and_order_is_kept() -> None:
     assert left == [60.0 * (number // 5) + number % 5 for number in range(17)]
 
 
-def test_a_closed_budget_lets_nothing_leave_until_the_longest_wait_is_over() -> None:
+def test_a_closed_budget_lets_no_call_through_until_the_longest_pause_is_over() -> None:
     async def run(clock: Callable[[], float]) -> float:
         budget, began = RequestBudget(5, clock=clock), clock()
         for seconds in (20.0, 30.0, 10.0):
@@ -66,7 +66,7 @@ def test_a_closed_budget_lets_nothing_leave_until_the_longest_wait_is_over() -> 
     assert run_virtually(run) == 30
 
 
-def test_a_budget_that_is_closed_while_a_call_waits_for_it_keeps_the_call() -> None:
+def test_closing_the_budget_delays_a_call_that_is_already_waiting() -> None:
     async def run(clock: Callable[[], float]) -> float:
         budget, began = RequestBudget(1, clock=clock), clock()
         await budget.take()
@@ -79,7 +79,7 @@ def test_a_budget_that_is_closed_while_a_call_waits_for_it_keeps_the_call() -> N
     assert run_virtually(run) == 80
 
 
-def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_is_read_from_seconds_a_date_or_the_reset_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_784_138_580
     monkeypatch.setattr(time, "time", lambda: float(now))
     assert retry_after_seconds({"retry-after": "7"}) == 7
@@ -108,19 +108,19 @@ def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time(monkeypatch: pytes
         {"x-ratelimit-reset": ""},
     ],
 )
-def test_a_wait_that_cannot_be_read_is_none(headers: dict[str, str]) -> None:
+def test_an_unreadable_pause_is_none(headers: dict[str, str]) -> None:
     assert retry_after_seconds(headers) is None
 
 
 @pytest.mark.parametrize("seconds", ["86400000", "259201", "2e10"])
-def test_no_pause_is_longer_than_the_longest_ban_there_is(seconds: str) -> None:
+def test_a_pause_is_limited_to_three_days(seconds: str) -> None:
     assert retry_after_seconds({"retry-after": seconds}) == LONGEST_PAUSE_SECONDS == 3 * 86_400
 
 
 @pytest.mark.parametrize(
     ("asked", "taken"), [(None, None), (0, 0), (60, 60), (1e15, LONGEST_PAUSE_SECONDS), (-1, None), (math.nan, None)]
 )
-def test_a_pause_that_a_provider_of_ones_own_asks_for_is_bounded_as_well(
+def test_the_pause_in_an_error_of_a_custom_provider_is_limited_as_well(
     asked: float | None, taken: float | None
 ) -> None:
     assert RateLimited("slower", provider="toy", retry_after_seconds=asked).retry_after_seconds == taken
@@ -132,7 +132,7 @@ def refused(status: int, headers: dict[str, str], body: bytes = b"{}", **manners
 
 
 @pytest.mark.parametrize("status", [429, 418, 500, 503])
-def test_whoever_asks_to_be_left_alone_is_heard_with_any_status_that_may_pass(status: int) -> None:
+def test_retry_after_is_read_from_an_answer_of_any_temporary_status(status: int) -> None:
     error = refused(status, {"retry-after": "600"})
     assert isinstance(error, TransientProviderError)
     assert error.retry_after_seconds == 600
@@ -142,7 +142,7 @@ def test_whoever_asks_to_be_left_alone_is_heard_with_any_status_that_may_pass(st
 
 
 @pytest.mark.parametrize(("status", "is_heard"), [(429, True), (503, False)])
-def test_when_the_limit_of_calls_begins_anew_says_nothing_of_an_outage(status: int, is_heard: bool) -> None:
+def test_the_reset_time_of_the_call_limit_counts_for_a_429_only(status: int, is_heard: bool) -> None:
     error = refused(status, {"x-ratelimit-reset": str(time.time() + 30)})
     assert isinstance(error, TransientProviderError)
     assert (error.retry_after_seconds is not None) is is_heard
@@ -156,20 +156,20 @@ def test_when_the_limit_of_calls_begins_anew_says_nothing_of_an_outage(status: i
         (b'{"message": "one\\r\\n two\\u2028three \\u202eback"}', "one two three"),
     ],
 )
-def test_a_message_has_no_characters_that_a_terminal_or_a_database_does_not_take(body: bytes, words: str) -> None:
+def test_a_message_has_no_characters_that_a_terminal_or_a_database_rejects(body: bytes, words: str) -> None:
     said = str(refused(400, {}, body))
     assert words in said
     assert said.isprintable()
 
 
-def test_errors_of_a_provider_of_ones_own_are_printable_too() -> None:
+def test_errors_of_a_custom_provider_are_printable_too() -> None:
     error = UnknownSymbol("nothing\x00there\n\x1b[1mat all\ud800", provider="toy", symbol="A")
     assert str(error) == "nothing\N{REPLACEMENT CHARACTER}there at all\N{REPLACEMENT CHARACTER}"
     assert str(MalformedAnswer("naïve – 価格 🙂", provider="toy")) == "naïve – 価格 🙂"
 
 
 @pytest.mark.parametrize("secret", ["topsecret", "top'se\\cret\"", "top secret/ü"])
-def test_a_key_is_cut_out_in_whatever_form_it_is_quoted(secret: str) -> None:
+def test_a_key_is_removed_from_a_message_in_every_quoted_form(secret: str) -> None:
     forms = (secret, repr(secret), repr(secret.encode()), json.dumps(secret), quote(secret))
     for form in forms:
         said = str(refused(400, {}, f"no {form} here".encode(), secrets=(secret,)))
@@ -177,12 +177,12 @@ def test_a_key_is_cut_out_in_whatever_form_it_is_quoted(secret: str) -> None:
         assert not {"secret", "cret"} & set(re.findall(r"[a-z]+", said))
 
 
-def test_a_key_at_the_end_of_what_is_quoted_is_cut_out_whole() -> None:
+def test_a_key_at_the_end_of_a_shortened_message_is_removed_completely() -> None:
     assert "top" not in str(refused(400, {}, b"x" * 195 + b"topsecret", secrets=("topsecret",)))
 
 
 @pytest.mark.parametrize("value", ["topsecret\nvalue", "topsecret\x00", "tópsecret"])
-def test_a_header_that_cannot_be_sent_is_refused_by_its_name(value: str) -> None:
+def test_an_invalid_header_is_refused_by_name_and_its_value_is_not_shown(value: str) -> None:
     with pytest.raises(ConfigurationError, match="the header X-KEY can hold printable ASCII") as caught:
         Manners(headers={"X-KEY": value}, secrets=(value,))
     assert "psecret" not in str(caught.value)
@@ -192,7 +192,7 @@ def test_the_password_of_a_proxy_is_not_quoted() -> None:
     assert reason(ValueError("cannot use http://user:hunter2@proxy:1")) == "cannot use http://***@proxy:1"
 
 
-def test_an_error_that_says_nothing_is_called_by_its_kind() -> None:
+def test_an_error_without_text_is_shown_as_its_class_name() -> None:
     assert reason(TimeoutError(" ")) == "TimeoutError"
 
 
@@ -208,7 +208,7 @@ def test_an_error_that_says_nothing_is_called_by_its_kind() -> None:
         (204, "", "toy answered with the unexpected status 204"),
     ],
 )
-def test_an_answer_that_is_neither_data_nor_an_error_is_told_by_its_status(
+def test_an_answer_that_is_neither_data_nor_an_error_is_reported_with_its_status(
     status: int, location: str, words: str
 ) -> None:
     assert str(refused(status, {"location": location})) == words
@@ -236,7 +236,9 @@ def test_a_limit_must_be_above_zero(name: str, value: float) -> None:
         ("", b"{}", False),
     ],
 )
-def test_a_web_page_is_told_by_its_type_or_its_first_character(content_type: str, body: bytes, is_page: bool) -> None:
+def test_a_web_page_is_recognised_by_its_type_or_its_first_character(
+    content_type: str, body: bytes, is_page: bool
+) -> None:
     found = web_page("yahoo", {"content-type": content_type} if content_type else {}, body)
     assert (type(found) is NotTheApi) is is_page
     assert isinstance(found, ProviderUnavailable | None)

@@ -1,4 +1,4 @@
-"""States from the lists of Binance and Coinbase, over real sockets: one call for all symbols, and what may go wrong."""
+"""Tests of the states from the lists of Binance and Coinbase, over real sockets: one call, all symbols, and errors."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ WEEK_AGO = datetime(2026, 7, 8, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Lister:
-    """A vendor: its client, where its list is, how it spells `CA-USD`, its words for the states, and a list."""
+    """A vendor: its client, the address of its list, the suffix of its symbols, its words for states, and a list."""
 
     opened: Any
     path: str
@@ -79,7 +79,7 @@ def ask(lister: Lister, base_url: str, instruments: Sequence[Instrument] = PAIRS
     return asyncio.run(run())
 
 
-def test_one_call_tells_the_states_of_all_symbols(lister: Lister, sandbox: RunningSandbox) -> None:
+def test_one_call_returns_the_states_of_all_symbols(lister: Lister, sandbox: RunningSandbox) -> None:
     faults = sandbox.handle.faults
     faults.add(Halted(symbols=[f"CB{lister.suffix}"]))
     faults.add(Ended(symbols=[f"CC{lister.suffix}"], at=WEEK_AGO))
@@ -101,7 +101,7 @@ def test_one_call_tells_the_states_of_all_symbols(lister: Lister, sandbox: Runni
     assert (found.actions.height, found.problems, found.calls) == (0, (), 1)
 
 
-def test_the_list_is_asked_for_as_a_whole(lister: Lister) -> None:
+def test_the_whole_list_is_requested(lister: Lister) -> None:
     rows = [{"symbol": "CAUSDT", "id": "CA-USD", "status": "TRADING", "filters": [{"any": 1}], "more": None}]
     with vendor(lambda _: JSONResponse(lister.wrapped(rows))) as (base_url, seen):
         found = ask(lister, base_url)
@@ -139,7 +139,7 @@ def _nested(lister: Lister) -> Response:
     ],
     ids=["5xx", "page", "banned", "empty", "no list", "other fields", "nested"],
 )
-def test_a_list_that_does_not_come_tells_nothing(
+def test_a_missing_or_invalid_list_gives_no_states(
     lister: Lister, answer: Any, kind: type[Exception], words: str, calls: int
 ) -> None:
     def routed(_request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Which requests share a call."""
+"""Tests of which requests share a call."""
 
 import itertools
 import sys
@@ -26,13 +26,13 @@ def test_a_tick_is_one_call_even_when_some_symbols_are_a_little_behind() -> None
     assert call.start == MIDDAY - 3 * HOUR
 
 
-def test_a_symbol_that_needs_sixty_days_has_a_call_of_its_own() -> None:
+def test_a_symbol_that_needs_sixty_days_gets_a_separate_call() -> None:
     short, long = packed([*ask(STOCKS[1:], MIDDAY - HOUR), *ask(STOCKS[:1], MIDDAY - timedelta(days=60))])
     assert len(short.requests) == 89
     assert len(long.requests) == 1
 
 
-def test_a_few_symbols_that_fit_a_page_together_share_it() -> None:
+def test_two_symbols_that_fit_one_page_share_a_call() -> None:
     assert len(packed([*ask(STOCKS[:1], MIDDAY - timedelta(days=20)), *ask(STOCKS[1:2], MIDDAY - HOUR)])) == 1
 
 
@@ -40,7 +40,7 @@ def test_a_call_takes_no_more_symbols_than_allowed() -> None:
     assert sorted(len(call.requests) for call in packed(ask(STOCKS, MIDDAY - HOUR), symbols=40)) == [10, 40, 40]
 
 
-def test_a_long_backfill_is_spread_over_calls_that_can_run_side_by_side() -> None:
+def test_a_long_backfill_is_divided_into_several_calls_of_limited_size() -> None:
     calls = packed(ask(STOCKS, MIDDAY - timedelta(days=60)))
     assert 6 <= len(calls) <= 12
     assert all(call.expected_rows <= 50_000 for call in calls)
@@ -74,7 +74,7 @@ def test_every_request_is_in_exactly_one_call_that_covers_it(asked: list[tuple[i
 
 
 def work_of(starts: int) -> int:
-    """How many calls of functions it takes to pack requests with so many different starts; generators count per step."""
+    """Return the number of profiler events while requests with that many different starts are packed."""
     requests = [
         BarRequest(Instrument(f"S{i}"), M5, MIDDAY - timedelta(minutes=10 + 17 * i), MIDDAY) for i in range(starts)
     ]
@@ -88,5 +88,5 @@ def work_of(starts: int) -> int:
     return next(counted)
 
 
-def test_ten_times_as_many_different_starts_are_not_much_more_than_ten_times_the_work() -> None:
+def test_ten_times_as_many_different_starts_take_less_than_twelve_times_the_work() -> None:
     assert work_of(3_000) < 12 * work_of(300)

@@ -1,4 +1,4 @@
-"""What the environment says of proxies and certificates, as people write it: it is followed, or named in an error."""
+"""Tests of proxies and certificates from the environment: common spellings are accepted, errors name the variable."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fe00::/8", "http://[fd12::1]", False),
     ],
 )
-def test_no_proxy_is_read_as_people_write_it(
+def test_the_variable_no_proxy_is_read_in_all_common_spellings(
     exceptions: str, url: str, is_direct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example.com:3128")
@@ -92,7 +92,7 @@ def test_a_proxy_is_named_by_host_port_and_variable(text: str, address: str, mon
     asyncio.run(alpaca(VENDOR).aclose())
 
 
-def test_the_variable_of_the_scheme_counts_before_all_and_lower_case_before_upper(
+def test_the_variable_of_the_scheme_precedes_all_proxy_and_lower_case_precedes_upper_case(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "all.example.com")
@@ -115,7 +115,7 @@ def test_the_variable_of_the_scheme_counts_before_all_and_lower_case_before_uppe
         ("http://user:hunt\ner2@proxy.example.com", "such as http://proxy.example.com:3128"),
     ],
 )
-def test_a_proxy_that_cannot_be_one_is_refused_by_its_variable_and_its_password_is_not_shown(
+def test_an_invalid_proxy_is_refused_with_its_variable_and_without_its_password(
     text: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", text)
@@ -125,19 +125,21 @@ def test_a_proxy_that_cannot_be_one_is_refused_by_its_variable_and_its_password_
     assert "hunt" not in str(refused.value)
 
 
-def test_a_socks_proxy_without_its_package_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socks_proxy_without_its_package_is_refused_with_the_command_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example.com:1080")
     monkeypatch.setattr(proxies, "find_spec", lambda _name: None)
     with pytest.raises(ConfigurationError, match=r"`ALL_PROXY` names a SOCKS proxy.*pip install 'httpx\[socks\]'"):
         alpaca(VENDOR)
 
 
-def test_calls_to_this_machine_ask_for_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_to_this_machine_use_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "ftp://nowhere")
     assert [way_to(f"http://{host}:8930").proxy for host in ("127.0.0.1", "localhost", "[::1]")] == [None] * 3
 
 
-def test_bars_come_by_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_are_fetched_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(request: Request) -> Response:
         return JSONResponse({"bars": {}, "next_page_token": None})
 
@@ -149,7 +151,7 @@ def test_bars_come_by_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPat
     assert seen[0].headers["proxy-authorization"].startswith("Basic ")
 
 
-def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_cannot_be_reached_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -161,8 +163,8 @@ def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in str(error)
 
 
-def test_a_proxy_that_makes_no_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    # This server knows no CONNECT and refuses it with a 400.
+def test_a_proxy_that_refuses_to_connect_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    # This server does not know CONNECT and answers 400.
     with vendor(lambda _: Response()) as (proxy, _seen):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         got = fetch(VENDOR, ask([Instrument("A")], MIDDAY - timedelta(hours=1)), limits=ONE)
@@ -174,24 +176,24 @@ def test_a_proxy_that_makes_no_connection_is_named(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("name", "words"), [("SSL_CERT_FILE", "a file of certificates"), ("SSL_CERT_DIR", "a folder of certificates")]
 )
-def test_certificates_that_are_not_there_are_named_with_their_variable(
+def test_missing_certificates_are_reported_with_their_variable(
     name: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "/nonexistent.pem")
     with pytest.raises(ConfigurationError, match=f"^`{name}` must be {words}.*'/nonexistent.pem': No such file"):
         alpaca(VENDOR)
-    # Calls to this machine are encrypted by nobody.
+    # Calls to this machine do not use these variables.
     asyncio.run(alpaca("http://127.0.0.1:8930", limits=QUICK).aclose())
 
 
-def test_a_file_without_certificates_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_certificates_is_named_in_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with pytest.raises(ConfigurationError, match=r"`SSL_CERT_FILE` must be a file of certificates in PEM.*ca\.pem"):
         alpaca(VENDOR)
 
 
-def test_several_folders_of_certificates_may_be_named_as_openssl_has_it(
+def test_several_folders_of_certificates_may_be_set_as_for_openssl(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join(("/nonexistent", str(tmp_path))))

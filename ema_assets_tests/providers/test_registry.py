@@ -1,4 +1,4 @@
-"""Which providers there are, what their declarations promise, and what a wrong one is told."""
+"""Tests of the registry: the known providers, what their declarations promise, and the errors of wrong declarations."""
 
 import asyncio
 import subprocess
@@ -31,7 +31,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def addresses(base_url: str) -> dict[str, str]:
-    """Variables that send every provider to one address."""
+    """Return the variables that make every provider use one address."""
     variables = [registry.PROVIDERS[name].config.variables()["base_url"].name for name in NAMES]
     return {**KEYS, **dict.fromkeys(variables, base_url)}
 
@@ -47,23 +47,23 @@ def fetch(settings: Settings, name: str, requests: list[BarRequest]) -> tuple[li
     return asyncio.run(run())
 
 
-# --- what there is ----------------------------------------------------------------------------------------------------
+# --- known providers --------------------------------------------------------------------------------------------------
 
 
-def test_every_module_of_the_package_that_declares_a_provider_is_one() -> None:
+def test_the_registry_lists_the_providers_of_the_package_in_order() -> None:
     assert list(registry.PROVIDERS) == ["sandbox", "alpaca", "file", "yahoo", "binance", "coinbase"]
     assert NAMES == registry.ASKED == ("sandbox", "alpaca", "yahoo", "binance", "coinbase")
     assert [name for name in NAMES if is_synthetic(name)] == ["sandbox"]
 
 
-def test_settings_are_read_without_any_library_for_http_or_frames() -> None:
+def test_settings_are_imported_without_the_libraries_for_http_and_frames() -> None:
     heavy = ("asyncio", "httpx", "msgspec", "polars", "numpy", "tenacity")
     code = f"import sys, ema_assets.config.settings; print([each for each in {heavy} if each in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_provider_that_is_not_there_or_that_nobody_asks_is_refused_with_those_that_are() -> None:
+def test_an_unknown_provider_and_the_file_provider_are_refused_with_the_valid_names() -> None:
     for name in ("yaho", "file"):
         with pytest.raises(
             ConfigurationError,
@@ -97,7 +97,7 @@ def test_a_provider_becomes_the_default_by_its_own_declaration(env: dict[str, st
 
 @pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_provider_has_bars_of_what_it_covers_on_the_timeframes_it_serves(name: str) -> None:
+def test_a_provider_has_bars_of_its_asset_classes_on_its_timeframes(name: str) -> None:
     provider = registry.PROVIDERS[name]
     instruments = [Instrument("AAPL"), Instrument("BTC-USD", ALWAYS_OPEN)]
     covered = [each for each in instruments if ("crypto" if each.is_crypto else "stocks") in provider.asset_classes]
@@ -106,7 +106,7 @@ def test_a_provider_has_bars_of_what_it_covers_on_the_timeframes_it_serves(name:
     with running_sandbox(instruments) as server:
         settings = Settings.from_env(addresses(server.base_url))
         for key in provider.timeframes:
-            # Yahoo has eight days of 1m at a time, and an exchange may be closed for three.
+            # Yahoo sends at most eight days of 1m per call, and an exchange may be closed for three days.
             batches, _ = fetch(settings, name, ask(instruments, now - timedelta(days=7), now, by_key(key)))
             assert {symbol for batch in batches for symbol in batch.bars["symbol"]} == {each.symbol for each in covered}
             missed = {each.request.instrument.symbol for batch in batches for each in batch.failures}
@@ -116,7 +116,7 @@ def test_a_provider_has_bars_of_what_it_covers_on_the_timeframes_it_serves(name:
 @pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_long_history_of_a_provider_has_the_prices_of_its_5m_bars(name: str) -> None:
-    """Opened where ours are, in every dialect, so that each holds whole bars of 5m."""
+    """In every dialect the long bars open where ours do, so each of them consists of whole bars of 5m."""
     provider = registry.PROVIDERS[name]
     assert provider.long_history is not None
     length = by_key(provider.long_history.timeframe)
@@ -152,7 +152,7 @@ def test_the_long_history_of_a_provider_has_the_prices_of_its_5m_bars(name: str)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_asks_for_as_many_symbols_as_a_provider_says(name: str) -> None:
+def test_a_call_has_as_many_symbols_as_the_provider_declares(name: str) -> None:
     provider = registry.PROVIDERS[name]
     pairs = [Instrument(f"C{number:03}-USD", ALWAYS_OPEN) for number in range(min(201, provider.symbols_per_call + 1))]
     now = datetime.now(UTC)
@@ -161,7 +161,7 @@ def test_a_call_asks_for_as_many_symbols_as_a_provider_says(name: str) -> None:
     assert calls == 2
 
 
-def test_bars_from_before_a_providers_depth_are_not_asked_for() -> None:
+def test_bars_from_before_the_depth_of_a_provider_are_not_requested() -> None:
     depth = yahoo.PROVIDER.depth["5m"]
     now = datetime.now(UTC)
     with running_sandbox([Instrument("AAPL")]) as server:
@@ -205,18 +205,18 @@ def test_a_service_needs_an_address_unless_it_is_about_to_start() -> None:
     assert (settings.service_urls, settings == served) == ({}, False)
 
 
-def test_an_address_that_is_set_is_kept() -> None:
+def test_an_address_from_the_environment_is_kept() -> None:
     settings = Settings.from_env({"EMA_SANDBOX_URL": "http://127.0.0.1:1"})
     assert settings.with_addresses({"sandbox": "http://127.0.0.1:2", "yahoo": "http://127.0.0.1:2"}) == settings
 
 
-def test_the_delay_of_a_provider_is_its_own() -> None:
+def test_each_provider_has_its_own_publication_delay() -> None:
     seconds = {name: each.delay.total_seconds() for name, each in Settings.from_env({}).publications.items()}
     assert seconds == {None: 0, "sandbox": 0, "alpaca": 3, "yahoo": 3, "binance": 3, "coinbase": 3}
     assert Settings.from_env(KEYS).publications[None].delay.total_seconds() == 3
 
 
-def test_settings_can_be_the_key_of_a_cache() -> None:
+def test_settings_are_hashable_and_compare_by_value() -> None:
     one, other = Settings.from_env({}), Settings.from_env({})
     assert (one == other, hash(one) == hash(other)) == (True, True)
     assert Settings.from_env({"EMA_ALPACA_FEED": "sip"}) != one
@@ -248,7 +248,7 @@ def discovered(monkeypatch: pytest.MonkeyPatch, *more: Provider[Any]) -> Mapping
     return registry.discover()
 
 
-def test_a_new_provider_is_listed_behind_the_fallback_and_those_that_need_no_name(
+def test_a_new_provider_is_listed_after_the_fallback_and_those_that_can_become_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert list(discovered(monkeypatch, TOY)) == ["sandbox", "alpaca", "toy"]
@@ -283,7 +283,7 @@ def test_a_new_provider_is_listed_behind_the_fallback_and_those_that_need_no_nam
         ({"is_fallback": True}, "exactly one provider must be the fallback, received sandbox, toy"),
     ],
 )
-def test_a_declaration_that_cannot_be_right_is_refused_with_its_module_and_the_reason(
+def test_an_invalid_declaration_is_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -291,7 +291,7 @@ def test_a_declaration_that_cannot_be_right_is_refused_with_its_module_and_the_r
     assert str(caught.value).startswith(said)
 
 
-def test_what_is_no_provider_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declaration_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"mine: `PROVIDER` must be a Provider of .*, received 'toy'"):
         discovered(monkeypatch, "toy")  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""A provider of one's own is one new file: nothing else is touched, and its bars go through the whole chain."""
+"""Tests of the example of a custom provider: one new file is enough for its bars to go through the whole chain."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from ema_assets_tests.timeframes import ORDER
 from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
-# The example of the page on providers, as it stands there.
+# The example in docs/PROVIDERS.md.
 (TOY,) = [
     block
     for block in re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/PROVIDERS.md").read_text(), re.DOTALL)
@@ -32,7 +32,7 @@ symbols = ["TOY-USD", "TOY-EUR"]
 
 
 def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command line over the copy of the package in `folder`."""
+    """Run the command line of the copy of the package in `folder`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("EMA_", "APCA_"))}
     return subprocess.run(
         [sys.executable, "-m", "ema_assets", *arguments],
@@ -68,7 +68,7 @@ def test_a_provider_in_one_new_file_serves_bars_through_the_whole_chain(database
     assert {"TOY-USD|5m", "TOY-EUR|5m"} <= set(rows["strategy_9_30_ema"])
 
 
-def test_its_variables_and_its_name_are_checked_as_those_of_any_other(database: Database, tmp_path: Path) -> None:
+def test_the_variables_and_the_name_of_a_custom_provider_are_checked(database: Database, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "ema_assets", tmp_path / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "ema_assets/providers/toy.py").write_text(TOY)
     wrong = run(tmp_path, "plan", EMA_DATABASE_URL=database.url, EMA_TOY_SWING="51")

@@ -1,4 +1,4 @@
-"""Yahoo against the sandbox, which imitates its oddities, and against answers stranger than those."""
+"""Tests of the Yahoo client, with the sandbox, which imitates Yahoo's special answers, and with invalid answers."""
 
 import asyncio
 import copy
@@ -64,7 +64,7 @@ def at(hour: int, minute: int, second: int = 0, day: int = 15) -> int:
 
 
 def chart(stamps: list[int], closes: list[float | None] | None = None, **meta: Any) -> dict[str, Any]:
-    """An answer about AAPL; open, high and low follow from the close."""
+    """Return an answer for AAPL. Open, high and low are derived from the close."""
     closes = [float(n) for n in range(1, len(stamps) + 1)] if closes is None else closes
     values = [(c, c + 1, c - 0.5, c, 10) if c is not None else (None,) * 5 for c in closes]
     names = ("open", "high", "low", "close", "volume")
@@ -90,7 +90,7 @@ def answered(
     now: datetime = MIDDAY,
     calendar: str = "XNYS",
 ) -> Fetched:
-    """One fetch of AAPL, as if it traded on `calendar`, from a vendor that says only `body`."""
+    """Fetch AAPL, as if it traded on `calendar`, from a vendor that answers every request with `body`."""
     with vendor(lambda _: JSONResponse(body)) as (base_url, seen):
         asked = ask([Instrument("AAPL", calendar)], start, end, timeframe)
         got = fetch(base_url, asked, yahoo, clock=lambda: now)
@@ -105,14 +105,16 @@ def clocks(bars: pl.DataFrame) -> list[str]:
 # --- the sandbox ------------------------------------------------------------------------------------------------------
 
 
-def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
+def test_a_new_client_has_a_name_and_a_repr_and_has_made_no_calls() -> None:
     provider: ProviderClient = open_provider(Settings.from_env({}), "yahoo")
     assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("yahoo", False, 0)
     assert repr(provider) == "YahooClient(name='yahoo', host='query1.finance.yahoo.com')"
     asyncio.run(provider.aclose())
 
 
-def test_a_tick_is_one_call_a_symbol_without_the_live_tick_and_the_forming_bar(sandbox: RunningSandbox) -> None:
+def test_a_tick_takes_one_call_per_symbol_and_leaves_out_the_live_tick_and_the_forming_bar(
+    sandbox: RunningSandbox,
+) -> None:
     requests = ask([*STOCKS[:20], *PAIRS], ONE_BAR, MIDDAY + timedelta(hours=1))
     got = fetch(sandbox.base_url, requests, yahoo)
     assert sandbox.handle.stats.by_path == {CHART_PATH: 30}
@@ -121,7 +123,7 @@ def test_a_tick_is_one_call_a_symbol_without_the_live_tick_and_the_forming_bar(s
     assert_exact(sandbox, requests, got.bars, tolerance=1)
 
 
-def test_bars_of_days_carry_their_sessions_open_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
+def test_daily_bars_have_the_open_of_their_session_as_time_and_leave_out_today(sandbox: RunningSandbox) -> None:
     start = datetime(2026, 3, 3, tzinfo=UTC)
     got = fetch(sandbox.base_url, ask([STOCKS[0], PAIRS[0]], start, timeframe=D1), yahoo)
     stock = got.bars.filter(symbol=STOCKS[0].symbol)
@@ -132,8 +134,8 @@ def test_bars_of_days_carry_their_sessions_open_and_today_is_not_among_them(sand
 
 
 @pytest.mark.parametrize("minutes", [0, 1, 60, 11 * 60, 14 * 60, 19 * 60])
-def test_the_day_that_has_closed_is_there_at_once_whatever_its_label(minutes: int) -> None:
-    """For hours after the close the vendor labels it with the last trade; later with the open."""
+def test_a_closed_day_is_included_at_once_with_either_label(minutes: int) -> None:
+    """For some hours after the close the vendor labels the day with its last trade, later with its open."""
     now = AFTER_CLOSE + timedelta(minutes=minutes)
     with running_sandbox(STOCKS[:1], clock=lambda: now) as closed:
         start, end = MIDDAY - timedelta(days=5), MIDDAY.replace(hour=20, minute=0)
@@ -153,12 +155,12 @@ def test_intraday_bars_reach_back_as_far_as_the_vendor_has_them(sandbox: Running
     )
 
 
-def test_a_range_older_than_that_is_completed_without_a_call(sandbox: RunningSandbox) -> None:
+def test_a_range_before_the_reach_of_the_vendor_is_completed_without_a_call(sandbox: RunningSandbox) -> None:
     got = fetch(sandbox.base_url, ask(STOCKS[:1], MIDDAY - timedelta(days=90), MIDDAY - timedelta(days=61)), yahoo)
     assert (len(got.completed), got.calls, got.bars.height) == (1, 0, 0)
 
 
-def test_a_bar_that_is_not_there_comes_as_nulls_and_is_left_out(sandbox: RunningSandbox) -> None:
+def test_a_missing_bar_that_the_vendor_sends_as_nulls_is_left_out(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(LateBar(symbols=[STOCKS[0].symbol], ts=datetime(2026, 7, 15, 17, 50, tzinfo=UTC)))
     got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
     assert clocks(got.bars) == ["17:55"]
@@ -179,7 +181,7 @@ def test_a_range_without_trading_is_completed_without_bars(sandbox: RunningSandb
         assert (len(got.completed), got.bars.height) == (1, 0)
 
 
-def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
+def test_an_unknown_symbol_fails_alone(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(MissingSymbol(symbols=[STOCKS[0].symbol]))
     unknown = [Instrument("NOSUCH"), Instrument("^GSPC"), Instrument("X/../Y"), STOCKS[0]]
     got = fetch(sandbox.base_url, ask([*unknown, *STOCKS[1:10]], ONE_BAR), yahoo)
@@ -191,7 +193,7 @@ def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
     assert len(got.completed) == 9
 
 
-def test_a_block_ends_the_fetch_for_all_symbols_with_one_call_and_the_next_makes_none(sandbox: RunningSandbox) -> None:
+def test_a_block_ends_the_fetch_after_one_call_and_the_next_fetch_makes_none(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(RateLimit(headers=False))
 
     async def run() -> None:
@@ -208,26 +210,26 @@ def test_a_block_ends_the_fetch_for_all_symbols_with_one_call_and_the_next_makes
     asyncio.run(run())
 
 
-def test_who_does_not_look_like_a_browser_is_shut_out(sandbox: RunningSandbox) -> None:
+def test_requests_have_the_user_agent_of_a_browser(sandbox: RunningSandbox) -> None:
     with vendor(lambda _: JSONResponse(chart([]))) as (base_url, seen):
         fetch(base_url, ask([AAPL], ONE_BAR), yahoo)
     assert seen[0].headers["user-agent"].startswith("Mozilla/5.0 ")
 
 
-def test_one_symbol_that_always_fails_leaves_the_others_alone(sandbox: RunningSandbox) -> None:
+def test_a_symbol_that_always_fails_does_not_affect_the_others(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(ServerError(symbols=[STOCKS[3].symbol], status=502, html=True))
     got = fetch(sandbox.base_url, ask(STOCKS[:10], ONE_BAR), yahoo)
     assert (list(got.errors), len(got.completed)) == ([f"{STOCKS[3].symbol}|5m"], 9)
     assert got.calls == 9 + QUICK.attempts
 
 
-def test_a_cut_body_is_asked_again(sandbox: RunningSandbox) -> None:
+def test_a_request_with_a_cut_answer_is_retried(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(CutBody(times=1))
     got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
     assert (len(got.completed), got.calls) == (1, 2)
 
 
-def test_a_refusal_is_told_in_the_vendors_words(sandbox: RunningSandbox) -> None:
+def test_a_refusal_is_reported_in_the_vendors_words(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(Refuse(status=422))
     got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
     assert isinstance(got.only_error(), RequestRefused)
@@ -247,10 +249,10 @@ def test_a_refusal_is_told_in_the_vendors_words(sandbox: RunningSandbox) -> None
         (404, "Not Found", "delisted", UnknownSymbol, "yahoo has no symbol 'AAPL': Not Found: delisted"),
     ],
 )
-def test_a_refusal_before_the_chart_is_told_in_the_vendors_words(
+def test_a_refusal_by_the_check_of_callers_is_reported_in_the_vendors_words(
     status: int, code: str, description: str, kind: type[Exception], said: str
 ) -> None:
-    """What checks who asks answers with `finance` where a chart would stand."""
+    """The server that checks the callers answers with `finance` instead of `chart`."""
     body = {"finance": {"result": None, "error": {"code": code, "description": description}}}
     with vendor(lambda _: JSONResponse(body, status)) as (base_url, _):
         error = fetch(base_url, ask([AAPL], ONE_BAR), yahoo).only_error()
@@ -258,7 +260,7 @@ def test_a_refusal_before_the_chart_is_told_in_the_vendors_words(
 
 
 def test_a_status_of_999_is_a_block() -> None:
-    """No server here can send it, so the transport is a fake."""
+    """The transport is a fake, because no server here can send this status."""
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -277,14 +279,14 @@ def test_a_status_of_999_is_a_block() -> None:
     assert (len(got.errors), len(seen)) == (20, 1)
 
 
-def test_a_correction_of_the_vendor_is_seen(sandbox: RunningSandbox) -> None:
+def test_a_corrected_bar_is_fetched_with_its_new_values(sandbox: RunningSandbox) -> None:
     ts = datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
     sandbox.handle.faults.add(CorrectedBar(symbols=[STOCKS[0].symbol], ts=ts, high=99_999.5))
     got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
     assert got.bars["high"].to_list()[-1] == 99_999.5
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,7 @@ def test_a_correction_of_the_vendor_is_seen(sandbox: RunningSandbox) -> None:
         (Instrument("A/../B"), "A%2F..%2FB"),
     ],
 )
-def test_a_symbol_is_spelt_as_the_vendor_spells_it_and_stays_in_its_place(instrument: Instrument, spelt: str) -> None:
+def test_a_symbol_is_sent_in_the_vendors_spelling_as_one_part_of_the_path(instrument: Instrument, spelt: str) -> None:
     with vendor(lambda _: JSONResponse({"message": "no"}, 400)) as (base_url, seen):
         fetch(base_url, ask([instrument], ONE_BAR), yahoo)
     assert seen[0].scope["raw_path"].decode().split("?")[0] == f"/v8/finance/chart/{spelt}"
@@ -319,19 +321,19 @@ def test_a_symbol_is_spelt_as_the_vendor_spells_it_and_stays_in_its_place(instru
 # --- odd rows ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_live_tick_on_the_grid_is_told_by_the_bar_it_repeats() -> None:
+def test_a_live_tick_on_the_grid_is_recognised_by_the_bar_with_the_same_time() -> None:
     now = MIDDAY.replace(hour=20, minute=30)
     stamps, last_trade = [at(17, 50), at(17, 55), at(17, 55)], at(17, 55)
     got = answered(chart(stamps, [1.0, 2.0, 9.0], regularMarketTime=last_trade), now=now)
     assert got.bars["close"].to_list() == [1.0, 2.0]
 
 
-def test_a_live_tick_is_found_wherever_it_stands() -> None:
+def test_a_live_tick_is_left_out_at_any_position() -> None:
     got = answered(chart([at(18, 2, 17), at(17, 55), at(17, 50)], [9.0, 2.0, 1.0], regularMarketTime=at(18, 2, 17)))
     assert got.bars["close"].to_list() == [1.0, 2.0]
 
 
-def test_other_bars_of_one_time_come_once_the_last_winning_and_sorted() -> None:
+def test_bars_are_sorted_and_of_two_with_the_same_time_the_later_one_counts() -> None:
     got = answered(chart([at(17, 55), at(17, 50), at(17, 50)], [3.0, 1.0, 2.0]))
     assert got.bars.select("ts", "close").rows() == [(ONE_BAR, 2.0), (ONE_BAR + timedelta(minutes=5), 3.0)]
 
@@ -339,18 +341,18 @@ def test_other_bars_of_one_time_come_once_the_last_winning_and_sorted() -> None:
 @pytest.mark.parametrize(
     ("minutes_behind", "is_whole", "through"),
     [
-        # Real time: what has closed by the clock is whole, though the last trade may be a while ago.
+        # Real time: a bar that has closed by the clock is complete, even if the last trade is some minutes old.
         (3.1, True, MIDDAY),
         (7.9, True, MIDDAY),
-        # A delayed exchange: the bar that it has come to is forming.
+        # A delayed exchange: the bar of its last trade is still forming.
         (10.1, False, MIDDAY - timedelta(minutes=10.1)),
         (15.1, False, MIDDAY - timedelta(minutes=15.1)),
         (31.1, False, MIDDAY - timedelta(minutes=31.1)),
-        # So long ago that it tells nothing: the market may have closed.
+        # A last trade this old shows nothing: the market may have closed.
         (33.1, True, None),
     ],
 )
-def test_a_delayed_exchange_has_come_no_further_than_its_last_trade(
+def test_the_last_trade_shows_up_to_when_an_exchange_is_complete(
     minutes_behind: float, is_whole: bool, through: datetime | None
 ) -> None:
     last_trade = int((MIDDAY - timedelta(minutes=minutes_behind)).timestamp())
@@ -362,7 +364,7 @@ def test_a_delayed_exchange_has_come_no_further_than_its_last_trade(
 
 
 @pytest.mark.parametrize("calendar", ["XNYS", "24/7"])
-def test_where_prices_are_never_delayed_an_old_trade_means_that_nobody_has_traded(calendar: str) -> None:
+def test_an_old_last_trade_is_not_a_delay_on_a_calendar_without_delayed_prices(calendar: str) -> None:
     last_trade = int((MIDDAY - timedelta(minutes=15)).timestamp())
     bar = last_trade // 300 * 300
     got = answered(chart([bar, last_trade], regularMarketTime=last_trade), start=ONE_DAY, calendar=calendar)
@@ -370,7 +372,7 @@ def test_where_prices_are_never_delayed_an_old_trade_means_that_nobody_has_trade
     assert list(got.complete_through.values()) == [MIDDAY]
 
 
-def test_rows_of_nulls_are_left_out_and_a_missing_volume_or_price_is_passed_on_to_be_judged() -> None:
+def test_rows_of_nulls_are_left_out_and_a_single_missing_value_stays_null() -> None:
     body = chart([at(17, 45), at(17, 50), at(17, 55)], [1.0, None, 3.0])
     body["chart"]["result"][0]["indicators"]["quote"][0]["volume"][0] = None
     body["chart"]["result"][0]["indicators"]["quote"][0]["high"][2] = None
@@ -388,13 +390,13 @@ def test_rows_of_nulls_are_left_out_and_a_missing_volume_or_price_is_passed_on_t
         {"currentTradingPeriod": {"regular": {"start": at(13, 30), "end": at(20, 0, day=29)}}},
     ],
 )
-def test_days_without_a_trading_period_wait_for_a_full_day(meta: dict[str, Any]) -> None:
+def test_a_day_without_a_trading_period_counts_as_closed_after_24_hours(meta: dict[str, Any]) -> None:
     stamps = [at(13, 30, day=13), at(13, 30, day=14), at(18, 2, 59)]
     got = answered(chart(stamps, **meta), MIDDAY - timedelta(days=9), MIDDAY + timedelta(1), D1)
     assert [ts.day for ts in got.bars["ts"]] == [13, 14]
 
 
-def test_both_rows_of_a_day_are_one_bar_with_the_later_rows_volume() -> None:
+def test_two_rows_of_one_day_become_one_bar_with_the_volume_of_the_later_row() -> None:
     period = {"regular": {"start": at(13, 30), "end": at(20, 0)}}
     body = chart(
         [at(13, 30, day=14), at(13, 30), at(20, 0, 1)], currentTradingPeriod=period, regularMarketTime=at(20, 0, 1)
@@ -443,7 +445,7 @@ def _quote(part: dict[str, Any]) -> dict[str, Any]:
         (_edit(lambda c: c["result"][0]["meta"].update(dataGranularity="1d")), "bars of '1d' instead of '5m'"),
     ],
 )
-def test_a_200_that_is_not_a_chart_is_malformed_and_names_provider_and_symbol(body: Any, words: str) -> None:
+def test_a_200_that_is_not_a_chart_is_malformed_and_the_error_names_provider_and_symbol(body: Any, words: str) -> None:
     error = answered(body).only_error()
     assert isinstance(error, MalformedAnswer)
     assert (error.provider, error.symbol) == ("yahoo", "AAPL")
@@ -455,12 +457,14 @@ def test_a_200_that_is_not_a_chart_is_malformed_and_names_provider_and_symbol(bo
     ("code", "description", "kind"),
     [("Not Found", "No data found, symbol may be delisted", UnknownSymbol), ("Bad Request", "x", MalformedAnswer)],
 )
-def test_an_error_inside_a_200_is_the_same_error(code: str, description: str, kind: type[Exception]) -> None:
+def test_an_error_code_in_a_200_is_converted_to_a_provider_error(
+    code: str, description: str, kind: type[Exception]
+) -> None:
     error = answered({"chart": {"result": None, "error": {"code": code, "description": description}}}).only_error()
     assert isinstance(error, kind)
 
 
-def test_no_data_for_a_range_is_no_failure_whatever_the_status() -> None:
+def test_a_range_without_data_is_completed_with_either_status() -> None:
     said = {"code": "Bad Request", "description": "Data doesn't exist for startDate = 1, endDate = 2"}
     for status in (200, 400):
 
@@ -531,11 +535,11 @@ def test_splits_spin_offs_and_dividends_come_with_the_bars() -> None:
         {"capitalGains": {"1": {"date": EX_DATE, "amount": 1}}},
     ],
 )
-def test_events_that_say_nothing_cost_no_bar(events: Any) -> None:
+def test_empty_and_invalid_events_are_ignored_and_the_bars_are_kept(events: Any) -> None:
     assert actions_of(with_events(**events)) == []
 
 
-def test_the_events_of_the_sandbox_are_read_as_facts(sandbox: RunningSandbox) -> None:
+def test_events_of_the_sandbox_are_read_as_corporate_actions(sandbox: RunningSandbox) -> None:
     at = MIDDAY.replace(hour=13, minute=30)
     sandbox.handle.faults.add(Split(symbols=[STOCKS[0].symbol], at=at, ratio=1.253))
     paid = {"symbol": STOCKS[0].symbol, "rate": 0.26, "ex_date": "2026-07-14"}
