@@ -1,4 +1,4 @@
-"""The commands `alerts …`: what is told to whom, whether channels work, what was sent."""
+"""Tests of `ema-assets alerts`: the list of alerts, test messages to channels, and the log of what was sent."""
 
 import json
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def env_of(hook: Webhook, **more: str) -> dict[str, str]:
     return {"PORT": str(hook.port), "TOKEN": SECRET, **more}
 
 
-def test_a_test_message_goes_to_each_channel_and_what_fails_is_said_without_its_secret(run: Run, hook: Webhook) -> None:
+def test_a_test_message_is_sent_to_each_channel_and_failures_do_not_show_secrets(run: Run, hook: Webhook) -> None:
     one = run("alerts", "test", "--to", "phone", **env_of(hook))
     assert (one.exit_code, one.stdout, one.stderr) == (0, "phone: sent\n", "")
     assert hook.titles == ["ema-assets: test"]
@@ -69,28 +69,28 @@ def test_a_test_message_goes_to_each_channel_and_what_fails_is_said_without_its_
     assert "phone: the channel phone needs the environment variable `TOKEN`, which is not set" in missing.stderr
 
 
-def test_a_test_message_to_a_channel_that_redirects_was_not_sent(run: Run, hook: Webhook) -> None:
+def test_a_test_message_to_a_channel_that_redirects_fails(run: Run, hook: Webhook) -> None:
     hook.status, hook.location = 302, "https://elsewhere.example/login"
     shown = run("alerts", "test", "--to", "phone", **env_of(hook))
     assert (shown.exit_code, shown.stdout, hook.gets) == (1, "", 0)
     assert shown.stderr.startswith("phone: answered with a redirect (error=302) to https://elsewhere.example, which is")
 
 
-def test_a_channel_that_is_none_is_told_which_there_are(refused: Refused, hook: Webhook) -> None:
+def test_an_unknown_channel_is_refused_with_the_known_ones(refused: Refused, hook: Webhook) -> None:
     assert refused("alerts", "test", "--to", "phon", **env_of(hook)) == (
         "`--to` must be one of phone, desk, received 'phon'; did you mean `phone`?"
     )
     assert SECRET not in refused("alerts", "test", "--to", f"json://{SECRET}", **env_of(hook))
 
 
-def test_without_alerts_it_is_said_how_one_is_written(run: Run, home: Path) -> None:
+def test_without_alerts_the_error_names_the_page_that_explains_them(run: Run, home: Path) -> None:
     for arguments in (("alerts", "list"), ("alerts", "test"), ("alerts", "deliver", "--once")):
         shown = run(*arguments)
         assert shown.exit_code == 1
         assert shown.stderr.startswith(f"Error: {home / 'watchlist.toml'} has no `[[alert]]`; docs/ALERTS.md shows how")
 
 
-def test_kinds_are_explained(run: Run) -> None:
+def test_the_kinds_of_alerts_are_listed_with_descriptions_and_examples(run: Run) -> None:
     shown = run("alerts", "list", "--kinds").stdout
     for kind in discover().values():
         assert f"\n{kind.name}: {kind.description}\n" in f"\n{shown}"
@@ -98,7 +98,7 @@ def test_kinds_are_explained(run: Run) -> None:
     assert [row["kind"] for row in json.loads(run("alerts", "list", "--kinds", "--json").stdout)] == list(discover())
 
 
-def test_what_was_sent_is_in_the_log_and_channels_show_how_they_are(
+def test_sent_alerts_are_in_the_log_and_the_list_shows_the_state_of_channels(
     run: Run, hook: Webhook, database: Database
 ) -> None:
     env = env_of(hook, EMA_DATABASE_URL=database.url)
@@ -146,7 +146,7 @@ def test_what_was_sent_is_in_the_log_and_channels_show_how_they_are(
         assert SECRET not in text
 
 
-def test_how_channels_are_is_unknown_while_no_database_runs(run: Run, hook: Webhook) -> None:
+def test_the_state_of_channels_is_unknown_without_a_running_database(run: Run, hook: Webhook) -> None:
     phone, desk = json.loads(run("alerts", "list", "--json", PORT=str(hook.port)).stdout)["channels"]
     assert (phone["state"], phone["waiting"]) == ("TOKEN not set", None)
     assert (desk["state"], desk["waiting"]) == ("unknown: the database is not running", None)
@@ -161,7 +161,7 @@ def test_up_refuses_to_start_without_a_variable_that_a_channel_needs(refused: Re
     )
 
 
-def test_a_watchlist_with_a_wrong_alert_is_refused_by_every_command(run: Run, home: Path) -> None:
+def test_a_watchlist_with_a_wrong_alert_is_refused(run: Run, home: Path) -> None:
     (home / "watchlist.toml").write_text(
         '[[alert]]\non = ["entry"]\nto = ["${H}"]\nstrategies = ["none"]\n' + WATCHLIST
     )
@@ -170,9 +170,7 @@ def test_a_watchlist_with_a_wrong_alert_is_refused_by_every_command(run: Run, ho
     )
 
 
-def test_the_log_of_what_waits_has_what_was_raised_while_nothing_delivers(
-    run: Run, home: Path, database: Database
-) -> None:
+def test_alerts_that_are_not_delivered_yet_are_in_the_log_as_waiting(run: Run, home: Path, database: Database) -> None:
     raised(database, 2)
     logged = json.loads(run("alerts", "log", "--json", EMA_DATABASE_URL=database.url).stdout)
     assert [row["state"] for row in logged] == ["waiting", "waiting"]
@@ -182,9 +180,7 @@ def test_the_log_of_what_waits_has_what_was_raised_while_nothing_delivers(
     assert sent.stdout == "There is none like that.\n"
 
 
-def test_a_channel_that_takes_a_test_message_again_is_not_left_alone_any_longer(
-    run: Run, hook: Webhook, database: Database
-) -> None:
+def test_a_successful_test_message_ends_the_pause_of_a_channel(run: Run, hook: Webhook, database: Database) -> None:
     env = env_of(hook, EMA_DATABASE_URL=database.url)
     (Path("home") / "watchlist.toml").write_text(AT_ONCE)
     hook.status = 500
@@ -201,7 +197,7 @@ def test_a_channel_that_takes_a_test_message_again_is_not_left_alone_any_longer(
     assert run("alerts", "test", "--to", "phone", **env).stdout == "phone: sent\n"
 
 
-def test_the_doctor_names_channels_that_lack_a_variable_or_take_no_message(
+def test_the_doctor_reports_channels_that_lack_a_variable_or_accept_no_message(
     run: Run, hook: Webhook, database: Database
 ) -> None:
     env = env_of(hook, EMA_DATABASE_URL=database.url)
@@ -225,7 +221,7 @@ def test_the_doctor_names_channels_that_lack_a_variable_or_take_no_message(
     assert told(**env) == []
 
 
-def test_a_broken_signal_of_ones_own_keeps_no_channel_from_being_tested_and_no_alert_from_being_sent(
+def test_with_a_broken_own_signal_channels_can_be_tested_and_alerts_are_sent(
     run: Run, refused: Refused, hook: Webhook, home: Path, database: Database
 ) -> None:
     (home / "signals").mkdir()
@@ -239,7 +235,7 @@ def test_a_broken_signal_of_ones_own_keeps_no_channel_from_being_tested_and_no_a
         assert f"Warning: {home / 'signals' / 'mine.py'}" in shown.stderr
         assert "Nothing is computed until that is corrected; this tells of what was computed before." in shown.stderr
     assert hook.titles == ["ema-assets: test", "crossover: S000 1h"]
-    # A mistake in an alert is one, whatever else is broken.
+    # A mistake in an alert is an error nevertheless.
     (home / "signals" / "mine.py").unlink()
     (home / "watchlist.toml").write_text(AT_ONCE.replace('timeframes = ["1h"]', 'strategies = ["mine"]'))
     assert "`strategies` must name" in refused("alerts", "list", **env)

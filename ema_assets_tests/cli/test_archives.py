@@ -1,4 +1,4 @@
-"""Backup and restore against a real server: equal row for row, all or nothing, and no password where others read it."""
+"""Tests of backup and restore with a real server: equal rows, all or nothing, and no visible password."""
 
 import stat
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def ask(url: str, sql: str) -> list[tuple]:
 
 
 def everything(url: str, *schemas: str, leaving_out: str = "'{}'") -> Rows:
-    """Every row of every table and materialized view as text, floats to the last bit; how views are defined."""
+    """Return all rows of tables and materialized views as text, with exact floats, and the definitions of views."""
     found: Rows = {}
     for name, kind, columns in ask(
         url,
@@ -61,7 +61,7 @@ def everything(url: str, *schemas: str, leaving_out: str = "'{}'") -> Rows:
 
 @pytest.fixture(scope="module")
 def filled(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bars with everything computed, rows with hostile texts, and tables as Dagster's."""
+    """A database with bars and all results, rows with difficult texts, and tables like Dagster's."""
     calendars = {"AAPL": "XNYS", "BTC-USD": "24/7"}
     watched = Watchlist(
         tuple(Instrument(*each) for each in calendars.items()), dict(zip(FETCHED, (3, 60), strict=True)), **CORE
@@ -114,7 +114,7 @@ def archive(filled: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_restore_equals_what_was_backed_up_row_for_row_with_dagsters_tables(
+def test_a_restored_database_equals_the_original_with_dagsters_tables(
     run: Run, filled: str, empty_url: str, tmp_path: Path
 ) -> None:
     url, password = with_password(filled)
@@ -134,13 +134,13 @@ def test_a_restore_equals_what_was_backed_up_row_for_row_with_dagsters_tables(
     assert len(before["dagster.event_logs"]) == 50
     assert before.keys() == after.keys()
     assert [name for name, rows in before.items() if rows != after[name]] == []
-    # What goes on counting goes on from there, and the tables can be written.
+    # Sequences continue from their last values, and the tables can be written.
     assert ask(empty_url, "INSERT INTO dagster.event_logs (event) VALUES ('new') RETURNING id") == [(51,)]
     assert migrations.migrate(empty_url) == []
     assert ask(empty_url, "SELECT has_table_privilege('ema_reader', 'results.bars', 'SELECT')") == [(True,)]
 
 
-def test_without_dagsters_tables_all_series_are_to_be_told_to_dagster_again(
+def test_without_dagsters_tables_all_series_must_be_reported_to_dagster_again(
     filled: str, empty_url: str, archive: Path
 ) -> None:
     done = archives.restore(empty_url, archive)
@@ -152,7 +152,7 @@ def test_without_dagsters_tables_all_series_are_to_be_told_to_dagster_again(
     before, after = (everything(each, *OURS, leaving_out=f"'{{{told}}}'") for each in (filled, empty_url))
     assert before == after
     assert ask(empty_url, "SELECT to_regclass('dagster.runs')::text") == [(None,)]
-    # A run tells what it has computed at its end, so that only what is older is taken up.
+    # A run reports its own results at its end, so only older results count as stale.
     ask(empty_url, "UPDATE market.series_state SET computed_at = computed_at - interval '1 hour'")
     with Database(empty_url) as database, database.transaction() as transaction:
         closed = closed_bars(transaction, utc("2026-11-20 21:30"))
@@ -163,7 +163,7 @@ def test_without_dagsters_tables_all_series_are_to_be_told_to_dagster_again(
     assert stale.filter(reason="not recorded").height == computed > 0
 
 
-def test_data_is_replaced_only_when_told_and_a_restore_that_fails_changes_nothing(
+def test_data_is_replaced_only_with_the_option_and_a_failed_restore_changes_nothing(
     databases: Databases, filled: str, archive: Path, tmp_path: Path, run: Run, refused: Refused
 ) -> None:
     url = databases.make(like=filled)
@@ -190,13 +190,13 @@ def test_data_is_replaced_only_when_told_and_a_restore_that_fails_changes_nothin
     Path("home/kept.toml").rename("home/watchlist.toml")
     assert "home/watchlist.toml, or `up` writes a default.\n" in restored.stdout
     assert len(everything(url, "market")["market.bar_rejected"]) == 3
-    # What is not in the archive: a table of the schema goes with it, Dagster's own stay.
+    # Tables that are not in the archive: one in our schema is dropped with it, and Dagster's are kept.
     assert "market.mine" not in everything(url, "market")
     assert len(everything(url, "dagster")["dagster.runs"]) == 2
     databases.drop(url)
 
 
-def test_views_that_a_user_has_made_in_our_schemas_outlive_a_restore_or_are_handed_back(
+def test_a_users_views_in_our_schemas_are_kept_by_a_restore_or_printed(
     databases: Databases, filled: str, archive: Path, run: Run
 ) -> None:
     url = databases.make(like=filled)
@@ -219,7 +219,7 @@ def test_views_that_a_user_has_made_in_our_schemas_outlive_a_restore_or_are_hand
     databases.drop(url)
 
 
-def test_what_cannot_be_backed_up_or_restored_is_said_in_one_sentence(
+def test_an_impossible_backup_or_restore_is_an_error_of_one_sentence(
     databases: Databases,
     filled: str,
     archive: Path,
@@ -269,7 +269,9 @@ def test_what_cannot_be_backed_up_or_restored_is_said_in_one_sentence(
         archives.back_up("postgresql://ema:geheim@127.0.0.1:1/x", tmp_path / "dead.dump")
 
 
-def test_a_password_is_in_the_environment_of_the_programs_and_in_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_is_passed_to_programs_in_the_environment_and_not_in_an_argument(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("APCA_API_SECRET_KEY", "a-key")
     monkeypatch.setenv("PGPASSWORD", "another")
     monkeypatch.setenv("PGPASSFILE", "/a/passfile")
@@ -287,7 +289,7 @@ def test_a_password_is_in_the_environment_of_the_programs_and_in_no_argument(mon
         archives._called("postgresql://ema@127.0.0.1:5/x?sslpassword=geheim")
 
 
-def test_a_server_is_not_told_what_it_may_not_know(tmp_path: Path) -> None:
+def test_statements_that_the_server_may_not_know_are_left_out(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     of_its_server = b"ALTER TABLE ONLY market.wma_5m ALTER COLUMN wma_30 SET (pg_attver=7100031632);\n"
     set_by_a_user = b"ALTER TABLE ONLY market.wma_5m ALTER COLUMN wma_30 SET (n_distinct=5);\n"
@@ -299,14 +301,14 @@ def test_a_server_is_not_told_what_it_may_not_know(tmp_path: Path) -> None:
         assert target.read_bytes() == b"--\n" + kept + set_by_a_user + rows
 
 
-def test_a_server_that_is_newer_than_every_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_newer_than_all_installed_programs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert archives._folder(cluster.version_of(cluster.programs()) * 10_000 + 4) == cluster.programs()
     with pytest.raises(StoreError, match="no pg_dump for PostgreSQL 99: install .* postgresql-client-99"):
         archives._folder(990_000)
 
 
-def test_a_backup_goes_to_where_a_link_leads(filled: str, tmp_path: Path, run: Run) -> None:
-    """Such as to another disk."""
+def test_a_backup_to_a_link_is_written_to_its_target(filled: str, tmp_path: Path, run: Run) -> None:
+    """For example, the link may lead to another disk."""
     target, link = tmp_path / "target.dump", tmp_path / "link.dump"
     target.write_text("old")
     link.symlink_to(target)
@@ -316,7 +318,7 @@ def test_a_backup_goes_to_where_a_link_leads(filled: str, tmp_path: Path, run: R
     assert target.read_bytes().startswith(b"PGDMP")
 
 
-def test_a_user_who_may_not_make_or_drop_schemas_is_told_what_that_takes(
+def test_a_user_who_may_not_create_or_drop_schemas_is_told_how_to_get_the_right(
     archive: Path, refused: Refused, databases: Databases, empty_url: str
 ) -> None:
     name = empty_url.partition("?")[0].rpartition("/")[2]
@@ -337,7 +339,7 @@ def test_a_user_who_may_not_make_or_drop_schemas_is_told_what_that_takes(
     )
 
 
-def test_a_server_that_quotes_all_identifiers_is_migrated_computed_on_backed_up_and_restored(
+def test_a_database_that_quotes_all_identifiers_can_be_migrated_refreshed_and_restored(
     databases: Databases, tmp_path: Path, run: Run
 ) -> None:
     url = databases.make(migrated=False)
@@ -354,7 +356,7 @@ def test_a_server_that_quotes_all_identifiers_is_migrated_computed_on_backed_up_
     with Database(url) as database:
         refresh(database, watched, source, utc("2026-11-20 21:30"))
         ask(url, "CREATE VIEW results.mine AS SELECT symbol, ts, ema_9 FROM results.signals")
-        # Tables and views are adopted anew, over the view that reads them.
+        # Tables and views are adopted again, while the user's view reads them.
         refresh(database, replace(watched, signals_off=()), source, utc("2026-11-20 21:35"))
         refresh(database, watched, source, utc("2026-11-20 21:35"))
     before = everything(url, *OURS)

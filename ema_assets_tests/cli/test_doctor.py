@@ -1,4 +1,4 @@
-"""`ema-assets doctor`: what it looks at, what it says, and that it leaves everything as it was."""
+"""Tests of `ema-assets doctor`: its checks, its findings, and that it changes nothing."""
 
 import json
 import re
@@ -46,12 +46,12 @@ _SERVER = diagnosis.server
 
 @pytest.fixture(autouse=True)
 def vacuuming(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server of the tests has autovacuum off, because no test lasts long enough to need it."""
+    """Report autovacuum as on. The tests' server has it off, because no test lasts long enough to need it."""
     monkeypatch.setattr(diagnosis, "server", lambda transaction: replace(_SERVER(transaction), has_autovacuum=True))
 
 
 def examined(run: Run, *arguments: str, **env: str) -> Found:
-    """Level and text of each finding, by check; the exit code fits them."""
+    """Run the doctor and return level and text of each finding by check. The exit code must match the findings."""
     shown = run("doctor", "--json", *arguments, **env)
     report = json.loads(shown.stdout)
     levels = [each["level"] for each in report["findings"]]
@@ -95,29 +95,29 @@ CHECKS = [
 ]
 
 WITH_DATABASE = ("migrations", "roles", "clock", "dagster tables", "schedules and sensors")
-# Where the watchlist has any.
+# This check reports something only if the watchlist has alerts.
 WITH_ALERTS = ("alerts",)
 
 
-def test_every_check_is_found_by_itself_in_the_order_in_which_they_rest_on_each_other() -> None:
+def test_all_checks_are_discovered_in_order() -> None:
     found = discovery.discover()
     assert [each.name for each in found] == CHECKS
     assert len({each.place for each in found}) == len(found)
 
 
-def test_the_page_on_monitoring_lists_every_check_in_their_order() -> None:
+def test_the_page_on_monitoring_lists_all_checks_in_order() -> None:
     page = (Path(__file__).parents[2] / "docs" / "MONITORING.md").read_text(encoding="utf-8")
     table = page.partition("| check | what it looks at |")[2].partition("\n\n")[0]
     named = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
     assert named == [check.name for check in discovery.discover()]
 
 
-def test_with_nothing_running_all_is_said_that_can_be_and_nothing_is_written(
+def test_without_a_running_database_all_other_checks_report_and_nothing_is_written(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files(tmp_path)
     found = examined(run)
-    # Without a database, nothing to say of migrations, of its clock and of what Dagster keeps there.
+    # Without a database, the checks that need one report nothing.
     assert list(found) == [each for each in CHECKS if each not in WITH_DATABASE + WITH_ALERTS]
     assert {check: level for check, level in levels(found).items() if level != {"ok"}} == {
         "database": {"warning"},
@@ -134,7 +134,7 @@ def test_with_nothing_running_all_is_said_that_can_be_and_nothing_is_written(
     assert files(tmp_path) == before
 
 
-def test_what_is_broken_is_said_line_by_line_and_hides_nothing(run: Run, home: Path, tmp_path: Path) -> None:
+def test_each_error_has_its_own_line_and_the_other_checks_report_as_well(run: Run, home: Path, tmp_path: Path) -> None:
     (home / "watchlist.toml").write_text("[[group]]\nsymbls = []")
     shown = run("doctor", EMA_DATABASE_URL=DEAD)
     assert shown.exit_code == 1
@@ -150,7 +150,7 @@ def test_what_is_broken_is_said_line_by_line_and_hides_nothing(run: Run, home: P
     assert lines[-1] == "2 errors, 1 warning."
 
 
-def test_a_misspelt_variable_is_named_and_one_that_the_watchlist_reads_is_none(run: Run, home: Path) -> None:
+def test_a_misspelt_variable_is_reported_and_one_that_the_watchlist_reads_is_not(run: Run, home: Path) -> None:
     path = home / "watchlist.toml"
     path.write_text(path.read_text() + '[[alert]]\non = ["crossover"]\nto = ["${EMA_HOOK}"]\n')
     found = examined(run, EMA_PROVIDR="yahoo", EMA_HOOK="json://localhost")
@@ -158,7 +158,7 @@ def test_a_misspelt_variable_is_named_and_one_that_the_watchlist_reads_is_none(r
     assert warning == "`EMA_PROVIDR` is not a variable of ema-assets; did you mean `EMA_PROVIDER`?"
 
 
-def test_variables_that_kubernetes_makes_of_a_service_are_not_taken_for_misspelt_ones(run: Run) -> None:
+def test_variables_that_kubernetes_sets_for_a_service_are_not_reported_as_misspelt(run: Run) -> None:
     made = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT", "PORT_4000_TCP", "PORT_4000_TCP_ADDR")
     service = {f"EMA_ASSETS_{name}": "tcp://10.96.0.7:4000" for name in made}
     found = examined(run, **service, EMA_ASSETS_PROVIDER="yahoo")
@@ -167,7 +167,7 @@ def test_variables_that_kubernetes_makes_of_a_service_are_not_taken_for_misspelt
     assert "EMA_ASSETS_PORT" not in str(found["variables"])
 
 
-def test_a_watchlist_that_is_named_and_not_there_is_an_error(run: Run, tmp_path: Path) -> None:
+def test_a_configured_watchlist_that_does_not_exist_is_an_error(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "none.toml"
     ((level, text),) = examined(run, EMA_WATCHLIST=str(path))["watchlist"]
     assert level == "error"
@@ -175,14 +175,16 @@ def test_a_watchlist_that_is_named_and_not_there_is_an_error(run: Run, tmp_path:
     assert not path.exists()
 
 
-def test_settings_that_cannot_be_read_are_one_error(run: Run) -> None:
+def test_invalid_settings_are_an_error(run: Run) -> None:
     assert examined(run, EMA_PROVIDER="foo")["settings"][0][0] == "error"
     shown = run("doctor", EMA_CLOCK="yesterday")
     assert shown.exit_code == 1
     assert shown.stdout.startswith("error    settings  `EMA_CLOCK` must be ")
 
 
-def test_a_check_that_fails_itself_is_an_error_and_stops_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_raises_an_exception_is_an_error_and_stops_no_other_check(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_seen: object) -> Iterator[None]:
         raise LookupError("a bug")
 
@@ -196,7 +198,7 @@ def test_a_check_that_fails_itself_is_an_error_and_stops_no_other(run: Run, monk
 # --- the database -----------------------------------------------------------------------------------------------------
 
 
-def test_a_database_is_described_and_left_as_it_is(run: Run, databases: Databases, database_url: str) -> None:
+def test_a_database_is_described_and_not_changed(run: Run, databases: Databases, database_url: str) -> None:
     ((version,),) = ask(database_url, "SELECT split_part(current_setting('server_version'), ' ', 1)")
     found = examined(run, EMA_DATABASE_URL=database_url)
     assert levels(found)["database"] == levels(found)["migrations"] == levels(found)["clock"] == {"ok"}
@@ -215,7 +217,7 @@ def test_a_database_is_described_and_left_as_it_is(run: Run, databases: Database
     databases.drop(empty)
 
 
-def test_tables_of_another_release_of_dagster_are_named_with_what_to_do(
+def test_tables_of_another_release_of_dagster_are_reported_with_the_remedy(
     run: Run, database_url: str, tmp_path: Path
 ) -> None:
     assert "dagster tables" not in examined(run, EMA_DATABASE_URL=database_url)
@@ -223,7 +225,7 @@ def test_tables_of_another_release_of_dagster_are_named_with_what_to_do(
     found = examined(run, EMA_DATABASE_URL=database_url)
     assert found["dagster tables"] == [("ok", "Dagster's tables are those of the installed Dagster")]
     ((newest,),) = ask(database_url, "SELECT version_num FROM dagster.alembic_version")
-    # The one before, which every release that is allowed knows.
+    # The previous revision, which every allowed release of Dagster knows.
     ask(database_url, "UPDATE dagster.alembic_version SET version_num = 'f495c27d5019'")
     said = run("doctor", EMA_DATABASE_URL=database_url).stdout
     assert f"Dagster's tables are of its revision f495c27d5019, and the installed Dagster has {newest}" in said
@@ -233,7 +235,7 @@ def test_tables_of_another_release_of_dagster_are_named_with_what_to_do(
     assert (level, "which the installed Dagster does not know" in said) == ("error", True)
 
 
-def test_a_newer_version_and_an_edited_file_are_errors(run: Run, database_url: str) -> None:
+def test_a_database_of_a_newer_version_and_an_edited_migration_are_errors(run: Run, database_url: str) -> None:
     ask(database_url, "UPDATE ema_assets.migration SET sha256 = 'x' WHERE number = 1")
     found = examined(run, EMA_DATABASE_URL=database_url)
     assert found["migrations"] == [("error", "0001_baseline.sql was edited after it had been applied")]
@@ -242,14 +244,14 @@ def test_a_newer_version_and_an_edited_file_are_errors(run: Run, database_url: s
     assert found["migrations"][0][1].startswith("the database was migrated to 999 by a newer ema-assets")
 
 
-def test_versions_standbys_and_connections_of_a_server_have_their_limits() -> None:
+def test_the_free_connections_decide_the_level_and_versions_of_a_server_are_readable() -> None:
     server = Server(180004, "ema", "UTF8", False, True, True, 147, 140, 10**9, 0.0)
     found = [database_server._connections(replace(server, connections_free=free)).level for free in (20, 19, 3, 2)]
     assert found == ["ok", "warning", "warning", "error"]
     assert (server.version_text, replace(server, version=150020).version_text) == ("18.4", "15.20")
 
 
-def test_a_server_that_does_not_vacuum_by_itself_is_a_warning(
+def test_a_server_without_autovacuum_is_a_warning(
     run: Run, databases: Databases, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def said() -> list[tuple[str, str]]:
@@ -269,7 +271,7 @@ def test_a_server_that_does_not_vacuum_by_itself_is_a_warning(
         databases.execute("SELECT pg_reload_conf()")
 
 
-def test_a_user_who_may_only_read_is_told_that_this_is_enough_for_what_reads(
+def test_a_read_only_role_is_reported_as_enough_for_the_commands_that_read(
     run: Run, database_url: str, databases: Databases
 ) -> None:
     for role in ("ema_reader", "ema_metrics"):
@@ -282,7 +284,7 @@ def test_a_user_who_may_only_read_is_told_that_this_is_enough_for_what_reads(
 
 
 @pytest.mark.parametrize("is_standby", [True, False], ids=["a standby", "default_transaction_read_only"])
-def test_a_database_that_can_only_be_read_is_called_what_it_is(
+def test_a_read_only_database_is_reported_with_the_cause_and_the_remedy(
     run: Run, databases: Databases, monkeypatch: pytest.MonkeyPatch, *, is_standby: bool
 ) -> None:
     url, empty = databases.make(), databases.make(migrated=False)
@@ -311,7 +313,7 @@ def test_a_database_that_can_only_be_read_is_called_what_it_is(
     assert f"for `up` and everything else that writes, set EMA_DATABASE_URL to {elsewhere}" in remedy
 
 
-def test_a_database_that_does_not_answer_is_named_as_the_user_has_written_it(run: Run) -> None:
+def test_an_unreachable_database_is_reported_with_the_url_from_the_settings(run: Run) -> None:
     ((level, text),) = examined(run, EMA_DATABASE_URL=DEAD)["database"]
     assert (level, text.partition(" failed: ")[0]) == (
         "error",
@@ -319,7 +321,7 @@ def test_a_database_that_does_not_answer_is_named_as_the_user_has_written_it(run
     )
 
 
-def test_a_user_who_may_not_even_read_is_told_what_is_missing(
+def test_a_user_without_the_right_to_read_is_told_what_to_grant(
     run: Run, database_url: str, databases: Databases
 ) -> None:
     with databases.member(database_url, "pg_monitor") as url:
@@ -337,7 +339,7 @@ def test_a_user_who_may_not_even_read_is_told_what_is_missing(
     assert list(found)[-1] == "up"
 
 
-def test_a_user_of_an_empty_database_has_to_be_let_make_tables(run: Run, databases: Databases) -> None:
+def test_a_user_of_an_empty_database_needs_the_right_to_create_tables(run: Run, databases: Databases) -> None:
     empty = databases.make(migrated=False)
     with databases.member(empty, "pg_monitor") as url:
         shown = run("doctor", EMA_DATABASE_URL=url)
@@ -346,7 +348,7 @@ def test_a_user_of_an_empty_database_has_to_be_let_make_tables(run: Run, databas
     assert "the role may not make tables: let it: GRANT CREATE ON DATABASE … TO member" in shown.stdout
 
 
-def test_calendars_that_end_soon_are_named(run: Run, database_url: str) -> None:
+def test_calendars_that_end_soon_are_reported(run: Run, database_url: str) -> None:
     ask(
         database_url,
         """
@@ -377,7 +379,7 @@ SIGNAL = Signal(name="mine", version="1", description="Twice the close", reads={
 """
 
 
-def test_a_file_of_the_users_own_that_fails_or_never_ends_is_named(
+def test_an_own_signal_file_that_fails_or_never_ends_is_reported(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_modules, "LIMIT_SECONDS", 0.2)
@@ -397,7 +399,9 @@ def test_a_file_of_the_users_own_that_fails_or_never_ends_is_named(
     assert one.endswith(" assets, from 1 file of your own")
 
 
-def test_room_on_the_disk_has_two_limits(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_free_disk_space_is_a_warning_and_almost_none_an_error(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(home)
     for free, level in ((1, "error"), (data_folder.TOO_FEW_BYTES, "warning"), (data_folder.FEW_BYTES, "ok")):
         monkeypatch.setattr(shutil, "disk_usage", lambda _folder, free=free: usage._replace(free=free))
@@ -415,7 +419,9 @@ def test_room_on_the_disk_has_two_limits(run: Run, home: Path, monkeypatch: pyte
         ("OURS|max_concurrent_runs: 4|max_concurrent_runs: 100000", ["ok", "warning"]),
     ],
 )
-def test_dagster_yaml_is_read(run: Run, home: Path, text: str | None, expected: list[str]) -> None:
+def test_an_unreadable_dagster_yaml_is_an_error_and_unsuitable_settings_are_warnings(
+    run: Run, home: Path, text: str | None, expected: list[str]
+) -> None:
     if text is not None:
         (home / "dagster").mkdir()
         ours = resources.files("ema_assets").joinpath("dagster.yaml").read_text()
@@ -427,7 +433,7 @@ def test_dagster_yaml_is_read(run: Run, home: Path, text: str | None, expected: 
     assert [level for level, _ in examined(run)["dagster.yaml"]] == expected
 
 
-def test_a_package_that_is_missing_or_too_old_is_named() -> None:
+def test_a_missing_or_too_old_package_is_reported() -> None:
     wanted = ["polars>=2", "polars>=999", "no-such-package>=1", 'no-such-extra>=1; extra == "x"']
     found = list(installed_versions.unmet([Requirement(each) for each in wanted]))
     assert found[0].startswith("polars ")
@@ -438,7 +444,7 @@ def test_a_package_that_is_missing_or_too_old_is_named() -> None:
 # --- the clock, providers and `up` ------------------------------------------------------------------------------------
 
 
-def test_a_clock_is_wrong_only_by_what_the_way_to_the_other_one_cannot_explain() -> None:
+def test_a_clock_is_wrong_only_by_more_than_the_duration_of_the_request_can_explain() -> None:
     def level(theirs: float, before: float, after: float, resolution: float = 0.0) -> str:
         return clock_skew.compared("it", theirs, before, after, resolution).level
 
@@ -453,7 +459,7 @@ def test_a_clock_is_wrong_only_by_what_the_way_to_the_other_one_cannot_explain()
 
 @pytest.fixture
 def shut_door() -> Iterator[str]:
-    """A vendor that refuses every key, and whose clock stands still."""
+    """The URL of a vendor that refuses every key, and whose clock stands still."""
 
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -478,7 +484,9 @@ def shut_door() -> Iterator[str]:
     server.server_close()
 
 
-def test_keys_are_looked_for_and_with_online_tried(run: Run, shut_door: str, exchange: dict[str, str]) -> None:
+def test_the_doctor_checks_that_keys_are_set_and_tries_them_with_online(
+    run: Run, shut_door: str, exchange: dict[str, str]
+) -> None:
     found = examined(run, EMA_PROVIDER="alpaca")
     assert found["providers"][0][0] == "error"
     assert "APCA_API_KEY_ID and APCA_API_SECRET_KEY" in found["providers"][0][1]
@@ -504,7 +512,7 @@ def test_keys_are_looked_for_and_with_online_tried(run: Run, shut_door: str, exc
     assert found["clock"][1] == ("ok", "the clocks of this machine and sandbox agree")
 
 
-def test_a_proxy_that_cannot_be_one_is_named_by_its_variable_and_is_no_bug(run: Run, shut_door: str) -> None:
+def test_an_invalid_proxy_is_reported_with_its_variable_and_not_as_a_bug(run: Run, shut_door: str) -> None:
     keys = {"APCA_API_KEY_ID": "K", "APCA_API_SECRET_KEY": "S", "EMA_ALPACA_BASE_URL": "http://data.example.com"}
     wrong = {"http_proxy": "ftp://user:hunter2@proxy.example.com", "no_proxy": "fd00::/8"}
     shown = run("doctor", "--online", **keys, **wrong)
@@ -515,7 +523,7 @@ def test_a_proxy_that_cannot_be_one_is_named_by_its_variable_and_is_no_bug(run: 
     assert "refused the API key" in shown.output
 
 
-def test_a_provider_that_runs_leave_alone_is_told_of_with_what_happens_next(
+def test_a_provider_that_runs_do_not_query_is_reported_with_the_time_of_the_next_query(
     run: Run, exchange: dict[str, str], database_url: str
 ) -> None:
     """The market's time is 2026-11-20 15:00:10."""
@@ -552,10 +560,8 @@ def test_a_provider_that_runs_leave_alone_is_told_of_with_what_happens_next(
     assert ask(database_url, "SELECT failures FROM market.provider_state") == [(7,)], "the doctor writes nothing"
 
 
-def test_schedules_and_sensors_that_a_person_has_stopped_are_named_with_what_waits_for_them(
-    run: Run, database_url: str
-) -> None:
-    """Stopped in the UI, they stay so whenever `up` is started again; those of others are not ours to name."""
+def test_stopped_schedules_and_sensors_are_reported_with_what_waits_for_them(run: Run, database_url: str) -> None:
+    """They stay stopped when `up` starts again. Those of other projects are not reported."""
     assert "schedules and sensors" not in examined(run, EMA_DATABASE_URL=database_url)
     ask(database_url, "CREATE TABLE dagster.instigators (status text, instigator_body text)")
 

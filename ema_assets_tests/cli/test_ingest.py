@@ -1,4 +1,4 @@
-"""`ema-assets ingest`: what is printed of files, what is asked with which command lines, and what becomes of them."""
+"""Tests of `ema-assets ingest`: the summary of a file, questions with suggested commands, and the stored bars."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ BARE = "Date,Open,High,Low,Close,Volume"
 
 
 def commands_of(result: Result) -> list[list[str]]:
-    """The arguments of the command lines that a refusal prints."""
+    """Return the arguments of the commands that a refusal suggests."""
     lines = [line.strip() for line in result.stderr.splitlines() if line.startswith("    ema-assets ")]
     return [shlex.split(line)[1:] for line in lines]
 
@@ -27,7 +27,7 @@ def reasons_of(result: Result) -> list[str]:
 
 
 def table_of(result: Result) -> dict[str, list[str]]:
-    """The rows of the summaries by series: how many bars were stored, corrected, there already, missing, …"""
+    """Return the rows of the summaries by series: the numbers of bars stored, corrected, already there, missing, …"""
     lines = result.stdout.splitlines()
     heads = [place for place, line in enumerate(lines) if line.startswith("  series ")]
     rows = [line.split() for head in heads for line in lines[head + 1 :] if "|" in line and not line.startswith("    ")]
@@ -35,12 +35,12 @@ def table_of(result: Result) -> dict[str, list[str]]:
 
 
 def naive_new_york(folder: Path, *, days: Sequence[int] = (14,)) -> str:
-    """Five minutes of whole sessions, labelled at the close of each bar on the clocks of New York."""
+    """Write a file with 5m bars of whole sessions; their times are New York time, at the close of each bar."""
     times = [datetime(2025, 1, day, 9, 35) + number * timedelta(minutes=5) for day in days for number in range(78)]
     return bars_file(folder, HEAD, *(f"NY,5m,{time},10,12,9,11,100" for time in times), name="ny.csv")
 
 
-def test_a_file_that_holds_no_bars_is_refused_by_name(refused: Refused, tmp_path: Path) -> None:
+def test_a_file_without_readable_bars_is_refused_with_its_path(refused: Refused, tmp_path: Path) -> None:
     def sentence(path: str, *options: str) -> str:
         found = refused("ingest", path, *options, EMA_DATABASE_URL=DEAD)
         assert found.startswith(f"{path}: ")
@@ -75,13 +75,13 @@ def test_a_file_that_holds_no_bars_is_refused_by_name(refused: Refused, tmp_path
         ("--calendar", "XXXX", "`calendar` must be "),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_with_what_is_allowed(
+def test_an_invalid_option_is_refused_with_the_allowed_values(
     refused: Refused, tmp_path: Path, option: str, value: str, allowed: str
 ) -> None:
     assert allowed in refused("ingest", str(tmp_path / "x.csv"), option, value, EMA_DATABASE_URL=DEAD)
 
 
-def test_what_was_understood_is_printed_with_the_first_bars_as_they_are_stored(
+def test_the_interpretation_of_a_file_is_printed_with_its_first_bars_as_stored(
     run: Run, home: Path, database_url: str
 ) -> None:
     lines = [f"2024-02-{day},{day},{day + 2},{day - 1},{day + 1}.5,{day}00" for day in (20, 16, 15, 14, 13, 12)]
@@ -115,7 +115,7 @@ def test_what_was_understood_is_printed_with_the_first_bars_as_they_are_stored(
     assert "Added VOD.L (XLON) to the watchlist, its bars from files." in result.stdout
 
 
-def test_the_files_of_an_archive_are_stored_each_and_one_that_is_asked_about_can_be_given_alone(
+def test_each_file_of_an_archive_is_stored_and_an_unclear_one_can_be_given_alone(
     run: Run, home: Path, database_url: str
 ) -> None:
     path = home / "prices.zip"
@@ -133,7 +133,7 @@ def test_the_files_of_an_archive_are_stored_each_and_one_that_is_asked_about_can
     assert {series: row[0] for series, row in table_of(answered).items()} == {"IBM|1d": "1"}
 
 
-def test_a_dry_run_stores_nothing_and_adds_nothing(run: Run, home: Path) -> None:
+def test_a_dry_run_stores_nothing_and_adds_no_symbol(run: Run, home: Path) -> None:
     before = (home / "watchlist.toml").read_text()
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="OLD.csv")
     result = run("ingest", path, "--dry-run", EMA_DATABASE_URL=DEAD)
@@ -143,7 +143,7 @@ def test_a_dry_run_stores_nothing_and_adds_nothing(run: Run, home: Path) -> None
     assert (home / "watchlist.toml").read_text() == before
 
 
-def test_naive_times_are_asked_about_and_the_printed_command_stores_them(
+def test_times_without_a_zone_are_refused_and_the_suggested_command_stores_them(
     run: Run, home: Path, database_url: str
 ) -> None:
     path = naive_new_york(home)
@@ -230,7 +230,7 @@ def test_naive_times_are_asked_about_and_the_printed_command_stores_them(
         ),
     ],
 )  # fmt: skip
-def test_each_question_names_a_command_that_then_works(
+def test_each_question_suggests_a_command_that_works(
     run: Run, home: Path, database_url: str, name: str, lines: tuple[str, ...], reason: str, chosen: str
 ) -> None:
     path = bars_file(home, *lines, name=name)
@@ -245,14 +245,14 @@ def test_each_question_names_a_command_that_then_works(
     assert int(count) == int(told.stdout.split(": ", 1)[1].split(" ", 1)[0])
 
 
-def test_a_symbol_that_is_nowhere_is_asked_for_with_a_command_to_fill_in(run: Run, home: Path) -> None:
+def test_a_file_without_a_symbol_is_refused_with_a_command_to_fill_in(run: Run, home: Path) -> None:
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="prices.csv")
     asked = run("ingest", path, "--dates", "dmy", EMA_DATABASE_URL=DEAD)
     assert reasons_of(asked) == [f"{path}: says nowhere which symbol its bars are of"]
     assert commands_of(asked) == [["ingest", path, "--symbol", "SYMBOL", "--dates", "dmy"]]
 
 
-def test_a_symbol_that_does_not_say_where_it_trades_is_asked_for_its_calendar(run: Run, home: Path) -> None:
+def test_a_symbol_whose_calendar_is_unclear_is_refused_with_calendars_to_choose_from(run: Run, home: Path) -> None:
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="TOOLONG.csv")
     asked = run("ingest", path, EMA_DATABASE_URL=DEAD)
     assert asked.exit_code == 1
@@ -264,7 +264,7 @@ def test_a_symbol_that_does_not_say_where_it_trades_is_asked_for_its_calendar(ru
         assert run(*command, "--dry-run", EMA_DATABASE_URL=DEAD).exit_code == 0
 
 
-def test_each_calendar_is_offered_with_what_speaks_for_it_and_not_for_another(run: Run, home: Path) -> None:
+def test_each_suggested_calendar_is_printed_with_its_own_reason(run: Run, home: Path) -> None:
     weekend = [f"2024-03-{day:02}T{hour:02}:00:00Z,10,12,9,11,100" for day in (8, 9, 10) for hour in range(24)]
     path = bars_file(home, BARE, *weekend, name="TOOLONG_1h.csv")
     asked = run("ingest", path, EMA_DATABASE_URL=DEAD)
@@ -277,13 +277,13 @@ def test_each_calendar_is_offered_with_what_speaks_for_it_and_not_for_another(ru
     }
 
 
-def test_a_symbol_in_small_letters_is_the_one_that_is_watched(run: Run, home: Path) -> None:
+def test_a_symbol_in_lower_case_is_the_watched_symbol(run: Run, home: Path) -> None:
     path = bars_file(home, f"Symbol,{BARE}", "aapl,2024-02-14,10,12,9,11,100", "zzz,2024-02-14,10,12,9,11,100")
     told = run("ingest", path, "--dry-run", EMA_DATABASE_URL=DEAD)
     assert "  symbol     AAPL, zzz (its column)" in told.stdout.splitlines()
 
 
-def test_the_calendar_of_a_watched_symbol_is_that_of_the_watchlist(run: Run, home: Path) -> None:
+def test_the_calendar_of_a_watched_symbol_comes_from_the_watchlist(run: Run, home: Path) -> None:
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="AAPL.csv")
     asked = run("ingest", path, "--calendar", "XLON", EMA_DATABASE_URL=DEAD)
     assert reasons_of(asked) == [
@@ -297,7 +297,7 @@ def test_the_calendar_of_a_watched_symbol_is_that_of_the_watchlist(run: Run, hom
     assert f'    move AAPL to a group with `calendar = "24/7"` in {home / "watchlist.toml"}' in advised.stderr
 
 
-def test_a_bad_file_is_named_and_the_others_are_stored(run: Run, home: Path, database_url: str) -> None:
+def test_a_bad_file_is_reported_and_the_others_are_stored(run: Run, home: Path, database_url: str) -> None:
     folder = home / "bars"
     folder.mkdir()
     (folder / ".hidden").write_text("x")
@@ -328,7 +328,7 @@ def test_overlapping_and_shuffled_files_give_the_bars_of_one_file(run: Run, home
     assert row[:4] == ["KO|1d", "0", "0", "8"]
 
 
-def test_a_file_without_volumes_is_stored_without(run: Run, home: Path, database_url: str) -> None:
+def test_a_file_with_one_price_per_day_and_no_volume_is_stored(run: Run, home: Path, database_url: str) -> None:
     path = bars_file(home, "DATE,VALUE", "2024-01-12,4783.83", "2024-01-15,.", "2024-01-16,4765.98", name="SPX.csv")
     result = run("ingest", path, "--calendar", "XNYS", EMA_DATABASE_URL=database_url)
     assert result.exit_code == 0, result.output
@@ -372,7 +372,7 @@ def test_only_symbols_of_a_synthetic_provider_are_called_synthetic(run: Run, hom
     assert "SYNTHETIC" not in real_default.stdout
 
 
-def test_what_is_skipped_and_rejected_is_counted_with_its_reason(run: Run, home: Path, database_url: str) -> None:
+def test_skipped_and_rejected_bars_are_counted_and_listed_by_quality(run: Run, home: Path, database_url: str) -> None:
     path = bars_file(
         home,
         HEAD,
@@ -404,7 +404,7 @@ def test_what_is_skipped_and_rejected_is_counted_with_its_reason(run: Run, home:
     assert "rejected: 0" in of_another.stdout
 
 
-def test_a_symbol_from_files_is_refreshed_while_no_provider_runs(run: Run, home: Path, database_url: str) -> None:
+def test_a_symbol_from_files_is_refreshed_without_a_running_provider(run: Run, home: Path, database_url: str) -> None:
     times = [datetime(2025, 1, 14, 14, 30) + number * timedelta(minutes=5) for number in range(78)]
     path = bars_file(home, HEAD, *(f"KO,5m,{time}Z,10,12,9,11,100" for time in times))
     assert run("ingest", path, EMA_DATABASE_URL=database_url).exit_code == 0
@@ -415,7 +415,9 @@ def test_a_symbol_from_files_is_refreshed_while_no_provider_runs(run: Run, home:
     assert "the sandbox exchange is a provider but does not run" in both.stderr
 
 
-def test_with_files_as_the_provider_no_symbol_is_asked_for(run: Run, home: Path, database_url: str) -> None:
+def test_with_files_as_the_default_provider_a_refresh_needs_no_other_provider(
+    run: Run, home: Path, database_url: str
+) -> None:
     env = {"EMA_PROVIDER": "file", "EMA_DATABASE_URL": database_url}
     path = bars_file(home, HEAD, SOUND)
     told = run("ingest", path, **env)

@@ -1,4 +1,4 @@
-"""What the commands that read have in common: they make nothing, print JSON, complete values, fit a terminal."""
+"""Tests of what the commands that read have in common: they create nothing, print JSON and fit a terminal."""
 
 import io
 import json
@@ -23,7 +23,7 @@ from ema_assets_tests.conftest import Databases
 
 @pytest.fixture
 def synced(database_url: str) -> dict[str, str]:
-    """The environment of a database that knows the watchlist."""
+    """The environment for a database that was synced with the watchlist."""
     with Database(database_url) as database:
         sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
     return {"EMA_DATABASE_URL": database_url, "EMA_CLOCK": "2026-11-20T15:00:10Z"}
@@ -40,7 +40,7 @@ READING = [
 ]
 
 
-def test_a_command_that_reads_makes_nothing_in_a_folder_without_data(
+def test_a_command_that_reads_creates_nothing_in_a_folder_without_data(
     run: Run, refused: Refused, home: Path, tmp_path: Path
 ) -> None:
     (home / "watchlist.toml").unlink()
@@ -69,11 +69,11 @@ def test_every_command_that_reads_prints_json(run: Run, synced: dict[str, str]) 
     }
 
 
-def test_while_a_file_of_ones_own_is_broken_what_is_stored_is_shown_with_a_warning(
+def test_with_a_broken_own_file_stored_results_are_shown_with_a_warning(
     run: Run, home: Path, synced: dict[str, str], tmp_path: Path
 ) -> None:
     for kind in ("signals", "strategies"):
-        # A plan says itself that nothing is launched.
+        # `plan` is left out, because its output itself shows that nothing is launched.
         usual = {command: run(*command, **synced) for command in READING if command != ("plan",)}
         shutil.rmtree(tmp_path / "exported", ignore_errors=True)
         (home / kind).mkdir()
@@ -89,7 +89,7 @@ def test_while_a_file_of_ones_own_is_broken_what_is_stored_is_shown_with_a_warni
         shutil.rmtree(home / kind)
 
 
-def test_a_user_who_may_only_read_has_every_command_that_reads(
+def test_a_read_only_user_can_use_every_command_that_reads(
     run: Run, synced: dict[str, str], databases: Databases
 ) -> None:
     with databases.member(synced["EMA_DATABASE_URL"], READER) as url:
@@ -100,7 +100,7 @@ def test_a_user_who_may_only_read_has_every_command_that_reads(
         assert "3 to load" in run("status", **env).stdout
 
 
-def test_a_database_of_an_older_version_is_left_to_its_owner(
+def test_a_read_only_user_is_told_that_the_owner_must_migrate_an_older_database(
     refused: Refused, synced: dict[str, str], databases: Databases, database: Database
 ) -> None:
     with database.transaction() as transaction:
@@ -113,9 +113,7 @@ def test_a_database_of_an_older_version_is_left_to_its_owner(
     assert sentence.endswith("; have its owner run `ema-assets migrate`")
 
 
-def test_what_is_wrong_with_the_configuration_is_said_until_it_is_mended(
-    run: Run, home: Path, synced: dict[str, str]
-) -> None:
+def test_a_configuration_error_is_shown_until_it_is_corrected(run: Run, home: Path, synced: dict[str, str]) -> None:
     (home / "signals").mkdir()
     own = home / "signals" / "broken.py"
     own.write_text("SIGNAL = 1\n")
@@ -129,7 +127,7 @@ def test_what_is_wrong_with_the_configuration_is_said_until_it_is_mended(
     assert "launches nothing" not in run("plan", **synced).stdout
 
 
-def test_why_the_watchlist_could_not_be_taken_up_is_said_until_it_is(
+def test_a_failed_sync_of_the_watchlist_is_shown_until_it_succeeds(
     run: Run, synced: dict[str, str], database: Database
 ) -> None:
     with database.transaction() as transaction:
@@ -166,7 +164,7 @@ def test_values_of_the_watchlist_are_completed(home: Path) -> None:
     assert completed("symbols", "remove", "AAPL", "M") == ["MSFT"]
     assert completed("screen", "--strategy", "s") == ["strategy_9_30_ema"]
     assert completed("export", "--asset", "ema_t") == ["ema_trend"]
-    # With a watchlist that cannot be read, and with none, there is nothing to offer, and nothing is made.
+    # An unreadable watchlist completes nothing. A missing one completes the default's symbols and is not written.
     (home / "watchlist.toml").write_text("[[group]]\nsymbls = []")
     assert completed("screen", "--symbol", "A") == []
     (home / "watchlist.toml").unlink()
@@ -174,7 +172,7 @@ def test_values_of_the_watchlist_are_completed(home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-def test_commands_with_several_ways_to_use_them_show_examples(run: Run) -> None:
+def test_the_help_of_commands_with_many_uses_has_examples(run: Run) -> None:
     for name in ("plan", "refresh", "ingest", "quality", "screen", "chart", "export"):
         assert f"\n  ema-assets {name}" in run(name, "--help").stdout.split("Options:")[0], name
         assert "\\b" not in run(name, "--help").stdout
@@ -182,7 +180,7 @@ def test_commands_with_several_ways_to_use_them_show_examples(run: Run) -> None:
 
 
 class Terminal(io.StringIO):
-    """Output that a person looks at."""
+    """An output that behaves like a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -204,7 +202,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, **env: str) -> 
     return terminal.getvalue().splitlines()
 
 
-def test_a_table_fits_its_terminal_and_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_fits_its_terminal_and_names_the_columns_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 100)]
     assert wide[1] == "  AAPL    up     +0.31 %  xxxxxxxxxxxxxxxxxxxx  y"
     narrow = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 40)]
@@ -216,7 +214,7 @@ def test_a_table_fits_its_terminal_and_says_what_it_leaves_out(monkeypatch: pyte
     ]
 
 
-def test_colours_mark_what_wants_a_look_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_coloured_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     green, red = "\x1b[32m", "\x1b[31m"
     shown = on_a_terminal(monkeypatch, 100)
     assert f"{green}up" in shown[1]
@@ -227,7 +225,7 @@ def test_colours_mark_what_wants_a_look_unless_no_color_is_set(monkeypatch: pyte
     assert red not in plain
 
 
-def test_progress_is_drawn_for_who_looks_and_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
@@ -245,7 +243,7 @@ def test_progress_is_drawn_for_who_looks_and_for_nobody_else(monkeypatch: pytest
     assert file.getvalue() == ""
 
 
-def test_export_says_what_it_wrote(run: Run, refused: Refused, tmp_path: Path, synced: dict[str, str]) -> None:
+def test_export_reports_what_it_wrote(run: Run, refused: Refused, tmp_path: Path, synced: dict[str, str]) -> None:
     folder = tmp_path / "exported"
     shown = run("export", "--to", str(folder), "--asset", "ohlc", "--timeframe", "5m", **synced)
     assert shown.stdout == f"{folder}: 0 rows of 0 series written, 0 series unchanged.\n"

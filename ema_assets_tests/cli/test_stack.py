@@ -1,4 +1,4 @@
-"""`ema-assets up`, `down` and `sandbox` as far as nothing has to run for it; the end-to-end tests start everything."""
+"""Tests of `ema-assets up`, `down` and `sandbox` without a running stack. The end-to-end tests start everything."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from ema_assets_tests.cli.shell import DEAD, an_up, as_root, free_port, in_a_pro
 from ema_assets_tests.conftest import Databases
 
 
-def test_a_taken_ui_port_is_named_with_the_way_out(home: Path, taken_port: int) -> None:
+def test_a_ui_port_in_use_is_reported_with_another_one_to_use(home: Path, taken_port: int) -> None:
     done = in_a_process("up", "--port", str(taken_port))
     assert done.returncode == 1
     sentence = sentence_of(done.stderr)
@@ -25,7 +25,7 @@ def test_a_taken_ui_port_is_named_with_the_way_out(home: Path, taken_port: int) 
     assert not (home / "postgres").exists()
 
 
-def test_a_taken_board_port_is_named_with_the_way_out(refused: Refused, taken_port: int) -> None:
+def test_a_board_port_in_use_is_reported_with_the_option_to_change_it(refused: Refused, taken_port: int) -> None:
     beside = sentence_of(in_a_process("up", "--port", str(free_port()), "--board-port", str(taken_port)).stderr)
     assert f"port {taken_port} on 127.0.0.1 is in use" in beside
     assert f"`ema-assets up --board-port {taken_port + 1}`" in beside
@@ -46,7 +46,7 @@ def test_a_taken_board_port_is_named_with_the_way_out(refused: Refused, taken_po
 def test_two_servers_on_one_port_are_refused_before_anything_starts(
     refused: Refused, home: Path, options: tuple[str, ...], first: str, second: str
 ) -> None:
-    # The watchlist that is not there would end `up` at once, later and by another sentence.
+    # The missing watchlist is checked after the ports, and would end `up` with another error.
     sentence = refused("up", "--port", "3831", *options, EMA_WATCHLIST="none.toml")
     assert sentence.startswith(f"`{first}`")
     assert f" and `{second}`" in sentence
@@ -54,7 +54,7 @@ def test_two_servers_on_one_port_are_refused_before_anything_starts(
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
 
 
-def test_the_ports_of_the_settings_and_the_last_port_are_compared_as_well(refused: Refused) -> None:
+def test_a_port_from_the_settings_and_the_highest_port_are_compared_as_well(refused: Refused) -> None:
     assert "received 3832 for both" in refused(
         "up", "--port", "3831", EMA_METRICS_PORT="3832", EMA_WATCHLIST="none.toml"
     )
@@ -63,7 +63,7 @@ def test_the_ports_of_the_settings_and_the_last_port_are_compared_as_well(refuse
     assert "two ports" not in taken, "without a board its port is free"
 
 
-def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) -> None:
+def test_a_board_refuses_invalid_addresses_and_hosts(refused: Refused) -> None:
     assert "`--dagster-url` must be an http or https URL" in refused("board", "--dagster-url", "dagster")
     unknown = refused("board", "--host", "nowhere.invalid", "--port", "0", EMA_DATABASE_URL=DEAD)
     assert unknown.startswith("the board cannot listen on nowhere.invalid, port 0: ")
@@ -73,32 +73,32 @@ def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) ->
     )
 
 
-def test_what_only_reads_makes_no_database_where_there_is_none(refused: Refused, home: Path) -> None:
+def test_commands_that_need_data_create_no_database(refused: Refused, home: Path) -> None:
     for words in (("board", "--port", "0"), ("backup", str(home / "all.backup")), ("alerts", "log"), ("maintain",)):
         assert "there is nothing in" in refused(*words)
     assert refused("restore", str(home / "none.dump")) == f"{home / 'none.dump'}: there is no such file"
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
 
 
-def test_a_taken_sandbox_port_is_named(refused: Refused, taken_port: int) -> None:
+def test_a_sandbox_port_in_use_is_reported(refused: Refused, taken_port: int) -> None:
     assert refused("sandbox", "--port", str(taken_port)).startswith(f"port {taken_port} on 127.0.0.1 is already in use")
 
 
 @pytest.mark.parametrize(("command", "port"), [("up", "0"), ("up", "65536"), ("sandbox", "-1"), ("up", "http")])
-def test_a_port_that_is_none_is_refused(run: Run, command: str, port: str) -> None:
+def test_an_invalid_port_is_refused(run: Run, command: str, port: str) -> None:
     result = run(command, "--port", port)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: Invalid value for '--port'")
 
 
-def test_down_with_nothing_running_says_so_and_is_content(run: Run, home: Path) -> None:
+def test_down_without_a_running_up_reports_this_and_succeeds(run: Run, home: Path) -> None:
     result = run("down")
     assert result.exit_code == 0
     assert result.stdout == f"Nothing runs on {home}.\n"
 
 
-def test_down_stops_the_up_that_lives(run: Run, home: Path) -> None:
-    """Whoever holds the lock and has written its number into it is taken for an `up`."""
+def test_down_stops_the_running_up(run: Run, home: Path) -> None:
+    """A process that holds the lock and has written its id to it counts as an `up`."""
     code = (
         "import fcntl, os, signal, sys\n"
         "lock = open(sys.argv[1], 'w')\n"
@@ -118,7 +118,7 @@ def test_down_stops_the_up_that_lives(run: Run, home: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize(("user", "called"), [(0, "root"), (54_321, "the user with the number 54321")])
-def test_down_that_may_not_stop_the_process_of_another_user_says_whose_it_is(
+def test_down_names_the_owner_of_a_process_that_it_may_not_stop(
     refused: Refused, reachable: Path, user: int, called: str
 ) -> None:
     with subprocess.Popen(["sleep", "60"], user=user) as process:
@@ -133,7 +133,7 @@ def test_down_that_may_not_stop_the_process_of_another_user_says_whose_it_is(
     )
 
 
-def test_down_that_may_not_signal_says_so_and_nothing_of_the_home(
+def test_a_signal_that_down_may_not_send_is_reported_without_a_hint_about_the_home(
     refused: Refused, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(pid: int, number: int) -> None:
@@ -148,7 +148,7 @@ def test_down_that_may_not_signal_says_so_and_nothing_of_the_home(
 
 
 def test_down_names_a_process_that_does_not_stop(refused: Refused, home: Path) -> None:
-    """It has ended already here, and something else keeps its lock."""
+    """Here the process has already ended, and something else keeps its lock."""
     with subprocess.Popen(["true"]) as process:
         process.wait()
     with an_up(home, process.pid):
@@ -156,7 +156,7 @@ def test_down_names_a_process_that_does_not_stop(refused: Refused, home: Path) -
     assert sentence == f"process {process.pid} has not stopped within 0.1 s; its logs are in {home / 'logs'}"
 
 
-def test_who_starts_up_on_a_database_with_few_connections_left_is_told(databases: Databases) -> None:
+def test_a_database_with_few_free_connections_causes_a_warning(databases: Databases) -> None:
     url = databases.make()
     with databases.member(url, "ema_reader") as member, Database(member) as database:
         assert few_connections(database) is None

@@ -1,4 +1,4 @@
-"""`ema-assets symbols`: the watchlist shown and changed, mistakes in it named."""
+"""Tests of `ema-assets symbols`: how the watchlist is shown, changed and checked, and how mistakes are reported."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ US = "XNYS: no suffix, as stocks and funds in the US are written"
     ],
 )
 @pytest.mark.parametrize("command", [("refresh",), ("symbols", "list"), ("symbols", "add", "NVDA"), ("sandbox",)])
-def test_a_mistake_in_the_watchlist_is_named_with_its_file(
+def test_a_mistake_in_the_watchlist_is_reported_with_its_file(
     refused: Refused, home: Path, command: tuple[str, ...], text: str, sentence: str
 ) -> None:
     (home / "watchlist.toml").write_text(text)
@@ -49,7 +49,9 @@ def test_a_mistake_in_the_watchlist_is_named_with_its_file(
     assert (home / "watchlist.toml").read_text() == text
 
 
-def test_the_first_symbol_can_be_added_and_the_last_one_not_removed(run: Run, refused: Refused, home: Path) -> None:
+def test_the_first_symbol_can_be_added_and_the_last_one_cannot_be_removed(
+    run: Run, refused: Refused, home: Path
+) -> None:
     (home / "watchlist.toml").write_text("")
     for command in (("refresh",), ("symbols", "list")):
         assert "lists no symbol" in refused(*command, EMA_SANDBOX_URL="http://127.0.0.1:9", EMA_DATABASE_URL=DEAD)
@@ -60,7 +62,9 @@ def test_the_first_symbol_can_be_added_and_the_last_one_not_removed(run: Run, re
     assert run("symbols", "add", "MSFT").exit_code == run("symbols", "remove", "AAPL").exit_code == 0
 
 
-def test_an_unknown_calendar_is_named_wherever_it_comes_from(refused: Refused, home: Path, database_url: str) -> None:
+def test_an_unknown_calendar_is_refused_in_options_and_in_the_watchlist(
+    refused: Refused, home: Path, database_url: str
+) -> None:
     for command in (("symbols", "add", "NVDA"), ("ingest", bars_file(home, HEAD, SOUND))):
         assert "'XNYC'" in refused(*command, "--calendar", "XNYC", EMA_DATABASE_URL=database_url)
     assert (home / "watchlist.toml").read_text() == WATCHLIST
@@ -94,13 +98,11 @@ def test_symbols_are_listed_by_group_calendar_and_provider(
         (("--calendar", "XNYC"), "`--calendar` must be one of XNYS, 24/7, received 'XNYC'; did you mean `XNYS`?"),
     ],
 )
-def test_what_no_symbol_has_is_refused_and_no_empty_table(
-    refused: Refused, asked: tuple[str, ...], sentence: str
-) -> None:
+def test_a_filter_value_that_no_symbol_has_is_refused(refused: Refused, asked: tuple[str, ...], sentence: str) -> None:
     assert refused("symbols", "list", *asked) == sentence
 
 
-def test_hundreds_of_symbols_that_are_removed_at_once_are_counted(run: Run, home: Path) -> None:
+def test_many_symbols_that_are_removed_at_once_are_counted(run: Run, home: Path) -> None:
     many = [f"S{number:05}" for number in range(40)]
     (home / "watchlist.toml").write_text(f'[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(["AAPL", *many])}\n')
     assert run("symbols", "remove", *many).stdout == "Removed 40 symbols; their data stays.\n"
@@ -133,7 +135,7 @@ def test_symbols_are_added_and_removed_with_all_comments_kept(run: Run, home: Pa
     ]
 
 
-def test_the_list_can_be_read_by_a_program(run: Run) -> None:
+def test_the_list_can_be_printed_as_json(run: Run) -> None:
     listed = json.loads(run("symbols", "list", "--json").stdout)
     assert listed == [
         {"symbol": "AAPL", "calendar": "XNYS", "provider": "sandbox", "timeframes": _USUAL},
@@ -142,7 +144,7 @@ def test_the_list_can_be_read_by_a_program(run: Run) -> None:
     ]
 
 
-def test_what_is_clear_is_added_and_of_the_rest_is_said_how_to_say_it(run: Run, home: Path) -> None:
+def test_clear_symbols_are_added_and_the_others_are_refused_with_a_hint(run: Run, home: Path) -> None:
     done = run("symbols", "add", "7203", "7203.T", "BTC", "TEVA.TA", "ES=F", "EUR_USD")
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [
@@ -161,7 +163,7 @@ def test_what_is_clear_is_added_and_of_the_rest_is_said_how_to_say_it(run: Run, 
     assert not {"7203", "BTC", "TEVA.TA"} & set(found)
 
 
-def test_of_hundreds_of_symbols_that_are_not_added_the_first_say_why_and_all_are_named(run: Run) -> None:
+def test_of_many_refused_symbols_the_first_have_reasons_and_all_are_listed(run: Run) -> None:
     numbers = [str(number) for number in range(7000, 7040)]
     *said, others = run("symbols", "add", *numbers).stderr.splitlines()
     assert len(said) == 11
@@ -169,7 +171,7 @@ def test_of_hundreds_of_symbols_that_are_not_added_the_first_say_why_and_all_are
     assert others == f"and 30 more: {' '.join(numbers[10:])}"
 
 
-def test_who_adds_a_symbol_is_told_when_dagster_does_not_take_it_up(run: Run, home: Path, database_url: str) -> None:
+def test_adding_a_symbol_reports_whether_dagster_will_load_it(run: Run, home: Path, database_url: str) -> None:
     def added(symbol: str) -> str:
         with an_up(home, 4711, provider="sandbox", ui="http://127.0.0.1:3000"):
             return run("symbols", "add", symbol, EMA_DATABASE_URL=database_url).stdout.splitlines()[1]
@@ -197,9 +199,7 @@ def test_who_adds_a_symbol_is_told_when_dagster_does_not_take_it_up(run: Run, ho
         ("file", "VOD.L", "VOD.L (XLON: the suffix .L, from file)"),
     ],
 )
-def test_a_symbol_gets_the_provider_that_is_asked_for(
-    run: Run, home: Path, provider: str, symbol: str, added: str
-) -> None:
+def test_a_symbol_gets_the_requested_provider(run: Run, home: Path, provider: str, symbol: str, added: str) -> None:
     done = run("symbols", "add", symbol, "--provider", provider)
     assert done.stdout.splitlines() == [f"Added {added}."]
     (found,) = (each for each in watchlist.load(home / "watchlist.toml").instruments if each.symbol == symbol)
@@ -219,7 +219,7 @@ def test_a_symbol_gets_the_provider_that_is_asked_for(
         ("yaho", "AAPL.L", "did you mean `yahoo`?"),
     ],
 )
-def test_a_symbol_that_its_provider_has_not_is_refused(
+def test_a_symbol_that_its_provider_does_not_have_is_refused(
     refused: Refused, home: Path, provider: str, symbol: str, sentence: str
 ) -> None:
     assert sentence in refused("symbols", "add", symbol, "--provider", provider)
@@ -227,7 +227,7 @@ def test_a_symbol_that_its_provider_has_not_is_refused(
 
 
 @pytest.mark.parametrize(("days", "is_told"), [(30, True), (500, False)])
-def test_a_calendar_whose_holidays_are_not_known_for_long_is_told(run: Run, days: int, is_told: bool) -> None:
+def test_a_calendar_whose_known_holidays_end_soon_causes_a_warning(run: Run, days: int, is_told: bool) -> None:
     known = holidays_known_through("XBOM")
     assert known is not None
     noon = datetime.combine(known - timedelta(days=days), time(12), UTC)
@@ -237,9 +237,7 @@ def test_a_calendar_whose_holidays_are_not_known_for_long_is_told(run: Run, days
     assert bool(done.stderr) is is_told
 
 
-def test_symbols_may_be_typed_in_small_letters_and_are_found_as_they_are_spelt(
-    run: Run, refused: Refused, home: Path
-) -> None:
+def test_symbols_are_found_regardless_of_upper_and_lower_case(run: Run, refused: Refused, home: Path) -> None:
     text = WATCHLIST.replace('"MSFT"', '"MSFT", "eurgold", "Twin", "TWIN"')
     (home / "watchlist.toml").write_text(text)
     assert run("symbols", "add", "msft", "EurGold", "twin").stdout.endswith(" on the watchlist already.\n")
@@ -253,7 +251,7 @@ def test_symbols_may_be_typed_in_small_letters_and_are_found_as_they_are_spelt(
     assert watchlist.load(home / "watchlist.toml").symbols == ("AAPL", "MSFT", "TWIN", "BTC-USD")
 
 
-def test_a_symbol_that_cannot_be_one_or_is_not_there_is_refused(refused: Refused, home: Path) -> None:
+def test_an_invalid_symbol_and_one_that_is_not_watched_are_refused(refused: Refused, home: Path) -> None:
     assert refused("symbols", "add", "A|B").startswith("`symbol` must be 1 to 32 letters")
     assert refused("symbols", "remove", "NVDA") == "not on the watchlist: NVDA"
     assert refused("symbols", "remove", "appl") == "not on the watchlist: appl; did you mean `AAPL`?"
@@ -262,9 +260,9 @@ def test_a_symbol_that_cannot_be_one_or_is_not_there_is_refused(refused: Refused
     assert (home / "watchlist.toml").read_text() == WATCHLIST
 
 
-def test_the_first_use_writes_the_default_watchlist(run: Run, home: Path) -> None:
+def test_the_first_change_writes_the_default_watchlist(run: Run, home: Path) -> None:
     (home / "watchlist.toml").unlink()
-    # Looking writes nothing.
+    # Listing writes nothing.
     assert len(run("symbols", "list").stdout.splitlines()) == 101
     assert not (home / "watchlist.toml").exists()
     assert run("symbols", "add", "AZN.L").exit_code == 0
@@ -275,12 +273,12 @@ def test_the_first_use_writes_the_default_watchlist(run: Run, home: Path) -> Non
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_several_at_once_are_all_added_and_comments_are_kept(home: Path, is_there: bool) -> None:
+def test_symbols_added_by_several_processes_at_once_are_all_kept_with_the_comments(home: Path, is_there: bool) -> None:
     path = home / "watchlist.toml"
     if not is_there:
         path.unlink()
     before = path.read_text() if is_there else watchlist.default_text()
-    # Ten at once: config/test_watchlist_edits.py, whose processes start in a third of the time.
+    # config/test_watchlist_edits.py tests ten processes at once, which start in a third of the time.
     symbols = [f"NEW{letter}" for letter in "ABCD"]
     processes = [start("symbols", "add", symbol) for symbol in symbols]
     for symbol, process in zip(symbols, processes, strict=True):
@@ -294,7 +292,8 @@ def test_several_at_once_are_all_added_and_comments_are_kept(home: Path, is_ther
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
 
 
-def test_a_us_stock_is_added_without_the_library_of_calendars_which_takes_seconds_to_import(home: Path) -> None:
+def test_a_us_stock_is_added_without_importing_the_library_of_calendars(home: Path) -> None:
+    # The import takes seconds.
     code = (
         "import sys; from ema_assets.cli import main; main(['symbols', 'add', 'NVDA'], standalone_mode=False); "
         "print({'exchange_calendars', 'pandas'} & set(sys.modules))"
@@ -303,7 +302,9 @@ def test_a_us_stock_is_added_without_the_library_of_calendars_which_takes_second
     assert done.stdout == f"Added NVDA ({US}).\nset()\n"
 
 
-def test_what_is_there_already_or_was_not_there_changes_nothing(run: Run, refused: Refused, home: Path) -> None:
+def test_adding_a_watched_symbol_and_removing_an_unknown_one_change_nothing(
+    run: Run, refused: Refused, home: Path
+) -> None:
     before = (home / "watchlist.toml").stat()
     assert run("symbols", "add", "AAPL").stdout == "AAPL is on the watchlist already.\n"
     assert refused("symbols", "remove", "NVDA") == "not on the watchlist: NVDA"
@@ -311,7 +312,7 @@ def test_what_is_there_already_or_was_not_there_changes_nothing(run: Run, refuse
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_list_in_a_file_is_added_and_a_wrong_line_adds_nothing(run: Run, refused: Refused, home: Path) -> None:
+def test_a_list_in_a_file_is_imported_and_a_wrong_line_imports_nothing(run: Run, refused: Refused, home: Path) -> None:
     (home / "mine.csv").write_text("ticker,name\nNVDA,Nvidia\nMMC,Marsh\n")
     done = run("symbols", "import", str(home / "mine.csv"))
     assert done.exit_code == 0
@@ -323,7 +324,7 @@ def test_a_list_in_a_file_is_added_and_a_wrong_line_adds_nothing(run: Run, refus
     assert (home / "watchlist.toml").read_text() == before
 
 
-def test_many_symbols_are_counted_by_their_calendar(run: Run, home: Path) -> None:
+def test_many_added_symbols_are_counted_by_calendar(run: Run, home: Path) -> None:
     stocks = [f"{one}{two}X" for one in "ABCDEF" for two in "GHIJKL"]
     (home / "many.txt").write_text("\n".join([*stocks, "AZN.L", "VOD.L", "AAPL"]))
     done = run("symbols", "import", str(home / "many.txt"))
@@ -335,7 +336,9 @@ def test_many_symbols_are_counted_by_their_calendar(run: Run, home: Path) -> Non
     assert len(watchlist.load(home / "watchlist.toml").symbols) == 3 + 38
 
 
-def test_the_check_names_what_was_renamed_ended_or_is_unknown(run: Run, home: Path, database: Database) -> None:
+def test_the_check_reports_symbols_that_were_renamed_have_ended_or_are_unknown(
+    run: Run, home: Path, database: Database
+) -> None:
     (home / "watchlist.toml").write_text('[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL", "MMC", "GONE", "TYPO"]\n')
     watched = watchlist.load(home / "watchlist.toml")
     sync(database, watched, datetime(2026, 11, 25, 16, 0, tzinfo=UTC))
@@ -360,7 +363,7 @@ def test_the_check_names_what_was_renamed_ended_or_is_unknown(run: Run, home: Pa
     assert (fine.exit_code, fine.stdout) == (0, "Checked 1 symbol: nothing is known against any of them.\n")
 
 
-def test_the_check_goes_by_what_providers_and_facts_say_and_a_halt_is_no_fault(
+def test_the_check_uses_states_and_corporate_actions_and_a_halt_is_not_a_problem(
     run: Run, home: Path, database: Database
 ) -> None:
     (home / "watchlist.toml").write_text(

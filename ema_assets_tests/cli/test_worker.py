@@ -1,4 +1,4 @@
-"""The command `worker`: what it needs, each named in one sentence, and what it becomes."""
+"""Tests of `ema-assets worker`: errors for missing requirements, and the Celery worker that it becomes."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ DATABASE = "postgresql://ema@127.0.0.1:9/ema"
 
 
 def with_celery(monkeypatch: pytest.MonkeyPatch, *, is_here: bool) -> None:
-    """As if Celery were installed, or not; the client of Redis is not."""
+    """Pretend that Celery is installed or not, and that the client of Redis is not."""
     find = importlib.util.find_spec
     installed = {"dagster_celery": object() if is_here else None, "redis": None}
     monkeypatch.setattr(
@@ -35,7 +35,7 @@ def with_celery(monkeypatch: pytest.MonkeyPatch, *, is_here: bool) -> None:
     )
 
 
-def test_what_a_worker_lacks_is_named_in_one_sentence(
+def test_a_missing_requirement_is_reported_in_one_sentence(
     refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with_celery(monkeypatch, is_here=False)
@@ -64,17 +64,17 @@ def test_the_process_becomes_a_celery_worker(run: Run, monkeypatch: pytest.Monke
     assert python == sys.executable
     assert words[:5] == ["-m", "celery", "-A", "ema_assets.defs.celery_worker", "worker"]
     assert words[5:11] == ["-Q", "live,slow", "-c", "3", "--max-tasks-per-child", "20"]
-    # Two workers of one name lock each other out at the broker.
+    # Two workers with one name would block each other at the broker.
     assert words[words.index("-n") + 1] == f"live-slow-{os.getpid()}@%h"
-    # `ps` shows it to everybody.
+    # `ps` shows the arguments to all users, so the password must not be among them.
     assert "guest" not in " ".join(words)
     assert importlib.util.find_spec("ema_assets.defs.celery_worker") is not None
 
 
-def test_a_worker_whose_watchlist_no_run_could_read_takes_none(
+def test_a_worker_with_an_unreadable_watchlist_does_not_start(
     refused: Refused, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each run would fail, and be launched again. Only those of components need none."""
+    """Otherwise each run would fail and be launched again. Only runs of components need no watchlist."""
     with_celery(monkeypatch, is_here=True)
     (tmp_path / "dagster.yaml").write_text(DEPLOYED.read_text())
     monkeypatch.setattr(os, "execv", lambda *_: None)
@@ -91,10 +91,10 @@ def test_a_worker_whose_watchlist_no_run_could_read_takes_none(
     )
 
 
-def test_a_worker_that_could_begin_no_run_takes_none(
+def test_a_worker_that_cannot_use_the_database_does_not_start(
     refused: Refused, databases: Databases, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It would lose each run that it takes from the broker."""
+    """Otherwise it would lose each run that it takes from the broker."""
     with_celery(monkeypatch, is_here=True)
     (tmp_path / "dagster.yaml").write_text(DEPLOYED.read_text())
     url = databases.make()
@@ -112,7 +112,7 @@ def _read_only(look: Callable[[Transaction], diagnosis.Server]) -> Callable[[Tra
     return lambda transaction: replace(look(transaction), may_write=False)
 
 
-def test_a_worker_can_be_kept_for_one_of_the_queues(
+def test_a_worker_can_be_limited_to_one_queue(
     run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with_celery(monkeypatch, is_here=True)
@@ -127,7 +127,7 @@ def test_a_worker_can_be_kept_for_one_of_the_queues(
     )
 
 
-def test_the_dagster_yaml_of_the_hosts_differs_from_ours_in_queue_and_launcher_alone() -> None:
+def test_the_dagster_yaml_for_celery_differs_from_ours_only_in_coordinator_and_launcher() -> None:
     deployed: dict[str, Any] = yaml.safe_load(DEPLOYED.read_text())
     ours: dict[str, Any] = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text())
     assert deployed.pop("run_launcher") == {
