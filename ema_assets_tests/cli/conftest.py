@@ -1,4 +1,4 @@
-"""An EMA_HOME of its own for each test of the command line, and the ways to run a command on it."""
+"""Fixtures of the tests of the command line: a separate EMA_HOME per test, and ways to run commands."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> Path:
-    """An EMA_HOME of its own, with a watchlist of three symbols, and no other setting."""
+    """A separate EMA_HOME with a watchlist of three symbols, and no other settings."""
     for name in os.environ:
         if name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG")):
             monkeypatch.delenv(name)
@@ -36,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_pauses: None) ->
 
 @pytest.fixture
 def run(home: Path) -> Run:
-    """The command line in this process: `run("status", "--json", EMA_PROVIDER="alpaca")`."""
+    """Run a command in this process: `run("status", "--json", EMA_PROVIDER="alpaca")`."""
 
     def run(*arguments: str, **env: str) -> Result:
         return CliRunner().invoke(main, arguments, env=env, prog_name="ema-assets")
@@ -82,7 +82,7 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture
 def exchange(home: Path) -> Iterator[dict[str, str]]:
-    """Settings for a sandbox where it is Friday, 2026-11-20 15:00:10 UTC: almost five minutes to the next close."""
+    """Settings for a sandbox at Friday, 2026-11-20 15:00:10 UTC, almost five minutes before the next close."""
     time = f"2026-11-20T15:00:10Z x1 since {datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
     instruments = watchlist.load(home / "watchlist.toml").instruments
     with running_sandbox(instruments, clock=lambda: clock.now({clock.VARIABLE: time})) as sandbox:

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a watchlist, files of bars, the command as a shell starts it."""
+"""Helpers of the tests of the command line: a watchlist, files of bars, and commands in processes of their own."""
 
 import fcntl
 import json
@@ -47,7 +47,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def with_bars(database_url: str, rows: str) -> dict[str, str]:
-    """The environment in which the database of WATCHLIST has the bars that the query `rows` makes, and nothing else."""
+    """Sync WATCHLIST and store the bars of the query `rows`; return the environment for the database."""
     with Database(database_url) as database:
         sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
         with database.transaction() as transaction:
@@ -58,14 +58,14 @@ def with_bars(database_url: str, rows: str) -> dict[str, str]:
 
 
 def sentence_of(stderr: str) -> str:
-    """What follows `Error: ` on the only line of `stderr`."""
+    """Return what follows `Error: ` on the only line of `stderr`."""
     (line,) = stderr.splitlines()
     assert line.startswith("Error: ")
     return line.removeprefix("Error: ")
 
 
 def start(*arguments: str, **env: str) -> "subprocess.Popen[str]":
-    """The command line as a shell starts it, not waited for."""
+    """Start the command line as a shell does, and do not wait for its end."""
     return subprocess.Popen(
         [sys.executable, "-m", "ema_assets", *arguments],
         env={**os.environ, **env},
@@ -77,14 +77,14 @@ def start(*arguments: str, **env: str) -> "subprocess.Popen[str]":
 
 
 def in_a_process(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    """The command line as a shell starts it, to its end."""
+    """Run the command line as a shell does, until its end."""
     with start(*arguments, **env) as process:
         stdout, stderr = process.communicate(timeout=GIVEN_UP_AFTER_SECONDS)
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
 def with_password(url: str) -> tuple[str, str]:
-    """`url` of the test server with its password inside instead of its passfile, and that password."""
+    """Return `url` of the test server with the password instead of the passfile, and the password itself."""
     parts = urlsplit(url)
     (passfile,) = parse_qs(parts.query)["passfile"]
     password = Path(passfile).read_text().strip().rpartition(":")[2]
@@ -105,7 +105,7 @@ def free_port() -> int:
 
 @contextmanager
 def an_up(home: Path, pid: int, **state: object) -> Iterator[None]:
-    """What other commands see of an `up` that lives on `home` as process `pid`; with `state`, of one that is ready."""
+    """Pretend that an `up` runs on `home` as process `pid`; with `state`, that it is ready."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "up.lock").open("a+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +121,7 @@ def an_up(home: Path, pid: int, **state: object) -> Iterator[None]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Whoever runs the tests is no root while the block runs."""
+    """Run the block without the rights of root."""
     if os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""`ema-assets actions`: facts from a file, and what is known."""
+"""Tests of `ema-assets actions`: how corporate actions are imported, listed and removed."""
 
 import json
 from pathlib import Path
@@ -32,25 +32,25 @@ def test_actions_of_a_file_are_listed(run: Run, home: Path, database_url: str) -
         "actions"
     ]
     assert (row["kind"], row["ratio"], row["source"]) == ("spin-off", 1.253, "mine.csv")
-    # On the watchlist with a calendar, it takes effect at the open; else at midnight.
+    # An action of a watched symbol takes effect at the open of its calendar, others at midnight.
     (row,) = json.loads(run("actions", "list", "--symbol", "AAPL", "--json", EMA_DATABASE_URL=database_url).stdout)[
         "actions"
     ]
     assert row["effective_at"].startswith("2020-08-31T13:30")
 
 
-def test_a_file_that_holds_no_actions_is_refused_by_name(refused: Refused, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_its_path(refused: Refused, tmp_path: Path) -> None:
     assert refused("actions", "import", str(tmp_path / "none.csv")) == f"{tmp_path / 'none.csv'}: no such file"
 
 
-def test_an_action_that_was_recorded_by_mistake_is_taken_back(
+def test_an_action_that_was_imported_by_mistake_can_be_removed(
     run: Run, refused: Refused, home: Path, database_url: str
 ) -> None:
     env = {"EMA_DATABASE_URL": database_url}
     path = home / "mine.csv"
     path.write_text("symbol,kind,date,ratio\nAAPL,split,2026-10-09,4:1\nAAPL,split,2020-08-31,4:1\n")
     run("actions", "import", str(path), **env)
-    # Recorded again before its symbol was on the list.
+    # The same action, imported while its symbol is not on the watchlist.
     path.write_text("symbol,kind,date,ratio\nAAPL,split,2026-10-09,4:1\n")
     import_without_aapl(run, home, path, env)
     with Database(database_url) as database, database.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""The command `backtest`: one run, every choice, a walk, and what it says when something cannot be tried."""
+"""Tests of `ema-assets backtest`: one run, all combinations of several values, a walk-forward test, and errors."""
 
 import json
 
@@ -14,7 +14,7 @@ from ema_assets_tests.conftest import Databases
 
 @pytest.fixture
 def env(database_url: str) -> dict[str, str]:
-    """A database with 600 hours of two symbols whose prices go up and down, and turn once."""
+    """A database with 600 bars of 1h of two symbols, whose prices oscillate and rise slowly."""
     return with_bars(
         database_url,
         """SELECT symbol, '1h', '2026-10-20T00:00Z'::timestamptz + n * interval '1 hour', p, p + 1, p - 1, p, 1
@@ -24,7 +24,7 @@ def env(database_url: str) -> dict[str, str]:
     )
 
 
-def test_a_run_shows_each_symbol_best_first_and_all_together(run: Run, env: dict[str, str]) -> None:
+def test_a_run_shows_the_symbols_from_best_to_worst_and_all_of_them_together(run: Run, env: dict[str, str]) -> None:
     result = run("backtest", "crossover", "--set", "entries=all", "--set", "cost_bps=2", **env)
     assert result.exit_code == 0, result.output
     found = backtest.load("1h", ["AAPL", "BTC-USD"], url=env["EMA_DATABASE_URL"]).run(
@@ -53,7 +53,7 @@ def test_a_run_shows_each_symbol_best_first_and_all_together(run: Run, env: dict
         ("--set", "fast=3,5", "--set", "slow=9", "--train", "1w", "--test", "5d"),
     ],
 )
-def test_chosen_symbols_without_bars_are_named_beside_the_result(
+def test_requested_symbols_without_bars_are_reported_on_stderr(
     run: Run, env: dict[str, str], given: tuple[str, ...]
 ) -> None:
     named = run("backtest", "crossover", "--symbol", "BTC-USD", "--symbol", "MSFT", *given, **env)
@@ -62,7 +62,7 @@ def test_chosen_symbols_without_bars_are_named_beside_the_result(
     assert not run("backtest", "crossover", "--symbol", "BTC-USD", *given, **env).stderr
 
 
-def test_bars_that_look_like_a_split_are_named_beside_the_result(run: Run, env: dict[str, str]) -> None:
+def test_bars_that_look_like_a_split_are_reported_on_stderr(run: Run, env: dict[str, str]) -> None:
     with Database(env["EMA_DATABASE_URL"]) as database, database.transaction() as transaction:
         transaction.execute(
             """
@@ -88,15 +88,13 @@ def test_bars_that_look_like_a_split_are_named_beside_the_result(run: Run, env: 
     assert later.flagged.is_empty()
 
 
-def test_without_a_trade_there_is_no_fall(run: Run, env: dict[str, str]) -> None:
+def test_without_a_trade_the_deepest_fall_is_zero(run: Run, env: dict[str, str]) -> None:
     result = run("backtest", "crossover", "--set", "fast=200", "--set", "slow=300", **env)
     line = result.stdout.splitlines()[3]
     assert line == "All of them with equal weights: +0.00 %, deepest fall 0.00 %", result.output
 
 
-def test_a_symbol_whose_price_went_through_zero_is_named_beside_the_others_together(
-    run: Run, database_url: str
-) -> None:
+def test_a_symbol_whose_price_fell_below_zero_is_left_out_of_the_total(run: Run, database_url: str) -> None:
     env = with_bars(
         database_url,
         """SELECT symbol, '1h', '2026-10-20T00:00Z'::timestamptz + n * interval '1 hour', p, p + 1, p - 1, p, 1
@@ -109,7 +107,9 @@ def test_a_symbol_whose_price_went_through_zero_is_named_beside_the_others_toget
     assert lines[3].startswith(f"All but AAPL with equal weights: {total} %, deepest fall ")
 
 
-def test_several_values_are_all_tried_best_first_and_no_more_than_asked_for(run: Run, env: dict[str, str]) -> None:
+def test_all_combinations_of_values_are_tried_and_the_best_are_shown_up_to_the_limit(
+    run: Run, env: dict[str, str]
+) -> None:
     given = ("backtest", "crossover", "1h", "--symbol", "BTC-USD", "--set", "fast=3,5,9", "--set", "slow=5, 13",
              "--set", "atr_stop=none,2", "--set", "entries=all")  # fmt: skip
     rows = json.loads(run(*given, "--json", **env).stdout)
@@ -131,7 +131,7 @@ def test_several_values_are_all_tried_best_first_and_no_more_than_asked_for(run:
     assert len(lines) == 7
 
 
-def test_a_walk_shows_what_came_after_each_choice(run: Run, env: dict[str, str]) -> None:
+def test_a_walk_forward_test_shows_the_result_after_each_choice(run: Run, env: dict[str, str]) -> None:
     given = ("backtest", "crossover", "--set", "fast=3,5", "--set", "slow=9,13", "--set", "entries=all", "--train",
              "1w", "--test", "5d", "--by", "expectancy_pct")  # fmt: skip
     found = json.loads(run(*given, "--json", **env).stdout)
@@ -156,7 +156,7 @@ def test_a_walk_shows_what_came_after_each_choice(run: Run, env: dict[str, str])
     assert lines[-1] == "SYNTHETIC prices, not market data"
 
 
-def test_whoever_may_only_read_may_try(databases: Databases, run: Run, env: dict[str, str]) -> None:
+def test_a_read_only_user_can_run_a_backtest(databases: Databases, run: Run, env: dict[str, str]) -> None:
     mine = run("backtest", "pullback", "--set", "entries=all", "--json", **env)
     with databases.member(env["EMA_DATABASE_URL"], "ema_reader") as reader:
         theirs = run("backtest", "pullback", "--set", "entries=all", "--json", EMA_DATABASE_URL=reader)
@@ -191,7 +191,7 @@ def test_whoever_may_only_read_may_try(databases: Databases, run: Run, env: dict
         (("crossover", "--start", "2030-01-01"), "there are no bars from `start` to `end`"),
     ],
 )
-def test_what_cannot_be_tried_is_one_sentence(
+def test_an_impossible_backtest_is_an_error_of_one_sentence(
     refused: Refused, env: dict[str, str], given: tuple[str, ...], sentence: str
 ) -> None:
     assert sentence in refused("backtest", *given, **env)

@@ -1,4 +1,4 @@
-"""`ema-assets board` as a process of its own, on an embedded PostgreSQL that nobody else uses."""
+"""Tests of `ema-assets board` as a separate process, with an embedded PostgreSQL that no other process uses."""
 
 import signal
 from collections.abc import Iterator
@@ -24,7 +24,9 @@ def folder(home: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_either_signal_ends_it_and_the_postgresql_that_nobody_else_uses(folder: Path, number: signal.Signals) -> None:
+def test_either_signal_ends_the_board_and_the_postgresql_that_only_it_uses(
+    folder: Path, number: signal.Signals
+) -> None:
     with start("board", "--port", "0") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("Board on http://127.0.0.1:")
@@ -37,6 +39,6 @@ def test_either_signal_ends_it_and_the_postgresql_that_nobody_else_uses(folder: 
     assert "Traceback" not in stderr
 
 
-def test_an_address_that_was_left_empty_is_not_every_address(refused: Refused) -> None:
-    """As with `--host "$HOST"` where HOST is not set."""
+def test_an_empty_address_is_refused(refused: Refused) -> None:
+    """An example is `--host "$HOST"` without HOST. Otherwise, the board would listen on all addresses."""
     assert "`--host` must be an address to listen on" in refused("board", "--host", "")

@@ -1,4 +1,4 @@
-"""`ema-assets capacity`."""
+"""Tests of `ema-assets capacity`."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from ema_assets_tests.cli.conftest import Refused, Run
 
 
-def test_a_watchlist_of_some_size_is_estimated_as_a_table_and_as_json(run: Run, refused: Refused) -> None:
+def test_a_number_of_symbols_is_estimated_as_a_table_and_as_json(run: Run, refused: Refused) -> None:
     shown = run("capacity", "--symbols", "500", "--timeframes", "5m, 1d", "--everything", "--always-open")
     assert shown.exit_code == 0
     lines = dict(line.strip().rsplit("  ", 1) for line in shown.stdout.splitlines()[1:])
@@ -19,8 +19,8 @@ def test_a_watchlist_of_some_size_is_estimated_as_a_table_and_as_json(run: Run, 
     assert "goes with `--symbols`" in refused("capacity", "--always-open")
 
 
-def test_of_the_watchlist_count_the_hours_of_its_markets_and_what_is_switched_on(run: Run, home: Path) -> None:
-    """Seen: ten pairs were taken for stocks, which have a quarter of their bars, and every signal for none."""
+def test_the_estimate_of_the_watchlist_uses_its_market_hours_and_what_is_switched_on(run: Run, home: Path) -> None:
+    """Once, pairs were counted as stocks, which have a quarter of the bars, and only the chain was counted."""
     stock, pair = 78 + 26 + 13 + 7 + 2 + 1, 288 + 96 + 48 + 24 + 6 + 1
     ours = json.loads(run("capacity", "--json").stdout)
     assert (ours["series"], ours["bars_per_day"], ours["runs_per_day"]) == (3 * 6, 2 * stock + pair, pair)
@@ -38,7 +38,7 @@ def test_of_the_watchlist_count_the_hours_of_its_markets_and_what_is_switched_on
     assert hong_kong["bars_per_day"] == 2 * 66 + 288
 
 
-def test_a_broken_signal_of_ones_own_is_a_warning_and_everything_else_is_estimated(run: Run, home: Path) -> None:
+def test_a_broken_own_signal_is_a_warning_and_everything_else_is_estimated(run: Run, home: Path) -> None:
     without = run("capacity").stdout
     (home / "signals").mkdir()
     (home / "signals" / "mine.py").write_text("SIGNAL = nothing\n")

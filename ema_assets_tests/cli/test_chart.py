@@ -1,4 +1,4 @@
-"""The command `chart`: a picture of a series as a file."""
+"""Tests of `ema-assets chart`: a chart of a series in the terminal or as a file."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def env(database_url: str) -> dict[str, str]:
     )
 
 
-def test_without_a_file_it_is_drawn_in_the_terminal(run: Run, env: dict[str, str]) -> None:
+def test_without_an_output_file_the_chart_is_drawn_in_the_terminal(run: Run, env: dict[str, str]) -> None:
     result = run("chart", "BTC-USD", **env, COLUMNS="80", LINES="20")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -29,14 +29,14 @@ def test_without_a_file_it_is_drawn_in_the_terminal(run: Run, env: dict[str, str
     assert list(Path().glob("*.png")) == []
 
 
-def test_it_writes_a_file_and_says_so(run: Run, env: dict[str, str]) -> None:
+def test_a_chart_is_written_to_a_file_and_this_is_reported(run: Run, env: dict[str, str]) -> None:
     result = run("chart", "BTC-USD", "-o", "btc.png", **env)
     assert result.exit_code == 0, result.output
     assert result.stdout == "Wrote btc.png: 3 bars of BTC-USD on 1h\n"
     assert Path("btc.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_ending_of_the_file_says_what_it_is(run: Run, refused: Refused, env: dict[str, str]) -> None:
+def test_the_suffix_of_the_file_decides_its_format(run: Run, refused: Refused, env: dict[str, str]) -> None:
     assert run("chart", "BTC-USD", "1h", "-o", "two.svg", "--bars", "2", **env).exit_code == 0
     text = Path("two.svg").read_text()
     assert "<svg" in text
@@ -45,7 +45,7 @@ def test_the_ending_of_the_file_says_what_it_is(run: Run, refused: Refused, env:
     )
 
 
-def test_synthetic_prices_are_called_so(run: Run, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_prices_are_marked(run: Run, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     titles = []
     monkeypatch.setattr("ema_assets.reports.chart._name_axes", lambda *given: titles.append(given[3]))
     run("chart", "BTC-USD", "-o", "one.png", **env)
@@ -53,7 +53,7 @@ def test_synthetic_prices_are_called_so(run: Run, env: dict[str, str], monkeypat
     assert titles == ["SYNTHETIC prices", ""]
 
 
-def test_what_cannot_be_drawn_is_one_sentence(refused: Refused, env: dict[str, str]) -> None:
+def test_a_chart_that_cannot_be_drawn_is_an_error_of_one_sentence(refused: Refused, env: dict[str, str]) -> None:
     assert refused("chart", "NOPE", **env) == "not on the watchlist: NOPE; `ema-assets symbols list` shows what is"
     assert refused("chart", "BTC-USD", "--averages", "12/26", **env) == (
         "`averages` must be one of 9/30, received '12/26'"

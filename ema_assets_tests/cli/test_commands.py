@@ -1,4 +1,4 @@
-"""Every command: listed in order, with help that works in any environment."""
+"""Tests of all commands: their order, help that works in any environment, and output that cannot be written."""
 
 import os
 import re
@@ -41,7 +41,7 @@ BROKEN = [
 
 
 @every_command
-def test_every_command_says_what_it_does_and_how_it_is_used(run: Run, path: tuple[str, ...]) -> None:
+def test_the_help_of_every_command_shows_its_usage_and_what_it_does(run: Run, path: tuple[str, ...]) -> None:
     for option in ("--help", "-h"):
         shown = run(*path, option)
         assert shown.exit_code == 0
@@ -61,7 +61,7 @@ def test_help_is_the_same_in_every_environment(run: Run, tmp_path: Path, path: t
         assert (shown.exit_code, shown.stderr, shown.stdout) == (0, "", sound), env
 
 
-def test_help_and_version_need_nothing_that_works(home: Path, tmp_path: Path) -> None:
+def test_help_and_version_work_with_broken_settings(home: Path, tmp_path: Path) -> None:
     (tmp_path / "watchlist.toml").write_bytes(b"\xff")
     (tmp_path / "file").touch()
     broken = {name: value for settings in BROKEN for name, value in settings.items()}
@@ -74,7 +74,7 @@ def test_help_and_version_need_nothing_that_works(home: Path, tmp_path: Path) ->
         assert stdout.startswith(("Usage: ", "ema-assets, version "))
 
 
-def test_a_wrong_option_is_named_before_a_wrong_setting(run: Run) -> None:
+def test_a_wrong_option_is_reported_before_a_wrong_setting(run: Run) -> None:
     result = run("up", "--prot", "3000", EMA_PROVIDER="foo")
     assert result.exit_code == 2
     # Older versions of click put a colon in place of the quotes.
@@ -110,15 +110,15 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(run("status").exception, LookupError)
 
 
-def test_a_closed_output_is_no_bug(home: Path) -> None:
-    """As when a program starts a command without one."""
+def test_a_closed_output_causes_no_traceback(home: Path) -> None:
+    """A program may start a command without an output."""
     words = ["bash", "-c", 'exec "$0" -m ema_assets symbols list >&-', sys.executable]
     done = subprocess.run(words, capture_output=True, text=True, timeout=GIVEN_UP_AFTER_SECONDS, check=False)
     assert "Traceback" not in done.stderr
 
 
-def test_a_reader_that_has_gone_ends_a_command_quietly(home: Path) -> None:
-    """As `ema-assets symbols list | head -1` does."""
+def test_a_command_ends_quietly_if_its_reader_has_closed_the_pipe(home: Path) -> None:
+    """An example is `ema-assets symbols list | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
@@ -134,7 +134,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(home: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_character_that_the_terminal_does_not_have_is_a_question_mark(home: Path) -> None:
+def test_a_character_that_the_terminal_does_not_have_is_printed_as_a_question_mark(home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ema_assets", "backtest", "--help"],
         env={**os.environ, "PYTHONIOENCODING": "latin-1:strict"},
@@ -147,7 +147,7 @@ def test_a_character_that_the_terminal_does_not_have_is_a_question_mark(home: Pa
 
 
 @pytest.mark.parametrize("group", [[], ["symbols"], ["alerts"], ["actions"]], ids=str)
-def test_the_list_of_commands_has_whole_sentences(run: Run, group: list[str]) -> None:
+def test_the_list_of_commands_has_complete_sentences(run: Run, group: list[str]) -> None:
     listed = run(*group, "--help").stdout.partition("Commands:\n")[2]
     assert "..." not in listed
     sentences = re.split(r"\n  (?=\S)", listed)

@@ -1,4 +1,4 @@
-"""What a command finds when it runs: settings and databases that are wrong are named, and no password is ever printed."""
+"""Tests of wrong settings and databases: each is an error of one sentence, and no password is ever printed."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -46,7 +46,7 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
     ],
 )
 @pytest.mark.parametrize("command", ["up", "down", "status", "refresh", "migrate", "sandbox"])
-def test_a_wrong_setting_is_named_with_what_is_allowed(
+def test_a_wrong_setting_is_reported_with_the_allowed_values(
     refused: Refused, command: str, name: str, value: str, sentence: str
 ) -> None:
     assert refused(command, **{name: value}) == sentence
@@ -61,7 +61,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(
         ({"APCA_API_SECRET_KEY": "the-secret"}, "APCA_API_KEY_ID"),
     ],
 )
-def test_alpaca_without_its_keys_says_which_to_set(
+def test_missing_keys_of_alpaca_are_reported_with_their_variables(
     refused: Refused, command: str, keys: dict[str, str], missing: str
 ) -> None:
     sentence = refused(command, **{"EMA_PROVIDER": "alpaca", **keys}, EMA_DATABASE_URL=DEAD)
@@ -69,14 +69,14 @@ def test_alpaca_without_its_keys_says_which_to_set(
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "refresh", "migrate", "sandbox"])
-def test_a_home_that_is_a_file_is_named(refused: Refused, tmp_path: Path, command: str) -> None:
+def test_a_home_that_is_a_file_is_refused(refused: Refused, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").touch()
     sentence = refused(command, EMA_HOME=str(tmp_path / "file"))
     assert sentence == f"`EMA_HOME` must be a folder, received the file {tmp_path / 'file'}"
 
 
 @pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("refresh",), ("migrate",), ("up",)])
-def test_a_database_that_is_not_there_is_named_without_its_password(
+def test_an_unreachable_database_is_reported_without_its_password(
     run: Run, command: tuple[str, ...], home: Path
 ) -> None:
     settings = {"EMA_DATABASE_URL": DEAD, "EMA_SANDBOX_URL": "http://127.0.0.1:9"}
@@ -106,7 +106,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(
     ],
 )
 @pytest.mark.parametrize("command", [("status", "--json"), ("up",)])
-def test_a_malformed_database_url_is_refused_and_not_repeated(
+def test_a_malformed_database_url_is_refused_without_its_password(
     refused: Refused, command: tuple[str, ...], url: str
 ) -> None:
     sentence = refused(*command, EMA_DATABASE_URL=url)
@@ -123,11 +123,11 @@ def test_a_malformed_database_url_is_refused_and_not_repeated(
         "postgresql://trader:geheim@no-such-host.invalid/market?connect_timeout=2",
     ],
 )
-def test_what_only_the_driver_can_refuse_is_one_sentence_without_the_password(refused: Refused, url: str) -> None:
+def test_an_error_of_the_driver_is_one_sentence_without_the_password(refused: Refused, url: str) -> None:
     assert "geheim" not in refused("status", EMA_DATABASE_URL=url)
 
 
-def test_a_wrong_password_and_a_missing_database_are_named(refused: Refused, database_url: str) -> None:
+def test_a_wrong_password_and_a_missing_database_are_reported(refused: Refused, database_url: str) -> None:
     url, password = with_password(database_url)
     wrong = refused("status", EMA_DATABASE_URL=url.replace(quote(password, safe=""), "geheim"))
     assert "password authentication failed" in wrong
@@ -136,7 +136,7 @@ def test_a_wrong_password_and_a_missing_database_are_named(refused: Refused, dat
     assert not any(secret in wrong + missing for secret in (password, "geheim"))
 
 
-def test_the_password_is_in_nothing_that_is_printed(run: Run, database_url: str) -> None:
+def test_no_command_prints_the_password(run: Run, database_url: str) -> None:
     url, password = with_password(database_url)
     for command in (("status",), ("status", "--json"), ("migrate",)):
         shown = run(*command, EMA_DATABASE_URL=url)
@@ -145,8 +145,8 @@ def test_the_password_is_in_nothing_that_is_printed(run: Run, database_url: str)
     assert "postgresql://ema:***@127.0.0.1:" in run("status", EMA_DATABASE_URL=url).stdout
 
 
-def test_a_database_that_refuses_a_statement_is_one_sentence(refused: Refused, database_url: str) -> None:
-    """A newer version's tables; a table that somebody has dropped."""
+def test_a_statement_that_the_database_refuses_is_an_error_of_one_sentence(refused: Refused, database_url: str) -> None:
+    """The tables may be those of a newer version, or somebody may have dropped one."""
     connection = psycopg2.connect(database_url)
     with connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE market.series_state CASCADE")
@@ -156,14 +156,14 @@ def test_a_database_that_refuses_a_statement_is_one_sentence(refused: Refused, d
     assert "market.series_state" in sentence
 
 
-def test_a_pgpassword_meant_for_another_server_does_not_lock_out_of_the_embedded_one(home: Path) -> None:
+def test_a_pgpassword_for_another_server_does_not_affect_the_embedded_one(home: Path) -> None:
     done = in_a_process("migrate", PGPASSWORD="of another server", PGSSLMODE="require")
     assert done.returncode == 0, done.stderr
     assert "Applied 0001 baseline." in done.stdout
 
 
-def test_commands_at_once_share_the_embedded_server_and_the_last_one_stops_it(home: Path, tmp_path: Path) -> None:
-    """Whoever started it had stopped it under the others."""
+def test_concurrent_commands_share_the_embedded_server_and_the_last_one_stops_it(home: Path, tmp_path: Path) -> None:
+    """Once, the command that had started the server stopped it while others still used it."""
     days = [date(2020, 1, 1) + timedelta(number) for number in range(1500)]
     counts = {"AAPL": 3, "MSFT": 1500, "BTC-USD": 700}
     files = {
@@ -183,7 +183,7 @@ def test_commands_at_once_share_the_embedded_server_and_the_last_one_stops_it(ho
     ):
         stored = transaction.query("SELECT symbol, count(*) AS bars FROM market.ohlc GROUP BY 1")
     assert set(stored["symbol"]) == set(counts)
-    assert dict(stored.iter_rows())["AAPL"] == 3  # with 1 January, which traded though its calendar lacks it
+    assert dict(stored.iter_rows())["AAPL"] == 3  # including 1 January, which is no session of the calendar
 
 
 def test_a_dagster_yaml_that_does_not_exist_is_refused(run: Run, tmp_path: Path) -> None:

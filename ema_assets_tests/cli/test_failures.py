@@ -1,4 +1,4 @@
-"""What the operating system refuses, in one sentence that says what happened; the way out only where it is one."""
+"""Tests of the sentences for errors of the operating system. They have a hint about EMA_HOME only where it helps."""
 
 import errno
 import os
@@ -15,13 +15,13 @@ HINT = "; EMA_HOME must be a folder that you may write to"
 
 
 def refusal(number: int, *names: str) -> OSError:
-    """The error that Python raises for this number about these files, two at most."""
+    """Return the error that Python raises for this number and these files, at most two."""
     first, second = [*names, None, None][:2]
     return OSError(number, os.strerror(number), first, None, second)
 
 
 def sentence_in(reachable: Path, act: Callable[[], object]) -> str:
-    """The sentence about what the system says to `act`, with the folder written as `…`."""
+    """Return the sentence for the error that `act` raises, with `…` instead of the folder."""
     with pytest.raises(OSError) as caught:
         act()
     found = failures.sentence(caught.value)
@@ -29,7 +29,7 @@ def sentence_in(reachable: Path, act: Callable[[], object]) -> str:
     return found.replace(str(reachable), "…")
 
 
-def test_a_home_that_may_not_be_written_is_named_with_what_it_must_be(reachable: Path) -> None:
+def test_a_home_without_write_permission_is_reported_with_a_hint(reachable: Path) -> None:
     home = reachable / "home"
     (home / "watchlist.toml").write_text("")
     (home / "watchlist.toml").chmod(0o444)
@@ -40,12 +40,12 @@ def test_a_home_that_may_not_be_written_is_named_with_what_it_must_be(reachable:
         assert opened == f"…/home/watchlist.toml: Permission denied{HINT}"
         moved = sentence_in(reachable, lambda: (home / "watchlist.toml").rename(home / "other"))
         assert moved == f"…/home/watchlist.toml to …/home/other: Permission denied{HINT}"
-        # Nobody tried to write.
+        # Nothing was written, so there is no hint.
         missing = sentence_in(reachable, (home / "none").read_text)
         assert missing == "…/home/none: No such file or directory"
 
 
-def test_a_home_that_cannot_be_made_because_of_a_folder_above_it_is_named(
+def test_a_folder_above_the_home_that_cannot_be_created_is_reported_with_a_hint(
     reachable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reachable.chmod(0o555)
@@ -54,7 +54,7 @@ def test_a_home_that_cannot_be_made_because_of_a_folder_above_it_is_named(
         assert sentence_in(reachable, (reachable / "a").mkdir) == f"…/a: Permission denied{HINT}"
 
 
-def test_a_file_of_the_home_that_may_be_written_but_not_read_is_only_named(reachable: Path) -> None:
+def test_a_file_of_the_home_that_is_writable_but_not_readable_has_no_hint(reachable: Path) -> None:
     secret = reachable / "home" / "secret"
     secret.write_text("")
     secret.chmod(0o222)
@@ -74,18 +74,18 @@ def test_a_path_outside_the_home_has_no_hint(reachable: Path) -> None:
     [
         (errno.EROFS, ["HOME/up.lock"], f"HOME/up.lock: Read-only file system{HINT}"),
         (errno.EROFS, ["/elsewhere/up.lock"], "/elsewhere/up.lock: Read-only file system"),
-        # The home is there and may be written: something else is wrong.
+        # The home exists and is writable, so the cause is something else.
         (errno.ENOENT, ["HOME/postgres/PG_VERSION"], "HOME/postgres/PG_VERSION: No such file or directory"),
         (errno.ENOTDIR, ["HOME/file/x"], "HOME/file/x: Not a directory"),
         (errno.ENOSPC, ["HOME/watchlist.toml"], "HOME/watchlist.toml: No space left on device"),
         (errno.EMFILE, ["HOME/up.lock"], "HOME/up.lock: Too many open files"),
         (errno.EACCES, ["/a", "/b"], "/a to /b: Permission denied"),
-        # Without a path nothing is known about EMA_HOME.
+        # Without a path it is unknown whether the error concerns EMA_HOME.
         (errno.EPERM, [], "Operation not permitted"),
         (errno.ENOSPC, [], "No space left on device"),
     ],
 )
-def test_what_the_system_refuses_is_said_as_it_is(
+def test_an_error_of_the_system_is_reported_in_its_own_words(
     reachable: Path, number: int, names: list[str], sentence: str
 ) -> None:
     home = str(reachable / "home")
@@ -102,12 +102,12 @@ def test_what_the_system_refuses_is_said_as_it_is(
         (PermissionError(errno.EACCES, "Permission denied", b"/in/bytes"), "/in/bytes: Permission denied"),
     ],
 )
-def test_an_error_without_a_path_or_a_reason_is_a_sentence_too(reachable: Path, error: OSError, sentence: str) -> None:
+def test_an_unusual_error_of_the_system_has_a_sentence_as_well(reachable: Path, error: OSError, sentence: str) -> None:
     assert failures.sentence(error) == sentence
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS])
-def test_a_home_that_is_not_there_could_not_be_made(
+def test_an_error_in_a_missing_home_has_a_hint_unless_the_disk_is_full(
     reachable: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setenv("EMA_HOME", str(reachable / "none"))
@@ -117,7 +117,7 @@ def test_a_home_that_is_not_there_could_not_be_made(
     assert failures.sentence(full) == f"{path}: No space left on device"
 
 
-def test_a_path_behind_a_link_to_the_home_lies_in_it(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_in_the_home_even_if_ema_home_is_a_link(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (reachable / "link").symlink_to(reachable / "home")
     monkeypatch.setenv("EMA_HOME", str(reachable / "link"))
     found = failures.sentence(refusal(errno.EROFS, str(reachable / "home" / "watchlist.toml")))
@@ -125,9 +125,7 @@ def test_a_path_behind_a_link_to_the_home_lies_in_it(reachable: Path, monkeypatc
     assert found.endswith(HINT)
 
 
-def test_a_current_folder_that_is_gone_does_not_hide_the_error(
-    reachable: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deleted_current_folder_does_not_hide_the_error(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (reachable / "gone").mkdir()
     monkeypatch.chdir(reachable / "gone")
     (reachable / "gone").rmdir()
@@ -136,13 +134,13 @@ def test_a_current_folder_that_is_gone_does_not_hide_the_error(
 
 
 @pytest.mark.parametrize("error", [LookupError("a bug"), BrokenPipeError(errno.EPIPE, "Broken pipe")])
-def test_a_bug_and_a_reader_that_has_gone_have_no_sentence(error: Exception) -> None:
+def test_a_bug_and_a_broken_pipe_have_no_sentence(error: Exception) -> None:
     assert failures.sentence(error) is None
 
 
 @pytest.mark.parametrize("command", [("up",), ("migrate",), ("refresh",), ("symbols", "add", "NVDA")], ids=" ".join)
 @pytest.mark.parametrize("where", ["/proc/ema-assets", "below a file"])
-def test_a_home_that_cannot_be_made_is_named(
+def test_a_home_that_cannot_be_created_is_reported_with_a_hint(
     refused: Refused, tmp_path: Path, command: tuple[str, ...], where: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -152,9 +150,11 @@ def test_a_home_that_cannot_be_made_is_named(
     assert sentence.endswith(HINT)
 
 
-def test_a_home_of_another_user_is_named_by_its_watchlist(run: Run, refused: Refused, reachable: Path) -> None:
+def test_a_home_without_write_permission_is_reported_with_the_path_of_its_watchlist(
+    run: Run, refused: Refused, reachable: Path
+) -> None:
     assert run("symbols", "add", "NVDA").exit_code == 0
-    # The file may be written, but another one is to take its place.
+    # The file is writable, but an edit replaces it with another file.
     (reachable / "home" / "watchlist.toml").chmod(0o666)
     (reachable / "home").chmod(0o555)
     with unprivileged():
@@ -162,7 +162,9 @@ def test_a_home_of_another_user_is_named_by_its_watchlist(run: Run, refused: Ref
     assert sentence == f"{reachable / 'home' / 'watchlist.toml'}: Permission denied{HINT}"
 
 
-def test_a_full_disk_is_called_one(run: Run, refused: Refused, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_watchlist_unchanged(
+    run: Run, refused: Refused, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

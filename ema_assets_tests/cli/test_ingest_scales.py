@@ -1,4 +1,4 @@
-"""What `ema-assets ingest` says of files on another scale than what is stored."""
+"""Tests of `ema-assets ingest` with files on another price scale than the stored bars."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def written(folder: Path, bars: pl.DataFrame) -> str:
     )
 
 
-def test_a_file_as_traded_is_brought_to_the_stored_scale_and_one_of_two_other_scales_is_refused(
+def test_a_file_as_traded_is_converted_to_the_stored_scale_and_one_with_two_scales_is_refused(
     run: Run, home: Path, database_url: str
 ) -> None:
     assert run("ingest", written(home, TODAY), EMA_DATABASE_URL=database_url).exit_code == 0

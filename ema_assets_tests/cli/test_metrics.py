@@ -1,4 +1,4 @@
-"""`ema-assets metrics`: the process that serves them, with nothing running. What they say is in metrics/."""
+"""Tests of the process of `ema-assets metrics` without a running stack. The tests of the metrics are in metrics/."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from ema_assets.store.migrations import migrate
 from ema_assets_tests.cli.shell import in_a_process, sentence_of, start
 from ema_assets_tests.waiting import wait_until
 
-# A command as process 1 of a namespace, as in a container, without being root.
+# Runs a command as process 1 of a namespace, as in a container, without root.
 _AS_THE_FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
 
 
@@ -30,7 +30,7 @@ def _has_namespaces() -> bool:
     )
 
 
-def test_metrics_are_served_while_nothing_runs_until_the_process_is_told_to_end(home: Path) -> None:
+def test_metrics_are_served_without_a_database_until_the_process_is_terminated(home: Path) -> None:
     before = sorted(home.rglob("*"))
     with start("metrics", "--port", "0", EMA_LOG_FORMAT="json") as process:
         assert process.stdout is not None
@@ -50,7 +50,7 @@ def test_metrics_are_served_while_nothing_runs_until_the_process_is_told_to_end(
 
 
 @pytest.mark.skipif(not _has_namespaces(), reason="needs namespaces of users and processes")
-def test_the_first_process_of_a_container_ends_by_sigterm(home: Path) -> None:
+def test_the_first_process_of_a_container_ends_at_sigterm(home: Path) -> None:
     command = [*_AS_THE_FIRST, sys.executable, "-m", "ema_assets", "metrics", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -64,7 +64,7 @@ def test_the_first_process_of_a_container_ends_by_sigterm(home: Path) -> None:
     assert (process.returncode, stderr) == (0, "")
 
 
-def test_an_embedded_postgresql_is_read_and_neither_kept_nor_started(home: Path) -> None:
+def test_an_embedded_postgresql_is_read_but_neither_kept_running_nor_started(home: Path) -> None:
     settings = Settings.from_env()
     dagster_parts.write_instance_file(settings, None, print)
 
@@ -80,7 +80,7 @@ def test_an_embedded_postgresql_is_read_and_neither_kept_nor_started(home: Path)
             with server:
                 migrate(server.url)
                 wait_until(lambda: says("database_up 1.0") and says("dagster_up 1.0"), "database and Dagster are read")
-            # That was the last one with a lease.
+            # The server in the block had the last lease.
             assert read_running(settings.postgres_folder) is None
             wait_until(lambda: says("database_up 0.0"), "a scrape without a database")
             assert read_running(settings.postgres_folder) is None
@@ -89,7 +89,7 @@ def test_an_embedded_postgresql_is_read_and_neither_kept_nor_started(home: Path)
             server.stop(force=True)
 
 
-def test_a_taken_port_is_named(home: Path, taken_port: int) -> None:
+def test_a_port_in_use_is_reported(home: Path, taken_port: int) -> None:
     done = in_a_process("metrics", "--port", str(taken_port))
     assert done.returncode == 1
     assert sentence_of(done.stderr).startswith(f"port {taken_port} on 127.0.0.1 is in use; choose another")
@@ -98,7 +98,7 @@ def test_a_taken_port_is_named(home: Path, taken_port: int) -> None:
     assert f"`ema-assets up --metrics-port {taken_port + 1}`" in sentence_of(done.stderr)
 
 
-def test_another_address_and_further_names_are_taken_and_wrong_ones_named(home: Path) -> None:
+def test_the_address_and_allowed_hosts_can_be_set_and_wrong_ones_are_refused(home: Path) -> None:
     with start("metrics", "--host", "::1", "--port", "0", "--allow-host", "metrics.example") as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1].removesuffix(".")

@@ -1,4 +1,4 @@
-"""`ema-assets plan` and `refresh`: what is stale, and what becomes of it."""
+"""Tests of `ema-assets plan` and `refresh`: which series are stale, and how a refresh ends."""
 
 import json
 from datetime import UTC, datetime
@@ -11,26 +11,26 @@ from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, WATCHLIST, free_port
 
 
-def test_refresh_without_the_sandbox_says_how_to_start_it(refused: Refused) -> None:
+def test_refresh_without_a_running_sandbox_shows_how_to_start_it(refused: Refused) -> None:
     sentence = refused("refresh", EMA_DATABASE_URL=DEAD)
     assert sentence.startswith("the sandbox exchange is a provider but does not run; start it with `ema-assets up`")
     assert "EMA_SANDBOX_URL" in sentence
 
 
-def test_refresh_refuses_what_is_not_on_the_watchlist_or_no_timeframe(refused: Refused) -> None:
+def test_refresh_refuses_symbols_and_timeframes_that_are_not_on_the_watchlist(refused: Refused) -> None:
     env = {"EMA_SANDBOX_URL": "http://127.0.0.1:9", "EMA_DATABASE_URL": DEAD}
     assert refused("refresh", "--symbol", "NVDA", **env) == (
         "not on the watchlist: NVDA; `ema-assets symbols list` shows what is"
     )
     assert refused("refresh", "--symbol", "appl", **env).endswith("shows what is; did you mean `AAPL`?")
-    # Whatever else is not there.
+    # A missing sandbox does not hide this error.
     for given in (env, {"EMA_DATABASE_URL": DEAD}):
         assert refused("refresh", "--timeframe", "7m", **given) == (
             "7m is not on, the watchlist has 5m, 15m, 30m, 1h, 4h, 1d; add it there to `timeframes`"
         )
 
 
-def test_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_do(
+def test_a_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_do(
     run: Run, database_url: str, exchange: dict[str, str]
 ) -> None:
     env = {"EMA_DATABASE_URL": database_url, **exchange}
@@ -59,7 +59,9 @@ def test_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_
     ]
 
 
-def test_a_dead_provider_is_named_once_with_the_series_it_cost(run: Run, database_url: str, home: Path) -> None:
+def test_an_unreachable_provider_is_reported_once_per_timeframe_with_the_failed_series(
+    run: Run, database_url: str, home: Path
+) -> None:
     assert run("symbols", "add", "JPM", "XOM", "ETH-USD", "LTC-USD").exit_code == 0
     dead = f"http://127.0.0.1:{free_port()}"
     result = run(
@@ -80,10 +82,10 @@ def test_a_dead_provider_is_named_once_with_the_series_it_cost(run: Run, databas
     assert any("cannot be reached" in reason for reason in failing)
 
 
-def test_series_that_failed_and_wait_are_never_called_up_to_date(
+def test_failed_series_that_wait_are_never_reported_as_up_to_date(
     run: Run, database_url: str, exchange: dict[str, str]
 ) -> None:
-    """Seen: with a provider that was down, all said that nothing was stale while nothing had been loaded."""
+    """Once, when a provider was down, all commands reported that nothing was stale although nothing was loaded."""
     env = {"EMA_DATABASE_URL": database_url, **exchange}
     dead = f"127.0.0.1:{free_port()}"
     only = ("--timeframe", "5m")
@@ -92,13 +94,13 @@ def test_series_that_failed_and_wait_are_never_called_up_to_date(
         transaction.execute(
             "UPDATE market.series_state SET next_attempt_at = '2026-11-20T16:00:05Z' WHERE timeframe = '5m' AND failures > 0"
         )
-        # The provider itself may be asked: only its series wait.
+        # The provider itself may be queried: only its series wait.
         transaction.execute("DELETE FROM market.provider_state")
     waits = "series of 5m are behind and left alone until 16:00:05 UTC: sandbox cannot be reached at"
     again = run("refresh", *only, **env)
     assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr.startswith(f"Error: 3 {waits} {dead}: ")
-    # What is rolled up from them is behind, too.
+    # Series that are rolled up from them are behind as well.
     assert run("refresh", "--timeframe", "15m", **env).stderr.startswith(f"Error: 3 {waits}")
     share = run("refresh", *only, "--symbol", "AAPL", **env)
     assert share.exit_code == 1
@@ -120,13 +122,15 @@ def test_series_that_failed_and_wait_are_never_called_up_to_date(
     ]
     assert found["waiting"][0]["next_attempt_at"].startswith("2026-11-20T16:00:05")
 
-    # --all asks at once, and what it could bring up to date does not wait any more.
+    # `--all` queries the provider at once, and a series that is up to date afterwards does not wait any more.
     done = run("refresh", "--all", *only, "--symbol", "AAPL", **env)
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "Up to date.")
     assert run("refresh", *only, **env).stderr.startswith("Error: 2 series of 5m are behind")
 
 
-def test_who_has_mended_what_was_wrong_need_not_wait(run: Run, database_url: str, exchange: dict[str, str]) -> None:
+def test_refresh_with_retry_does_not_wait_for_the_next_attempt(
+    run: Run, database_url: str, exchange: dict[str, str]
+) -> None:
     env = {"EMA_DATABASE_URL": database_url, **exchange}
     dead = {**env, "EMA_SANDBOX_URL": f"http://127.0.0.1:{free_port()}"}
     assert run("refresh", "--timeframe", "5m", **dead).exit_code == 1
@@ -143,7 +147,7 @@ def test_who_has_mended_what_was_wrong_need_not_wait(run: Run, database_url: str
         assert transaction.query("SELECT failures FROM market.provider_state")["failures"].to_list() == [0]
 
 
-def test_plan_says_what_would_run_and_why_and_changes_nothing(
+def test_plan_shows_what_would_run_and_why_and_changes_nothing(
     run: Run, refused: Refused, database_url: str, exchange: dict[str, str]
 ) -> None:
     env = {"EMA_DATABASE_URL": database_url, **exchange}
@@ -165,7 +169,7 @@ def test_plan_says_what_would_run_and_why_and_changes_nothing(
     assert refused("plan", "--symbol", "NOPE", **env).startswith("not on the watchlist: NOPE")
 
 
-def test_plan_names_the_next_bar_of_each_calendar_that_its_symbols_have(
+def test_plan_shows_the_next_bar_of_each_calendar_of_its_symbols(
     run: Run, database: Database, database_url: str, home: Path
 ) -> None:
     path = home / "watchlist.toml"
@@ -185,7 +189,7 @@ def test_plan_names_the_next_bar_of_each_calendar_that_its_symbols_have(
     )
 
 
-def test_a_group_is_planned_refreshed_and_screened_by_itself(
+def test_a_group_can_be_planned_refreshed_and_screened_separately(
     run: Run, database_url: str, exchange: dict[str, str]
 ) -> None:
     env = {"EMA_DATABASE_URL": database_url, **exchange}
@@ -209,7 +213,7 @@ def test_a_group_is_planned_refreshed_and_screened_by_itself(
     )
 
 
-def test_plan_says_how_the_watchlist_differs_from_what_the_database_knows(
+def test_plan_shows_how_the_watchlist_differs_from_the_database(
     run: Run, database: Database, database_url: str, home: Path
 ) -> None:
     env = {"EMA_DATABASE_URL": database_url, "EMA_CLOCK": "2026-11-20T15:00:10Z"}

@@ -1,4 +1,4 @@
-"""`ema-assets status`: what runs, from which providers, and how fresh everything is."""
+"""Tests of `ema-assets status`: what runs, the providers in use, and how fresh the series are."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from ema_assets_tests.cli.shell import WATCHLIST, an_up
 from ema_assets_tests.timeframes import M5
 
 
-def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: Path) -> None:
+def test_status_without_a_running_up_is_valid_json_that_shows_this(run: Run, home: Path) -> None:
     shown = run("status", "--json")
     assert shown.exit_code == 0
     assert json.loads(shown.stdout) == {
@@ -92,7 +92,7 @@ def provider_lines(shown: str) -> list[str]:
     ],
     ids=["both", "sandbox", "binance", "a real default", "files"],
 )
-def test_each_provider_in_use_is_named_and_synthetic_is_one_that_makes_its_prices_up(
+def test_each_provider_in_use_is_shown_and_synthetic_ones_are_marked(
     run: Run,
     home: Path,
     text: str,
@@ -109,7 +109,7 @@ def test_each_provider_in_use_is_named_and_synthetic_is_one_that_makes_its_price
     assert provider_lines(run("status", **env).stdout) == lines
 
 
-def test_the_default_provider_is_that_of_the_up_that_runs(run: Run, home: Path) -> None:
+def test_the_default_provider_is_that_of_the_running_up(run: Run, home: Path) -> None:
     with an_up(home, 4711, provider="yahoo"):
         found = json.loads(run("status", "--json").stdout)
         shown = run("status").stdout
@@ -118,7 +118,7 @@ def test_the_default_provider_is_that_of_the_up_that_runs(run: Run, home: Path) 
     assert shown.startswith("Running, UI at http://127.0.0.1:3000\nProvider   yahoo\n")
 
 
-def test_a_watchlist_that_cannot_be_used_is_named_and_the_rest_is_shown(run: Run, home: Path) -> None:
+def test_an_invalid_watchlist_is_reported_and_the_rest_is_shown(run: Run, home: Path) -> None:
     (home / "watchlist.toml").write_text("[[group]]\nsymbls = []")
     shown = run("status")
     assert shown.exit_code == 0
@@ -129,7 +129,7 @@ def test_a_watchlist_that_cannot_be_used_is_named_and_the_rest_is_shown(run: Run
     assert (found["provider"], found["synthetic"], found["providers"]) == ("sandbox", True, [])
 
 
-def test_status_says_what_is_loading_and_how_long_it_will_take(run: Run, database_url: str) -> None:
+def test_status_shows_what_is_loading_and_how_long_it_will_take(run: Run, database_url: str) -> None:
     env = {"EMA_DATABASE_URL": database_url}
     with Database(database_url) as database:
         sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
@@ -139,7 +139,7 @@ def test_status_says_what_is_loading_and_how_long_it_will_take(run: Run, databas
                 "UPDATE market.series_state SET recorded_at = now(), loaded_at = now() WHERE timeframe IN ('5m', '15m')"
             )
     shown = run("status", **env).stdout
-    # A third in two minutes and the seconds that this test takes: the rest in twice that.
+    # A third took two minutes and the seconds of this test, so the rest takes twice as long.
     assert "Loading    5m 3/3  15m 3/3  30m 0/3  1h 0/3  4h 0/3  1d 0/3  (about " in shown
     loading = json.loads(run("status", "--json", **env).stdout)["loading"]
     assert loading["series"]["15m"] == {"loaded": 3, "of": 3}
@@ -151,10 +151,10 @@ def test_status_says_what_is_loading_and_how_long_it_will_take(run: Run, databas
     assert "Loading" not in run("status", **env).stdout
 
 
-def test_what_was_computed_without_dagster_is_not_loading_where_nothing_runs(
+def test_series_computed_without_dagster_are_not_loading_if_nothing_runs(
     run: Run, database_url: str, home: Path
 ) -> None:
-    """As after `refresh`, or a restore: only Dagster has not been told."""
+    """This is the state after `refresh` or a restore: only Dagster has not been notified."""
     env = {"EMA_DATABASE_URL": database_url}
     with Database(database_url) as database:
         sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
@@ -169,8 +169,8 @@ def test_what_was_computed_without_dagster_is_not_loading_where_nothing_runs(
         assert "Loading    5m 0/3" in run("status", **env).stdout
 
 
-def test_a_daemon_on_another_host_is_heard_until_it_falls_silent(run: Run, database_url: str) -> None:
-    """As Dagster's own storage writes it: without a time zone, in UTC."""
+def test_a_daemon_on_another_host_is_shown_if_its_last_heartbeat_is_recent(run: Run, database_url: str) -> None:
+    """The heartbeats are written as by Dagster's own storage: in UTC, without a time zone."""
     env = {"EMA_DATABASE_URL": database_url}
     stopped = "Not running; start it with `ema-assets up`"
     with Database(database_url) as database:
@@ -236,7 +236,7 @@ def test_status_writes_nothing(run: Run, home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-def test_of_many_reasons_why_series_fail_the_first_are_named(run: Run, database: Database, home: Path) -> None:
+def test_of_many_reasons_why_series_fail_only_the_first_are_shown(run: Run, database: Database, home: Path) -> None:
     names = [f"S{number:03}" for number in range(22)]
     (home / "watchlist.toml").write_text(f'[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(names)}\n')
     now = datetime(2026, 11, 25, 16, 0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""`ema-assets maintain` and `migrate`."""
+"""Tests of `ema-assets maintain` and `migrate`."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def test_an_empty_database_is_migrated_once(run: Run, databases: Databases) -> N
 
 @pytest.fixture
 def without_roles(databases: Databases) -> Iterator[str]:
-    """The migrated and synced database of an owner who may not create roles, on a server that has none of ours."""
+    """A migrated and synced database whose owner may not create roles, on a server that has none of ours."""
     url = databases.make(migrated=False)
     parts = urlsplit(url)
     databases.execute("CREATE ROLE limited")
@@ -48,7 +48,7 @@ def without_roles(databases: Databases) -> Iterator[str]:
     databases.execute("DROP ROLE limited")
 
 
-def test_roles_that_are_made_after_the_migrations_get_their_rights_by_migrate(
+def test_migrate_grants_rights_to_roles_that_were_created_after_the_migrations(
     run: Run, refused: Refused, databases: Databases, without_roles: str
 ) -> None:
     def levels_of(check: str) -> list[str]:
@@ -76,7 +76,7 @@ def test_roles_that_are_made_after_the_migrations_get_their_rights_by_migrate(
             "cannot be migrated: permission denied for schema ema_assets; have its owner run `ema-assets migrate`, and "
             "make this user a member of ema_reader"
         )
-        # Only the owner can.
+        # Only the owner can migrate and grant.
         assert refused("migrate", EMA_DATABASE_URL=reader) == sentence
         assert levels_of("roles") == ["warning"]
         granted = run("migrate", EMA_DATABASE_URL=without_roles).stdout
@@ -88,7 +88,7 @@ def test_roles_that_are_made_after_the_migrations_get_their_rights_by_migrate(
     assert levels_of("roles") == ["ok"]
 
 
-def test_an_owner_who_may_create_roles_makes_those_that_are_missing(
+def test_migrate_creates_missing_roles_if_the_owner_may_create_roles(
     run: Run, databases: Databases, without_roles: str
 ) -> None:
     databases.execute("ALTER ROLE limited CREATEROLE")
@@ -101,7 +101,7 @@ def test_an_owner_who_may_create_roles_makes_those_that_are_missing(
         assert run("screen", EMA_DATABASE_URL=alerts).exit_code == 0
 
 
-def test_maintenance_needs_no_dagster_and_follows_the_days_that_are_set(run: Run, database_url: str) -> None:
+def test_maintenance_needs_no_dagster_and_respects_the_configured_days(run: Run, database_url: str) -> None:
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(
             """INSERT INTO market.bar_rejected (symbol, timeframe, reason, source, rejected_at)
@@ -116,7 +116,7 @@ def test_maintenance_needs_no_dagster_and_follows_the_days_that_are_set(run: Run
         assert shown.stdout.startswith("Deleted 0 runs with 0 events ")
 
 
-def test_a_user_who_may_only_read_is_told_so_by_what_writes(
+def test_commands_that_write_tell_a_read_only_user_what_is_missing(
     refused: Refused, databases: Databases, database_url: str
 ) -> None:
     with databases.member(database_url, "ema_reader") as reader:
@@ -129,10 +129,10 @@ def test_a_user_who_may_only_read_is_told_so_by_what_writes(
             )
 
 
-def test_what_writes_to_a_database_that_lets_nobody_write_says_what_it_may_be(
+def test_commands_that_write_report_the_possible_causes_of_a_read_only_database(
     refused: Refused, databases: Databases
 ) -> None:
-    """As a standby does, and a database or role with default_transaction_read_only."""
+    """Examples are a standby, and a database or role with default_transaction_read_only."""
     url, empty = databases.make(), databases.make(migrated=False)
     for each in (url, empty):
         databases.execute(f"ALTER DATABASE {urlsplit(each).path[1:]} SET default_transaction_read_only = on")

@@ -1,4 +1,4 @@
-"""One sandbox on a real socket for the whole room, its clock and faults set back before every test."""
+"""Fixtures of the tests of the sandbox: one server on a real socket. Its clock and faults are reset before each test."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 
 with warnings.catch_warnings():
-    # alpaca-py imports websockets.legacy, which says at import that it is deprecated.
+    # alpaca-py imports websockets.legacy, which warns at import that it is deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     import alpaca.data  # noqa: F401
 
@@ -27,7 +27,7 @@ UNIVERSE = (
 
 
 class VirtualClock:
-    """A market clock that stands where it is put."""
+    """A market clock that shows the time to which it was set."""
 
     def __init__(self) -> None:
         self.now = MIDDAY

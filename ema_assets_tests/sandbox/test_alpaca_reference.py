@@ -1,4 +1,4 @@
-"""The list of assets and corporate actions, as the vendor's own SDK reads them and as plain HTTP sees them."""
+"""Tests of Alpaca's list of assets and corporate actions, with the vendor's own SDK and with plain HTTP."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -64,7 +64,7 @@ def test_the_vendors_sdk_reads_the_list_of_assets(sandbox: RunningSandbox) -> No
     assert [each.symbol for each in pairs if isinstance(each, Asset)] == ["BTC/USD", "DOGE/USD"]
 
 
-def test_actions_are_found_by_the_day_of_processing_and_by_either_symbol(
+def test_actions_are_found_by_the_day_of_processing_and_by_symbol(
     client: httpx.Client, sandbox: RunningSandbox
 ) -> None:
     sandbox.handle.faults.add(CorporateAction(symbols=["MSFT"], type="name_changes", fields=RENAME))
@@ -77,7 +77,7 @@ def test_actions_are_found_by_the_day_of_processing_and_by_either_symbol(
     assert lists(symbols="MSFT", start="2026-07-20", end="2026-07-20") == ["name_changes"]
     assert lists(symbols="MSFT", start="2026-07-21", end="2026-07-30") == []
     assert lists(symbols="AAPL", start="2026-07-01", end="2026-07-30") == []
-    # Without a range it is today's.
+    # Without a range, only today's actions are found.
     assert lists(symbols="MSFT") == []
 
 
@@ -91,7 +91,7 @@ def test_actions_are_found_by_the_day_of_processing_and_by_either_symbol(
         (ASSETS_PATH, {"asset_class": "stamps"}, 422, "invalid asset_class: stamps"),
     ],
 )
-def test_what_the_vendor_would_refuse_is_refused(
+def test_a_wrong_parameter_is_refused_with_a_message(
     client: httpx.Client, path: str, params: dict[str, str], status: int, message: str
 ) -> None:
     answer = client.get(path, params=params)

@@ -1,4 +1,4 @@
-"""The wire format, over a real socket: what the vendor's own SDK reads, and what plain HTTP sees."""
+"""Tests of Alpaca's format over a real socket, with the vendor's own SDK and with plain HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ def get(client: httpx.Client, path: str = STOCK_BARS_PATH, status: int = 200, **
 
 
 def all_pages(client: httpx.Client, path: str = STOCK_BARS_PATH, **params: Any) -> tuple[list[tuple[str, str]], int]:
-    """Every (symbol, t) in the order of the pages, and how many pages there were."""
+    """Return every (symbol, t) in the order of the pages, and the number of pages."""
     rows: list[tuple[str, str]] = []
     pages, token = 0, None
     while True:
@@ -77,7 +77,7 @@ def test_the_vendors_sdk_reads_crypto_days(sandbox: RunningSandbox) -> None:
     assert len(bars.data["DOGE/USD"]) == 14
 
 
-def test_the_vendors_sdk_sees_the_vendors_error(sandbox: RunningSandbox) -> None:
+def test_the_vendors_sdk_raises_the_vendors_error(sandbox: RunningSandbox) -> None:
     sdk = StockHistoricalDataClient("key", "secret", url_override=sandbox.base_url)
     with pytest.raises(APIError, match="invalid symbol: BRK-B"):
         sdk.get_stock_bars(StockBarsRequest(symbol_or_symbols=["AAPL", "BRK-B"], timeframe=ONE_DAY, start=MIDDAY))
@@ -91,19 +91,21 @@ def test_a_bar_has_the_vendors_fields(client: httpx.Client) -> None:
     assert len(page["bars"]["AAPL"]) == 12
 
 
-def test_the_end_is_included(client: httpx.Client) -> None:
+def test_a_range_includes_its_end(client: httpx.Client) -> None:
     page = get(client, end="2026-07-14T14:10:00Z")
     assert [bar["t"][11:16] for bar in page["bars"]["AAPL"]] == ["14:00", "14:05", "14:10"]
 
 
-def test_an_offset_and_a_plain_date_are_times_too(client: httpx.Client) -> None:
+def test_times_may_have_an_offset_or_be_plain_dates(client: httpx.Client) -> None:
     assert get(client, start="2026-07-14T10:00:00-04:00") == get(client)
     day = get(client, start="2026-07-14", end="2026-07-14")["bars"]["AAPL"]
     assert (day[0]["t"], day[-1]["t"]) == ("2026-07-14T13:30:00Z", "2026-07-14T19:55:00Z")
 
 
 @pytest.mark.parametrize("limit", [1, 5, 12, 13, 24, 36])
-def test_pages_are_counted_across_symbols_and_ordered_by_symbol_then_time(client: httpx.Client, limit: int) -> None:
+def test_the_limit_of_a_page_counts_all_symbols_and_rows_are_ordered_by_symbol_then_time(
+    client: httpx.Client, limit: int
+) -> None:
     symbols = "MSFT,AAPL,BRK.B"
     whole, pages = all_pages(client, symbols=symbols)
     assert pages == 1
@@ -114,19 +116,21 @@ def test_pages_are_counted_across_symbols_and_ordered_by_symbol_then_time(client
     assert pages == -(-36 // limit), "the last page says that it is the last"
 
 
-def test_descending_pages_join_up_as_well(client: httpx.Client) -> None:
+def test_descending_pages_join_to_the_complete_answer(client: httpx.Client) -> None:
     whole, _ = all_pages(client, symbols="AAPL,MSFT", sort="desc")
     assert whole == sorted(sorted(whole, key=lambda row: row[1], reverse=True), key=lambda row: row[0])
     assert all_pages(client, symbols="AAPL,MSFT", sort="desc", limit=7)[0] == whole
 
 
-def test_a_symbol_outside_the_universe_is_just_absent(client: httpx.Client) -> None:
+def test_an_unknown_symbol_is_left_out(client: httpx.Client) -> None:
     assert set(get(client, symbols="AAPL,NOSUCH")["bars"]) == {"AAPL"}
     assert get(client, symbols="NOSUCH") == {"bars": {}, "next_page_token": None}
     assert get(client, CRYPTO_BARS_PATH, symbols="AAA/USD")["bars"] == {}
 
 
-def test_only_closed_bars_are_served_and_time_brings_the_next(client: httpx.Client, clock: VirtualClock) -> None:
+def test_only_closed_bars_are_served_and_the_next_one_follows_at_its_close(
+    client: httpx.Client, clock: VirtualClock
+) -> None:
     params: dict[str, Any] = {"start": "2026-07-15T17:45:00Z", "end": "2026-07-16T00:00:00Z"}
     assert [b["t"][11:16] for b in get(client, **params)["bars"]["AAPL"]] == ["17:45", "17:50", "17:55"]
     clock.now = MIDDAY + timedelta(minutes=2)
@@ -164,18 +168,18 @@ def test_a_crypto_pair_needs_its_slash(client: httpx.Client, symbol: str) -> Non
     assert get(client, CRYPTO_BARS_PATH, 400, symbols=symbol)["message"] == f"invalid symbol: {symbol}"
 
 
-def test_another_path_is_not_found_in_the_vendors_words(client: httpx.Client) -> None:
+def test_an_unknown_path_is_a_404_in_the_vendors_words(client: httpx.Client) -> None:
     assert get(client, "/v2/stocks/trades", 404) == {"message": "endpoint not found"}
 
 
-def test_the_info_page_says_that_all_is_synthetic(client: httpx.Client) -> None:
+def test_the_info_page_states_that_all_data_is_synthetic(client: httpx.Client) -> None:
     about = client.get("/sandbox").json()
     assert about["synthetic"] is True
     assert "synthetic" in about["message"]
     assert (about["seed"], about["symbols"], about["stocks"], about["crypto_pairs"]) == (7, 5, 3, 2)
 
 
-def test_answers_count_down_a_budget_and_429_ends_it() -> None:
+def test_answers_count_down_the_budget_and_a_429_follows() -> None:
     with (
         running_sandbox([Instrument("AAPL")], requests_per_minute=2) as limited,
         httpx.Client(base_url=limited.base_url, trust_env=False, timeout=60) as client,
@@ -205,7 +209,7 @@ def test_required_keys_are_checked() -> None:
         assert status(KEY_ID="id", SECRET_KEY="secret") == 200
 
 
-def test_the_counters_count_bars_requests_only_and_can_be_reset(client: httpx.Client) -> None:
+def test_the_counters_count_only_requests_for_bars_and_can_be_reset(client: httpx.Client) -> None:
     get(client)
     get(client, status=400, symbols="?")
     get(client, CRYPTO_BARS_PATH, symbols="BTC/USD")

@@ -1,4 +1,4 @@
-"""Binance's wire format over a real socket, as plain HTTP sees it."""
+"""Tests of Binance's format over a real socket, with plain HTTP."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def get(client: httpx.Client, status: int = 200, **params: Any) -> Any:
     return answer.json()
 
 
-def test_a_kline_is_twelve_columns_with_prices_as_text(client: httpx.Client, sandbox: RunningSandbox) -> None:
+def test_a_kline_has_twelve_columns_with_prices_as_text(client: httpx.Client, sandbox: RunningSandbox) -> None:
     (row,) = get(client, startTime=NOW - 13 * MINUTE, limit=1)
     assert [type(value) for value in row] == [int, str, str, str, str, str, int, str, int, str, str, str]
     assert (row[0], row[6]) == (NOW - 13 * MINUTE, NOW - 8 * MINUTE - 1)
@@ -44,7 +44,7 @@ def test_the_last_kline_is_still_forming_and_changes_until_it_has_closed(
     assert seen[0][1] < seen[1][1] < seen[2][1]
 
 
-def test_the_forming_kline_of_a_day_agrees_with_its_five_minutes(client: httpx.Client) -> None:
+def test_the_forming_kline_of_a_day_agrees_with_its_5m_klines(client: httpx.Client) -> None:
     midnight = int(MIDDAY.replace(hour=0, minute=0).timestamp() * 1_000)
     (day,) = get(client, interval="1d", startTime=midnight)
     fives = get(client, startTime=midnight)
@@ -54,7 +54,7 @@ def test_the_forming_kline_of_a_day_agrees_with_its_five_minutes(client: httpx.C
     assert float(day[5]) == pytest.approx(sum(float(row[5]) for row in fives))
 
 
-def test_without_a_start_the_newest_come_and_with_one_the_oldest(client: httpx.Client) -> None:
+def test_without_a_start_the_newest_klines_are_sent_and_with_one_the_oldest(client: httpx.Client) -> None:
     assert [row[0] - NOW for row in get(client, limit=2)] == [-8 * MINUTE, -3 * MINUTE]
     assert [row[0] - NOW for row in get(client, limit=2, endTime=NOW - 13 * MINUTE)] == [-18 * MINUTE, -13 * MINUTE]
     oldest = get(client, startTime=NOW - 60 * MINUTE, limit=2)
@@ -62,7 +62,9 @@ def test_without_a_start_the_newest_come_and_with_one_the_oldest(client: httpx.C
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(None, 500), (1_000, 1_000), (1_500, 1_000)])
-def test_a_page_holds_five_hundred_and_at_most_a_thousand(client: httpx.Client, limit: int | None, rows: int) -> None:
+def test_a_page_has_five_hundred_klines_by_default_and_at_most_a_thousand(
+    client: httpx.Client, limit: int | None, rows: int
+) -> None:
     assert len(get(client, limit=limit, startTime=0)) == rows
 
 
@@ -79,12 +81,12 @@ def test_a_page_holds_five_hundred_and_at_most_a_thousand(client: httpx.Client, 
         ({"limit": "-1"}, -1100),
     ],
 )
-def test_a_wrong_parameter_is_refused_by_code(client: httpx.Client, params: dict[str, Any], code: int) -> None:
+def test_a_wrong_parameter_is_refused_with_its_code(client: httpx.Client, params: dict[str, Any], code: int) -> None:
     body = get(client, 400, **params)
     assert (set(body), body["code"]) == ({"code", "msg"}, code)
 
 
-def test_a_call_weighs_two_and_the_headers_tell_what_is_used() -> None:
+def test_a_call_has_the_weight_two_and_the_headers_show_the_used_weight() -> None:
     with (
         running_sandbox([Instrument("BTC-USD", ALWAYS_OPEN)]) as fresh,
         httpx.Client(base_url=fresh.base_url, trust_env=False, timeout=60) as client,
@@ -92,14 +94,14 @@ def test_a_call_weighs_two_and_the_headers_tell_what_is_used() -> None:
         params: dict[str, Any] = {"symbol": "BTCUSDT", "interval": "5m", "limit": 1}
         used = [client.get(KLINES_PATH, params=params).headers["X-MBX-USED-WEIGHT-1M"] for _ in range(3)]
         assert used == ["2", "4", "6"]
-        # As if 2,997 more calls had been made in this minute.
+        # This is the weight of 2,997 more calls in this minute.
         assert fresh.handle.budgets["binance"].spend(5_994)
         last = client.get(KLINES_PATH, params=params)
         assert (last.status_code, last.json()["code"]) == (429, -1003)
         assert 0 < int(last.headers["Retry-After"]) <= 60
 
 
-def test_a_shut_out_address_a_region_and_a_gateway_are_told_as_the_vendor_does(client: httpx.Client) -> None:
+def test_a_ban_a_blocked_region_and_a_gateway_are_answered_as_by_the_vendor(client: httpx.Client) -> None:
     for fault, code in (({"status": 418, "retry_after_seconds": 120}, -1003), ({"status": 451}, 0)):
         client.post("/sandbox/faults", json={"kind": "refuse", "times": 1, **fault})
         assert get(client, int(fault["status"]))["code"] == code

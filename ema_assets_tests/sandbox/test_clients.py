@@ -1,4 +1,4 @@
-"""What the community's own clients of Binance and Yahoo read from the sandbox; Alpaca's is in test_app.py."""
+"""Tests of the sandbox with the community's clients of Binance and Yahoo. Alpaca's SDK is tested in test_app.py."""
 
 import asyncio
 import warnings
@@ -14,7 +14,7 @@ from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
 
 with warnings.catch_warnings():
-    # Both import parts of others that are about to go.
+    # Both import deprecated parts of other libraries.
     warnings.simplefilter("ignore")
     import yfinance
     from binance.client import Client
@@ -27,10 +27,10 @@ with warnings.catch_warnings():
 @pytest.fixture
 def binance(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     monkeypatch.setattr(Client, "API_URL", f"{sandbox.base_url}/api")
-    # The client wants an event loop, which it never closes.
+    # The client needs an event loop and never closes it.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    client = Client()  # it pings
+    client = Client()  # it sends a ping
     client.session.trust_env = False
     yield client
     client.close_connection()
@@ -57,7 +57,7 @@ def test_python_binance_reads_the_newest_klines_and_days(binance: Client) -> Non
     assert [datetime.fromtimestamp(row[0] / 1_000, UTC).day for row in rows] == [13, 14, 15]
 
 
-def test_python_binance_sees_the_vendors_errors(binance: Client, sandbox: RunningSandbox) -> None:
+def test_python_binance_raises_the_vendors_errors(binance: Client, sandbox: RunningSandbox) -> None:
     with pytest.raises(BinanceAPIException) as caught:
         binance.get_klines(symbol="NOSUCH", interval="5m")
     assert (caught.value.status_code, caught.value.code, caught.value.message) == (400, -1121, "Invalid symbol.")
@@ -74,7 +74,7 @@ def test_python_binance_sees_the_vendors_errors(binance: Client, sandbox: Runnin
 def yahoo(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in ("base", "scrapers.history"):
         monkeypatch.setattr(f"yfinance.{module}._BASE_URL_", sandbox.base_url)
-    # Charts need neither; asking for them would leave this machine.
+    # Charts need neither cookie nor crumb, and requests for them would leave this machine.
     monkeypatch.setattr(yfinance.data.YfData, "_get_cookie_and_crumb", lambda *_args, **_options: (None, "basic"))
     get = yfinance.data.YfData.get
 
@@ -87,7 +87,7 @@ def yahoo(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("yahoo")
-def test_yfinance_reads_five_minute_bars_and_folds_the_live_tick_in(sandbox: RunningSandbox) -> None:
+def test_yfinance_reads_five_minute_bars_and_merges_the_live_tick(sandbox: RunningSandbox) -> None:
     frame = yfinance.Ticker("AAPL").history(
         interval="5m", start=MIDDAY - timedelta(days=1), end=MIDDAY + timedelta(hours=1)
     )
@@ -106,21 +106,21 @@ def test_yfinance_reads_five_minute_bars_and_folds_the_live_tick_in(sandbox: Run
 
 
 @pytest.mark.usefixtures("yahoo")
-def test_yfinance_reads_days_class_shares_and_pairs() -> None:
+def test_yfinance_reads_days_of_class_shares_and_pairs() -> None:
     for symbol, days in (("BRK-B", [10, 13, 14, 15]), ("BTC-USD", [10, 11, 12, 13, 14, 15])):
         frame = yfinance.Ticker(symbol).history(interval="1d", start="2026-07-10", end="2026-07-16")
         assert [ts.day for ts in frame.index] == days
 
 
 @pytest.mark.usefixtures("yahoo")
-def test_yfinance_reads_days_after_the_close_when_the_label_is_the_last_trade(clock: VirtualClock) -> None:
+def test_yfinance_reads_days_after_the_close_when_their_time_is_the_last_trade(clock: VirtualClock) -> None:
     clock.now = MIDDAY.replace(hour=20, minute=30)
     frame = yfinance.Ticker("AAPL").history(interval="1d", start="2026-07-13", end="2026-07-16")
     assert [ts.day for ts in frame.index] == [13, 14, 15]
 
 
 @pytest.mark.usefixtures("yahoo")
-def test_yfinance_sees_the_vendors_errors(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
+def test_yfinance_reports_the_vendors_errors(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
     assert yfinance.Ticker("MSFT").history(interval="5m", start="2026-05-01", end="2026-07-16").empty
     assert "The requested range must be within the last 60 days." in caplog.text
     sandbox.handle.faults.add(RateLimit())

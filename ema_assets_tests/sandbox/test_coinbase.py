@@ -1,4 +1,4 @@
-"""Coinbase's wire format over a real socket, as plain HTTP sees it."""
+"""Tests of Coinbase's format over a real socket, with plain HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,11 +23,11 @@ def get(client: httpx.Client, status: int = 200, path: str = PATH, **params: Any
     return answer.json()
 
 
-def test_candles_are_columns_of_numbers_and_come_newest_first_with_the_forming_one(
+def test_candles_are_rows_of_numbers_newest_first_and_include_the_forming_one(
     client: httpx.Client, sandbox: RunningSandbox
 ) -> None:
     rows = get(client, start=NOW - 13 * MINUTE, end=NOW)
-    # The last one lies before the range, as the vendor allows itself.
+    # The last one lies before the range, as the vendor's documentation allows.
     assert [row[0] - NOW for row in rows] == [-3 * MINUTE, -8 * MINUTE, -13 * MINUTE, -18 * MINUTE]
     assert all([type(value) for value in row] == [int, float, float, float, float, float] for row in rows)
     instrument = sandbox.handle.market.universe[3]
@@ -46,7 +46,7 @@ def test_the_forming_candle_changes_until_it_has_closed(client: httpx.Client, cl
     assert seen[0][1] < seen[1][1] < seen[2][1]
 
 
-def test_times_are_seconds_or_iso_and_without_both_the_newest_three_hundred_come(client: httpx.Client) -> None:
+def test_times_are_seconds_or_iso_and_without_both_the_newest_three_hundred_are_sent(client: httpx.Client) -> None:
     start, end = MIDDAY - timedelta(minutes=13), MIDDAY
     by_seconds = get(client, start=int(start.timestamp()), end=int(end.timestamp()))
     assert get(client, start="2026-07-15T17:50:00Z", end="2026-07-15T18:03:00.000Z") == by_seconds
@@ -57,7 +57,7 @@ def test_times_are_seconds_or_iso_and_without_both_the_newest_three_hundred_come
         assert (len(newest), newest[0]) == (300, by_seconds[0])
 
 
-def test_three_hundred_fit_into_a_range_and_one_more_is_refused(client: httpx.Client) -> None:
+def test_a_range_of_three_hundred_candles_is_served_and_one_more_is_refused(client: httpx.Client) -> None:
     start = int(datetime(2026, 7, 1, tzinfo=UTC).timestamp())
     assert len(get(client, start=start, end=start + 299 * 300)) == 300
     said = get(client, 400, start=start, end=start + 300 * 300)["message"]
@@ -75,23 +75,23 @@ def test_three_hundred_fit_into_a_range_and_one_more_is_refused(client: httpx.Cl
         (400, {"start": NOW, "end": NOW - 300}, "start must be before end"),
     ],
 )
-def test_what_is_wrong_is_refused_in_a_message(
+def test_a_wrong_request_is_refused_with_a_message(
     client: httpx.Client, status: int, params: dict[str, Any], said: str
 ) -> None:
     assert get(client, status, **params) == {"message": said}
 
 
-def test_who_does_not_say_who_he_is_is_refused(sandbox: RunningSandbox) -> None:
+def test_a_request_without_a_user_agent_is_refused(sandbox: RunningSandbox) -> None:
     answer = httpx.get(f"{sandbox.base_url}{PATH}", headers={"User-Agent": ""}, trust_env=False)
     assert (answer.status_code, answer.json()) == (400, {"message": "User-Agent header is required."})
 
 
-def test_a_rate_limit_is_told_as_the_vendor_does(client: httpx.Client, sandbox: RunningSandbox) -> None:
+def test_a_rate_limit_has_the_message_of_the_vendor(client: httpx.Client, sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(RateLimit(headers=False, times=1))
     assert get(client, 429) == {"message": "Public rate limit exceeded"}
 
 
-def test_the_products_are_the_pairs_and_no_stock(client: httpx.Client) -> None:
+def test_the_list_of_products_has_the_pairs_and_no_stocks(client: httpx.Client) -> None:
     rows = client.get("/products").json()
     assert [(row["id"], row["base_currency"], row["quote_currency"], row["status"]) for row in rows] == [
         ("BTC-USD", "BTC", "USD", "online"),
@@ -99,5 +99,5 @@ def test_the_products_are_the_pairs_and_no_stock(client: httpx.Client) -> None:
     ]
 
 
-def test_the_time_is_told(client: httpx.Client) -> None:
+def test_the_time_is_served(client: httpx.Client) -> None:
     assert client.get("/time").json() == {"iso": "2026-07-15T18:03:00.000Z", "epoch": float(NOW)}

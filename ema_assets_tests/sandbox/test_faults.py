@@ -1,4 +1,4 @@
-"""Faults on demand, over the control endpoint as a test or a curious user would ask for them."""
+"""Tests of faults, requested at the sandbox's control endpoint as by a test or a user."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -28,8 +28,8 @@ def times(page: Any, symbol: str = "AAPL") -> list[str]:
     return [bar["t"] for bar in page["bars"].get(symbol, [])]
 
 
-def test_a_delay_holds_answers_back_as_often_as_asked(client: httpx.Client) -> None:
-    """Whoever waits for less gets nothing the first time, and the answer the second time."""
+def test_a_delay_holds_back_the_requested_number_of_answers(client: httpx.Client) -> None:
+    """A client that waits for less gets no answer the first time, and one the second time."""
     ask(client, kind="delay", seconds=5, times=1)
     with pytest.raises(httpx.ReadTimeout):
         client.get("/v2/stocks/bars", params={"symbols": "AAPL", "timeframe": "5Min"}, timeout=0.2)
@@ -38,7 +38,7 @@ def test_a_delay_holds_answers_back_as_often_as_asked(client: httpx.Client) -> N
     assert (report["times"], report["acted"]) == (1, 1)
 
 
-def test_an_answer_that_began_before_the_counters_were_reset_is_forgotten_too(client: httpx.Client) -> None:
+def test_an_answer_that_began_before_a_reset_of_the_counters_is_not_counted(client: httpx.Client) -> None:
     number = ask(client, kind="delay", seconds=0.5, times=1)
 
     def held_back() -> bool:
@@ -55,7 +55,7 @@ def test_an_answer_that_began_before_the_counters_were_reset_is_forgotten_too(cl
     assert client.get("/sandbox/stats").json()["total"] == 1
 
 
-def test_a_rate_limit_comes_with_and_without_headers(client: httpx.Client) -> None:
+def test_a_rate_limit_can_be_sent_with_and_without_headers(client: httpx.Client) -> None:
     ask(client, kind="rate_limit", retry_after_seconds=3, times=1)
     ask(client, kind="rate_limit", headers=False, times=1)
     params = {"symbols": "AAPL", "timeframe": "5Min"}
@@ -67,7 +67,7 @@ def test_a_rate_limit_comes_with_and_without_headers(client: httpx.Client) -> No
     get(client)
 
 
-def test_a_fault_of_one_symbol_leaves_answers_without_it_alone(client: httpx.Client) -> None:
+def test_a_fault_of_one_symbol_does_not_affect_answers_without_it(client: httpx.Client) -> None:
     number = ask(client, kind="server_error", status=503, symbols=["BTC/USD"])
     get(client)
     get(client, CRYPTO_BARS_PATH, 503, symbols="BTC/USD,DOGE/USD")
@@ -77,7 +77,7 @@ def test_a_fault_of_one_symbol_leaves_answers_without_it_alone(client: httpx.Cli
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 418, 422, 451])
-def test_a_refusal_is_in_the_vendors_words_or_a_gateways_page(client: httpx.Client, status: int) -> None:
+def test_a_refusal_is_a_message_of_the_vendor_or_a_web_page_of_a_gateway(client: httpx.Client, status: int) -> None:
     ask(client, kind="refuse", status=status, times=1)
     ask(client, kind="refuse", status=status, html=True, retry_after_seconds=7, times=1)
     assert set(get(client, status=status)) == {"message"}
@@ -87,7 +87,7 @@ def test_a_refusal_is_in_the_vendors_words_or_a_gateways_page(client: httpx.Clie
     get(client)
 
 
-def test_a_server_error_may_be_a_gateways_page(client: httpx.Client) -> None:
+def test_a_server_error_may_be_a_web_page_of_a_gateway(client: httpx.Client) -> None:
     ask(client, kind="server_error", status=502, html=True)
     page = client.get("/v2/stocks/bars", params={"symbols": "AAPL", "timeframe": "5Min"})
     assert (page.status_code, page.headers["content-type"]) == (502, "text/html; charset=utf-8")
@@ -106,7 +106,7 @@ def test_a_missing_symbol_is_left_out(client: httpx.Client) -> None:
     assert set(get(client, symbols="AAPL,MSFT")["bars"]) == {"MSFT"}
 
 
-def test_a_late_bar_appears_when_its_time_has_come(client: httpx.Client, clock: VirtualClock) -> None:
+def test_a_late_bar_appears_after_its_delay(client: httpx.Client, clock: VirtualClock) -> None:
     late = "2026-07-15T17:55:00Z"
     ask(client, kind="late_bar", symbols=["AAPL"], ts=late, seconds=400)
     params: dict[str, Any] = {"start": "2026-07-15T17:50:00Z", "end": "2026-07-15T17:59:00Z", "symbols": "AAPL,MSFT"}
@@ -117,7 +117,9 @@ def test_a_late_bar_appears_when_its_time_has_come(client: httpx.Client, clock: 
     assert late in times(get(client, **params))
 
 
-def test_a_late_bar_without_seconds_waits_to_be_cleared(client: httpx.Client, clock: VirtualClock) -> None:
+def test_a_late_bar_without_seconds_is_missing_until_the_fault_is_cleared(
+    client: httpx.Client, clock: VirtualClock
+) -> None:
     ask(client, kind="late_bar", symbols=["AAPL"], ts=AT)
     clock.now = MIDDAY + timedelta(days=1)
     assert AT not in times(get(client))
@@ -150,7 +152,7 @@ def test_a_closing_auction_changes_the_day_some_time_after_the_close(client: htt
     assert close() == 97.09
 
 
-def test_a_hole_is_in_all_its_symbols_until_it_is_mended(client: httpx.Client) -> None:
+def test_a_hole_affects_all_its_symbols_until_the_fault_is_cleared(client: httpx.Client) -> None:
     ask(client, kind="hole", symbols=["AAPL", "MSFT"], start=AT, end="2026-07-14T14:15:00Z")
     page = get(client, symbols="AAPL,MSFT")
     for symbol in ("AAPL", "MSFT"):
@@ -160,7 +162,7 @@ def test_a_hole_is_in_all_its_symbols_until_it_is_mended(client: httpx.Client) -
     assert AT in times(get(client))
 
 
-def test_half_an_answer_is_well_formed_and_lacks_its_later_half(client: httpx.Client) -> None:
+def test_half_an_answer_is_well_formed_and_lacks_the_second_half(client: httpx.Client) -> None:
     whole = times(get(client))
     ask(client, kind="half_answer", symbols=["AAPL"], times=1)
     page = get(client)
@@ -169,21 +171,21 @@ def test_half_an_answer_is_well_formed_and_lacks_its_later_half(client: httpx.Cl
     assert times(get(client)) == whole
 
 
-def test_a_symbol_that_has_ended_has_no_bars_any_more(client: httpx.Client) -> None:
+def test_a_symbol_that_has_ended_has_no_later_bars(client: httpx.Client) -> None:
     ask(client, kind="ended", symbols=["AAPL"], at=AT)
     page = get(client, symbols="AAPL,MSFT")
     assert max(times(page)) < AT
     assert max(times(page, "MSFT")) > AT
 
 
-def test_a_delayed_exchange_answers_as_it_would_have_so_long_ago(client: httpx.Client) -> None:
+def test_a_delayed_exchange_answers_as_of_an_earlier_time(client: httpx.Client) -> None:
     params: dict[str, Any] = {"start": "2026-07-15T17:00:00Z", "end": "2026-07-15T18:03:00Z"}
     assert max(times(get(client, **params))) == "2026-07-15T17:55:00Z"
     ask(client, kind="delayed", symbols=["AAPL"], seconds=900)
     assert max(times(get(client, **params))) == "2026-07-15T17:40:00Z"
 
 
-def test_a_split_rewrites_adjusted_history_and_not_the_raw_one(client: httpx.Client) -> None:
+def test_a_split_changes_the_adjusted_history_and_not_the_raw_one(client: httpx.Client) -> None:
     before = get(client, adjustment="split")["bars"]["AAPL"]
     ask(client, kind="split", symbols=["AAPL"], at="2026-07-14T14:30:00Z", ratio=4)
     after = get(client, adjustment="split")["bars"]["AAPL"]
@@ -194,10 +196,10 @@ def test_a_split_rewrites_adjusted_history_and_not_the_raw_one(client: httpx.Cli
     assert get(client, adjustment="raw")["bars"]["AAPL"] == before
 
 
-def test_the_list_tells_what_is_active_and_how_often_it_acted(client: httpx.Client) -> None:
+def test_the_list_shows_active_faults_and_how_often_they_acted(client: httpx.Client) -> None:
     number = ask(client, kind="corrected_bar", symbols=["AAPL"], ts=AT, close=1.0, times=3)
     get(client)
-    get(client, start="2026-07-13", end="2026-07-13")  # does not hold the bar
+    get(client, start="2026-07-13", end="2026-07-13")  # this range does not include the bar
     (report,) = client.get("/sandbox/faults").json()["faults"]
     assert report == {
         "id": number, "kind": "corrected_bar", "symbols": ["AAPL"], "times": 3, "ts": AT, "close": 1.0, "acted": 1
@@ -241,7 +243,7 @@ def test_the_list_tells_what_is_active_and_how_often_it_acted(client: httpx.Clie
         (b'{"kind": "refuse", "status": 418, "retry_after_seconds": 259201}', ["retry_after_seconds"]),
     ],
 )
-def test_a_fault_that_cannot_be_is_refused_with_what_is_allowed(
+def test_an_invalid_fault_is_refused_with_the_allowed_values(
     client: httpx.Client, sandbox: RunningSandbox, body: bytes, words: list[str]
 ) -> None:
     answer = client.post("/sandbox/faults", content=body)
@@ -251,10 +253,10 @@ def test_a_fault_that_cannot_be_is_refused_with_what_is_allowed(
     assert sandbox.handle.faults.report() == []
 
 
-def test_a_fault_of_our_symbol_acts_on_every_vendors_and_one_of_an_unknown_symbol_is_refused(
+def test_a_fault_of_our_symbol_includes_other_spellings_and_an_unknown_symbol_is_refused(
     client: httpx.Client,
 ) -> None:
-    """`BTC-USD` is what the watchlist says, and Alpaca's BTC/USD and Binance's BTCUSDT are the same."""
+    """`BTC-USD` of a watchlist is BTC/USD at Alpaca and BTCUSDT at Binance."""
     refused = client.post("/sandbox/faults", json={"kind": "missing_symbol", "symbols": ["BTC-USDX"]})
     assert refused.status_code == 400
     assert "received 'BTC-USDX'" in refused.json()["message"]

@@ -1,4 +1,4 @@
-"""Synthetic bars: the same from any side, sane, and in agreement across timeframes."""
+"""Tests of synthetic bars: independent of the requested range, plausible, and consistent across timeframes."""
 
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -41,10 +41,10 @@ def same(left: Bars, right: Bars) -> bool:
 
 @settings(max_examples=60, deadline=None)
 @given(instruments, st.integers(at(2012, 1, 1), NOW), st.integers(1, 6 * DAY), st.integers(0, 400), st.integers(1, 99))
-def test_a_range_is_the_same_alone_as_inside_a_longer_one(
+def test_a_range_has_the_same_bars_alone_as_inside_a_longer_one(
     instrument: Instrument, start: int, span: int, before: int, limit: int
 ) -> None:
-    """Random access: what is asked around a bar, and in which pieces, must not change it."""
+    """A bar must not depend on the requested range or on the size of a page."""
     alone = MARKET.bars(instrument, 5, start, start + span, NOW, limit)
     longer = MARKET.bars(instrument, 5, start - before * 300, start + 3 * span, NOW, 10_000)
     inside = longer.pick((longer.ts >= start) & (longer.ts <= start + span)).pick(slice(0, limit))
@@ -59,7 +59,7 @@ def test_another_market_of_the_same_seed_gives_the_same_bars_and_another_seed_do
     assert not np.array_equal(bars(MARKET).close, bars(Market([AAPL], 8)).close)
 
 
-def test_two_symbols_have_unrelated_moves() -> None:
+def test_returns_of_two_symbols_are_not_correlated() -> None:
     a, b = (np.diff(np.log(MARKET.bars(i, 5, 0, NOW, NOW, 5_000).close)) for i in (BTC, CHEAP))
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.05
 
@@ -72,7 +72,7 @@ def test_two_symbols_have_unrelated_moves() -> None:
     st.sampled_from([5, 15, 30, 60, 240, DAY_MINUTES]),
     st.integers(1, 60),
 )
-def test_descending_is_ascending_read_from_the_end(
+def test_descending_bars_are_the_ascending_ones_in_reverse(
     instrument: Instrument, start: int, span: int, minutes: int, limit: int
 ) -> None:
     ascending = MARKET.bars(instrument, minutes, start, start + span, NOW, 10_000)
@@ -104,7 +104,7 @@ def test_an_aggregate_agrees_exactly_with_its_five_minute_bars(
 
 
 @pytest.mark.parametrize("instrument", [AAPL, BTC, CHEAP, TOKYO], ids=lambda instrument: instrument.symbol)
-def test_bars_are_sane_and_continuous(instrument: Instrument) -> None:
+def test_bars_are_plausible_and_continuous(instrument: Instrument) -> None:
     bars = MARKET.bars(instrument, 5, NOW - 60 * DAY, NOW, NOW, 10_000)
     assert (np.diff(bars.ts) > 0).all()
     assert (bars.low > 0).all()
@@ -136,8 +136,8 @@ def test_volume_is_higher_at_the_ends_of_a_session_than_in_its_middle() -> None:
 
 @pytest.mark.parametrize("minutes", [5, 60, DAY_MINUTES])
 @pytest.mark.parametrize("instrument", [AAPL, BTC], ids=lambda instrument: instrument.symbol)
-def test_crossovers_of_two_averages_come_at_a_realistic_rate(instrument: Instrument, minutes: int) -> None:
-    """A random walk crosses its 9 and 30 bar EMAs every 20 to 40 bars; noise would every few, a trend hardly ever."""
+def test_crossovers_of_two_averages_have_a_realistic_rate(instrument: Instrument, minutes: int) -> None:
+    """EMAs of 9 and 30 bars cross every 20 to 40 bars of a random walk, every few bars of noise, rarely in a trend."""
     close = MARKET.bars(instrument, minutes, 0, NOW, NOW, 3_000, descending=True).close[::-1]
     fast, slow, crossings, above = close[0], close[0], 0, False
     for price in close:
@@ -149,7 +149,7 @@ def test_crossovers_of_two_averages_come_at_a_realistic_rate(instrument: Instrum
 
 
 @pytest.mark.parametrize("calendar", ["XNYS", "XTKS", ALWAYS_OPEN])
-def test_the_grid_of_five_minute_bars_is_the_calendars(calendar: str) -> None:
+def test_the_grid_of_five_minute_bars_is_that_of_the_calendar(calendar: str) -> None:
     first, last = date(2025, 11, 24), date(2025, 12, 2)
     instrument = Instrument("X", calendar)
     bars = Market([instrument], 1).bars(instrument, 5, at(2025, 11, 24), at(2025, 12, 3) - 1, NOW, 10_000)
@@ -159,7 +159,7 @@ def test_the_grid_of_five_minute_bars_is_the_calendars(calendar: str) -> None:
 
 
 def test_a_half_day_ends_at_one_in_new_york() -> None:
-    """The Friday after Thanksgiving; the Thursday itself has no bars."""
+    """This is the Friday after Thanksgiving. Thanksgiving itself has no bars."""
     bars = day_of(AAPL, date(2025, 11, 28))
     assert len(bars) == 42
     assert bars.end[-1] == at(2025, 11, 28, 13, zone=NEW_YORK)
@@ -187,7 +187,7 @@ def test_hours_are_aligned_to_the_clock_and_cut_at_the_open() -> None:
 
 
 @pytest.mark.parametrize("minutes", [5, 15, 60, 240, DAY_MINUTES])
-def test_only_bars_that_have_closed_are_there(minutes: int) -> None:
+def test_only_closed_bars_are_returned_and_they_do_not_change_later(minutes: int) -> None:
     bars = MARKET.bars(AAPL, minutes, NOW - 3 * DAY, NOW + DAY, NOW, 10_000)
     assert bars.end[-1] <= NOW
     later = MARKET.bars(AAPL, minutes, NOW - 3 * DAY, NOW + DAY, NOW + 3 * DAY, 10_000)
@@ -195,13 +195,13 @@ def test_only_bars_that_have_closed_are_there(minutes: int) -> None:
     assert same(later.pick(slice(0, len(bars))), bars)
 
 
-def test_nothing_exists_before_history_or_in_an_empty_range() -> None:
+def test_there_are_no_bars_before_history_or_in_an_empty_range() -> None:
     assert same(MARKET.bars(AAPL, 5, 0, at(1980, 1, 1), NOW, 10), NO_BARS)
     assert same(MARKET.bars(AAPL, 5, NOW, NOW - 1, NOW, 10), NO_BARS)
 
 
 def test_a_calendar_recorded_only_for_some_years_still_has_recent_bars() -> None:
-    """exchange_calendars knows the holidays of XBOM to the end of 2026 only."""
+    """exchange_calendars knows the holidays of XBOM only until the end of 2026."""
     instrument = Instrument("INFY", "XBOM")
     assert len(Market([instrument], 7).bars(instrument, 5, NOW - 10 * DAY, NOW, NOW, 100)) == 100
 

@@ -1,4 +1,4 @@
-"""One-minute bars of the sandbox: they add up to its five-minute bars, and only closed ones are served."""
+"""Tests of the sandbox's 1m bars: they add up to its 5m bars, and only closed ones are served."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ def bars(instrument: Instrument, minutes: int, *, now: int = NOW, start: int = S
 
 
 @pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda each: each.symbol)
-def test_minutes_add_up_to_the_bars_of_five_minutes(instrument: Instrument) -> None:
+def test_bars_of_1m_add_up_to_the_bars_of_5m(instrument: Instrument) -> None:
     five, one = bars(instrument, 5), bars(instrument, 1)
     of = np.searchsorted(five.ts, one.ts, side="right") - 1
     closed = one.end <= five.end[of]
@@ -38,16 +38,16 @@ def test_minutes_add_up_to_the_bars_of_five_minutes(instrument: Instrument) -> N
     assert (one.high >= np.maximum(one.open, one.close)).all()
 
 
-def test_a_minute_is_served_once_it_has_closed_within_a_bar_of_five_minutes_that_has_not() -> None:
+def test_a_closed_1m_bar_is_served_before_its_5m_bar_has_closed() -> None:
     one = bars(INSTRUMENTS[1], 1)
     assert int(one.end[-1]) == NOW - 30
     before = bars(INSTRUMENTS[1], 1, now=NOW - 60)
     assert len(one) == len(before) + 1
-    # What was served does not change.
+    # Bars that were served before do not change.
     assert (one.close[: len(before)] == before.close).all()
 
 
-def test_the_forming_minute_begins_at_its_open_and_is_part_of_what_follows() -> None:
+def test_the_forming_1m_bar_has_the_open_of_the_closed_one_and_at_most_its_volume() -> None:
     market = Market(INSTRUMENTS, 930)
     forming = market.forming(INSTRUMENTS[1], 1, NOW)
     assert len(forming) == 1
@@ -58,7 +58,7 @@ def test_the_forming_minute_begins_at_its_open_and_is_part_of_what_follows() -> 
     assert forming.volume[0] <= whole.volume[-1]
 
 
-def test_a_page_of_minutes_from_the_end_is_the_end_of_all() -> None:
+def test_a_descending_page_of_1m_bars_is_the_end_of_the_whole_range() -> None:
     market = Market(INSTRUMENTS, 930)
     every = bars(INSTRUMENTS[0], 1)
     page = market.bars(INSTRUMENTS[0], 1, START, NOW, NOW, 50, descending=True)

@@ -1,4 +1,4 @@
-"""Where the sandbox listens, and what it says when it cannot."""
+"""Tests of the server of the sandbox: its port, errors about it, and its end."""
 
 import signal
 import subprocess
@@ -25,14 +25,14 @@ def _port(base_url: str) -> int:
     return int(base_url.rpartition(":")[2])
 
 
-def test_a_port_in_use_is_one_clear_sentence() -> None:
+def test_a_port_in_use_is_a_configuration_error() -> None:
     with running_sandbox([Instrument("AAPL")]) as sandbox:
         port = _port(sandbox.base_url)
         with pytest.raises(ConfigurationError, match=rf"port {port} on 127.0.0.1 is already in use"):
             serve(port, lambda: [Instrument("AAPL")], 7)
 
 
-def test_a_port_that_cannot_be_is_a_configuration_error() -> None:
+def test_an_invalid_port_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="port 70000"):
         serve(70_000, list, 7)
 

@@ -1,4 +1,4 @@
-"""Yahoo's wire format and oddities over a real socket, as plain HTTP sees them."""
+"""Tests of Yahoo's format and its special answers over a real socket, with plain HTTP."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ def column(result: Any, name: str = "close") -> list[Any]:
     return values
 
 
-def test_behind_the_closed_bars_come_the_forming_one_and_the_live_tick(browser: httpx.Client) -> None:
+def test_the_forming_bar_and_the_live_tick_follow_the_closed_bars(browser: httpx.Client) -> None:
     result = get(browser)
     assert [ts - NOW for ts in result["timestamp"]] == [-18 * 60, -13 * 60, -8 * 60, -3 * 60, 0]
     assert column(result)[-1] == column(result)[-2]
@@ -65,7 +65,7 @@ def test_after_the_close_only_the_live_tick_is_left(browser: httpx.Client, clock
     assert get(browser, period1=CLOSE - 600, period2=CLOSE)["timestamp"] == [CLOSE - 600, CLOSE - 300]
 
 
-def test_days_are_labelled_with_the_open_and_the_newest_one_for_hours_with_the_last_trade(
+def test_days_have_the_time_of_their_open_and_the_newest_for_some_hours_that_of_its_last_trade(
     browser: httpx.Client, clock: VirtualClock
 ) -> None:
     span: dict[str, Any] = {"interval": "1d", "period1": OPEN - 86_400, "period2": NOW + 86_400}
@@ -78,7 +78,7 @@ def test_days_are_labelled_with_the_open_and_the_newest_one_for_hours_with_the_l
     assert result["indicators"]["adjclose"][0]["adjclose"] == column(result)
 
 
-def test_a_bar_that_is_not_there_is_a_row_of_nulls(browser: httpx.Client) -> None:
+def test_a_missing_bar_is_a_row_of_nulls(browser: httpx.Client) -> None:
     ts = datetime.fromtimestamp(NOW - 13 * 60, UTC).isoformat()
     browser.post("/sandbox/faults", json={"kind": "late_bar", "symbols": ["AAPL"], "ts": ts})
     result = get(browser)
@@ -94,7 +94,7 @@ def test_an_empty_range_has_no_timestamp(browser: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("interval", "days"), [("5m", 60), ("15m", 60), ("1h", 730)])
-def test_a_range_may_begin_just_under_so_many_days_ago_and_exactly_so_many_is_refused(
+def test_a_range_that_begins_at_the_limit_of_days_is_refused_and_a_second_later_is_not(
     browser: httpx.Client, interval: str, days: int
 ) -> None:
     start = NOW - days * 86_400
@@ -122,19 +122,19 @@ def test_a_refusal_is_a_chart_without_a_result(
     assert get(browser, symbol, status, **params)["code"] == code
 
 
-def test_symbols_are_spelt_as_the_vendor_spells_them(browser: httpx.Client) -> None:
+def test_symbols_have_the_spelling_of_the_vendor(browser: httpx.Client) -> None:
     for symbol in ("AAPL", "BRK-B", "BTC-USD"):
         assert get(browser, symbol)["meta"]["symbol"] == symbol
 
 
 @pytest.mark.parametrize("range_", ["1d", "5d", "max", None])
-def test_a_range_may_be_named(browser: httpx.Client, range_: str | None) -> None:
+def test_a_range_may_be_given_by_name(browser: httpx.Client, range_: str | None) -> None:
     params = {"interval": "1d", **({"range": range_} if range_ else {})}
     stamps = browser.get("/v8/finance/chart/BTC-USD", params=params).json()["chart"]["result"][0]["timestamp"]
     assert len(stamps) >= {"5d": 6, "max": 5_000}.get(range_ or "", 2) - 1
 
 
-def test_who_is_no_browser_and_who_is_blocked_get_plain_text(browser: httpx.Client, client: httpx.Client) -> None:
+def test_a_client_that_is_no_browser_or_is_blocked_gets_plain_text(browser: httpx.Client, client: httpx.Client) -> None:
     plain = client.get("/v8/finance/chart/AAPL")
     browser.post("/sandbox/faults", json={"kind": "rate_limit", "headers": False})
     blocked = browser.get("/v8/finance/chart/AAPL")
@@ -144,7 +144,7 @@ def test_who_is_no_browser_and_who_is_blocked_get_plain_text(browser: httpx.Clie
         assert "retry-after" not in answer.headers
 
 
-def test_charts_are_counted_together(browser: httpx.Client) -> None:
+def test_charts_of_all_symbols_are_counted_together(browser: httpx.Client) -> None:
     get(browser)
     get(browser, "BTC-USD")
     assert browser.get("/sandbox/stats").json()["by_path"] == {"/v8/finance/chart/{symbol}": 2}
@@ -170,7 +170,7 @@ def test_splits_and_dividends_come_as_events_with_the_bars_of_their_day(
     assert get(browser, events="split", **span).get("events") is None
     assert "splits" not in get(browser, events="div", **span)["events"]
     assert get(browser, "MSFT", events="div,splits", **span).get("events") is None
-    # Of a range that does not hold its day.
+    # This range does not include their days.
     assert get(browser, events="div,splits").get("events") is None
 
 
@@ -184,7 +184,7 @@ def test_london_trades_in_pence_until_it_is_repriced() -> None:
         pence = get(browser, "AZN.L", **span)
         london.handle.faults.add(Repriced(symbols=["AZN.L"], at=at, ratio=100))
         pounds = get(browser, "AZN.L", **span)
-        # The exchange is a quarter of an hour behind: it has not come to the new currency yet.
+        # The exchange is 15 minutes behind, so it does not have the new currency yet.
         london.handle.clock = lambda: at + timedelta(minutes=10)
         london.handle.faults.add(Delayed(symbols=["AZN.L"], seconds=900))
         delayed = get(browser, "AZN.L", **span)
