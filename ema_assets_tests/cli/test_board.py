@@ -40,5 +40,5 @@ def test_either_signal_ends_the_board_and_the_postgresql_that_only_it_uses(
 
 
 def test_an_empty_address_is_refused(refused: Refused) -> None:
-    """An example is `--host "$HOST"` without HOST. Otherwise, the board would listen on all addresses."""
+    """This happens with `--host "$HOST"` if HOST is not set. The board would listen on all addresses."""
     assert "`--host` must be an address to listen on" in refused("board", "--host", "")

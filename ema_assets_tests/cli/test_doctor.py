@@ -561,7 +561,7 @@ def test_a_provider_that_runs_do_not_query_is_reported_with_the_time_of_the_next
 
 
 def test_stopped_schedules_and_sensors_are_reported_with_what_waits_for_them(run: Run, database_url: str) -> None:
-    """They stay stopped when `up` starts again. Those of other projects are not reported."""
+    """They stay stopped when `up` starts again. Those of other projects and of unused timeframes are not reported."""
     assert "schedules and sensors" not in examined(run, EMA_DATABASE_URL=database_url)
     ask(database_url, "CREATE TABLE dagster.instigators (status text, instigator_body text)")
 

@@ -318,7 +318,7 @@ def test_a_symbol_is_sent_in_the_vendors_spelling_as_one_part_of_the_path(instru
     }  # fmt: skip
 
 
-# --- odd rows ---------------------------------------------------------------------------------------------------------
+# --- unusual rows -----------------------------------------------------------------------------------------------------
 
 
 def test_a_live_tick_on_the_grid_is_recognised_by_the_bar_with_the_same_time() -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the sandbox: one server on a real socket. Its clock and faults are reset before each test."""
+"""Fixtures of the tests of the sandbox: one server on a real socket, with its clock and faults reset for each test."""
 
 import warnings
 from collections.abc import Iterator

@@ -159,7 +159,7 @@ def test_only_closed_bars_are_served_and_the_next_one_follows_at_its_close(
         ({"page_token": "\x00"}, "invalid page_token"),
     ],
 )
-def test_a_wrong_parameter_is_refused_by_name(client: httpx.Client, params: dict[str, Any], message: str) -> None:
+def test_a_wrong_parameter_is_refused_with_its_name(client: httpx.Client, params: dict[str, Any], message: str) -> None:
     assert get(client, status=400, **params)["message"].startswith(message)
 
 

@@ -58,7 +58,7 @@ def test_the_forming_bar_changes_until_it_has_closed(browser: httpx.Client, cloc
     assert len(set(closes)) == 3
 
 
-def test_after_the_close_only_the_live_tick_is_left(browser: httpx.Client, clock: VirtualClock) -> None:
+def test_after_the_close_the_live_tick_follows_the_last_bar(browser: httpx.Client, clock: VirtualClock) -> None:
     clock.now = MIDDAY.replace(hour=23)
     result = get(browser, period1=CLOSE - 600, period2=CLOSE + 600)
     assert result["timestamp"] == [CLOSE - 600, CLOSE - 300, CLOSE]
@@ -116,7 +116,7 @@ def test_a_range_that_begins_at_the_limit_of_days_is_refused_and_a_second_later_
         ("AAPL", {"interval": "1d", "period1": 0, "period2": 86_400}, 400, "Bad Request"),
     ],
 )
-def test_a_refusal_is_a_chart_without_a_result(
+def test_a_refusal_has_the_status_and_the_code_of_the_vendor(
     browser: httpx.Client, symbol: str, params: dict[str, Any], status: int, code: str
 ) -> None:
     assert get(browser, symbol, status, **params)["code"] == code
