@@ -1,4 +1,4 @@
-"""Corporate actions as they are recorded and read."""
+"""Tests of recording and reading corporate actions."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -24,7 +24,7 @@ DIVIDEND = ("AAPL", "dividend", DAY, None, 0.25, None)
 RENAME = ("FB", "rename", DAY, None, None, "META")
 
 
-def test_a_fact_is_recorded_once_per_source_and_its_later_word_counts(database: Database) -> None:
+def test_a_fact_is_recorded_once_per_source_and_its_latest_version_counts(database: Database) -> None:
     with database.transaction() as transaction:
         assert action_facts.record(transaction, facts(SPLIT, DIVIDEND, RENAME), "yahoo") == 3
         assert action_facts.record(transaction, facts(SPLIT, DIVIDEND), "yahoo") == 0
@@ -40,7 +40,7 @@ def test_a_fact_is_recorded_once_per_source_and_its_later_word_counts(database: 
         assert action_facts.factors(transaction, ["AAPL", "FB"]).rows() == [("AAPL", DAY, 7.0, "split")]
 
 
-def test_of_two_sources_with_one_action_the_first_one_counts(database: Database) -> None:
+def test_the_source_that_recorded_an_action_first_counts(database: Database) -> None:
     with database.transaction() as transaction:
         action_facts.record(transaction, facts(SPLIT), "yahoo")
         later = ("AAPL", "split", DAY.replace(hour=0, minute=0), 7.1, None, None)
@@ -60,7 +60,7 @@ def test_of_two_sources_with_one_action_the_first_one_counts(database: Database)
         ("XNYS extended", utc("2026-03-10 08:00")),
     ],
 )
-def test_an_action_of_which_only_the_day_was_known_is_the_one_at_the_open_of_that_session(
+def test_an_action_known_by_its_day_is_the_same_as_one_at_the_open_of_that_session(
     database: Database, calendar: str, opened: datetime, is_watched: bool
 ) -> None:
     midnight = utc("2026-03-10 00:00")
@@ -69,7 +69,7 @@ def test_an_action_of_which_only_the_day_was_known_is_the_one_at_the_open_of_tha
     with database.transaction() as transaction:
         for source, moment, ratio in (("before.csv", midnight, 2.0), ("after.csv", opened, 2.1)):
             action_facts.record(transaction, facts(("ABC", "split", moment, ratio, None, None)), source)
-        # Of other sessions.
+        # Actions of other sessions are not merged with it.
         for days in (-1, 1):
             other = midnight + timedelta(days=days)
             action_facts.record(transaction, facts(("ABC", "split", other, 3.0, None, None)), "before.csv")
@@ -79,7 +79,7 @@ def test_an_action_of_which_only_the_day_was_known_is_the_one_at_the_open_of_tha
 
 
 @pytest.mark.parametrize("calendar", ["XASX", "XNZE", "XNYS"])
-def test_a_dividend_that_was_told_at_midnight_and_at_the_open_counts_once_from_the_bar_of_its_day(
+def test_a_dividend_recorded_at_midnight_and_at_the_open_counts_once_at_the_bar_of_its_day(
     database: Database, calendar: str
 ) -> None:
     now, bars = utc("2026-11-25 12:00"), bars_on(calendar, "ABC", D1, date(2026, 2, 2), date(2026, 11, 24))
@@ -93,7 +93,7 @@ def test_a_dividend_that_was_told_at_midnight_and_at_the_open_counts_once_from_t
 
 
 @pytest.mark.parametrize("opened", [utc("2026-03-09 23:00"), utc("2026-03-10 13:30")])
-def test_an_action_is_one_row_of_its_source_whether_its_session_was_known_or_not(
+def test_an_action_is_one_row_per_source_whether_its_session_was_known_or_not(
     database: Database, opened: datetime
 ) -> None:
     midnight, another = utc("2026-03-10 00:00"), utc("2026-03-11 00:00")
@@ -116,7 +116,7 @@ def test_an_action_is_one_row_of_its_source_whether_its_session_was_known_or_not
         assert action_facts.known(transaction)["known_at"][0] == first, "it is known since then"
     assert told(midnight, 2.5) == 1
     assert known() == [(opened, 2.5), (another, 3.0)]
-    # As it was stored before.
+    # An earlier version stored both rows.
     with database.transaction() as transaction:
         transaction.execute(
             "INSERT INTO market.corporate_action (symbol, kind, effective_at, ratio, source) VALUES ($1, $2, $3, 2, $4)",
@@ -126,7 +126,7 @@ def test_an_action_is_one_row_of_its_source_whether_its_session_was_known_or_not
     assert known() == [(opened, 2.5), (another, 3.0)]
 
 
-def test_a_time_within_a_session_is_meant_as_it_is(database: Database) -> None:
+def test_an_action_at_a_time_within_a_session_keeps_its_time(database: Database) -> None:
     moment = utc("2026-03-10 15:00")
     sync(database, watch({"XMR-USD": "24/7"}, d1_days=300), utc("2026-11-25 12:00"))
     with database.transaction() as transaction:
@@ -134,7 +134,7 @@ def test_a_time_within_a_session_is_meant_as_it_is(database: Database) -> None:
         assert action_facts.factors(transaction, ["XMR-USD"])["effective_at"].to_list() == [moment]
 
 
-def test_no_facts_are_nothing_and_a_frame_without_the_columns_is_refused(database: Database) -> None:
+def test_an_empty_frame_records_nothing_and_a_frame_without_the_columns_is_refused(database: Database) -> None:
     with database.transaction() as transaction:
         assert action_facts.record(transaction, facts(), "yahoo") == 0
         assert action_facts.known(transaction, ["AAPL"]).is_empty()
@@ -151,6 +151,6 @@ def test_no_facts_are_nothing_and_a_frame_without_the_columns_is_refused(databas
         ("AAPL", "dividend", DAY, None, None, None),
     ],
 )
-def test_a_fact_that_says_nothing_is_refused(database: Database, row: tuple[object, ...]) -> None:
+def test_an_invalid_fact_is_refused(database: Database, row: tuple[object, ...]) -> None:
     with pytest.raises(Exception, match="violates check constraint"), database.transaction() as transaction:
         action_facts.record(transaction, facts(row), "yahoo")

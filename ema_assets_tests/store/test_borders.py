@@ -1,4 +1,4 @@
-"""Frames that are handed to the store are checked before anything of them is written."""
+"""Tests of the checks of frames that are passed to the store."""
 
 from collections.abc import Callable
 
@@ -51,7 +51,7 @@ STARTS = pl.DataFrame(schema={"symbol": pl.String(), "from_ts": pl.Datetime("us"
         ),
     ],
 )
-def test_a_frame_of_another_form_is_refused_with_the_column_that_is_wrong(
+def test_a_frame_with_a_missing_column_is_refused_and_the_column_is_named(
     database: Database, hand_over: Callable[[Transaction], object], said: str
 ) -> None:
     with database.transaction() as transaction, pytest.raises(SchemaMismatch, match=said):

@@ -1,4 +1,4 @@
-"""The connection: parameters, transactions, and what is said when the server is gone."""
+"""Tests of the database connection: parameters, transactions, and errors when the server is gone."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +55,7 @@ def end_connection(url: str, pid: int) -> None:
         ("cardinality($1::text[])", pl.Series([], dtype=pl.String), 0),
     ],
 )
-def test_a_parameter_arrives_as_what_it_is(
+def test_a_parameter_arrives_with_its_value_and_type(
     module_database: Database, sql: str, value: object, expected: object
 ) -> None:
     with module_database.transaction() as transaction:
@@ -74,7 +74,7 @@ def test_a_query_without_rows_keeps_its_columns(database: Database) -> None:
     assert found.schema == {"symbol": pl.String(), "ts": pl.Datetime("us", "UTC")}
 
 
-def test_staged_rows_can_be_read_back_as_they_were_and_the_table_goes(database: Database) -> None:
+def test_staged_rows_are_read_back_unchanged_and_their_table_is_dropped(database: Database) -> None:
     rows = pl.DataFrame(
         {
             "symbol": ["a", "b", None],
@@ -91,7 +91,7 @@ def test_staged_rows_can_be_read_back_as_they_were_and_the_table_goes(database: 
         assert transaction.query("SELECT to_regclass('pg_temp.staged_1') AS found").item() is None
 
 
-def test_parameters_that_are_equal_but_not_the_same_are_told_apart(database: Database) -> None:
+def test_parameters_that_are_equal_but_differ_in_sign_or_type_are_distinguished(database: Database) -> None:
     with database.transaction() as transaction:
         zeros = [transaction.query("SELECT $1::float8::text AS said", zero).item() for zero in (0.0, -0.0, 0.0)]
         ones = [transaction.query("SELECT pg_typeof($1)::text AS kind", one).item() for one in (1, True, 1)]
@@ -100,7 +100,7 @@ def test_parameters_that_are_equal_but_not_the_same_are_told_apart(database: Dat
 
 
 @pytest.mark.parametrize("most", [3, 2])
-def test_few_rows_are_bound_and_more_go_to_a_table_and_both_are_read_as_they_were(
+def test_few_rows_are_bound_and_more_rows_go_to_a_table_with_the_same_result(
     database: Database, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(store_database, "BOUND_UP_TO_ROWS", most)
@@ -132,7 +132,7 @@ def test_large_staged_tables_get_statistics(database: Database) -> None:
     assert found.item() == 20_001
 
 
-def test_a_table_to_which_rows_were_copied_has_statistics(database: Database) -> None:
+def test_a_table_has_statistics_after_rows_were_copied_to_it(database: Database) -> None:
     rows = pl.DataFrame({"n": range(600)})
     with database.transaction() as transaction:
         transaction.execute("CREATE TABLE market.numbers (n bigint)")
@@ -142,7 +142,7 @@ def test_a_table_to_which_rows_were_copied_has_statistics(database: Database) ->
     assert found.item() == 600
 
 
-def test_an_error_leaves_nothing_behind_and_the_connection_usable(database: Database) -> None:
+def test_an_error_rolls_back_the_transaction_and_the_connection_stays_usable(database: Database) -> None:
     def fail_in_python() -> None:
         with database.transaction() as transaction, transaction.staged(pl.DataFrame({"a": [1]})):
             transaction.execute(ADD_AAPL)
@@ -162,7 +162,9 @@ def test_an_error_leaves_nothing_behind_and_the_connection_usable(database: Data
         assert transaction.query("SELECT to_regclass('pg_temp.staged_1') AS found").item() is None
 
 
-def test_nothing_is_seen_by_others_before_the_end_of_the_block(database: Database, database_url: str) -> None:
+def test_other_connections_see_no_changes_before_the_end_of_the_transaction(
+    database: Database, database_url: str
+) -> None:
     def seen() -> int:
         with Database(database_url) as other, other.transaction() as transaction:
             return transaction.query("SELECT * FROM market.instrument").height
@@ -173,7 +175,7 @@ def test_nothing_is_seen_by_others_before_the_end_of_the_block(database: Databas
     assert seen() == 1
 
 
-def test_a_dead_port_is_named_without_the_password() -> None:
+def test_the_error_of_a_closed_port_names_the_url_without_the_password() -> None:
     database = Database("postgresql://ema:s3cret@127.0.0.1:1/market")
     with pytest.raises(StoreUnavailable) as caught, database.transaction():
         pass
@@ -185,7 +187,7 @@ def test_a_dead_port_is_named_without_the_password() -> None:
 
 
 @pytest.mark.parametrize("where", ["the user part", "the query"])
-def test_a_wrong_password_is_said_without_leaking_it(database_url: str, where: str) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(database_url: str, where: str) -> None:
     parts = urlsplit(database_url)
     at = f"{parts.hostname}:{parts.port}{parts.path}"
     login = f"ema:wr0ng@{at}" if where == "the user part" else f"{at}?user=ema&password=wr0ng"
@@ -196,7 +198,7 @@ def test_a_wrong_password_is_said_without_leaking_it(database_url: str, where: s
     assert "wr0ng" not in repr(database)
 
 
-def test_a_connection_that_was_cut_is_opened_again(database: Database, database_url: str) -> None:
+def test_a_lost_connection_is_reopened_by_the_next_transaction(database: Database, database_url: str) -> None:
     with database.transaction() as transaction:
         pid = transaction.query("SELECT pg_backend_pid() AS pid").item()
     end_connection(database_url, pid)
@@ -206,7 +208,7 @@ def test_a_connection_that_was_cut_is_opened_again(database: Database, database_
         assert transaction.query("SELECT pg_backend_pid() AS pid").item() != pid
 
 
-def test_a_connection_cut_in_the_middle_of_a_transaction_says_so(database: Database, database_url: str) -> None:
+def test_a_connection_lost_in_the_middle_of_a_transaction_is_reported(database: Database, database_url: str) -> None:
     def lose_the_connection() -> None:
         with database.transaction() as transaction:
             transaction.execute(ADD_AAPL)
@@ -219,8 +221,10 @@ def test_a_connection_cut_in_the_middle_of_a_transaction_says_so(database: Datab
         assert transaction.query("SELECT * FROM market.instrument").is_empty()
 
 
-def test_a_statement_that_the_server_ends_is_a_lost_connection(database: Database, database_url: str) -> None:
-    """Here the server still says why (class 57P), which it cannot between two statements."""
+def test_a_statement_that_the_server_terminates_is_reported_as_a_lost_connection(
+    database: Database, database_url: str
+) -> None:
+    """Here the server can still report the reason (class 57P). Between two statements it cannot."""
     with database.transaction() as transaction:
         pid = transaction.query("SELECT pg_backend_pid() AS pid").item()
 
@@ -248,12 +252,12 @@ def test_a_statement_that_the_server_ends_is_a_lost_connection(database: Databas
         assert transaction.query("SELECT 1 AS one").item() == 1
 
 
-def test_a_mistake_in_sql_is_not_taken_for_a_lost_connection(database: Database) -> None:
+def test_an_error_in_sql_is_not_reported_as_a_lost_connection(database: Database) -> None:
     with pytest.raises(adbc_driver_manager.Error, match="no_such_table"), database.transaction() as transaction:
         transaction.query("SELECT 'the connection was closed' FROM no_such_table")
 
 
-def test_closing_twice_is_fine_and_the_next_transaction_opens_again(database: Database) -> None:
+def test_closing_twice_is_not_an_error_and_the_next_transaction_reconnects(database: Database) -> None:
     database.close()
     database.close()
     with database.transaction() as transaction:
@@ -269,23 +273,23 @@ def test_statements_are_counted(database: Database) -> None:
 
 
 @pytest.mark.parametrize("name", ["ohlc", "ema_9", "_x"])
-def test_an_identifier_is_given_back(name: str) -> None:
+def test_a_valid_identifier_is_returned_unchanged(name: str) -> None:
     assert identifier(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "9x", "Ohlc", "a b", "a;", 'a"', "a.b", "ohlc\n"])
-def test_anything_else_is_no_identifier(name: str) -> None:
+def test_an_invalid_identifier_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         identifier(name)
 
 
-def test_a_session_that_the_network_cuts_off_ends_on_both_sides_within_half_a_minute(database: Database) -> None:
+def test_keepalives_end_a_disconnected_session_on_both_sides_within_half_a_minute(database: Database) -> None:
     limits = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
     with Database(database.url) as other, other.transaction() as transaction:
         found = [transaction.query("SELECT current_setting($1) AS found", name)["found"].item() for name in limits]
     assert found == ["10", "5", "3"]
     query = dict(parse_qsl(urlsplit(watched_url("postgresql://u@h/db?keepalives_idle=60&sslmode=require")).query))
-    # What somebody has said himself stays.
+    # A value that the user has set stays.
     assert query == {
         "keepalives_idle": "60",
         "sslmode": "require",
@@ -295,7 +299,7 @@ def test_a_session_that_the_network_cuts_off_ends_on_both_sides_within_half_a_mi
     }
 
 
-def test_days_are_those_of_utc_whatever_the_zone_of_the_server(database: Database, database_url: str) -> None:
+def test_days_are_in_utc_whatever_the_time_zone_of_the_server_is(database: Database, database_url: str) -> None:
     name = urlsplit(database_url).path.strip("/")
     with database.transaction() as transaction:
         transaction.execute(f"ALTER DATABASE {identifier(name)} SET timezone = 'Asia/Kolkata'")
@@ -304,13 +308,13 @@ def test_days_are_those_of_utc_whatever_the_zone_of_the_server(database: Databas
     assert found.item() == date(2026, 11, 25)
 
 
-def test_statements_are_planned_as_on_the_embedded_server_where_nobody_has_chosen(
+def test_planner_settings_of_the_embedded_server_apply_unless_the_database_sets_its_own(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = urlsplit(database_url).path.strip("/")
     with database.transaction() as transaction:
         transaction.execute(f"ALTER DATABASE {identifier(name)} SET random_page_cost = 3")
-    # The server of the tests is an embedded one, which has both in its file: by a setting that it has not.
+    # The server of the tests is embedded and sets both in its file. The test uses a setting that is not in that file.
     monkeypatch.setattr(store_database, "_SETTINGS", store_database._SETTINGS.replace("'jit'", "'geqo'"))
     with Database(database_url) as other, other.transaction() as transaction:
         found = transaction.query(

@@ -1,4 +1,4 @@
-"""What a server says of itself, as each role may see it."""
+"""Tests of the facts that the doctor reads about a database server, as each role may see them."""
 
 from contextlib import closing
 from urllib.parse import urlsplit
@@ -11,23 +11,23 @@ from ema_assets_tests.conftest import Databases
 
 
 def limits(url: str) -> tuple[int, int]:
-    """How many connections the user of `url` may have, and how many of these are left beside the one that asks."""
+    """Return how many connections the user of `url` may have, and how many are free besides the one that queries."""
     with Database(url) as database, database.transaction() as transaction:
         found = diagnosis.server(transaction)
     return found.connections, found.connections_free
 
 
-def test_the_free_connections_are_those_that_a_role_has_left_by_every_limit(databases: Databases) -> None:
+def test_free_connections_respect_the_limits_of_server_role_and_database(databases: Databases) -> None:
     url = databases.make()
     name = urlsplit(url).path.strip("/")
     with databases.member(url, "ema_reader") as member, closing(psycopg2.connect(url)):
         allowed, free = limits(member)
-        # Sessions of others count, though this role may not see what they are.
+        # Sessions of other roles count, although this role may not see their details.
         assert allowed - free >= 2
         databases.execute("ALTER ROLE member CONNECTION LIMIT 7")
         assert limits(member) == (7, 6)
         databases.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 4")
         assert limits(member) == (4, 2)
-        # A superuser has neither limit.
+        # Neither limit applies to a superuser.
         assert limits(url)[0] == allowed
     databases.drop(url)

@@ -1,4 +1,4 @@
-"""Which known gaps an answer touches, and how many rows are read to find them."""
+"""Tests of the search for known gaps within windows of time: its result, and the number of rows that it reads."""
 
 import json
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ END = FIRST + GAPS * APART
 
 
 def with_gaps(database: Database) -> None:
-    """Each symbol has a gap of three bars every half hour, all settled."""
+    """Store a gap of three bars every half hour for each symbol, all settled."""
     with database.transaction() as transaction:
         transaction.execute(
             """
@@ -39,7 +39,7 @@ def windows(start: datetime, end: datetime) -> pl.DataFrame:
 
 
 class Explained:
-    """Stands for a transaction: explains each query, and counts the rows of bar_gap that it reads."""
+    """A transaction that explains each query and counts the rows of bar_gap that it reads."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -58,7 +58,7 @@ class Explained:
             self._count(child)
 
 
-def test_an_answer_reads_the_gaps_around_it_and_not_those_of_all_the_past(database: Database) -> None:
+def test_only_the_gaps_around_a_window_are_read(database: Database) -> None:
     with_gaps(database)
     for start in (END - 2 * APART, FIRST, FIRST + GAPS // 2 * APART):
         with database.transaction() as transaction:
@@ -67,7 +67,7 @@ def test_an_answer_reads_the_gaps_around_it_and_not_those_of_all_the_past(databa
         assert 2 * len(SYMBOLS) <= explained.rows <= 5 * len(SYMBOLS)
 
 
-def test_a_gap_touches_a_window_with_its_last_bar_and_not_where_the_window_ends(database: Database) -> None:
+def test_a_gap_touches_a_window_up_to_its_last_bar_and_the_end_of_a_window_is_excluded(database: Database) -> None:
     with_gaps(database)
     middle = FIRST + 100 * APART
     step = timedelta(minutes=5)

@@ -1,4 +1,4 @@
-"""From a bar's close to its strategy row."""
+"""Tests of the measured latency from the close of a bar to the commit of its strategy row."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -44,7 +44,7 @@ def test_each_series_counts_once_per_close(database: Database) -> None:
     assert 20 <= seconds(found[0], "p99") <= 20 + took
 
 
-def test_seconds_are_the_machines_however_fast_the_markets_clock_runs(
+def test_latency_is_in_seconds_of_the_machine_however_fast_the_market_clock_runs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
@@ -61,8 +61,8 @@ def test_seconds_are_the_machines_however_fast_the_markets_clock_runs(
     assert 10 <= seconds(found, "p50") <= 10 + took
 
 
-def test_only_series_that_go_on_are_measured(database: Database) -> None:
-    """Not the loading of history, not what is computed again, not a tick without a new bar."""
+def test_only_a_new_bar_of_a_loaded_series_is_measured(database: Database) -> None:
+    """The loading of history, a recomputation and a refresh without a new bar are not measured."""
     watched = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=3, d1_days=3, timeframes=ORDER)
     exchange = MemoryExchange(
         *(

@@ -1,4 +1,4 @@
-"""The ledger: what is stale, who works on it, how far it got."""
+"""Tests of the ledger: which series are stale, how workers claim them, and what is recorded about them."""
 
 import re
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ def minutes(number: float) -> timedelta:
 
 @pytest.fixture
 def ready(database: Database) -> Database:
-    """Three instruments whose bars were never asked for."""
+    """Three instruments whose bars were never requested."""
     with database.transaction() as transaction:
         ledger.sync_instruments(transaction, [AAPL, MSFT, COIN])
     return database
 
 
 def closed(**ends: datetime) -> pl.DataFrame:
-    """Closing times of the last bars on XNYS by timeframe: `m5=…`."""
+    """Return the closing times of the last bars on XNYS per timeframe, given as `m5=…`."""
     rows = [("XNYS", None, 0, name[1:] + name[0], end, None) for name, end in ends.items()]
     schema = {
         "calendar": pl.String(),
@@ -80,7 +80,7 @@ def claimed(transaction: Transaction, asset: str, timeframe: Timeframe, *, every
 # --- instruments ----------------------------------------------------------------------------------------------------
 
 
-def test_instruments_are_added_taken_off_and_put_back(database: Database) -> None:
+def test_a_sync_adds_removes_and_restores_instruments(database: Database) -> None:
     def sync(*instruments: Instrument) -> tuple[list[str], list[str]]:
         with database.transaction() as transaction:
             return ledger.sync_instruments(transaction, instruments)
@@ -117,7 +117,7 @@ def test_a_changed_instrument_is_updated_and_an_equal_one_is_not_written(ready: 
     assert {symbol for symbol in before if before[symbol] != after[symbol]} == {"MSFT"}
 
 
-def test_every_symbol_has_a_row_an_asset_and_timeframe(ready: Database) -> None:
+def test_every_symbol_has_one_row_per_asset_and_timeframe(ready: Database) -> None:
     with ready.transaction() as transaction:
         found = transaction.query("SELECT asset, symbol, timeframe FROM market.series_state")
     assert sorted(found.rows()) == sorted(
@@ -128,7 +128,7 @@ def test_every_symbol_has_a_row_an_asset_and_timeframe(ready: Database) -> None:
     )
 
 
-def test_a_new_asset_starts_dirty_where_its_upstream_holds_data(ready: Database) -> None:
+def test_a_new_asset_starts_dirty_for_series_whose_input_has_data(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], first_ts=NOW, last_ts=NOW), "1")
         transaction.execute("DELETE FROM market.series_state WHERE asset = 'ema_trend'")
@@ -143,7 +143,7 @@ def test_a_new_asset_starts_dirty_where_its_upstream_holds_data(ready: Database)
 # --- staleness ------------------------------------------------------------------------------------------------------
 
 
-def test_a_series_never_asked_for_is_stale(ready: Database) -> None:
+def test_a_series_that_was_never_requested_is_stale(ready: Database) -> None:
     with ready.transaction() as transaction:
         assert stale(transaction, closed(m5=NOW, h1=NOW)) == [
             (OHLC, "AAPL", "5m", "never asked", NOW),
@@ -151,7 +151,7 @@ def test_a_series_never_asked_for_is_stale(ready: Database) -> None:
         ]
 
 
-def test_a_fetched_series_is_stale_once_a_bar_has_closed_that_was_not_asked_for(ready: Database) -> None:
+def test_a_fetched_series_is_stale_once_a_bar_closed_that_was_not_requested(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL", "MSFT"], checked_through=NOW), "1")
         assert stale(transaction, closed(m5=NOW)) == []
@@ -184,8 +184,8 @@ def test_a_computed_series_is_stale_while_its_input_has_changed(ready: Database)
         assert stale(transaction, closed()) == [(EMA_TREND, "AAPL", "1h", "input changed", NOW)]
 
 
-def test_what_is_computed_from_a_series_that_failed_waits_with_it(ready: Database) -> None:
-    """Strategies read the averages and the bars themselves: a bar that has closed makes both dirty."""
+def test_series_computed_from_a_failed_series_wait_for_its_next_attempt(ready: Database) -> None:
+    """Strategies read both averages and bars, so a closed bar marks both as dirty."""
     chain = [EMA_SIGNALS, EMA_TREND, STRATEGY]
     with ready.transaction() as transaction:
         for asset in chain:
@@ -211,7 +211,7 @@ def test_a_rolled_up_series_is_stale_only_when_a_dirty_bucket_has_closed(ready: 
             assert claimed(transaction, OHLC, HOUR) == [symbol for _, symbol, *_ in expected]
 
 
-def test_a_series_dagster_was_not_told_of_is_stale_after_a_grace(ready: Database) -> None:
+def test_a_series_not_reported_to_dagster_is_stale_after_a_grace_period(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"], last_ts=NOW), "1")
         assert stale(transaction, closed()) == []
@@ -224,7 +224,7 @@ def test_a_series_dagster_was_not_told_of_is_stale_after_a_grace(ready: Database
         assert stale(transaction, closed()) == []
 
 
-def test_symbols_off_the_watchlist_or_from_files_only_are_not_asked_for(ready: Database) -> None:
+def test_removed_symbols_and_symbols_from_files_are_not_requested(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [Instrument("MSFT", provider="file")])
         ledger.mark_dirty(transaction, EMA_TREND, starts("AAPL", HOUR, NOW))
@@ -254,7 +254,7 @@ def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:
     assert "Index Scan using series_state_dirty" in text, text
     assert "Bitmap Index Scan on series_state_checked" in text, text
     assert not re.search(r" on (ohlc|ema_signals|ema_trend|strategy_9_30_ema)", text), text
-    # Only the search for what Dagster was not told of reads the whole ledger: 4 ms for 1,000 symbols.
+    # Only the search for series that were not reported to Dagster reads the whole ledger: 4 ms for 1,000 symbols.
     assert len(re.findall(r"Seq Scan on series_state", text)) <= 1, text
 
 
@@ -276,13 +276,13 @@ def test_two_workers_never_claim_the_same_series(ready: Database, database_url: 
             assert claimed(two, EMA_SIGNALS, FIVE) == ["BTC-USD", "MSFT"]
 
 
-def test_everything_claims_fresh_series_from_the_beginning(ready: Database) -> None:
+def test_a_claim_of_everything_includes_fresh_series_from_the_beginning(ready: Database) -> None:
     with ready.transaction() as transaction:
         found = ledger.claim(transaction, EMA_SIGNALS, FIVE, ["AAPL", "MSFT"], everything=True)
         assert found.select("symbol", "from_ts").rows() == [("AAPL", ledger.BEGINNING), ("MSFT", ledger.BEGINNING)]
 
 
-def test_pending_work_says_how_much_input_there_is_to_be_read(ready: Database) -> None:
+def test_pending_work_reports_the_number_of_input_bars_to_read(ready: Database) -> None:
     with ready.transaction() as transaction:
         bars = results(["AAPL", "MSFT"], first_ts=NOW - minutes(500), last_ts=NOW, changed_from=NOW - minutes(10))
         ledger.complete(transaction, OHLC, FIVE, bars, "1")
@@ -304,7 +304,7 @@ def test_pending_work_says_how_much_input_there_is_to_be_read(ready: Database) -
         pytest.param((0, 90), (0, 60), (0, 60), id="the same start takes the newer end"),
     ],
 )
-def test_marking_dirty_only_ever_pulls_down(
+def test_marking_a_series_as_dirty_never_moves_its_dirty_start_later(
     ready: Database, held: tuple[int, int] | None, mark: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     with ready.transaction() as transaction:
@@ -317,7 +317,7 @@ def test_marking_dirty_only_ever_pulls_down(
         assert row(transaction, OHLC, "AAPL", M30)["dirty_from"] is None
 
 
-def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> None:
+def test_completing_a_changed_series_marks_the_series_that_read_it_as_dirty(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(
             transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, last_ts=NOW, checked_through=NOW), "7"
@@ -333,7 +333,7 @@ def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> Non
         dirty = transaction.query(
             "SELECT asset, symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL"
         )
-        # The trades read the bars too.
+        # Strategies also read the bars.
         assert sorted(dirty.rows()) == [(EMA_SIGNALS, "AAPL", "5m", NOW), (STRATEGY, "AAPL", "5m", NOW)]
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW + minutes(5)), "1")
         assert row(transaction, EMA_SIGNALS, "AAPL", FIVE)["dirty_from"] is None
@@ -341,14 +341,14 @@ def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> Non
         assert row(transaction, STRATEGY, "AAPL", FIVE)["dirty_from"] == NOW
 
 
-def test_completing_an_unchanged_series_keeps_its_revision_and_marks_nothing(ready: Database) -> None:
+def test_completing_an_unchanged_series_keeps_its_revision_and_marks_no_series_as_dirty(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"]), "1")
         assert row(transaction, EMA_SIGNALS, "AAPL", FIVE)["revision"] == 0
         assert row(transaction, EMA_TREND, "AAPL", FIVE)["dirty_from"] is None
 
 
-def test_completing_never_moves_what_is_known_backwards(ready: Database) -> None:
+def test_completing_a_series_never_shortens_its_known_range(ready: Database) -> None:
     with ready.transaction() as transaction:
         known = {"first_ts": NOW, "last_ts": NOW, "checked_through": NOW}
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], **known), "1")
@@ -373,11 +373,11 @@ def test_the_pause_doubles_with_each_failure_up_to_an_hour(ready: Database) -> N
     for number, pause in enumerate(pauses):
         middle = min(ledger.FIRST_PAUSE_SECONDS * 2**number, ledger.LONGEST_PAUSE_SECONDS)
         assert 0.75 * middle <= pause <= 1.25 * middle
-    # Not all at the same moment again.
+    # Pauses are random, so that series that failed together are not all retried at the same moment.
     assert len(set(pauses[-10:])) > 1
 
 
-def test_success_forgets_the_failures(ready: Database) -> None:
+def test_a_success_clears_the_failures_of_a_series(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.fail(transaction, OHLC, FIVE, {"AAPL": "no", "MSFT": "x" * 5000}, NOW)
         ledger.fail(transaction, OHLC, FIVE, {}, NOW)
@@ -397,7 +397,7 @@ def test_success_forgets_the_failures(ready: Database) -> None:
 # --- code versions --------------------------------------------------------------------------------------------------
 
 
-def test_another_code_version_dirties_that_asset_only(ready: Database) -> None:
+def test_a_new_code_version_marks_only_that_asset_as_dirty(ready: Database) -> None:
     with ready.transaction() as transaction:
         for asset in CHAIN:
             for timeframe in (FIVE, HOUR):
@@ -416,13 +416,13 @@ def test_another_code_version_dirties_that_asset_only(ready: Database) -> None:
         assert ledger.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 0
 
 
-def test_another_version_of_the_roll_up_leaves_fetched_bars_alone(ready: Database) -> None:
+def test_a_new_version_of_rollups_does_not_mark_fetched_bars_as_dirty(ready: Database) -> None:
     with ready.transaction() as transaction:
         for timeframe in ORDER:
             ledger.complete(transaction, OHLC, timeframe, results(["AAPL"], last_ts=NOW, checked_through=NOW), "1")
             record(transaction, OHLC, timeframe, ["AAPL"], 7)
         assert ledger.adopt_code_versions(transaction, {OHLC: "2"}) == len(ROLLED_UP)
-        # They take the version over as they are, and Dagster is told.
+        # Fetched series keep their bars, get the new version, and are reported to Dagster.
         to_tell = {
             each: ledger.to_record(transaction, OHLC, each, ["AAPL"])["code_version"].to_list() for each in ORDER
         }
@@ -435,7 +435,7 @@ def test_another_version_of_the_roll_up_leaves_fetched_bars_alone(ready: Databas
 
 
 def record(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: list[str], event: int) -> pl.DataFrame:
-    """Tell Dagster of what it has not been told, by events from the id `event` on; return what was told."""
+    """Mark the unrecorded series as reported to Dagster, by events with ids from `event` on, and return them."""
     told = ledger.to_record(transaction, asset, timeframe, symbols)
     told = told.with_columns(event=pl.int_range(event, event + told.height, dtype=pl.Int64()))
     ledger.mark_recorded(transaction, asset, timeframe, told)
@@ -445,12 +445,12 @@ def record(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: 
 def inputs(
     transaction: Transaction, asset: str, timeframe: Timeframe, symbol: str = "AAPL"
 ) -> list[tuple[object, ...]]:
-    """What a series was computed from: asset, revisions, place in Dagster's log."""
+    """Return the inputs that a series was computed from: asset, revisions, position in Dagster's event log."""
     found = ledger.to_record(transaction, asset, timeframe, [symbol], everything=True)
     return list(zip(*(found[name].item() for name in ("reads", "read_versions", "read_events")), strict=True))
 
 
-def test_what_was_brought_up_to_date_is_told_once(ready: Database) -> None:
+def test_a_completed_series_is_reported_to_dagster_once(ready: Database) -> None:
     with ready.transaction() as transaction:
         assert ledger.to_record(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, first_ts=NOW, last_ts=NOW), "1")
@@ -464,7 +464,7 @@ def test_what_was_brought_up_to_date_is_told_once(ready: Database) -> None:
         assert everything.select("symbol", "revision").rows() == [("AAPL", 1), ("MSFT", 0)]
 
 
-def test_what_changes_while_dagster_is_told_is_told_again(ready: Database) -> None:
+def test_a_series_that_changes_while_it_is_reported_is_reported_again(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
         told = ledger.to_record(transaction, OHLC, FIVE, ["AAPL"]).with_columns(event=pl.lit(7, pl.Int64()))
@@ -473,21 +473,21 @@ def test_what_changes_while_dagster_is_told_is_told_again(ready: Database) -> No
         assert ledger.to_record(transaction, OHLC, FIVE, ["AAPL"])["revision"].to_list() == [2]
 
 
-def test_a_series_names_the_revision_that_it_was_computed_from_and_a_place_before_the_next_one(ready: Database) -> None:
+def test_a_series_names_its_input_revision_and_a_log_position_before_the_next_revision(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW), "1")
-        # Its input must be told first.
+        # Its input must be reported first.
         untold = ledger.to_record(transaction, EMA_SIGNALS, FIVE, ["AAPL"])["untold"].item()
         assert untold.to_list() == ["ohlc|5m"]
         record(transaction, OHLC, FIVE, ["AAPL"], 10)
         assert ledger.to_record(transaction, EMA_SIGNALS, FIVE, ["AAPL"])["untold"].item() is None
         assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 10)]
-        # Told again, and not changed: any place behind the newest event does.
+        # The input is reported again without a change: its newest event is as good as the earlier one.
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
         record(transaction, OHLC, FIVE, ["AAPL"], 20)
         assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 20)]
-        # Changed, and told twice of that: the place is before the first of the two.
+        # The input changes and is reported twice: the position is before the first of the two events.
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
         assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 20)]
         record(transaction, OHLC, FIVE, ["AAPL"], 30)
@@ -498,7 +498,7 @@ def test_a_series_names_the_revision_that_it_was_computed_from_and_a_place_befor
         assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "2", 40)]
 
 
-def test_a_series_that_reads_two_timeframes_of_an_asset_names_both(ready: Database) -> None:
+def test_a_series_that_reads_two_timeframes_of_an_asset_names_both_revisions(ready: Database) -> None:
     with ready.transaction() as transaction:
         transaction.execute("INSERT INTO market.asset_input VALUES ($1, '5m', $2, '1h', false)", STRATEGY, EMA_TREND)
         for timeframe, event in ((FIVE, 50), (HOUR, 60)):
@@ -508,7 +508,7 @@ def test_a_series_that_reads_two_timeframes_of_an_asset_names_both(ready: Databa
         record(transaction, EMA_TREND, HOUR, ["AAPL"], 70)
         ledger.complete(transaction, STRATEGY, FIVE, results(["AAPL"], changed_from=NOW), "1")
         assert inputs(transaction, STRATEGY, FIVE) == [(EMA_TREND, "1,2", 70), (OHLC, "0", 1)]
-        # A change of either one comes behind the place.
+        # A change of either timeframe comes after the position.
         ledger.complete(transaction, EMA_TREND, FIVE, results(["AAPL"], changed_from=NOW), "1")
         record(transaction, EMA_TREND, FIVE, ["AAPL"], 80)
         assert inputs(transaction, STRATEGY, FIVE) == [(EMA_TREND, "1,2", 79), (OHLC, "0", 1)]
@@ -517,7 +517,7 @@ def test_a_series_that_reads_two_timeframes_of_an_asset_names_both(ready: Databa
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def test_locking_waits_for_whoever_holds_the_rows(ready: Database, database_url: str) -> None:
+def test_a_lock_of_rows_waits_for_another_transaction_that_has_locked_them(ready: Database, database_url: str) -> None:
     def lock(database: Database, symbol: str) -> list[str]:
         with database.transaction() as transaction:
             transaction.execute("SET LOCAL lock_timeout = 100")
@@ -530,7 +530,7 @@ def test_locking_waits_for_whoever_holds_the_rows(ready: Database, database_url:
         assert lock(other, "MSFT") == ["MSFT"]
 
 
-def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database) -> None:
+def test_the_state_of_fetched_bars_omits_symbols_from_files(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [AAPL, Instrument("MSFT", provider="file")])
         found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
@@ -539,7 +539,7 @@ def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database
         assert known.rows() == [("AAPL", "XNYS", True, None), ("MSFT", "XNYS", False, None)]
 
 
-def test_base_bars_behind_are_counted_without_the_failing_ones(ready: Database) -> None:
+def test_the_count_of_source_series_that_are_behind_excludes_failing_ones(ready: Database) -> None:
     last = closed(m5=NOW)
 
     def behind(transaction: Transaction, *symbols: str) -> int:
@@ -553,7 +553,7 @@ def test_base_bars_behind_are_counted_without_the_failing_ones(ready: Database) 
         assert behind(transaction, "AAPL", "MSFT") == 0
 
 
-def test_roll_ups_whose_base_bars_are_still_to_come_are_expected(ready: Database) -> None:
+def test_rollups_are_expected_while_their_source_bars_are_missing(ready: Database) -> None:
     with ready.transaction() as transaction:
         assert ledger.expected_rollups(transaction, closed(h1=NOW, m5=NOW), NOW).is_empty()
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL", "MSFT"], checked_through=NOW - minutes(5)), "1")

@@ -1,4 +1,4 @@
-"""A change of tables or views does not wait for ever for somebody who reads them, with all other readers behind it."""
+"""Tests of lock waits: a change of tables or views does not wait forever for a reader while others queue behind it."""
 
 from contextlib import closing
 
@@ -22,7 +22,7 @@ USUAL = build(Watchlist((), {}))
         ("market.rsi", "UPDATE ema_assets.declaration SET sql = 'rsi text' WHERE table_name = 'rsi' AND part = 'rsi'"),
     ],
 )
-def test_a_change_gives_up_while_an_open_transaction_reads_and_is_made_afterwards(
+def test_a_change_gives_up_while_an_open_transaction_reads_and_succeeds_afterwards(
     database: Database, monkeypatch: pytest.MonkeyPatch, read: str, changed: str
 ) -> None:
     monkeypatch.setattr(lock_waits, "_SECONDS", 1)
@@ -35,11 +35,11 @@ def test_a_change_gives_up_while_an_open_transaction_reads_and_is_made_afterward
         refused = pytest.raises(StoreError, match="in use by another session for 1 s, such as a dashboard")
         with refused, database.transaction() as transaction:
             adopt_graph(transaction, USUAL)
-        # Others are not kept waiting any more.
+        # Other readers no longer wait.
         with closing(psycopg2.connect(database.url)) as other, other.cursor() as second:
             second.execute("SET lock_timeout = '5s'")
             second.execute(f"SELECT count(*) FROM {read}")
     with database.transaction() as transaction:
         adopt_graph(transaction, USUAL)
-        # What follows in the transaction, such as rows that a run has locked, is waited for as before.
+        # The limit does not apply to later locks of the transaction, such as rows that a run has locked.
         assert transaction.query("SELECT current_setting('lock_timeout') AS it").item() == "0"

@@ -1,4 +1,4 @@
-"""Migrations against real databases."""
+"""Tests of migrations against real databases."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from ema_assets_tests.conftest import Databases
 
 @pytest.fixture
 def new_url(databases: Databases) -> Iterator[str]:
-    """A database in which nothing has happened yet."""
+    """An empty database without migrations."""
     url = databases.make(migrated=False)
     yield url
     databases.drop(url)
@@ -45,7 +45,7 @@ def test_migrating_again_does_nothing(new_url: str) -> None:
     assert ask(new_url, "SELECT symbol FROM market.instrument") == [("AAPL",)]
 
 
-def test_the_table_of_bars_is_made_also_when_the_process_before_was_killed_in_between(
+def test_the_table_of_bars_is_created_by_the_next_process_after_an_interrupted_migration(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object) -> None:
@@ -60,13 +60,13 @@ def test_the_table_of_bars_is_made_also_when_the_process_before_was_killed_in_be
     assert ask(new_url, "SELECT * FROM market.ohlc_as_of(now())") == []
 
 
-def test_two_processes_that_migrate_at_once_do_it_once(new_url: str) -> None:
+def test_concurrent_migrations_apply_each_migration_once(new_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migrate, [new_url] * 4))
     assert sorted(applied, key=len) == [[], [], [], all_migrations()]
 
 
-def test_a_database_of_a_newer_version_is_refused_and_left_alone(new_url: str) -> None:
+def test_a_database_of_a_newer_version_is_refused(new_url: str) -> None:
     migrate(new_url)
     newest = all_migrations()[-1].number
     ask(new_url, f"INSERT INTO ema_assets.migration (number, name, sha256) VALUES ({newest + 1}, 'future', '')")
@@ -76,7 +76,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(new_url: str) -
         migrate(new_url)
 
 
-def test_only_what_is_missing_is_applied(new_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_missing_migrations_are_applied(new_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     migrate(new_url)
     known = all_migrations()
     added = Migration(known[-1].number + 1, "colour", "ALTER TABLE market.instrument ADD COLUMN colour text")
@@ -85,7 +85,7 @@ def test_only_what_is_missing_is_applied(new_url: str, monkeypatch: pytest.Monke
     assert ask(new_url, "SELECT colour FROM market.instrument") == []
 
 
-def test_a_migration_that_fails_leaves_the_ones_before_it_and_nothing_of_itself(
+def test_a_failed_migration_is_rolled_back_and_earlier_ones_are_kept(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = all_migrations()
@@ -99,10 +99,10 @@ def test_a_migration_that_fails_leaves_the_ones_before_it_and_nothing_of_itself(
     assert ask(new_url, "SELECT to_regclass('market.half')::text") == [(None,)]
 
 
-def test_a_migration_that_waits_for_a_table_in_use_gives_up_and_says_why(
+def test_a_migration_that_waits_for_a_table_in_use_gives_up_and_reports_why(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others would wait behind it, and nobody would know for what."""
+    """Other sessions would queue behind a migration that waits, with no hint at the cause."""
     migrate(new_url)
     number = all_migrations()[-1].number + 1
     later = Migration(number, "later", "ALTER TABLE market.instrument ADD COLUMN later int")
@@ -117,10 +117,10 @@ def test_a_migration_that_waits_for_a_table_in_use_gives_up_and_says_why(
     assert [each.number for each in migrate(new_url)] == [number]
 
 
-def test_a_limit_of_the_database_on_statements_cuts_off_no_migration(
+def test_the_statement_timeout_of_the_database_does_not_cut_off_a_migration(
     new_url: str, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is meant for queries. A migration that takes longer would never be done."""
+    """The limit is meant for queries. A migration that takes longer would never complete."""
     migrate(new_url)
     long = Migration(all_migrations()[-1].number + 1, "long", "SELECT pg_sleep(0.2)")
     known = [*all_migrations(), long]
@@ -129,10 +129,10 @@ def test_a_limit_of_the_database_on_statements_cuts_off_no_migration(
     assert migrate(new_url) == [long]
 
 
-def test_who_owns_the_schemas_brings_them_up_to_date_without_the_right_to_make_others(
+def test_the_owner_of_the_schemas_can_migrate_without_the_right_to_create_schemas(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a DBA owns the database and has let the product make its schemas once."""
+    """This happens where a DBA owns the database and allowed the product to create its schemas once."""
     url = databases.make(migrated=False)
     name = urlsplit(url).path[1:]
     as_keeper = f"{url}{'&' if urlsplit(url).query else '?'}options=-crole%3Dkeeper"
@@ -150,7 +150,7 @@ def test_who_owns_the_schemas_brings_them_up_to_date_without_the_right_to_make_o
         databases.execute("DROP ROLE keeper")
 
 
-def test_a_file_that_was_edited_after_it_had_been_applied_is_refused_and_named(
+def test_a_migration_file_edited_after_it_was_applied_is_refused_and_named(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(new_url)
@@ -160,7 +160,7 @@ def test_a_file_that_was_edited_after_it_had_been_applied_is_refused_and_named(
         migrate(new_url)
 
 
-def test_a_database_from_before_the_baseline_is_refused_and_left_as_it_is(new_url: str) -> None:
+def test_a_database_from_before_the_baseline_is_refused_and_not_changed(new_url: str) -> None:
     ask(
         new_url,
         """
@@ -186,7 +186,7 @@ def test_a_database_from_before_the_baseline_is_refused_and_left_as_it_is(new_ur
 
 
 def _everything(url: str) -> list[tuple[object, ...]]:
-    """Every schema, relation and column of a database."""
+    """Return every schema, relation and column of a database."""
     return ask(
         url,
         """
@@ -198,9 +198,7 @@ def _everything(url: str) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_that_cannot_hold_every_text_is_refused_and_left_as_it_is(
-    databases: Databases, encoding: str
-) -> None:
+def test_a_database_whose_encoding_is_not_utf8_is_refused_and_not_changed(databases: Databases, encoding: str) -> None:
     name = "of_another_encoding"
     databases.execute(
         f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc TEMPLATE template0"
@@ -214,10 +212,10 @@ def test_a_database_that_cannot_hold_every_text_is_refused_and_left_as_it_is(
         databases.drop(url)
 
 
-def test_the_series_of_a_database_from_before_are_looked_at_once_for_older_bars(
+def test_series_of_an_older_database_are_checked_once_for_older_bars(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that a provider was asked for: neither symbols from files nor what is rolled up or new."""
+    """Only series that a provider was queried for: no symbols from files, no rolled-up or new series."""
     known = all_migrations()
     (number,) = (each.number for each in known if each.name == "older_history")
     with monkeypatch.context() as patches:
@@ -246,18 +244,18 @@ def test_the_series_of_a_database_from_before_are_looked_at_once_for_older_bars(
     ) == [("1d", True), ("5m", True)]
 
 
-def test_numbers_are_unique_and_without_gaps() -> None:
+def test_numbers_of_migrations_are_unique_and_without_gaps() -> None:
     assert [each.number for each in all_migrations()] == list(range(1, len(all_migrations()) + 1))
 
 
-def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
+def test_the_error_of_an_unreachable_server_names_the_url_without_the_password() -> None:
     with pytest.raises(StoreUnavailable, match=r"cannot connect to postgresql://ema:\*\*\*@127.0.0.1:1/x: ") as caught:
         migrate("postgresql://ema:s3cret@127.0.0.1:1/x")
     assert "s3cret" not in str(caught.value)
 
 
 def test_rows_of_every_table_can_be_deleted_while_all_tables_are_published(new_url: str) -> None:
-    """For logical replication, to a warehouse or another server."""
+    """Logical replication, to a warehouse or another server, needs a primary key or a full replica identity."""
     migrate(new_url)
     without_identity = """
         SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

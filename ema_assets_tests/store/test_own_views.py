@@ -1,4 +1,4 @@
-"""Views of the user's own over ours are there again after a change of the configuration."""
+"""Tests of the user's own views: those that read the product's views and tables survive a configuration change."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -40,7 +40,7 @@ def url(databases: Databases) -> Iterator[str]:
 
 
 def catalog(url: str) -> list[tuple[object, ...]]:
-    """What PostgreSQL knows of the user's views and indexes, but for their ids."""
+    """Read the user's views and indexes from the catalogs of PostgreSQL, without their ids."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(
             """
@@ -53,13 +53,13 @@ def catalog(url: str) -> list[tuple[object, ...]]:
         return cursor.fetchall()
 
 
-def test_they_are_as_they_were_after_views_and_tables_were_made_anew(url: str) -> None:
+def test_own_views_are_unchanged_after_the_views_and_tables_below_them_are_recreated(url: str) -> None:
     before = catalog(url)
     with Database(url) as database, database.transaction() as transaction:
         noted = own_views.noted(transaction, results.VIEWS)
         assert [view.name for view in noted][-1] == 'bi."Open"'
         assert {view.name for view in noted} == {"bi.open_trades", 'bi."Open"', "results.averages", "bi.newest"}
-        # One more strategy is one more part of results.trades; a table that is declared in another way is made anew.
+        # Another strategy changes the view results.trades, and a table with another declaration is recreated.
         transaction.execute("UPDATE ema_assets.declaration SET sql = 'another' WHERE table_name = 'ema_signals'")
         strategies = ({"name": "more", "rule": "crossover", "side": "both"},)
         assert "ema_signals" in adopt_graph(transaction, build(Watchlist((), {}, strategies=strategies)))
@@ -67,7 +67,7 @@ def test_they_are_as_they_were_after_views_and_tables_were_made_anew(url: str) -
     assert len(before) == 6
 
 
-def test_one_that_cannot_be_made_again_is_named_and_nothing_has_changed(url: str) -> None:
+def test_an_own_view_that_cannot_be_recreated_is_named_and_nothing_changes(url: str) -> None:
     with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("CREATE VIEW bi.strong AS SELECT symbol, rsi FROM results.signals WHERE rsi > 70")
     before = catalog(url)

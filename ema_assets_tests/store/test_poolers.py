@@ -1,4 +1,4 @@
-"""What a pooler of connections does to the schema of a session is told before Dagster makes a table elsewhere."""
+"""Tests of the detection of connection poolers that drop or refuse the schema that Dagster needs."""
 
 from typing import Any
 
@@ -13,23 +13,23 @@ _connect = psycopg2.connect
 
 
 def _dropping(url: str, *, options: str, **others: Any) -> Any:
-    """As PgBouncer with `ignore_startup_parameters = options`."""
+    """Connect like PgBouncer with `ignore_startup_parameters = options`."""
     assert options
     return _connect(url, **others)
 
 
 def _refusing(_url: str, **_others: Any) -> Any:
-    """As PgBouncer without it."""
+    """Refuse to connect like PgBouncer without that setting."""
     raise psycopg2.OperationalError("FATAL:  unsupported startup parameter: options\n")
 
 
-def test_a_server_itself_is_accepted_and_one_that_is_away_is_left_to_others(database: Database) -> None:
+def test_a_direct_server_is_accepted_and_an_unreachable_one_is_ignored(database: Database) -> None:
     check_direct(database.url)
     check_direct("postgresql://ema@127.0.0.1:1/x")
 
 
 @pytest.mark.parametrize("connect", [_dropping, _refusing])
-def test_a_pooler_that_takes_no_schema_is_refused_in_a_sentence(
+def test_a_pooler_that_keeps_no_schema_is_refused(
     database: Database, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psycopg2, "connect", connect)

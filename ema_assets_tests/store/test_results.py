@@ -1,4 +1,4 @@
-"""The views of results against plain Python: every figure of performance, every column of the screener, the role."""
+"""Tests of the views in `results` against plain Python: performance figures, screener columns, the role of readers."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def exchange() -> MemoryExchange:
 
 @pytest.fixture(scope="module")
 def filled(databases) -> Iterator[Database]:
-    """Everything computed, and performance added up."""
+    """A database in which everything is computed and performance is refreshed."""
     url = databases.make()
     with Database(url) as database:
         refresh(database, WATCHED, exchange(), NOW)
@@ -92,7 +92,7 @@ def near(found: float | None, expected: float | None, rel: float = 1e-9) -> bool
 
 
 def bars_a_year(database: Database, calendar: str, timeframe: Timeframe) -> float:
-    """From the library's sessions of the last 365 days that are stored."""
+    """Count the bars per year, from the sessions that the library has for the last 365 stored days."""
     (known,) = rows(database, "SELECT min(session) a, max(session) b FROM market.session WHERE calendar = $1", calendar)
     days = min(365, (known["b"] - known["a"]).days + 1)
     sessions = exchange_sessions(calendar, known["b"] - timedelta(days=days - 1), known["b"])
@@ -108,14 +108,14 @@ def longest(won: list[bool], wanted: bool) -> int:
 
 
 def annualized(growth: float, times: float) -> float | None:
-    """In percent; None for what is too large to say anything."""
+    """Return the growth per year in percent; None when it is too large to be meaningful."""
     if growth == 0:
         return -100.0
     return None if math.log(growth) * times > 50 else (math.exp(math.log(growth) * times) - 1) * 100
 
 
 def expected_of(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: float, year: float) -> dict[str, Any]:
-    """Every figure, from trades' prices and a bar-by-bar curve: no column that the strategy added up is read."""
+    """Compute every figure from prices of trades and a curve per bar, without the sums that strategies store."""
     returns, points = curve(bars, trades, cost)
     path = of_curve(returns, points)
     closed = [each for each in trades if each["exit_ts"] is not None]
@@ -172,7 +172,7 @@ def assert_figures(row: dict[str, Any], expected: dict[str, Any]) -> None:
     for name, value in expected.items():
         found = row[name]
         if isinstance(value, float) and found is not None:
-            # Annualizing raises what is rounded to a large power.
+            # Annualizing raises rounded numbers to a large power.
             assert near(found, value, 1e-6 if "annualized" in name or name == "calmar" else 1e-8), (
                 where,
                 name,
@@ -200,7 +200,7 @@ def series_of(database: Database, strategy: str, symbol: str, timeframe: str) ->
     return bars, trades
 
 
-def test_every_figure_is_what_trades_and_an_equity_curve_bar_by_bar_give(filled: Database) -> None:
+def test_every_figure_matches_one_computed_from_trades_and_an_equity_curve_per_bar(filled: Database) -> None:
     found = rows(filled, "SELECT * FROM results.performance")
     keys = {(row["strategy"], row["symbol"], row["timeframe"]) for row in found}
     assert keys == {
@@ -212,12 +212,12 @@ def test_every_figure_is_what_trades_and_an_equity_curve_bar_by_bar_give(filled:
         year = bars_a_year(filled, CALENDARS[row["symbol"]], by_key(row["timeframe"]))
         assert_figures(row, expected_of(bars, trades, COSTS.get(row["strategy"], 0.0), year))
         seen.add((row["trades"] > 0, row["open_trades"], row["remark"], row["sharpe"] is not None))
-    # Every case is among them: no trade, an open one, too few, enough.
+    # All cases occur: no trade, an open trade, too few trades, enough trades.
     assert (False, 0, "too few trades", False) in seen
     assert {(True, 0, None, True), (True, 1, None, True), (True, 1, "too few trades", False)} <= seen
 
 
-def test_a_series_with_bars_and_no_trade_has_a_row_of_zeros(filled: Database) -> None:
+def test_a_series_with_bars_and_no_trades_has_a_row_with_zeros(filled: Database) -> None:
     row = rows(filled, "SELECT * FROM results.performance WHERE trades = 0 AND open_trades = 0")[0]
     zeros = ("total_return_pct", "max_drawdown_pct", "exposure_pct", "most_won", "most_lost", "costs_pct")
     assert [row[name] for name in zeros] == [0] * len(zeros)
@@ -246,9 +246,9 @@ def by_hand(
     is_checked: bool = True,
     days: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The row of a series on 1d with these closes and trades (side, entry, exit), as the strategy would store them.
+    """Store a 1d series with these closes and trades (side, entry, exit) and return its row of performance.
 
-    `days` are those of the closes, one after the other unless given.
+    `days` are the days of the closes. Without it they are consecutive.
     """
     watched = Watchlist((Instrument("X", "24/7"),), dict(zip(FETCHED, (5, 30), strict=True)))
     refresh(database, watched, MemoryExchange(), TS + timedelta(days=30))
@@ -325,7 +325,7 @@ def by_hand(
     year = bars_a_year(database, "24/7", D1)
     if is_checked:
         assert_figures(row, expected_of(bars, stored, 0.0, year))
-    # A backtest comes to the same in memory.
+    # A backtest in memory gives the same figures.
     traded = pl.DataFrame(bars, schema={"ts": UTC_TIME, "close": pl.Float64()}).select(
         pl.lit("X").alias("symbol"), pl.all()
     )
@@ -339,44 +339,44 @@ def by_hand(
     return row
 
 
-def test_of_what_once_cost_nothing_no_gain_is_said() -> None:
+def test_buy_and_hold_is_null_when_the_first_close_is_zero() -> None:
     times = [TS, TS + timedelta(days=1)] * 2
     bars = pl.DataFrame({"symbol": ["X", "X", "Y", "Y"], "ts": times, "close": [0.0, 1.0, 1.0, 2.0]})
     found = figures.spans(bars, pl.DataFrame({"symbol": ["X", "Y"], "bars_per_year": [365.0, 365.0]}))
     assert found["buy_and_hold_pct"].to_list() == [None, 100.0]
 
 
-def test_one_open_trade_counts_as_it_is_marked_and_is_no_closed_one(database: Database) -> None:
+def test_an_open_trade_counts_at_its_last_price_but_not_as_a_closed_trade(database: Database) -> None:
     row = by_hand(database, [10, 11, 12, 9, 12.1], [("long", 1, None)])
     assert (row["trades"], row["open_trades"], row["win_rate_pct"]) == (0, 1, None)
     assert near(row["total_return_pct"], 10.0)
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=2), TS + timedelta(days=3))
 
 
-def test_a_history_with_holes_is_annualized_by_the_time_that_it_took(database: Database) -> None:
-    """Twenty bars over four years: ten trades of 1 % each are 2.5 % a year, and not 500."""
+def test_a_history_with_holes_is_annualized_by_elapsed_time(database: Database) -> None:
+    """Twenty bars over four years: ten trades of 1 % each give 2.5 % per year, not 500 %."""
     closes = [100 * 1.01 ** (number // 2 + number % 2) for number in range(20)]
     trades = [("long", number, number + 1) for number in range(0, 20, 2)]
     row = by_hand(database, closes, trades, days=[number * 77 for number in range(20)])
     assert near(row["total_return_pct"], (1.01**10 - 1) * 100)
     years = 19 * 77 / 365.25
     assert near(row["annualized_return_pct"], (1.01 ** (10 / years) - 1) * 100)
-    # Ten bars of 1 % and ten of none, five a year.
+    # Ten bars gain 1 % and ten gain nothing; there are five bars per year.
     assert near(row["sharpe"], 0.005 / math.sqrt(0.0005 / 19) * math.sqrt(20 / years))
 
 
-def test_a_fall_over_several_trades_has_the_dates_of_its_peak_and_of_its_trough(database: Database) -> None:
+def test_a_drawdown_over_several_trades_has_the_dates_of_its_peak_and_its_trough(database: Database) -> None:
     row = by_hand(database, [10, 12, 11, 11, 10, 10, 9.5, 9.9], [("long", 0, 2), ("long", 3, 4), ("long", 5, 7)])
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=1), TS + timedelta(days=6))
 
 
-def test_a_fall_from_the_start_begins_at_the_first_bar(database: Database) -> None:
+def test_a_drawdown_from_the_start_begins_at_the_first_bar(database: Database) -> None:
     row = by_hand(database, [10, 10, 10, 9, 9, 8], [("long", 1, 3), ("long", 4, 5)])
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS, TS + timedelta(days=5))
 
 
-def test_a_short_that_loses_everything_ends_at_nothing_and_what_follows_changes_nothing(database: Database) -> None:
-    # Ten trades and two, so that the ratios are shown.
+def test_equity_stays_at_zero_after_a_short_trade_that_loses_everything(database: Database) -> None:
+    # Nine trades come first: the ratios are shown only for ten trades or more.
     few = [("long", 2 * n, 2 * n + 1) for n in range(9)]
     closes = [10, 11] * 9 + [10, 30, 5, 6, 5, 6]
     row = by_hand(database, closes, [*few, ("short", 18, 19), ("long", 20, 21), ("long", 22, 23)])
@@ -388,8 +388,8 @@ def test_a_short_that_loses_everything_ends_at_nothing_and_what_follows_changes_
     assert row["worst_trade_pct"] == -200
 
 
-def test_equity_that_becomes_too_small_for_a_number_is_no_error(database: Database) -> None:
-    """Postgres refuses numbers below 1e-308."""
+def test_equity_too_small_for_a_number_of_postgresql_is_not_an_error(database: Database) -> None:
+    """PostgreSQL refuses numbers below 1e-308."""
     closes = [100.0, 1e-4] * 60
     row = by_hand(database, closes, [("long", 2 * n, 2 * n + 1) for n in range(60)], is_checked=False)
     assert near(row["total_return_pct"], -100)
@@ -397,13 +397,13 @@ def test_equity_that_becomes_too_small_for_a_number_is_no_error(database: Databa
     assert row["most_lost"] == 60
 
 
-def test_a_streak_of_either_kind_is_counted_over_its_trades(database: Database) -> None:
+def test_the_longest_winning_and_losing_streaks_are_counted(database: Database) -> None:
     closes = [10, 11, 10, 11, 10, 9, 10, 11, 10, 9, 10, 9, 10, 10]
     row = by_hand(database, closes, [("long", 2 * n, 2 * n + 1) for n in range(7)])
     assert (row["most_won"], row["most_lost"]) == (2, 3)
 
 
-def test_a_symbol_off_the_watchlist_and_a_strategy_that_is_off_have_no_performance(filled: Database) -> None:
+def test_a_removed_symbol_and_a_disabled_strategy_have_no_performance(filled: Database) -> None:
     with filled.transaction() as transaction:
         transaction.execute("SAVEPOINT before")
         transaction.execute("UPDATE market.instrument SET is_active = false WHERE symbol = 'AAPL'")
@@ -415,8 +415,8 @@ def test_a_symbol_off_the_watchlist_and_a_strategy_that_is_off_have_no_performan
     assert "strategy_bears" not in set(found["strategy"])
 
 
-def test_a_series_of_one_bar_on_a_timeframe_that_is_switched_off_is_no_error(database: Database) -> None:
-    """How many such bars a year has is not asked any more, and one bar has taken no time."""
+def test_a_series_with_one_bar_on_a_removed_timeframe_is_not_an_error(database: Database) -> None:
+    """The number of its bars per year is no longer known, and a single bar spans no time."""
     exchange = MemoryExchange(bars_on("24/7", "BTC-USD", M5, date(2026, 11, 18), date(2026, 11, 18)))
     now = utc("2026-11-18 04:30")
     refresh(database, watch({"BTC-USD": "24/7"}, timeframes=(M5, by_key("4h"))), exchange, now)
@@ -427,10 +427,10 @@ def test_a_series_of_one_bar_on_a_timeframe_that_is_switched_off_is_no_error(dat
     assert sorted(found.rows()) == [("4h", 1, None, None), ("5m", 54, None, None)]
 
 
-# --- adding up --------------------------------------------------------------------------------------------------------
+# --- refreshing performance -------------------------------------------------------------------------------------------
 
 
-def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled: Database) -> None:
+def test_a_reader_in_a_transaction_neither_blocks_nor_sees_a_refresh_of_performance(filled: Database) -> None:
     with closing(psycopg2.connect(filled.url)) as reader, reader.cursor() as cursor:
         reader.set_session(isolation_level="REPEATABLE READ")
         cursor.execute("SELECT count(*) FROM results.performance WHERE trades < 0")
@@ -450,8 +450,8 @@ def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled
 
 
 @pytest.mark.parametrize("first", ["ANALYZE", "DELETE FROM pg_statistic"])
-def test_trades_are_added_up_once_and_not_once_for_each_series(filled: Database, first: str) -> None:
-    """Where the planner expects one series in all it did the second: of 528 series that took minutes and not 0.2 s."""
+def test_a_refresh_of_performance_sums_all_trades_in_one_pass(filled: Database, first: str) -> None:
+    """A planner that expects a single series summed them once per series: 528 series took minutes instead of 0.2 s."""
     with closing(psycopg2.connect(filled.url)) as connection, connection.cursor() as cursor:
         cursor.execute(first)
         cursor.execute(ADDS_UP_ONCE)
@@ -465,7 +465,7 @@ def test_trades_are_added_up_once_and_not_once_for_each_series(filled: Database,
         nodes += node.get("Plans", [])
     sums = [node["Actual Loops"] for node in nodes if node["Node Type"] == "WindowAgg"]
     assert set(sums) == {1}
-    # Of the bars, the first and the last one of each series are read.
+    # At most the first and the last bar of each series are read.
     series = nodes[0]["Actual Rows"]
     reads = [node for node in nodes if node.get("Relation Name", "").startswith("ohlc_")]
     bars = [node["Actual Rows"] * node["Actual Loops"] for node in reads]
@@ -473,8 +473,8 @@ def test_trades_are_added_up_once_and_not_once_for_each_series(filled: Database,
     assert 0 < sum(bars) <= 2 * series
 
 
-def test_performance_of_a_new_database_does_not_take_the_ledger_for_empty(database: Database) -> None:
-    """Without statistics of it, a hundred symbols took minutes; here autovacuum is off."""
+def test_a_refresh_of_performance_in_a_new_database_analyzes_the_ledger(database: Database) -> None:
+    """Without statistics of the ledger, a hundred symbols took minutes. Autovacuum is off in the tests."""
     watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
     refresh(database, watched, MemoryExchange(), NOW)
     known = "SELECT count(*) > 0 AS n FROM pg_stats WHERE schemaname = 'market' AND tablename = 'series_state'"
@@ -485,7 +485,7 @@ def test_performance_of_a_new_database_does_not_take_the_ledger_for_empty(databa
         assert (before, transaction.query(known).item()) == (False, True)
 
 
-def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_often(databases) -> None:
+def test_performance_is_refreshed_only_after_a_strategy_was_computed_and_not_too_often(databases) -> None:
     url = databases.make()
     watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
     market = MemoryExchange(bars_on("24/7", "BTC-USD", M5, date(2026, 11, 18), date(2026, 11, 20)))
@@ -497,7 +497,7 @@ def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_o
                 return refresh_performance.why_not(transaction, strategies)
 
         def age(minutes: int, seconds: float = 1.0) -> None:
-            """Make the last refresh that long ago, and the computing before it."""
+            """Pretend that the last refresh was `minutes` ago and took `seconds`."""
             with database.transaction() as transaction:
                 transaction.execute(
                     "UPDATE market.performance_refresh SET refreshed_at = now() - $1::bigint * interval '1 minute', seconds = $2",
@@ -518,7 +518,7 @@ def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_o
         assert reason.endswith("again after 300 s")
         age(6)
         assert why_not() is None
-        # What took half a minute is not done again after five.
+        # A refresh that took half a minute is not repeated after six minutes.
         age(6, 30.0)
         assert (reason := why_not()) is not None
         assert "which took 30.0 s; again after 600 s" in reason
@@ -527,7 +527,7 @@ def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_o
         age(6)
         assert (reason := why_not()) is not None
         assert reason.startswith("no strategy was computed since ")
-        # What was computed in a transaction that ended only after adding up had begun is not in it.
+        # A refresh misses rows whose transaction ended after the refresh began.
         with database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET computed_at = now() - interval '6 minutes 30 seconds'")
         assert why_not() is None
@@ -544,7 +544,7 @@ def newest(database: Database, table: str) -> dict[tuple[str, str], dict[str, An
     return {(row["symbol"], row["timeframe"]): row for row in found}
 
 
-def test_a_row_of_the_screener_is_what_the_newest_bars_say(filled: Database) -> None:
+def test_a_row_of_the_screener_shows_the_newest_values_of_its_series(filled: Database) -> None:
     trends, emas, bars = newest(filled, "ema_trend"), newest(filled, "ema_signals"), newest(filled, "ohlc")
     rsi, atr = newest(filled, "rsi"), newest(filled, "atr")
     opened = {
@@ -581,7 +581,7 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes_of(below)
 
 
-def test_a_question_about_one_symbol_joins_rows_of_no_other(filled: Database) -> None:
+def test_a_query_of_the_screener_for_one_symbol_joins_no_rows_of_other_symbols(filled: Database) -> None:
     with closing(psycopg2.connect(filled.url)) as connection, connection.cursor() as cursor:
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM results.screener WHERE symbol = 'AAPL'")
         plan = cursor.fetchall()[0][0][0]["Plan"]
@@ -590,7 +590,7 @@ def test_a_question_about_one_symbol_joins_rows_of_no_other(filled: Database) ->
     assert max(joined) == len(ORDER)
 
 
-def test_the_cross_price_as_next_close_makes_the_averages_equal_and_a_close_beyond_flips_the_trend(
+def test_a_close_at_the_cross_price_makes_the_averages_equal_and_one_beyond_it_flips_the_trend(
     filled: Database,
 ) -> None:
     emas = newest(filled, "ema_signals")
@@ -619,7 +619,7 @@ def test_the_cross_price_as_next_close_makes_the_averages_equal_and_a_close_beyo
     assert flipped == {"bullish", "bearish"}
 
 
-def test_the_screener_has_no_symbol_off_the_watchlist_and_null_for_a_signal_that_is_off(databases) -> None:
+def test_the_screener_omits_removed_symbols_and_shows_null_for_disabled_signals(databases) -> None:
     url = databases.make()
     both = (Instrument("BTC-USD", "24/7"), Instrument("ETH-USD", "24/7"))
     market = MemoryExchange(
@@ -653,7 +653,7 @@ def test_the_screener_has_no_symbol_off_the_watchlist_and_null_for_a_signal_that
     databases.drop(url)
 
 
-def test_the_distance_to_the_stop_is_that_of_the_open_trade(databases) -> None:
+def test_the_screener_shows_the_distance_to_the_stop_of_the_open_trade(databases) -> None:
     url = databases.make()
     watched = Watchlist(
         WATCHED.instruments, WATCHED.history_days, strategies=({"name": "crossover", "side": "both", "atr_stop": 9.0},)
@@ -680,7 +680,7 @@ def refused(cursor: Any, sql: str) -> bool:
     return False
 
 
-def test_the_reader_reads_results_and_market_and_does_nothing_else(filled: Database) -> None:
+def test_the_reader_role_can_only_read_results_and_market(filled: Database) -> None:
     with closing(psycopg2.connect(filled.url)) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE dagster.secret (n integer)")
         cursor.execute("SET LOCAL ROLE ema_reader")
@@ -705,7 +705,7 @@ def test_the_reader_reads_results_and_market_and_does_nothing_else(filled: Datab
         connection.rollback()
 
 
-def test_the_reader_sees_tables_that_are_made_later(databases) -> None:
+def test_the_reader_role_can_read_tables_that_are_created_later(databases) -> None:
     url = databases.make()
     with Database(url) as database:
         with database.transaction() as transaction:
@@ -718,8 +718,8 @@ def test_the_reader_sees_tables_that_are_made_later(databases) -> None:
     databases.drop(url)
 
 
-def test_a_server_on_which_we_may_not_make_roles_is_migrated_all_the_same(databases) -> None:
-    """The role belongs to the server, so a limited user of a server without it is made for a moment."""
+def test_a_migration_succeeds_for_a_user_who_may_not_create_roles(databases) -> None:
+    """The role belongs to the server, so the test renames it for a moment and migrates as a limited user."""
     url = databases.make(migrated=False)
     parts = urlsplit(url)
     databases.execute("CREATE ROLE limited")

@@ -1,4 +1,4 @@
-"""What PostgreSQL reads for the screener where there are many series and their history is still short."""
+"""Tests of the query plan of the screener when there are many series with a short history."""
 
 import re
 from contextlib import closing
@@ -13,7 +13,7 @@ from ema_assets_tests.refresh.exchange import utc
 SYMBOLS, BARS = 1000, 15
 NEWEST = utc("2026-11-20 20:00")
 
-# What a series has at each bar, by its table.
+# The columns and values that a series has at each bar, per table.
 ROWS = {
     "ohlc": "open, high, low, close, volume) SELECT symbol, timeframe, ts, 10, 11, 9, 10.5, 100",
     "ema_signals": "ema_9, ema_30, bar_number) SELECT symbol, timeframe, ts, 10.2, 10.1, 60 - n",
@@ -52,7 +52,7 @@ def short_histories(database: Database) -> Database:
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True])
-def test_the_screener_reads_the_newest_row_of_each_series_and_no_other(
+def test_the_screener_reads_only_the_newest_row_of_each_series(
     short_histories: Database, database_url: str, is_analyzed: bool
 ) -> None:
     with short_histories.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""A table is the same whether it was made at once, got columns later, or got a partition later: the catalogs say so."""
+"""Tests of declared tables: a table is the same whether it is created whole or gets columns or partitions later."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from ema_assets.store.tables import Filled, Table
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.timeframes import H1, ORDER
 
-# All tables of a new installation, and those of a strategy of one's own.
+# All tables of a new installation, and the tables of a custom strategy.
 GRAPH = build(Watchlist((), {}, strategies=({"name": "guarded", "rule": "crossover", "atr_stop": 1.0},)))
 WHOLE = Table(
     "toy",
@@ -39,7 +39,7 @@ FEWER = replace(WHOLE, columns=tuple(column for column in WHOLE.columns if colum
 
 
 def catalog(database: Database, name: str) -> dict[str, list[tuple[object, ...]]]:
-    """What the catalogs say of the table `name` and its partitions: columns, constraints, indexes, comments."""
+    """Read the table `name` and its partitions from the catalogs: columns, constraints, indexes, comments."""
     questions = {
         "columns": """
             SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) AS kind, a.attnotnull,
@@ -85,7 +85,7 @@ def names(rows: Sequence[tuple[object, ...]]) -> set[object]:
     return {row[0] for row in rows}
 
 
-def test_a_table_is_made_with_everything_that_is_declared(database: Database) -> None:
+def test_a_table_is_created_with_everything_that_is_declared(database: Database) -> None:
     assert ensure(database, WHOLE) == ["toy"]
     found = catalog(database, "toy")
     everywhere = {"toy", *(f"toy_{timeframe.key}" for timeframe in ORDER)}
@@ -100,7 +100,7 @@ def test_a_table_is_made_with_everything_that_is_declared(database: Database) ->
     assert ensure(database, WHOLE) == []
 
 
-def test_columns_that_are_declared_later_make_the_same_table(database: Database, databases: Databases) -> None:
+def test_adding_columns_later_gives_the_same_table(database: Database, databases: Databases) -> None:
     ensure(database, FEWER)
     with database.transaction() as transaction:
         transaction.execute(
@@ -128,7 +128,9 @@ def test_columns_that_are_declared_later_make_the_same_table(database: Database,
     ],
     ids=["kind", "not null", "choices", "check", "generated", "index"],
 )
-def test_what_cannot_be_added_makes_the_table_anew(database: Database, databases: Databases, changed: Table) -> None:
+def test_a_change_that_cannot_be_added_recreates_the_table(
+    database: Database, databases: Databases, changed: Table
+) -> None:
     ensure(database, WHOLE)
     assert ensure(database, changed) == ["toy"]
     url = databases.make()
@@ -138,7 +140,7 @@ def test_what_cannot_be_added_makes_the_table_anew(database: Database, databases
     databases.drop(url)
 
 
-def test_a_column_that_is_no_longer_declared_stays_and_may_be_null(database: Database) -> None:
+def test_a_column_that_is_no_longer_declared_stays_and_becomes_nullable(database: Database) -> None:
     ensure(database, WHOLE)
     without = replace(WHOLE, columns=tuple(column for column in WHOLE.columns if column.name != "bar_number"))
     assert ensure(database, without) == []
@@ -147,7 +149,9 @@ def test_a_column_that_is_no_longer_declared_stays_and_may_be_null(database: Dat
         assert transaction.query("SELECT bar_number FROM market.toy").rows() == [(None,)]
 
 
-def test_a_column_that_is_declared_again_is_empty_and_computed_again(database: Database, databases: Databases) -> None:
+def test_a_column_that_is_declared_again_is_empty_and_has_to_be_recomputed(
+    database: Database, databases: Databases
+) -> None:
     ensure(database, WHOLE)
     with database.transaction() as transaction:
         transaction.execute(
@@ -165,7 +169,7 @@ def test_a_column_that_is_declared_again_is_empty_and_computed_again(database: D
     databases.drop(url)
 
 
-def test_other_descriptions_reach_the_catalog_and_leave_the_rows(database: Database, databases: Databases) -> None:
+def test_changed_descriptions_reach_the_catalog_and_keep_the_rows(database: Database, databases: Databases) -> None:
     ensure(database, WHOLE)
     with database.transaction() as transaction:
         transaction.execute(
@@ -193,7 +197,7 @@ def test_other_descriptions_reach_the_catalog_and_leave_the_rows(database: Datab
     databases.drop(url)
 
 
-def test_processes_that_make_tables_at_once_make_them_once(database: Database) -> None:
+def test_concurrent_connections_create_each_table_once(database: Database) -> None:
     toys = [replace(WHOLE, name=f"toy_{number}") for number in range(3)]
 
     def make(_: int) -> list[str]:
@@ -204,7 +208,7 @@ def test_processes_that_make_tables_at_once_make_them_once(database: Database) -
         assert sorted(pool.map(make, range(3))) == [[], [], ["toy_0", "toy_1", "toy_2"]]
 
 
-def test_tables_that_fit_cost_two_statements(database: Database) -> None:
+def test_checking_unchanged_tables_costs_two_statements(database: Database) -> None:
     every = [table for node in GRAPH.on for table in node.tables]
     ensure(database, *every)
     before = database.statements
@@ -213,12 +217,12 @@ def test_tables_that_fit_cost_two_statements(database: Database) -> None:
 
 
 @pytest.mark.parametrize("table", [table for node in GRAPH.on for table in node.tables], ids=lambda table: table.name)
-def test_every_partition_is_as_strict_as_its_table(database: Database, table: Table) -> None:
+def test_every_partition_has_the_columns_constraints_and_indexes_of_its_table(database: Database, table: Table) -> None:
     ensure(database, table)
     found = catalog(database, table.name)
 
     def of(what: str, relation: str) -> set[tuple[object, ...]]:
-        # Names of constraints and indexes hold that of the partition.
+        # Names of constraints and indexes contain the name of the partition.
         first = 1 if what == "columns" else 2
         return {row[first:] for row in found[what] if row[0] == relation}
 
@@ -229,7 +233,7 @@ def test_every_partition_is_as_strict_as_its_table(database: Database, table: Ta
         assert len(of("indexes", partition)) == len(of("indexes", table.name))
 
 
-def test_the_views_come_back_when_a_table_below_any_of_them_is_made_anew(database: Database) -> None:
+def test_the_views_are_restored_after_a_table_below_them_is_recreated(database: Database) -> None:
     views = """
         SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('v', 'm')
         AND relnamespace IN ('results'::regnamespace, 'market'::regnamespace) ORDER BY 1
@@ -246,13 +250,13 @@ def test_the_views_come_back_when_a_table_below_any_of_them_is_made_anew(databas
         assert transaction.query(views).rows() == before
 
 
-def test_a_table_of_what_cannot_be_computed_again_is_never_dropped(database: Database) -> None:
+def test_a_table_that_cannot_be_recomputed_is_never_dropped(database: Database) -> None:
     changed = replace(tables.STORED_BARS, checks=("close > 1",))
     with pytest.raises(StoreError, match=r"market\.ohlc is not made as this version declares it; it needs a migration"):
         ensure(database, changed)
 
 
-def test_a_partition_of_a_later_timeframe_is_the_same_as_those_from_the_start(
+def test_a_partition_that_is_added_later_equals_one_that_is_created_with_the_table(
     database: Database, databases: Databases
 ) -> None:
     url = databases.make()
@@ -267,7 +271,7 @@ def test_a_partition_of_a_later_timeframe_is_the_same_as_those_from_the_start(
     databases.drop(url)
 
 
-def test_a_text_in_a_declaration_is_quoted(database: Database) -> None:
+def test_quotes_in_the_texts_of_a_declaration_are_escaped(database: Database) -> None:
     quoted = replace(
         WHOLE,
         columns=(Column("level", "float8", "A trader's number"), Column("side", "text", "x", choices=("o'clock", "b"))),
@@ -283,10 +287,10 @@ def test_a_text_in_a_declaration_is_quoted(database: Database) -> None:
     assert ("toy", None, "It's a toy.") in catalog(database, "toy")["comments"]
 
 
-# --- names that are taken ---
+# --- reserved names ---
 
 
-def test_the_words_that_sql_reserves_are_those_of_the_server(database: Database) -> None:
+def test_the_reserved_words_include_all_reserved_words_of_the_server(database: Database) -> None:
     with database.transaction() as transaction:
         words = transaction.query("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")["word"]
         system = transaction.query(
@@ -296,7 +300,7 @@ def test_the_words_that_sql_reserves_are_those_of_the_server(database: Database)
     assert {*words, *system} <= RESERVED_WORDS
 
 
-def test_no_signal_can_have_the_name_of_another_table(database: Database) -> None:
+def test_no_signal_can_take_the_name_of_another_table(database: Database) -> None:
     with database.transaction() as transaction:
         adopt_graph(transaction, GRAPH)
         names = transaction.query(

@@ -1,4 +1,4 @@
-"""Writing bars and computed rows: what is touched, what is kept, what is reported."""
+"""Tests of writing bars and computed rows: which rows change, which are kept, which changes are reported."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
 
 @pytest.fixture(params=[500, 0], ids=["bound", "in a table"], autouse=True)
 def rows_are_given_in_both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written and reported does not depend on how the rows come to the database."""
+    """Run each test with rows bound as parameters and with rows in a temporary table: results must be equal."""
     monkeypatch.setattr(store_database, "BOUND_UP_TO_ROWS", request.param)
 
 
@@ -30,7 +30,7 @@ def at(bar: int) -> datetime:
 
 
 def bars(*rows: tuple[str, int, float]) -> pl.DataFrame:
-    """Bars of (symbol, position, close)."""
+    """Make bars from (symbol, position, close)."""
     return pl.DataFrame(
         [(symbol, "5m", at(bar), close, close + 1, close - 1, close, 10.0) for symbol, bar, close in rows],
         schema=BAR_SCHEMA,
@@ -97,7 +97,7 @@ def test_equal_bars_are_not_rewritten(database: Database) -> None:
     assert versions(database, "ohlc") == after
 
 
-def test_new_bars_from_before_the_last_one_that_was_known_are_late(database: Database) -> None:
+def test_new_bars_before_the_last_known_bar_are_counted_as_late(database: Database) -> None:
     with database.transaction() as transaction:
         transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', '24/7')")
         transaction.execute(
@@ -115,8 +115,8 @@ def test_new_bars_from_before_the_last_one_that_was_known_are_late(database: Dat
     assert changes.schema == BAR_CHANGE_SCHEMA
 
 
-def test_rows_beside_those_that_are_stored_are_written_whichever_comes_first(database: Database) -> None:
-    """Where nothing is stored they go straight into the table, else they are compared with what is."""
+def test_rows_next_to_stored_rows_are_written_in_any_order(database: Database) -> None:
+    """Rows go straight into the table if nothing is stored in their span, else they are compared with stored rows."""
     assert write_bars(database, bars(("AAPL", 4, 4.0), ("AAPL", 6, 6.0))) == [("AAPL", at(4), 2, 0)]
     assert write_bars(database, bars(("AAPL", 1, 4.0), ("AAPL", 2, 6.0))) == [("AAPL", at(1), 2, 0)]
     assert write_bars(database, bars(("AAPL", 5, 5.0), ("MSFT", 5, 5.0))) == [
@@ -130,7 +130,7 @@ def test_rows_beside_those_that_are_stored_are_written_whichever_comes_first(dat
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low", "close", "volume"])
-def test_a_change_of_any_value_is_a_correction_and_the_old_bar_is_kept(database: Database, column: str) -> None:
+def test_a_change_of_any_value_is_a_correction_that_keeps_the_old_bar(database: Database, column: str) -> None:
     old = bars(("AAPL", 1, 4.0), ("MSFT", 1, 4.0))
     write_bars(database, old)
     higher = {"high": 5.5, "low": 2.5, "open": 4.5, "close": 4.5, "volume": 11.0}
@@ -155,7 +155,7 @@ def test_every_correction_of_a_bar_is_kept(database: Database) -> None:
     assert kept["close"].to_list() == [4.0, 5.0]
 
 
-def test_no_bars_write_nothing(database: Database) -> None:
+def test_an_empty_frame_of_bars_writes_nothing(database: Database) -> None:
     assert write_bars(database, bars()) == []
 
 
@@ -167,7 +167,7 @@ def test_each_timeframe_goes_to_its_own_partition(database: Database, timeframe:
     assert found["timeframe"].to_list() == [timeframe.key]
 
 
-def test_computed_rows_replace_what_was_there_from_the_start_on(database: Database) -> None:
+def test_computed_rows_replace_all_stored_rows_from_their_start_on(database: Database) -> None:
     write_signals(database, signals(*(("AAPL", bar, float(bar)) for bar in range(6))), starts(AAPL=0))
     write_signals(database, signals(("MSFT", 3, 3.0)), starts(MSFT=0))
     before = versions(database, "ema_signals")
@@ -186,7 +186,7 @@ def test_a_deleted_row_can_be_the_earliest_change(database: Database) -> None:
     assert versions(database, "ema_signals") == {}
 
 
-def test_rows_that_turn_null_or_back_are_changes(database: Database) -> None:
+def test_a_value_that_becomes_null_or_stops_being_null_is_a_change(database: Database) -> None:
     write_signals(database, signals(("AAPL", 1, None)), starts(AAPL=0))
     assert write_signals(database, signals(("AAPL", 1, None)), starts(AAPL=0)) == []
     assert write_signals(database, signals(("AAPL", 1, 2.0)), starts(AAPL=0)) == [("AAPL", at(1), 1)]
@@ -200,7 +200,7 @@ def test_warming_up_ends_at_the_208th_bar(database: Database) -> None:
     assert found.rows() == [(207, True), (208, False)]
 
 
-def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
+def test_rows_are_read_from_the_start_of_each_symbol(database: Database) -> None:
     write_bars(database, bars(*((symbol, bar, bar + 5.0) for symbol in ("AAPL", "MSFT", "TSLA") for bar in range(5))))
     with database.transaction() as transaction:
         since = tables.read_since(transaction, BARS, M5, starts(MSFT=3, AAPL=4, NONE=0), ("close",))
@@ -209,14 +209,14 @@ def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
     assert sorted(before.rows()) == [("MSFT", 7.0, 10.0), ("TSLA", 9.0, 10.0)]
 
 
-def test_a_start_is_moved_back_by_bars_and_not_by_time(database: Database) -> None:
+def test_a_start_moves_back_by_a_number_of_bars_and_not_by_time(database: Database) -> None:
     write_bars(database, bars(*(("AAPL", bar, 5.0) for bar in (0, 2, 9, 10)), ("MSFT", 1, 5.0)))
     with database.transaction() as transaction:
         found = tables.earlier(transaction, BARS, M5, starts(AAPL=10, MSFT=1, NONE=3), 2)
     assert sorted(found.rows()) == [("AAPL", at(2)), ("MSFT", at(1)), ("NONE", at(3))]
 
 
-def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: Database) -> None:
+def test_thinning_out_keeps_the_newest_states_and_one_state_per_interval(database: Database) -> None:
     table = Table("thinned", "ts", (Column("bar_number", "int8", "1 for the first bar"),))
     rows = pl.DataFrame({"symbol": ["AAPL"] * 12, "ts": [at(bar) for bar in range(12)], "bar_number": range(1, 13)})
     with database.transaction() as transaction:
@@ -227,8 +227,8 @@ def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: D
     assert left == [4, 8, 10, 11, 12]
 
 
-def test_more_sources_than_can_be_told_apart_are_one(database: Database) -> None:
-    """A file a day for each of a hundred symbols: within two years there would be no id left."""
+def test_sources_beyond_the_limit_share_one_id(database: Database) -> None:
+    """With one file per day for each of a hundred symbols, the ids would run out within two years."""
     with database.transaction() as transaction:
         named = tables.source_id(transaction, "AAPL.csv")
         transaction.execute(
@@ -241,7 +241,7 @@ def test_more_sources_than_can_be_told_apart_are_one(database: Database) -> None
     assert names["name"].to_list() == [tables.writes.FURTHER_SOURCES]
 
 
-def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:
+def test_a_rejected_bar_is_kept_once_per_source(database: Database) -> None:
     bad = bars(("AAPL", 1, 4.0), ("AAPL", 2, 4.0)).with_columns(reason=pl.lit("high below low"))
     timeless = bad.head(1).with_columns(ts=pl.lit(None, UTC_TIME), close=pl.lit(None, pl.Float64))
     with database.transaction() as transaction:
@@ -259,11 +259,9 @@ def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:
     assert found.rows() == [("a file", 2), ("memory", 3)]
 
 
-def test_a_few_bars_of_many_series_are_read_by_the_index_whatever_the_server_takes_a_page_to_cost(
-    database: Database,
-) -> None:
+def test_a_few_bars_of_many_series_are_read_by_the_index_even_at_the_default_page_cost(database: Database) -> None:
     symbols = [f"S{number:02}" for number in range(60)]
-    # As they come: the bars of a series lie on many pages.
+    # Bars are written as they arrive, so that the bars of a series are spread over many pages.
     for first in range(0, 400, 20):
         write_bars(database, bars(*((symbol, bar, 9.0) for symbol in symbols for bar in range(first, first + 20))))
     spans = pl.DataFrame(
@@ -279,7 +277,7 @@ def test_a_few_bars_of_many_series_are_read_by_the_index_whatever_the_server_tak
     with database.transaction() as transaction:
         found = tables.closes_between(transaction, M5, spans)
         transaction.execute("ANALYZE market.ohlc")
-        # What a server has that nobody has tuned; the embedded one takes 1.1.
+        # The default of an untuned server. The embedded server uses 1.1.
         transaction.execute("SET LOCAL random_page_cost = 4")
         plan = tables.closes_between(Explaining(database, transaction._cursor), M5, spans)
     assert found.height == 120

@@ -1,4 +1,4 @@
-"""A database of every older migration number with data in it is brought to the newest, and keeps its rows."""
+"""Tests of upgrades: a database of any older migration with data becomes one of this version and keeps its rows."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from ema_assets_tests.conftest import Databases
 KNOWN = all_migrations()
 NEWEST = KNOWN[-1].number
 
-# Values that the checks of tables allow, where one made of the column's type would not do.
+# Values for columns whose checks refuse the generic value of their type.
 _ALLOWED = {
     ("alert_delivery", "state"): "sent",
     ("bar_gap", "status"): "open",
@@ -48,7 +48,7 @@ def ask(url: str, sql: str, values: tuple = ()) -> list[tuple]:
 
 
 def columns(url: str) -> dict[str, dict[str, str]]:
-    """The columns that can be written, with their types, of every table that migrations make and of bars."""
+    """Return the writable columns, with their types, of the table of bars and of every table that migrations create."""
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in ask(
         url,
@@ -65,7 +65,7 @@ def columns(url: str) -> dict[str, dict[str, str]]:
 
 
 def fill(url: str) -> None:
-    """Three rows in every table, with a value in every column."""
+    """Insert three rows into every table, with a value in every column that allows one."""
     for table, kinds in columns(url).items():
         for n in range(3):
             row = {name: _value(table, name, kind, n) for name, kind in kinds.items()}
@@ -78,7 +78,7 @@ def _value(table: str, column: str, kind: str, n: int) -> object:
     if (table, column) in _ALLOWED:
         return _ALLOWED[table, column]
     if (table, column) == ("alert_delivery", "alert_id"):
-        return n + 1  # an alert numbers itself
+        return n + 1  # the id of an alert is generated
     if table in ("ohlc", "long_bar") and column == "timeframe":
         return "5m"
     if column in ("last_end", "close") and kind == "timestamp with time zone":
@@ -88,7 +88,7 @@ def _value(table: str, column: str, kind: str, n: int) -> object:
 
 
 def rows(url: str, of: dict[str, dict[str, str]]) -> dict[str, list[tuple]]:
-    """All rows of the tables in `of`, by their columns there, floats to the last bit."""
+    """Return all rows of the tables in `of`, with the columns given there and floats to the last bit."""
     quoted = {table: ", ".join(f'"{name}"' for name in names) for table, names in of.items()}
     return {
         table: ask(url, f"SELECT ROW({names})::text FROM market.{table} ORDER BY 1") for table, names in quoted.items()
@@ -96,7 +96,7 @@ def rows(url: str, of: dict[str, dict[str, str]]) -> dict[str, list[tuple]]:
 
 
 def shape(url: str) -> list[tuple]:
-    """Every relation with its columns, types and defaults, checks, keys, indices and comments."""
+    """Return every relation with its columns, types, defaults, checks, keys, indexes and comments."""
     return ask(
         url,
         """
@@ -117,7 +117,7 @@ def shape(url: str) -> list[tuple]:
 
 @pytest.fixture(scope="module")
 def newest(databases: Databases) -> Iterator[str]:
-    """A database that was made by this version."""
+    """A database that was created by this version."""
     url = databases.make(migrated=False)
     migrate(url)
     yield url
@@ -125,14 +125,14 @@ def newest(databases: Databases) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("number", [each.number for each in KNOWN[:-1]])
-def test_a_database_of_an_older_number_with_data_becomes_one_of_this_version(
+def test_a_database_of_an_older_migration_with_data_becomes_one_of_this_version(
     databases: Databases, newest: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = databases.make(migrated=False)
     with monkeypatch.context() as patches:
         patches.setattr(migrations, "all_migrations", lambda: KNOWN[:number])
         migrate(url)
-        # Made from the declaration of this version, which later migrations do not mind.
+        # The declaration of this version is used. Later migrations accept it.
         with Database(url) as database, database.transaction() as transaction:
             tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
     fill(url)
@@ -142,11 +142,11 @@ def test_a_database_of_an_older_number_with_data_becomes_one_of_this_version(
     assert {table: len(found) for table, found in before.items() if len(found) != 3} == {}
     applied = migrate(url)
     assert [each.number for each in applied] == list(range(number + 1, NEWEST + 1))
-    # `market.older_history` comes with its migration: a look at each series that was asked for. Here all were.
+    # The migration that creates `market.older_history` inserts a row per series that was requested: here three.
     assert rows(url, before_columns) == before
     assert shape(url) == shape(newest)
     assert migrate(url) == []
-    # What came new is empty or has the value that it says.
+    # A new table is empty, or has the rows that its migration inserts.
     added = {
         (table, name)
         for table, names in columns(url).items()
@@ -158,7 +158,7 @@ def test_a_database_of_an_older_number_with_data_becomes_one_of_this_version(
     databases.drop(url)
 
 
-def test_the_way_over_every_number_ends_where_the_short_one_does(
+def test_migrating_number_by_number_gives_the_same_schema_as_migrating_at_once(
     databases: Databases, newest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = databases.make(migrated=False)
@@ -170,10 +170,10 @@ def test_the_way_over_every_number_ends_where_the_short_one_does(
     databases.drop(url)
 
 
-def test_bars_of_before_the_fifth_migration_have_the_table_that_is_declared_now(
+def test_a_table_of_bars_from_before_the_fifth_migration_becomes_the_one_declared_now(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it had another declaration, in which a volume was never null and a price always positive."""
+    """The table had another declaration before: a volume was never null and a price was always positive."""
     url = databases.make(migrated=False)
     columns = (replace(each, is_nullable=False) if each.name == "volume" else each for each in tables.BARS.columns)
     then = replace(

@@ -1,4 +1,4 @@
-"""What database clients show of the views of `results`."""
+"""Tests of the comments that database clients show for the views of `results`."""
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.operations.sync_watchlist import adopt_graph
@@ -8,7 +8,7 @@ from ema_assets.store.database import Database
 WATCHED = Watchlist((), {}, strategies=({"name": "slow", "rule": "crossover", "fast": 12, "slow": 26},))
 
 
-def test_every_view_says_what_its_rows_are_and_is_made_once(database: Database) -> None:
+def test_every_view_has_a_comment_about_its_rows_and_is_created_once(database: Database) -> None:
     with database.transaction() as transaction:
         adopt_graph(transaction, build(WATCHED))
         found = dict(

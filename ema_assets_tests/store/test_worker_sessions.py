@@ -1,4 +1,4 @@
-"""Sessions whose name says which run their process has."""
+"""Tests of named database sessions, which show that the process of a run is alive."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def living(database: Database, *names: str) -> set[str]:
         return worker_sessions.living(transaction, names)
 
 
-def test_an_open_session_gets_another_name_and_so_does_the_one_after_it(database: Database) -> None:
+def test_renaming_applies_to_the_open_session_and_to_later_ones(database: Database) -> None:
     with Database(database.url, "the first") as worker:
         with worker.transaction() as transaction:
             (session,) = transaction.query("SELECT pg_backend_pid() AS pid")["pid"]
@@ -26,7 +26,7 @@ def test_an_open_session_gets_another_name_and_so_does_the_one_after_it(database
         assert living(database, "the first", "the second") == {"the second"}
 
 
-def test_a_name_is_kept_when_a_transaction_fails_after_it(database: Database) -> None:
+def test_a_new_name_is_kept_after_a_failed_transaction(database: Database) -> None:
     with Database(database.url, "the first") as worker:
         worker_sessions.rename(worker, "the second")
         with pytest.raises(Exception, match="division by zero"), worker.transaction() as transaction:
