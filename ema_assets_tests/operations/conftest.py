@@ -1,4 +1,4 @@
-"""What tests compare with: the same in a database of its own."""
+"""A fixture for tests that compare a database with another one that took a different path."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from ema_assets_tests.conftest import Databases
 
 @pytest.fixture
 def other(databases: Databases) -> Iterator[Database]:
-    """A second database."""
+    """A second, empty database."""
     url = databases.make()
     with Database(url) as connected:
         yield connected

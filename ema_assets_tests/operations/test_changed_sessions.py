@@ -1,4 +1,4 @@
-"""A session that changes after its bars were stored: all bars end as if it had always been so."""
+"""Tests of sessions that change after their bars were stored: bars end up as if the sessions had always been so."""
 
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
@@ -24,7 +24,7 @@ from ema_assets_tests.refresh.exchange import (
 )
 from ema_assets_tests.timeframes import D1, H1, H4, M5, W1
 
-# A Tuesday, and a time after it: this exchange is not one whose last sessions are read again at night.
+# A Tuesday and a later time. The test exchange is not one whose last sessions are fetched again at night.
 DAY, NOW = date(2026, 11, 24), utc("2026-12-05 12:00")
 FIRST, LAST = date(2026, 11, 17), date(2026, 12, 4)
 SHORT = (time(10), time(12))
@@ -43,7 +43,7 @@ def of_days(special: SpecialDays | None = None, calendar: str = "XNYS") -> Watch
 @pytest.mark.parametrize("calendar", ["XNYS", "XNYS extended", "XASX"])
 @pytest.mark.parametrize("hours", [SHORT, (time(8), time(16))], ids=["later", "earlier"])
 @pytest.mark.parametrize("day", [DAY, date(2026, 11, 23)], ids=["within a week", "first of a week"])
-def test_a_day_whose_open_moves_is_one_bar(
+def test_a_day_whose_open_moves_has_one_bar(
     database: Database, other: Database, hours: tuple[time, time], day: date, calendar: str
 ) -> None:
     exchange = MemoryExchange(bars_on(calendar, "ABC", D1, date(2026, 10, 12), LAST))
@@ -60,9 +60,7 @@ def test_a_day_whose_open_moves_is_one_bar(
 
 
 @pytest.mark.parametrize("calendar", ["XNYS", "XNYS extended", "XASX", "CMES"])
-def test_days_after_one_that_is_closed_and_is_none_any_more_stay_one_bar_each(
-    database: Database, other: Database, calendar: str
-) -> None:
+def test_days_after_a_temporary_closure_keep_one_bar_each(database: Database, other: Database, calendar: str) -> None:
     exchange = MemoryExchange(bars_on(calendar, "ABC", D1, date(2026, 10, 12), LAST))
     plain = of_days(None, calendar)
     refresh(database, plain, exchange, NOW)
@@ -70,7 +68,7 @@ def test_days_after_one_that_is_closed_and_is_none_any_more_stay_one_bar_each(
     for watched in (of_days(SpecialDays({}, frozenset({DAY})), calendar), plain):
         sync(database, watched, NOW)
         refresh(database, watched, exchange, NOW)
-        # The bar of the closed day stays, for its source says that there was trading.
+        # The bar of the closed day stays, because its source reports volume for it.
         assert rolled_up(database, "1d").equals(rolled_up(other, "1d"))
         weeks = [rolled_up(each, "1w").select("ts", "close", "volume") for each in (database, other)]
         assert weeks[0].equals(weeks[1])
@@ -78,10 +76,10 @@ def test_days_after_one_that_is_closed_and_is_none_any_more_stay_one_bar_each(
         assert tables_of(database)[name].equals(rows), name
 
 
-def test_a_second_bar_of_a_day_at_the_open_of_its_extended_hours_goes_with_the_next_change(
+def test_the_next_change_removes_second_bars_of_a_day_at_the_open_of_extended_hours(
     database: Database, other: Database
 ) -> None:
-    """Such bars were left behind by earlier versions."""
+    """Earlier versions stored such bars."""
     calendar = "XNYS extended"
     exchange = MemoryExchange(bars_on(calendar, "ABC", D1, date(2026, 10, 12), LAST))
     plain = of_days(None, calendar)
@@ -114,9 +112,9 @@ def openings(database: Database, timeframe: str, first: str, end: str) -> list[d
     return rolled_up(database, timeframe).filter(pl.col("ts") >= utc(first), pl.col("ts") < utc(end))["ts"].to_list()
 
 
-# Each has a session that crosses midnight UTC: the one of the day itself, or the one before it.
+# Calendars with and without sessions that cross midnight UTC.
 @pytest.mark.parametrize("calendar", ["24/5", "CMES", "XASX", "XNZE", "XNYS extended", "XNYS"])
-def test_a_session_that_gets_longer_ends_as_if_it_had_always_been_so(
+def test_a_longer_session_gives_the_same_rows_as_if_it_had_always_been_so(
     database: Database, other: Database, calendar: str
 ) -> None:
     exchange = exchange_of(calendar)
@@ -132,7 +130,7 @@ def test_a_session_that_gets_longer_ends_as_if_it_had_always_been_so(
 
 @pytest.mark.parametrize("special", [SpecialDays({DAY: SHORT}), SpecialDays({}, frozenset({DAY}))])
 @pytest.mark.parametrize("calendar", ["24/5", "CMES", "XASX", "XNZE", "XNYS extended", "XNYS"])
-def test_a_session_that_gets_shorter_or_goes_leaves_no_rolled_up_bar_behind(
+def test_a_shorter_or_removed_session_leaves_no_obsolete_rolled_up_bars(
     database: Database, other: Database, calendar: str, special: SpecialDays
 ) -> None:
     exchange = exchange_of(calendar)
@@ -144,10 +142,10 @@ def test_a_session_that_gets_shorter_or_goes_leaves_no_rolled_up_bar_behind(
         assert rolled_up(database, timeframe).equals(rolled_up(other, timeframe)), timeframe
 
 
-def test_hours_that_are_told_later_leave_one_bar_for_each_hour(database: Database) -> None:
+def test_hours_of_a_special_day_that_are_added_later_leave_one_bar_per_hour(database: Database) -> None:
     day, now = date(2025, 10, 21), utc("2025-10-25 12:00")
     bars = bars_on("XBOM", "ABC", M5, date(2025, 10, 13), date(2025, 10, 24))
-    # On Diwali an hour is traded in the afternoon, which exchange_calendars lacks.
+    # On Diwali there is one hour of trading in the afternoon. It is missing from exchange_calendars.
     evening = bars.filter(
         pl.col("ts").is_between(utc("2025-10-20 08:15"), utc("2025-10-20 09:15"), closed="left")
     ).with_columns(pl.col("ts") + timedelta(days=1))
@@ -164,8 +162,8 @@ def test_hours_that_are_told_later_leave_one_bar_for_each_hour(database: Databas
         assert openings(database, timeframe, "2025-10-21 00:00", "2025-10-22 00:00") == [utc("2025-10-21 08:15")]
 
 
-def test_a_bar_of_which_the_new_close_leaves_nothing_goes(database: Database) -> None:
-    """With a close at 13:00 New York, the hour from 17:30 UTC ends at 18:00: before that nothing was traded."""
+def test_a_rolled_up_bar_without_trading_before_the_new_close_is_deleted(database: Database) -> None:
+    """With a close at 13:00 in New York, the hour from 17:30 UTC ends at 18:00 UTC, and nothing traded before that."""
     exchange = exchange_of("XNYS")
     silent = pl.col("ts").is_between(utc("2026-11-24 17:30"), utc("2026-11-24 17:55"))
     exchange.bars = exchange.bars.filter(~silent)
@@ -178,8 +176,8 @@ def test_a_bar_of_which_the_new_close_leaves_nothing_goes(database: Database) ->
     assert openings(database, "1h", "2026-11-24 00:00", "2026-11-25 00:00") == hours
 
 
-def test_bars_of_sessions_that_have_not_changed_are_not_written_again(database: Database) -> None:
-    """When they were stored first is what a reader as of a moment goes by."""
+def test_bars_of_unchanged_sessions_are_not_rewritten(database: Database) -> None:
+    """Reading bars as of a moment depends on when they were first stored."""
     exchange = exchange_of("24/5")
     refresh(database, watching("24/5"), exchange, NOW)
     before = {row for row in versions_of(database)["ohlc"] if row[1] in ("1h", "4h")}

@@ -1,4 +1,4 @@
-"""From the outbox to channels: once as a rule, at least once whatever crashes, together, and not at night."""
+"""Tests of the delivery of alerts to channels: at least once, grouped into messages, outside quiet hours."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ def packed(database: Database, alerts: Alerts, now: datetime) -> list[Parcel]:
 
 
 def delivered(database: Database, alerts: Alerts, now: datetime) -> list[str | None]:
-    """Send what is due, by Apprise; None for each message that was taken, else why not."""
+    """Send due alerts through Apprise; return None for each message that was sent, otherwise the reason of failure."""
     outcomes: list[str | None] = []
     for parcel in packed(database, alerts, now):
         problem = sending.send(parcel.channel, parcel.message, {})
@@ -78,7 +78,7 @@ def test_five_hundred_crossovers_of_one_tick_are_one_message_per_channel(databas
     assert set(logged["settled_at"]) == {NOW + timedelta(seconds=2)}
 
 
-def test_the_first_alert_of_a_subscription_takes_along_what_waits_with_it_and_nothing_else(
+def test_the_first_due_alert_takes_along_waiting_alerts_of_its_subscription_only(
     database: Database, hook: Webhook
 ) -> None:
     alerts = alerts_to(
@@ -96,7 +96,7 @@ def test_the_first_alert_of_a_subscription_takes_along_what_waits_with_it_and_no
     assert delivered(database, alerts, NOW + timedelta(seconds=60)) == [None]
     assert hook.titles == ["3 crossovers"]
     assert hook.lines == ["S000 1h: bullish", "S001 1h: bullish", "S002 1h: bullish"]
-    # The next one begins to wait anew, and the digest has its own hour.
+    # The next alert waits for its own minute, and the digest for its own hour.
     later = NOW + timedelta(seconds=61)
     raised(database, first=3, at=later)
     assert delivered(database, alerts, later + timedelta(seconds=59)) == []
@@ -107,7 +107,7 @@ def test_the_first_alert_of_a_subscription_takes_along_what_waits_with_it_and_no
     assert hook.titles[1:] == ["crossover: S003 1h", "2 crossovers"]
 
 
-def test_a_message_that_is_tried_again_takes_along_what_was_raised_since_and_not_before_its_pause_is_over(
+def test_a_retried_message_includes_newer_alerts_and_is_sent_only_after_its_pause(
     database: Database, hook: Webhook
 ) -> None:
     with webhook() as other:
@@ -129,12 +129,12 @@ def test_a_message_that_is_tried_again_takes_along_what_was_raised_since_and_not
         assert (len(hook.received), other.titles[1:]) == (2, ["crossover: S001 1h"])
 
 
-def test_what_comes_along_goes_by_quiet_hours_and_limits(database: Database, hook: Webhook) -> None:
+def test_alerts_that_are_taken_along_respect_quiet_hours_and_limits(database: Database, hook: Webhook) -> None:
     night = QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
     alerts = alerts_to(hook, replace(MINE, quiet=night, messages_per_hour=1, group_seconds=600))
     raised(database, at=utc("2026-11-26 20:40"))
     assert delivered(database, alerts, utc("2026-11-26 20:50")) == [None]
-    # The first of these would be due at 20:55, and the limit lets it go at 21:50, which is quiet.
+    # The first of these would be due at 20:55. The limit allows it at 21:50, which is within quiet hours.
     for number, text in enumerate(("20:45", "20:52", "21:20"), start=1):
         raised(database, first=number, at=utc(f"2026-11-26 {text}"))
         assert delivered(database, alerts, utc(f"2026-11-26 {text}")) == []
@@ -145,7 +145,7 @@ def test_what_comes_along_goes_by_quiet_hours_and_limits(database: Database, hoo
     assert hook.titles[1:] == ["4 crossovers"]
 
 
-def test_made_up_prices_are_called_so_whatever_the_watchlist_says_when_they_are_sent(
+def test_alerts_about_synthetic_prices_are_labelled_whatever_the_watchlist_has_when_they_are_sent(
     database: Database, hook: Webhook
 ) -> None:
     # The watchlist has neither of these symbols.
@@ -156,31 +156,29 @@ def test_made_up_prices_are_called_so_whatever_the_watchlist_says_when_they_are_
     assert hook.titles == ["[SYNTHETIC prices] crossover: S000 1h", "crossover: S001 1h"]
 
 
-def test_what_is_raised_again_is_not_told_again(database: Database, hook: Webhook) -> None:
+def test_an_alert_that_is_raised_again_is_not_added_again(database: Database, hook: Webhook) -> None:
     assert raised(database, 3, at=NOW) == 3
     assert delivered(database, alerts_to(hook), NOW + timedelta(seconds=2)) == [None]
     assert raised(database, 4) == 1
     assert len(hook.received) == 1
 
 
-def test_a_crash_before_it_was_sent_loses_nothing_and_one_before_it_was_marked_sends_it_once_more(
+def test_a_crash_before_sending_loses_no_alert_and_a_crash_before_marking_sends_it_again(
     database: Database, hook: Webhook
 ) -> None:
     alerts, later = alerts_to(hook), NOW + timedelta(seconds=2)
     raised(database, 2, at=NOW)
-    # Handed over, packed, and then nothing more: nobody has sent it.
+    # A crash after packing and before sending.
     assert len(packed(database, alerts, later)) == 1
     (parcel,) = packed(database, alerts, later)
     assert sending.send(parcel.channel, parcel.message, {}) is None
-    # Sent, but not marked.
+    # A crash after sending and before marking the alerts as sent.
     assert delivered(database, alerts, later + timedelta(seconds=1)) == [None]
     assert hook.titles == ["2 crossovers"] * 2
     assert delivered(database, alerts, later + timedelta(minutes=1)) == []
 
 
-def test_a_dead_channel_is_left_alone_for_longer_and_longer_and_delays_no_other(
-    database: Database, hook: Webhook
-) -> None:
+def test_pauses_of_a_failing_channel_grow_and_do_not_delay_other_channels(database: Database, hook: Webhook) -> None:
     with webhook() as dead:
         dead.status = 503
         both = replace(MINE, to=("dead", "hook"))
@@ -206,7 +204,7 @@ def test_a_dead_channel_is_left_alone_for_longer_and_longer_and_delays_no_other(
         assert "503" in problem
         assert SECRET not in problem
 
-        # Back again: all that waits comes at once.
+        # The channel answers again: one message has all waiting alerts.
         dead.status = 200
         assert delivered(database, alerts, tried[-1] + timedelta(seconds=160)) == [None]
         assert dead.titles[-1] == "40 crossovers"
@@ -214,9 +212,7 @@ def test_a_dead_channel_is_left_alone_for_longer_and_longer_and_delays_no_other(
             assert alert_problems(transaction, now) == []
 
 
-def test_pauses_have_an_end_and_what_nobody_wants_to_hear_any_more_is_given_up(
-    database: Database, hook: Webhook
-) -> None:
+def test_pauses_have_an_upper_limit_and_old_alerts_are_given_up(database: Database, hook: Webhook) -> None:
     hook.status = 500
     alerts, now = alerts_to(hook), NOW
     raised(database, 2, at=NOW)
@@ -240,7 +236,7 @@ def test_pauses_have_an_end_and_what_nobody_wants_to_hear_any_more_is_given_up(
     assert found[-1].startswith("alerts: 2 for hook were given up in the last 24 hours; `ema-assets alerts log --state")
 
 
-def test_a_service_that_says_for_how_long_is_left_alone_for_so_long(database: Database, hook: Webhook) -> None:
+def test_the_pause_that_a_service_requests_is_respected(database: Database, hook: Webhook) -> None:
     alerts, now = alerts_to(hook), NOW + timedelta(seconds=2)
     raised(database, at=NOW)
 
@@ -254,25 +250,25 @@ def test_a_service_that_says_for_how_long_is_left_alone_for_so_long(database: Da
     assert "429" in str(delivered(database, alerts, now)[0])
     assert pause() == 90
     assert delivered(database, alerts, now + timedelta(seconds=80)) == []
-    # A wait that is shorter than ours, none, or one that cannot be read, is ours; twice as long with each failure.
+    # If the service states a shorter pause, none or an unreadable one, our own applies. It doubles with each failure.
     for said, seconds in (("1", 10), (None, 20), ("soon", 40), ("-5", 80), ("1e9000", 160)):
         now += timedelta(hours=1)
         hook.status, hook.retry_after = 503, said
         assert delivered(database, alerts, now) != [], said
         assert pause() == seconds, said
-    # What waits is given up before a longer pause is over.
+    # No pause is longer than the time after which waiting alerts are given up.
     now += timedelta(minutes=10)
     hook.retry_after = "864000"
     delivered(database, alerts, now)
     assert timedelta(seconds=pause()) == alert_delivery.GIVEN_UP_AFTER
-    # A message that was taken ends it, whatever the answer says.
+    # A message that was accepted ends the pause, even if the response states another one.
     with database.transaction() as transaction:
         alert_delivery.end_pauses(transaction, ["hook"])
     hook.status = 200
     assert delivered(database, alerts, now) == [None]
 
 
-def test_a_limit_makes_more_alerts_wait_and_come_together(database: Database, hook: Webhook) -> None:
+def test_alerts_beyond_the_limit_of_messages_wait_and_are_sent_together(database: Database, hook: Webhook) -> None:
     alerts, now = (
         alerts_to(
             hook,
@@ -294,7 +290,9 @@ def test_a_limit_makes_more_alerts_wait_and_come_together(database: Database, ho
     assert hook.titles[-1] == "3 crossovers"
 
 
-def test_at_night_alerts_wait_and_the_morning_has_one_message(database: Database, hook: Webhook) -> None:
+def test_alerts_wait_during_quiet_hours_and_are_sent_as_one_message_afterwards(
+    database: Database, hook: Webhook
+) -> None:
     night = QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
     alerts = alerts_to(hook, replace(MINE, quiet=night))
     for number, text in enumerate(("2026-11-26 21:00", "2026-11-26 23:30", "2026-11-27 05:59")):
@@ -303,7 +301,7 @@ def test_at_night_alerts_wait_and_the_morning_has_one_message(database: Database
     assert delivered(database, alerts, utc("2026-11-27 05:59:58")) == []
     assert delivered(database, alerts, utc("2026-11-27 06:00")) == [None]
     assert hook.titles == ["3 crossovers"]
-    # The channel was dead in the evening: it is tried again in the morning.
+    # A channel that fails in the evening is tried again in the morning.
     raised(database, first=9, at=utc("2026-11-27 20:59"))
     hook.status = 500
     assert delivered(database, alerts, utc("2026-11-27 20:59:30")) != [None]
@@ -312,12 +310,12 @@ def test_at_night_alerts_wait_and_the_morning_has_one_message(database: Database
     assert delivered(database, alerts, utc("2026-11-28 06:00")) == [None]
 
 
-def test_who_is_no_longer_subscribed_is_told_nothing(database: Database, hook: Webhook) -> None:
+def test_alerts_of_removed_subscriptions_or_channels_are_not_sent(database: Database, hook: Webhook) -> None:
     raised(database, subscription="gone", at=NOW)
     raised(database, first=1, at=NOW)
     later = NOW + timedelta(seconds=2)
     assert len(packed(database, alerts_to(hook, replace(MINE, to=("hook", "old")), old="ntfy://nowhere"), later)) == 2
-    # Then the watchlist names the channel `old` no more.
+    # After that the watchlist no longer names the channel `old`.
     assert delivered(database, alerts_to(hook), later) == [None]
     assert deliveries(database) == [
         ("S001", "hook", "sent", None),
@@ -327,7 +325,7 @@ def test_who_is_no_longer_subscribed_is_told_nothing(database: Database, hook: W
         assert alert_delivery.log(transaction, 9)["state"].to_list() == ["sent", "given up", "nobody"]
 
 
-def test_alerts_whose_row_or_channel_is_gone_are_given_up_and_each_says_why(database: Database, hook: Webhook) -> None:
+def test_alerts_whose_row_or_channel_was_removed_are_given_up_with_a_reason(database: Database, hook: Webhook) -> None:
     other = Subscription("other", ("crossover",), ("hook", "second"))
     raised(database, at=NOW)
     raised(database, subscription="other", first=1, at=NOW)
@@ -349,7 +347,7 @@ def test_alerts_whose_row_or_channel_is_gone_are_given_up_and_each_says_why(data
     assert first.startswith("alerts: 1 for hook was given up in the last 24 hours")
 
 
-def test_when_the_last_row_is_removed_nothing_waits_for_one_of_its_name_that_comes_later(
+def test_no_alert_waits_for_a_later_row_of_the_same_name_after_the_last_row_is_removed(
     database: Database, hook: Webhook
 ) -> None:
     raised(database)
@@ -366,9 +364,7 @@ def test_when_the_last_row_is_removed_nothing_waits_for_one_of_its_name_that_com
     assert delivered(database, alerts_to(hook), NOW + timedelta(days=9)) == []
 
 
-def test_a_channel_that_took_no_message_is_forgotten_when_no_alert_names_it_any_more(
-    database: Database, hook: Webhook
-) -> None:
+def test_a_failing_channel_is_no_longer_reported_when_no_alert_names_it(database: Database, hook: Webhook) -> None:
     hook.status = 503
     raised(database, at=NOW)
     later = NOW + timedelta(seconds=2)
@@ -376,7 +372,7 @@ def test_a_channel_that_took_no_message_is_forgotten_when_no_alert_names_it_any_
     with database.transaction() as transaction:
         (problem,) = alert_problems(transaction, later, {"hook"})
         assert problem.startswith("alerts: hook takes no message, tried once, again at 15:00:12 UTC; 1 alert waits: ")
-        # Nobody delivers for a watchlist that has no alerts, or none for it.
+        # No alerts are delivered to the channel if the watchlist has no alerts, or none that names it.
         assert alert_problems(transaction, later + timedelta(hours=1), ()) == []
         assert alert_problems(transaction, later + timedelta(hours=1), {"other"}) == []
     with webhook() as other:
@@ -388,7 +384,7 @@ def test_a_channel_that_took_no_message_is_forgotten_when_no_alert_names_it_any_
         assert alert_problems(transaction, later + timedelta(days=2)) == []
 
 
-def test_a_channel_that_takes_no_message_and_for_which_none_waits_says_no_time(
+def test_a_failing_channel_without_waiting_alerts_is_reported_without_a_time_of_its_next_attempt(
     database: Database, hook: Webhook
 ) -> None:
     hook.status = 503
@@ -400,7 +396,7 @@ def test_a_channel_that_takes_no_message_and_for_which_none_waits_says_no_time(
     assert problem.startswith("alerts: hook takes no message, tried once, and again with the next alert: ")
 
 
-def test_alerts_that_nobody_delivers_are_named(database: Database, hook: Webhook) -> None:
+def test_alerts_that_are_not_being_delivered_are_reported(database: Database, hook: Webhook) -> None:
     raised(database, at=NOW)
     with database.transaction() as transaction:
         assert alert_problems(transaction, NOW + timedelta(minutes=1)) == []
@@ -411,7 +407,7 @@ def test_alerts_that_nobody_delivers_are_named(database: Database, hook: Webhook
         assert alert_problems(transaction, NOW + timedelta(minutes=3)) == [found]
 
 
-def test_a_year_later_alerts_go_and_those_that_wait_stay(database: Database, hook: Webhook) -> None:
+def test_alerts_are_deleted_after_a_year_unless_they_still_wait(database: Database, hook: Webhook) -> None:
     alerts = alerts_to(hook, replace(MINE, group_seconds=0))
     raised(database, 2, at=NOW)
     delivered(database, alerts, NOW)
@@ -437,7 +433,7 @@ def test_a_year_later_alerts_go_and_those_that_wait_stay(database: Database, hoo
         ("json://127.0.0.1:1/hook", "JSON"),
     ],
 )
-def test_a_channel_that_cannot_be_used_says_why(url: str, said: str) -> None:
+def test_the_error_of_a_channel_states_why_it_cannot_be_used(url: str, said: str) -> None:
     message = _message()
     problem = sending.send(Channel("phone", url), message, {})
     assert problem is not None
@@ -446,7 +442,7 @@ def test_a_channel_that_cannot_be_used_says_why(url: str, said: str) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("query", ["", "?redirect=yes"])
-def test_a_redirect_is_a_failure_that_names_its_host_and_no_more(
+def test_a_redirect_is_a_failure_that_names_only_the_host_it_leads_to(
     database: Database, hook: Webhook, status: int, query: str
 ) -> None:
     with webhook() as other:
@@ -460,13 +456,13 @@ def test_a_redirect_is_a_failure_that_names_its_host_and_no_more(
         "because the message would be lost; name the address that it leads to in the channel"
     )
     assert deliveries(database) == [("S000", "hook", "waiting", None)]
-    # A path stands for the same host.
+    # A path refers to the same host.
     hook.location = f"/{SECRET}"
     (problem,) = delivered(database, alerts, NOW + timedelta(minutes=1))
     assert f" to http://127.0.0.1:{hook.port}, " in str(problem)
 
 
-def test_secrets_are_in_no_error_of_a_service(hook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_of_a_service_contain_no_secrets(hook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     hook.status = 404
     for template, env in (
@@ -481,13 +477,13 @@ def test_secrets_are_in_no_error_of_a_service(hook: Webhook, caplog: pytest.LogC
     assert "hunter2secret" not in caplog.text
 
 
-def test_trouble_is_sent_as_a_warning_and_all_else_is_not(hook: Webhook) -> None:
+def test_only_alerts_about_trouble_are_sent_as_warnings(hook: Webhook) -> None:
     for message in (_message(), replace(_message(), is_trouble=False)):
         assert sending.send(Channel("phone", hook.url), message, {}) is None
     assert [message["type"] for message in hook.received] == ["warning", "info"]
 
 
-def test_why_one_channel_failed_is_not_said_of_another_that_is_sent_to_meanwhile(hook: Webhook) -> None:
+def test_channels_that_fail_at_the_same_time_have_their_own_reasons(hook: Webhook) -> None:
     hook.status = 500
     hook.gate.clear()
     with ThreadPoolExecutor() as threads:

@@ -1,4 +1,4 @@
-"""Results as files: complete, incremental, resumable."""
+"""Tests of the export of results to files: complete, incremental, resumable."""
 
 from collections.abc import Callable
 from datetime import date
@@ -49,12 +49,12 @@ def named(done: list[Exported]) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_files_hold_what_is_stored_in_every_format(
+def test_files_of_every_format_have_all_stored_rows(
     database: Database, source: MemoryExchange, tmp_path: Path, form: str
 ) -> None:
     done = exported(database, tmp_path, form)
     assert sum(each.rows or 0 for each in done) == sum(rows.height for rows in tables_of(database).values())
-    # A symbol may hold what is no part of a file's name.
+    # A symbol may contain characters that are not allowed in a file name.
     path = tmp_path / "ohlc" / "5m" / f"BTC%2FUSD.{form}"
     found = READ[form](path)
     stored = tables_of(database)["ohlc"].filter(symbol="BTC/USD", timeframe="5m").sort("ts")
@@ -68,14 +68,14 @@ def test_files_hold_what_is_stored_in_every_format(
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_second_export_writes_only_what_has_changed_and_goes_on_where_one_was_stopped(
+def test_an_export_writes_only_changed_series_and_continues_one_that_was_stopped(
     database: Database, source: MemoryExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "_NOTED_EVERY", 1)
     begun = export(database, GRAPH.on, (M5, H1, D1), list(SYMBOLS), tmp_path, "parquet")
     first = [next(begun) for _ in range(3)]
     begun.close()  # type: ignore[attr-defined]
-    # The third was yielded and not noted: it is written again.
+    # The third series was yielded but not recorded, so it is written again.
     rest = exported(database, tmp_path)
     assert named(rest)[0] == named(first)[2]
     assert set(named(first)[:2]).isdisjoint(named(rest))
@@ -85,7 +85,7 @@ def test_a_second_export_writes_only_what_has_changed_and_goes_on_where_one_was_
     assert named(exported(database, tmp_path)) == ["ohlc AAPL|1d"]
 
 
-def test_a_long_series_goes_on_in_further_files_and_memory_does_not_grow_with_it(
+def test_a_long_series_is_split_into_several_files(
     database: Database, source: MemoryExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "ROWS_PER_FILE", 100)
@@ -96,7 +96,7 @@ def test_a_long_series_goes_on_in_further_files_and_memory_does_not_grow_with_it
     assert max(heights) == 100
     stored = tables_of(database)["ohlc"].filter(symbol="AAPL", timeframe="5m").sort("ts")
     assert_frame_equal(pl.read_parquet(files).sort("ts").select("ts", "close"), stored.select("ts", "close"))
-    # What is shorter now has no file more.
+    # The series is shorter now, so its further files are deleted.
     with database.transaction() as transaction:
         transaction.execute(
             "DELETE FROM market.ohlc WHERE symbol = 'AAPL' AND timeframe = '5m' AND ts > '2026-11-23T15:00Z'"
@@ -106,7 +106,9 @@ def test_a_long_series_goes_on_in_further_files_and_memory_does_not_grow_with_it
     assert [path.name for path in (tmp_path / "ohlc" / "5m").glob("AAPL*")] == ["AAPL.parquet"]
 
 
-def test_a_folder_holds_one_database_in_one_format(database: Database, source: MemoryExchange, tmp_path: Path) -> None:
+def test_a_folder_has_the_export_of_one_database_in_one_format(
+    database: Database, source: MemoryExchange, tmp_path: Path
+) -> None:
     stopped = export(database, GRAPH.on, (M5, H1, D1), list(SYMBOLS), tmp_path / "stopped", "parquet")
     next(stopped)
     stopped.close()  # type: ignore[attr-defined]
@@ -124,7 +126,7 @@ def test_a_folder_holds_one_database_in_one_format(database: Database, source: M
         exported(database, tmp_path)
 
 
-def test_after_a_restore_everything_is_written_again_for_revisions_begin_again_there(
+def test_an_export_after_a_restore_writes_series_again_although_revisions_repeat(
     database: Database, database_url: str, source: MemoryExchange, tmp_path: Path
 ) -> None:
     def corrected(volume: float) -> None:
@@ -143,8 +145,10 @@ def test_after_a_restore_everything_is_written_again_for_revisions_begin_again_t
     assert found["volume"][0] == 2.0
 
 
-def test_the_query_of_the_docs_reads_the_files(database: Database, source: MemoryExchange, tmp_path: Path) -> None:
-    """As DuckDB does: all files of an asset at once, by a pattern, with the symbol and timeframe in their columns."""
+def test_all_files_of_an_asset_are_read_by_one_pattern(
+    database: Database, source: MemoryExchange, tmp_path: Path
+) -> None:
+    """DuckDB reads all files of an asset by one pattern. Symbol and timeframe are columns of the files."""
     exported(database, tmp_path)
     found = (
         pl.scan_parquet(tmp_path / "ohlc" / "*" / "*.parquet", hive_partitioning=False)
@@ -156,7 +160,7 @@ def test_the_query_of_the_docs_reads_the_files(database: Database, source: Memor
     assert_frame_equal(found.sort("symbol", "timeframe"), stored.sort("symbol", "timeframe"))
 
 
-def test_what_is_noted_of_an_export_grows_with_its_series_and_not_with_their_square(
+def test_the_bytes_written_for_the_record_do_not_grow_with_the_square_of_the_series(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted: list[int] = []
@@ -169,6 +173,6 @@ def test_what_is_noted_of_an_export_grows_with_its_series_and_not_with_their_squ
     manifest = exporting._Manifest.of(tmp_path, exporting._Identity("2026-11-27", 1), "parquet")
     for number in range(5_000):
         manifest.note(f"ohlc/S{number:05}|5m", "1 1")
-    # Fifty times 100 would be fifty times half of the whole.
+    # A save after every 50 series would write the record 100 times, half of its final size on average.
     assert sum(noted) < 25 * (tmp_path / "export.json").stat().st_size
     assert noted == sorted(noted)

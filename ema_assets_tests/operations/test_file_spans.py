@@ -1,4 +1,4 @@
-"""One owner and one grid per span of a rolled-up series: a file's bars or ours, whatever comes first."""
+"""Tests of file spans: each span of a rolled-up series has either the bars of a file or rolled-up bars, on one grid."""
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -24,7 +24,7 @@ EXTENDED = bars_on("XNYS extended", "AAPL", M5, FIRST, LAST)
 
 
 def hours_of(base: pl.DataFrame) -> pl.DataFrame:
-    """Hours from full hour to full hour, as those of extended hours are: ts, close."""
+    """Return hours from full hour to full hour, as in extended hours: ts, close."""
     return base.group_by(ts=pl.col("ts").dt.truncate("1h"), maintain_order=True).agg(pl.col("close").last())
 
 
@@ -47,7 +47,7 @@ def hours(database: Database) -> list[tuple[datetime, float]]:
 
 
 def expected(base: pl.DataFrame, file: pl.DataFrame) -> list[tuple[datetime, float]]:
-    """The file's hours in its sessions, and hours anchored to the open at 14:30 in the others."""
+    """Return the file's hours in its sessions, and hours anchored to the open at 14:30 in other sessions."""
     days = set(file["ts"].dt.date())
     ours = (
         base.filter(~pl.col("ts").dt.date().is_in(list(days)))
@@ -67,7 +67,7 @@ def assert_one_grid(database: Database, base: pl.DataFrame, file: pl.DataFrame) 
 
 
 @pytest.mark.parametrize("file_comes", ["first", "last"])
-def test_a_span_of_a_file_is_its_own_whichever_came_first(watched: Database, file_comes: str) -> None:
+def test_a_span_of_a_file_has_the_bars_of_the_file_whichever_came_first(watched: Database, file_comes: str) -> None:
     exchange, file = MemoryExchange(BASE), by_clock(BASE, "2026-11-18", "2026-11-19")
     if file_comes == "first":
         ingest(watched, file)
@@ -78,7 +78,7 @@ def test_a_span_of_a_file_is_its_own_whichever_came_first(watched: Database, fil
     assert_one_grid(watched, BASE, file)
 
 
-def test_a_corrected_base_bar_and_another_scale_leave_the_span_to_the_file(watched: Database) -> None:
+def test_a_correction_and_a_new_price_scale_keep_the_span_of_the_file(watched: Database) -> None:
     file = by_clock(BASE, "2026-11-18", "2026-11-19")
     ingest(watched, file)
     refresh(watched, WATCHED, MemoryExchange(BASE), NOW)
@@ -91,7 +91,7 @@ def test_a_corrected_base_bar_and_another_scale_leave_the_span_to_the_file(watch
     assert_one_grid(watched, moved(corrected, 1.02), moved(file, 1.02))
 
 
-def test_files_of_one_grid_add_up_and_a_file_of_another_grid_takes_over_where_it_lies(watched: Database) -> None:
+def test_spans_of_files_on_one_grid_are_merged_and_another_grid_replaces_its_part(watched: Database) -> None:
     early, late = by_clock(BASE, "2026-11-17", "2026-11-18"), by_clock(BASE, "2026-11-18", "2026-11-20")
     both = by_clock(BASE, "2026-11-17", "2026-11-20")
     refresh(watched, WATCHED, MemoryExchange(BASE), NOW)
@@ -114,7 +114,7 @@ def test_files_of_one_grid_add_up_and_a_file_of_another_grid_takes_over_where_it
     assert_one_grid(watched, BASE, mixed)
 
 
-def test_a_file_that_changes_nothing_is_all_there_already(watched: Database) -> None:
+def test_ingesting_a_file_again_stores_nothing(watched: Database) -> None:
     file = by_clock(BASE, "2026-11-18", "2026-11-19")
     first, again = ingest(watched, file), ingest(watched, file)
     assert (first.stored, first.equal) == (14, 0)
@@ -125,7 +125,7 @@ def spans(database: Database) -> list[tuple[datetime, datetime]]:
     return rows_of(database, "SELECT first_ts, last_end FROM market.file_span ORDER BY 1")
 
 
-def test_longer_hours_keep_the_bars_of_a_file_and_make_the_others_around_it(database: Database) -> None:
+def test_longer_hours_keep_the_bars_of_a_file_and_roll_up_the_others_around_them(database: Database) -> None:
     longer = watch({"AAPL": "XNYS extended"})
     sync(database, WATCHED, NOW)
     file = by_clock(BASE, "2026-11-18", "2026-11-19")
@@ -139,7 +139,7 @@ def test_longer_hours_keep_the_bars_of_a_file_and_make_the_others_around_it(data
     assert spans(database) == [(first, end)]
 
 
-def test_shorter_hours_keep_the_bars_of_a_file_in_them_and_narrow_its_span(database: Database) -> None:
+def test_shorter_hours_keep_the_bars_of_a_file_within_them_and_narrow_its_span(database: Database) -> None:
     longer = watch({"AAPL": "XNYS extended"})
     sync(database, longer, NOW)
     ingest(database, by_clock(EXTENDED, "2026-11-18", "2026-11-19"))
@@ -147,23 +147,23 @@ def test_shorter_hours_keep_the_bars_of_a_file_in_them_and_narrow_its_span(datab
     sync(database, WATCHED, NOW)
     regular = EXTENDED.filter(pl.col("ts").is_in(BASE["ts"].implode()))
     refresh(database, WATCHED, MemoryExchange(regular), NOW)
-    # Its hours from 14:00 on reach into the session; with those before and after, its end at midnight is gone.
+    # The file's hours from 14:00 on reach into the session. Hours before and after it, up to midnight, are deleted.
     assert_one_grid(database, regular, by_clock(regular, "2026-11-18", "2026-11-19"))
     assert spans(database) == [(utc("2026-11-18 14:00"), utc("2026-11-19 21:00"))]
 
 
-def test_a_calendar_that_has_no_bar_of_a_file_leaves_nothing_to_it(watched: Database) -> None:
+def test_a_calendar_without_the_sessions_of_a_file_removes_its_bars_and_its_span(watched: Database) -> None:
     tokyo = watch({"AAPL": "XTKS"})
     ingest(watched, by_clock(BASE, "2026-11-18", "2026-11-19"))
     sync(watched, tokyo, NOW)
     assert (hours(watched), spans(watched)) == ([], [])
     traded = bars_on("XTKS", "AAPL", M5, FIRST, LAST)
     refresh(watched, tokyo, MemoryExchange(traded), NOW)
-    # Two hours and a half before lunch and three hours after it, on seven days: the 23rd is a holiday.
+    # Tokyo trades two and a half hours before lunch and three hours after it, on seven days: the 23rd is a holiday.
     assert len(hours(watched)) == 7 * (3 + 3)
 
 
-def test_a_span_ends_with_the_session_that_its_last_bar_reaches_into(database: Database) -> None:
+def test_a_span_ends_with_the_session_of_its_last_bar(database: Database) -> None:
     sync(database, watch({"AAPL": "24/7"}), NOW)
     days = bars_on("24/7", "AAPL", H1, date(2026, 11, 18), date(2026, 11, 20)).with_columns(timeframe=pl.lit("4h"))
     ingest(database, days.filter(pl.col("ts").dt.hour() % 4 == 0, pl.col("ts") < utc("2026-11-20 08:00")))
@@ -173,7 +173,7 @@ def test_a_span_ends_with_the_session_that_its_last_bar_reaches_into(database: D
     assert spans(database) == [(utc("2026-11-18 12:00"), utc("2026-11-19 21:00"))]
 
 
-def test_what_is_older_than_the_sessions_of_the_new_calendar_stays_with_its_span(watched: Database) -> None:
+def test_bars_older_than_the_sessions_of_a_new_calendar_stay_with_their_span(watched: Database) -> None:
     long_ago = by_clock(bars_on("XNYS", "AAPL", M5, date(2019, 11, 18), date(2019, 11, 19)), "2019-11-18", "2019-11-19")
     ingest(watched, long_ago)
     sync(watched, watch({"AAPL": "XTKS"}), NOW)
@@ -181,10 +181,10 @@ def test_what_is_older_than_the_sessions_of_the_new_calendar_stays_with_its_span
     assert spans(watched) == [(utc("2019-11-18 14:00"), utc("2019-11-19 21:00"))]
 
 
-def test_the_next_day_does_not_change_the_trades_of_a_day_that_is_over(database: Database) -> None:
-    """With its hours cut by the clock, the next day begins half an hour before its open, and turns the trend there.
+def test_the_next_day_does_not_change_the_trades_of_the_previous_day(database: Database) -> None:
+    """With clock hours, the first bar of the next day begins half an hour before its open and turns the trend there.
 
-    On 5m a crossover comes with the last bar of the day, while the trend of the hours is still the other way.
+    On 5m the last bar of the day has a crossover while the trend on 1h is still the opposite.
     """
     rows = ({"name": "hour", "rule": "crossover", "entries": "all", "higher_timeframe": "1h"}, *WATCHED.strategies)
     watched = replace(WATCHED, strategies=rows)

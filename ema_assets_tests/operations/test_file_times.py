@@ -1,6 +1,6 @@
-"""What the sessions say of times in files: taken, asked about with evidence and the options that then work, refused.
+"""Tests of the times in files: sessions decide whether times are clear, need a question with options, or are refused.
 
-Sessions are worked out by hand here: New York is five hours behind UTC in winter, and opens at 09:30.
+The expected sessions are written out by hand: New York is five hours behind UTC in winter and opens at 09:30.
 """
 
 import random
@@ -15,13 +15,13 @@ import pytest
 from ema_assets.operations import file_sessions, file_share
 from ema_assets_tests.files.reader import HEADER, question, refusal, rows_of, understood, written
 
-DAY = date(2025, 1, 14)  # a Tuesday without anything special
+DAY = date(2025, 1, 14)  # a regular Tuesday
 OPEN, CLOSE = datetime(2025, 1, 14, 9, 30), datetime(2025, 1, 14, 16)
 FIVE = timedelta(minutes=5)
 
 
 def five_minutes(first: datetime, last: datetime, step: timedelta = FIVE) -> list[datetime]:
-    """Times from `first` to `last`, both included."""
+    """Return times from `first` to `last`, both included."""
     return [first + number * step for number in range(int((last - first) / step) + 1)]
 
 
@@ -41,14 +41,14 @@ def utc_opens(count: int = 78) -> list[str]:
 # --- intraday ---------------------------------------------------------------------------------------------------------
 
 
-def test_naive_times_that_fit_as_utc_and_as_nothing_else_are_utc(tmp_path: Path) -> None:
+def test_naive_times_that_fit_the_sessions_only_as_utc_are_utc(tmp_path: Path) -> None:
     path = written(tmp_path, lines(utc_opens()))
     found = understood(path)
     assert [row[2] for row in rows_of(found.bars)] == utc_opens()
     assert (found.zone, found.label) == ("UTC (the sessions fit no other zone)", "at the open of a bar")
 
 
-def test_naive_times_at_the_close_on_the_clocks_of_the_exchange_are_asked_about_and_then_read(tmp_path: Path) -> None:
+def test_naive_times_of_closes_in_the_zone_of_the_exchange_need_an_answer(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]))
     assert refusal(path) == "its times name no zone, and as UTC 59 of 78 lie outside the sessions"
     asked = question(path)
@@ -57,15 +57,15 @@ def test_naive_times_at_the_close_on_the_clocks_of_the_exchange_are_asked_about_
     assert times_of(path, **asked[evidence]) == utc_opens()
 
 
-def test_naive_times_at_the_open_on_the_clocks_of_the_exchange_are_asked_about_and_then_read(tmp_path: Path) -> None:
+def test_naive_times_of_opens_in_the_zone_of_the_exchange_need_an_answer(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN, CLOSE - FIVE)]))
     asked = question(path)
     assert asked == {"as America/New_York all 78 times fit the sessions of XNYS": {"tz": "America/New_York"}}
     assert times_of(path, tz="America/New_York") == utc_opens()
 
 
-def test_times_that_fit_in_two_zones_are_asked_about(tmp_path: Path) -> None:
-    """15:00 is a time of the session as UTC and in New York."""
+def test_times_that_fit_in_two_zones_need_an_answer(tmp_path: Path) -> None:
+    """15:00 lies within the session both as UTC and as New York time."""
     path = written(tmp_path, lines(["2025-01-14 15:00", "2025-01-14 15:05"]))
     assert refusal(path) == "its times name no zone, and they fit the sessions in more than one"
     assert question(path) == {
@@ -76,12 +76,12 @@ def test_times_that_fit_in_two_zones_are_asked_about(tmp_path: Path) -> None:
     assert times_of(path, tz="America/New_York") == ["2025-01-14 20:00", "2025-01-14 20:05"]
 
 
-def test_times_of_london_in_winter_need_no_question(tmp_path: Path) -> None:
+def test_times_of_london_in_winter_need_no_answer(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14 08:00", "2025-01-14 08:05"], "VOD.L"))
     assert times_of(path) == ["2025-01-14 08:00", "2025-01-14 08:05"]
 
 
-def test_times_with_a_zone_that_stand_for_the_close_are_asked_about(tmp_path: Path) -> None:
+def test_times_with_a_zone_that_seem_to_be_closes_need_an_answer(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}-05:00" for time in five_minutes(OPEN + FIVE, CLOSE)]))
     assert refusal(path) == "its times seem to be those at which bars close, not open"
     asked = question(path)
@@ -93,7 +93,7 @@ def test_times_with_a_zone_that_stand_for_the_close_are_asked_about(tmp_path: Pa
     assert times_of(path, label="open")[0] == "2025-01-14 14:35"
 
 
-def test_a_zone_that_is_given_does_not_silence_the_question_of_the_label(tmp_path: Path) -> None:
+def test_the_option_tz_does_not_answer_the_question_of_the_label(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]))
     assert question(path, tz="America/New_York").keys() == {
         "labelled at the close 78 of 78 fit the sessions",
@@ -103,7 +103,7 @@ def test_a_zone_that_is_given_does_not_silence_the_question_of_the_label(tmp_pat
 
 @pytest.mark.parametrize("fraction", ["", ".999"])
 @pytest.mark.parametrize(("timeframe", "step"), [("5m", FIVE), ("1h", timedelta(hours=1))])
-def test_times_in_the_last_second_of_a_bar_are_those_of_its_close(
+def test_times_in_the_last_second_of_a_bar_are_read_as_its_close(
     tmp_path: Path, timeframe: str, step: timedelta, fraction: str
 ) -> None:
     opens = [datetime(2025, 1, 14) + number * step for number in range(24)]
@@ -115,7 +115,7 @@ def test_times_in_the_last_second_of_a_bar_are_those_of_its_close(
     assert "24 of its 24" in refusal(path, label="open")
 
 
-def test_the_last_hour_that_is_labelled_at_the_close_is_half_an_hour_long(tmp_path: Path) -> None:
+def test_the_last_hour_of_a_session_labelled_at_the_close_is_half_an_hour_long(tmp_path: Path) -> None:
     """The grid of 1h opens at 09:30, so its last bar opens at 15:30 and closes at 16:00."""
     ends = ["10:30", "11:30", "12:30", "13:30", "14:30", "15:30", "16:00"]
     path = written(tmp_path, lines([f"2025-01-14T{end}:00-05:00" for end in ends], timeframe="1h"))
@@ -123,7 +123,7 @@ def test_the_last_hour_that_is_labelled_at_the_close_is_half_an_hour_long(tmp_pa
     assert times_of(path, label="close") == [f"2025-01-14 {each}" for each in opens]
 
 
-def test_hours_cut_by_the_clock_that_are_labelled_at_the_close_are_whole_ones(tmp_path: Path) -> None:
+def test_clock_hours_labelled_at_the_close_are_whole_hours(tmp_path: Path) -> None:
     ends = ["10:00", "11:00", "12:00", "13:00", "14:00", "15:00", "16:00"]
     path = written(tmp_path, lines([f"2025-01-14T{end}:00-05:00" for end in ends], timeframe="1h"))
     assert times_of(path, label="close") == [f"2025-01-14 {hour}:00" for hour in range(14, 21)]
@@ -136,7 +136,7 @@ def test_times_of_crypto_without_a_zone_are_utc(tmp_path: Path) -> None:
     assert found.zone == "UTC (as crypto is written)"
 
 
-def test_times_of_a_broker_s_server_are_asked_about_where_no_session_shows_the_zone(tmp_path: Path) -> None:
+def test_broker_server_times_need_an_answer_when_no_session_shows_the_zone(tmp_path: Path) -> None:
     path = written(
         tmp_path, "2024.01.16,09:30,1.1,1.2,1.0,1.15,5\n2024.01.16,09:35,1.1,1.2,1.0,1.15,5\n", "EURUSD5.csv"
     )
@@ -146,8 +146,8 @@ def test_times_of_a_broker_s_server_are_asked_about_where_no_session_shows_the_z
     assert times_of(path, tz="Europe/Athens") == ["2024-01-16 07:30", "2024-01-16 07:35"]
 
 
-def test_the_hour_that_clocks_repeat_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
-    """New York turned its clocks back on 2024-11-03 at 02:00, so that 01:30 came twice."""
+def test_the_repeated_hour_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """New York set its clocks back on 2024-11-03 at 02:00, so 01:30 occurred twice."""
     texts = ["2024-11-03 00:30", "2024-11-03 01:30", "2024-11-03 01:30", "2024-11-03 02:30"]
     path = written(tmp_path, lines(texts, "BTC-USD", "1h"))
     assert times_of(path, tz="America/New_York") == [
@@ -155,15 +155,15 @@ def test_the_hour_that_clocks_repeat_is_read_in_the_order_of_the_file(tmp_path: 
     ]
 
 
-def test_the_hour_that_clocks_repeat_is_read_backwards_where_the_newest_bar_is_first(tmp_path: Path) -> None:
-    """One symbol newest first, the other oldest first, in one file."""
+def test_the_repeated_hour_is_read_backwards_where_the_newest_bar_is_first(tmp_path: Path) -> None:
+    """One file has a symbol with the newest bar first and a symbol with the oldest bar first."""
     texts = ["2024-11-03 02:30", "2024-11-03 01:30", "2024-11-03 01:30", "2024-11-03 00:30"]
     mixed = lines(texts, "BTC-USD", "1h") + "".join(f"ETH-USD,1h,{time},10,11,9,10.5,1\n" for time in texts[::-1])
     instants = ["2024-11-03 07:30", "2024-11-03 06:30", "2024-11-03 05:30", "2024-11-03 04:30"]
     assert times_of(written(tmp_path, mixed), tz="America/New_York") == [*instants, *instants[::-1]]
 
 
-def test_the_hour_that_clocks_repeat_is_refused_in_rows_without_an_order(tmp_path: Path) -> None:
+def test_the_repeated_hour_is_refused_in_unsorted_rows(tmp_path: Path) -> None:
     new_york = ZoneInfo("America/New_York")
     instants = [datetime(2024, 11, 3, 4, tzinfo=UTC) + number * FIVE for number in range(48)]
     texts = [f"{each.astimezone(new_york):%Y-%m-%d %H:%M}" for each in instants]
@@ -174,13 +174,13 @@ def test_the_hour_that_clocks_repeat_is_refused_in_rows_without_an_order(tmp_pat
         "has two bars at 2024-11-03 01:00, which the clocks of America/New_York show twice, and its rows are in no order "
         "that tells which is the later one; sort them by time"
     )
-    # Where no time stands twice, any order will do.
+    # If no time occurs twice, rows may be in any order.
     once = random.Random(1).sample(texts[24:], 24)
     assert len(times_of(written(tmp_path, lines(once, "BTC-USD"), "once.csv"), tz="America/New_York")) == 24
 
 
 def broker_hours(zone: str) -> list[str]:
-    """Two weeks of hours of foreign exchange, from Sunday 17:00 to Friday 17:00 in New York, on the clocks of `zone`."""
+    """Return two weeks of hours of foreign exchange, Sunday 17:00 to Friday 17:00 in New York, as times in `zone`."""
     starts = [datetime(2024, 2, day, 22, tzinfo=UTC) for day in (4, 11)]
     times = [start + timedelta(hours=number) for start in starts for number in range(120)]
     return [f"{time.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}" for time in times]
@@ -188,7 +188,9 @@ def broker_hours(zone: str) -> list[str]:
 
 @pytest.mark.parametrize("zone", ["Europe/Athens", "America/New_York", "UTC"])
 @pytest.mark.parametrize("head", ["time", "date"])
-def test_the_zone_of_foreign_exchange_is_asked_for_whatever_the_layout(tmp_path: Path, head: str, zone: str) -> None:
+def test_times_of_foreign_exchange_need_an_answer_about_the_zone_in_any_layout(
+    tmp_path: Path, head: str, zone: str
+) -> None:
     text = f"{head},open,high,low,close,volume\n" + "".join(
         f"{time},1.1,1.2,1.0,1.1,5\n" for time in broker_hours(zone)
     )
@@ -200,7 +202,7 @@ def test_the_zone_of_foreign_exchange_is_asked_for_whatever_the_layout(tmp_path:
 
 
 def summer(days: Sequence[int], zone: str) -> str:
-    """Five minutes of whole sessions in June 2024 on the clocks of New York, which are said to be those of `zone`."""
+    """Return 5m bars of whole sessions in June 2024 with times of New York, which the file states to be in `zone`."""
     starts = [datetime(2024, 6, day, 9, 30) for day in days]
     return lines(
         [f"{time:%Y-%m-%d %H:%M}{zone}" for start in starts for time in five_minutes(start, start + 77 * FIVE)]
@@ -208,7 +210,7 @@ def summer(days: Sequence[int], zone: str) -> str:
 
 
 @pytest.mark.parametrize("zone", [" EST", "-05:00"])
-def test_a_zone_without_summer_time_is_asked_about_when_the_clocks_of_the_exchange_fit(
+def test_a_zone_without_summer_time_needs_an_answer_if_the_zone_of_the_exchange_fits_better(
     tmp_path: Path, zone: str
 ) -> None:
     path = written(tmp_path, summer((3, 4, 5), zone))
@@ -224,8 +226,8 @@ def test_a_zone_without_summer_time_is_asked_about_when_the_clocks_of_the_exchan
     assert times_of(path, partial=True, label="open")[:2] == ["2024-06-03 14:30", "2024-06-03 14:35"]
 
 
-def test_a_zone_without_summer_time_that_the_sessions_fit_is_as_the_file_says(tmp_path: Path) -> None:
-    """Opens at 13:30 UTC are 08:30 Eastern Standard Time. A zone that is given changes nothing."""
+def test_a_zone_without_summer_time_is_accepted_if_its_times_fit_the_sessions(tmp_path: Path) -> None:
+    """An open at 13:30 UTC is 08:30 in Eastern Standard Time. The option `tz` changes nothing."""
     starts = [datetime(2024, 6, day, 8, 30) for day in (3, 4)]
     times = [time for start in starts for time in five_minutes(start, start + 77 * FIVE)]
     path = written(tmp_path, lines([f"{time:%Y-%m-%d %H:%M} EST" for time in times]))
@@ -235,7 +237,7 @@ def test_a_zone_without_summer_time_that_the_sessions_fit_is_as_the_file_says(tm
         assert found.zone == "UTC (as the file says)"
 
 
-def test_a_time_that_clocks_skipped_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_time_skipped_by_the_clocks_is_refused_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2024-03-10 01:55", "2024-03-10 02:30"], "BTC-USD"))
     assert refusal(path, tz="America/New_York") == (
         "line 3: 2024-03-10 02:30:00 does not exist in America/New_York, whose clocks are put forward then "
@@ -246,7 +248,7 @@ def test_a_time_that_clocks_skipped_is_named_with_its_line(tmp_path: Path) -> No
 # --- most of a file ---------------------------------------------------------------------------------------------------
 
 
-def test_mostly_extended_hours_are_asked_about(tmp_path: Path) -> None:
+def test_bars_mostly_in_extended_hours_need_an_answer(tmp_path: Path) -> None:
     times = five_minutes(datetime(2025, 1, 14, 4), datetime(2025, 1, 14, 19, 55))
     path = written(tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}-05:00" for time in times]))
     assert refusal(path) == (
@@ -261,7 +263,7 @@ def test_mostly_extended_hours_are_asked_about(tmp_path: Path) -> None:
     assert len(times_of(path, partial="yes")) == 192
 
 
-def test_times_of_another_exchange_are_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_of_another_exchange_need_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_share, "TRIED_CALENDARS", ("XLON", "XTKS"))
     tokyo = [f"2025-01-14T{hour:02}:{minute:02}Z" for hour in (0, 1) for minute in range(0, 60, 5)]
     path = written(tmp_path, lines(tokyo, "ABC"))
@@ -277,7 +279,7 @@ def test_bars_of_the_future_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_prices_that_are_no_numbers_throughout_are_refused(tmp_path: Path) -> None:
+def test_a_file_whose_prices_are_not_numbers_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, f"{HEADER}\nKO,1d,2025-01-14,1x,2x,1x,2x,5\n")
     assert refusal(path).startswith("1 of its 1 1d bars could not be stored: missing value")
 
@@ -300,25 +302,25 @@ SESSION = "2025-01-14 14:30"
         ("2025-01-14 09:30:00", "the date; the time of day is not read"),
     ],
 )
-def test_every_usual_label_of_a_day_is_of_its_session(tmp_path: Path, text: str, label: str) -> None:
+def test_every_usual_label_of_a_day_is_mapped_to_its_session(tmp_path: Path, text: str, label: str) -> None:
     found = understood(written(tmp_path, lines([text], timeframe="1d")))
     assert [row[2] for row in rows_of(found.bars)] == [SESSION]
     assert found.label == label
 
 
-def test_days_of_exchanges_that_open_on_the_evening_before_keep_their_date(tmp_path: Path) -> None:
+def test_days_of_exchanges_that_open_on_the_previous_evening_keep_their_session(tmp_path: Path) -> None:
     assert times_of(written(tmp_path, lines(["2025-01-14"], "BHP.AX", "1d"))) == ["2025-01-13 23:00"]
     assert times_of(written(tmp_path, lines(["2025-01-14"], "EURUSD=X", "1d"))) == ["2025-01-13 22:00"]
 
 
-def test_days_that_are_labelled_behind_their_close_are_asked_about(tmp_path: Path) -> None:
+def test_days_labelled_after_their_close_need_an_answer(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-13T22:00Z", "2025-01-14T22:00Z"], timeframe="1d"))
     assert list(question(path).values()) == [{"label": "close"}, {"label": "open"}]
     assert times_of(path, label="close") == ["2025-01-13 14:30", "2025-01-14 14:30"]
     assert times_of(path, label="open") == ["2025-01-13 22:00", "2025-01-14 22:00"]
 
 
-def test_days_of_crypto_that_begin_at_another_hour_are_refused(tmp_path: Path) -> None:
+def test_days_of_crypto_that_do_not_begin_at_midnight_utc_are_refused(tmp_path: Path) -> None:
     texts = ["2022-01-01T06:00:00Z", "2022-01-02T06:00:00Z"]
     assert refusal(written(tmp_path, lines(texts, "BTC-USD", "1d"))) == (
         "its days begin at 06:00 UTC, such as 2022-01-01 06:00, and those of 24/7 at 00:00: bars of both cannot be in one "
@@ -327,14 +329,14 @@ def test_days_of_crypto_that_begin_at_another_hour_are_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["2022-01-01", "2022-01-01T00:00:00Z", "2022-01-01 23:59:59.999", "1640995200000"])
-def test_days_of_crypto_are_those_of_utc(tmp_path: Path, text: str) -> None:
+def test_days_of_crypto_are_utc_days(tmp_path: Path, text: str) -> None:
     assert times_of(written(tmp_path, lines([text], "BTC-USD", "1d"))) == ["2022-01-01 00:00"]
 
 
-def test_days_of_another_exchange_are_asked_about_with_the_calendar_that_has_them(
+def test_days_of_another_exchange_need_an_answer_that_offers_its_calendar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All days on which London traded in 2024, of which six were holidays in New York."""
+    """London traded on these days of 2024. Six of them were holidays in New York."""
     monkeypatch.setattr(file_sessions, "TRIED_CALENDARS", ("XPAR", "XLON"))
     days = [date(2024, 1, 2) + timedelta(days=number) for number in range(360)]
     resting = {date(2024, *each) for each in ((3, 29), (4, 1), (5, 6), (5, 27), (8, 26), (12, 25), (12, 26))}
@@ -346,8 +348,8 @@ def test_days_of_another_exchange_are_asked_about_with_the_calendar_that_has_the
     assert len(times_of(path, calendar="XLON")) == 251
 
 
-def test_a_day_that_the_calendar_lacks_is_at_the_usual_open_as_it_is_stored(tmp_path: Path) -> None:
-    """A Saturday in January, and the day of the hurricane, on which a vendor has a bar all the same."""
+def test_a_day_missing_from_the_calendar_is_placed_at_the_usual_open(tmp_path: Path) -> None:
+    """A vendor has bars on a Saturday in January and on the day that New York was closed by a hurricane."""
     days = ["2012-10-26", "2012-10-29", "2012-10-31", "2024-01-05", "2024-01-06", "2024-01-08"]
     assert times_of(written(tmp_path, lines(days, "ABC", "1d"))) == [
         "2012-10-26 13:30",
@@ -359,7 +361,7 @@ def test_a_day_that_the_calendar_lacks_is_at_the_usual_open_as_it_is_stored(tmp_
     ]
 
 
-def test_days_without_a_weekend_off_are_those_of_a_market_that_never_closes(tmp_path: Path) -> None:
+def test_days_that_include_weekends_need_an_answer_that_offers_the_calendar_without_closures(tmp_path: Path) -> None:
     days = [f"{date(2024, 1, 2) + timedelta(days=number)}" for number in range(60)]
     path = written(tmp_path, lines(days, "ABC", "1d"))
     assert refusal(path) == "18 of 60 days are no sessions of XNYS, 16 of them on a weekend, such as 2024-01-06"
@@ -374,7 +376,7 @@ def test_days_without_a_weekend_off_are_those_of_a_market_that_never_closes(tmp_
 # --- timeframes -------------------------------------------------------------------------------------------------------
 
 
-def test_a_timeframe_that_its_bars_contradict_is_asked_about(tmp_path: Path) -> None:
+def test_a_timeframe_that_the_bars_contradict_needs_an_answer(tmp_path: Path) -> None:
     text = "ts,open,high,low,close\n" + "".join(f"2025-01-14T{hour}:30Z,1,2,1,2\n" for hour in range(14, 21))
     path = written(tmp_path, text, "KO_5m.csv")
     assert refusal(path) == "its bars are 1 hour apart, which 5m bars (the name of the file) are not"
@@ -382,7 +384,7 @@ def test_a_timeframe_that_its_bars_contradict_is_asked_about(tmp_path: Path) -> 
     assert understood(path, timeframe="1h").bars["timeframe"].unique().to_list() == ["1h"]
 
 
-def test_bars_of_a_length_that_is_not_on_or_is_no_timeframe_are_refused(tmp_path: Path) -> None:
+def test_bars_of_an_unwatched_or_unknown_timeframe_are_refused(tmp_path: Path) -> None:
     minutes = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:{minute:02}Z,1,2,1,2\n" for minute in range(9))
     assert refusal(written(tmp_path, minutes, "KO.csv")) == (
         'has 1m bars of KO, which has 5m, 15m, 30m, 1h, 4h, 1d; add "1m" to `timeframes` in the watchlist, or say '
@@ -402,21 +404,21 @@ def test_bars_of_a_length_that_is_not_on_or_is_no_timeframe_are_refused(tmp_path
     )
 
 
-def test_the_distance_of_bars_is_the_timeframe_where_nothing_else_says_it(tmp_path: Path) -> None:
+def test_the_timeframe_is_derived_from_the_distance_of_bars_if_nothing_states_it(tmp_path: Path) -> None:
     text = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:{minute}Z,1,2,1,2\n" for minute in ("00", "15", "30"))
     found = understood(written(tmp_path, text, "KO.csv"))
     assert found.bars["timeframe"].unique().to_list() == ["15m"]
     assert found.source.keys.timeframe_from == "the distance of its bars"
 
 
-def test_a_symbol_or_a_timeframe_that_is_nowhere_is_asked_for(tmp_path: Path) -> None:
+def test_a_missing_symbol_or_timeframe_needs_an_answer(tmp_path: Path) -> None:
     path = written(tmp_path, "ts,open,high,low,close\n2025-01-14T15:00Z,1,2,1,2\n", "bars.csv")
     assert list(question(path).values()) == [{"symbol": "SYMBOL"}]
     assert list(question(path, symbol="KO").values()) == [{"timeframe": "TIMEFRAME"}]
     assert times_of(path, symbol="KO", timeframe="5m") == ["2025-01-14 15:00"]
 
 
-def test_a_symbol_that_is_given_renames_a_file_of_one_symbol_only(tmp_path: Path) -> None:
+def test_the_option_symbol_renames_only_a_file_with_one_symbol(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14T15:00Z"], "KO.US"))
     found = understood(path, symbol="KO")
     assert found.bars["symbol"].to_list() == ["KO"]

@@ -1,4 +1,4 @@
-"""Files of corporate actions: what they may say, and what is refused by line."""
+"""Tests of files of corporate actions: which rows are accepted, and how invalid ones are reported."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ def written(folder: Path, *lines: str) -> Path:
     return path
 
 
-def test_a_file_of_every_kind_is_read_and_takes_effect_at_the_open(tmp_path: Path, database: Database) -> None:
+def test_actions_of_every_kind_are_read_and_take_effect_at_the_open(tmp_path: Path, database: Database) -> None:
     path = written(
         tmp_path,
         HEAD,
@@ -65,13 +65,13 @@ def test_a_file_of_every_kind_is_read_and_takes_effect_at_the_open(tmp_path: Pat
         ("A B,split,2026-11-25,2,,", "line 2: "),
     ],
 )
-def test_a_line_that_cannot_be_an_action_is_named(tmp_path: Path, line: str, words: str) -> None:
+def test_an_invalid_line_is_refused_with_its_number(tmp_path: Path, line: str, words: str) -> None:
     with pytest.raises(ActionFileError) as caught:
         read_actions(written(tmp_path, HEAD, line), {})
     assert words in str(caught.value)
 
 
-def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_or_incomplete_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ActionFileError, match=r"none\.csv: no such file"):
         read_actions(tmp_path / "none.csv", {})
     with pytest.raises(ActionFileError, match="lacks the columns symbol, kind, date; needed are"):
@@ -80,9 +80,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
         read_actions(written(tmp_path, "symbol,kind,date", "AAPL,split,2026-11-25"), {})
 
 
-def test_two_different_actions_of_a_kind_on_one_day_are_asked_about_and_the_same_one_twice_is_one(
-    tmp_path: Path,
-) -> None:
+def test_two_different_actions_of_a_kind_on_one_day_are_refused_and_a_repeated_one_counts_once(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     head = "symbol,kind,date,ratio,amount,value\nMSFT,dividend,2024-06-14,,0.25,\n"
     path.write_text(head + "MSFT,split,2024-06-14,2:1,,\nMSFT,dividend,2024-06-14,,0.25,\n")

@@ -1,4 +1,4 @@
-"""Bars from files: what is stored of them. What is read is in `files`, what sessions say in `test_file_times`."""
+"""Tests of storing bars from files. Reading them is tested in `files/`, their times in `test_file_times`."""
 
 from datetime import date
 
@@ -37,7 +37,7 @@ def line(ts: str | None, symbol: str = "AAPL", timeframe: str = "5m", **values: 
     return pl.DataFrame([row], schema=BAR_SCHEMA)
 
 
-def test_every_line_is_accounted_for(database: Database) -> None:
+def test_every_row_of_a_file_is_counted_as_stored_equal_skipped_or_rejected(database: Database) -> None:
     sync(database, FILES, NOW)
     store_file(database, pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05")]), "first.csv", NOW)
     summaries = store_file(
@@ -70,7 +70,7 @@ def test_every_line_is_accounted_for(database: Database) -> None:
             stored=3,
             corrected=1,
             equal=1,
-            # Of which one was rejected.
+            # 15:15 and 15:20, which were rejected.
             missing=2,
             skipped={"not closed yet": 1, "outside the session": 2},
             rejected={"duplicate ts": 1, OUTSIDE_RANGE: 1, MISSING_VALUE: 2},
@@ -86,15 +86,15 @@ def test_every_line_is_accounted_for(database: Database) -> None:
     assert set(rejected["source"]) == {"second.csv"}
 
 
-def test_a_file_that_is_called_like_a_provider_is_a_file(database: Database) -> None:
-    """Alerts are raised about bars of providers, not about those of files."""
+def test_a_file_named_like_a_provider_is_recorded_as_a_file(database: Database) -> None:
+    """Alerts are raised about bars of providers, not about bars of files."""
     sync(database, FILES, NOW)
     for name in ("sandbox", "sandbox.csv"):
         store_file(database, line("2026-11-25 15:00", close=11.0 + len(name) / 10), name, NOW)
     assert rows_of(database, "SELECT name FROM market.source ORDER BY id") == [("./sandbox",), ("sandbox.csv",)]
 
 
-def test_the_same_file_again_changes_nothing_and_rejects_nothing_twice(database: Database) -> None:
+def test_ingesting_a_file_again_changes_nothing_and_rejects_no_bar_twice(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05", close=None), line(None)])
     store_file(database, bars, "bars.csv", NOW)
@@ -106,7 +106,7 @@ def test_the_same_file_again_changes_nothing_and_rejects_nothing_twice(database:
         assert transaction.query("SELECT count(*) AS n FROM market.bar_rejected").item() == 2
 
 
-def test_a_file_of_one_timeframe_only_makes_all_timeframes(database: Database) -> None:
+def test_a_file_of_5m_bars_gives_all_timeframes(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = pl.concat([bars_on("XNYS", "AAPL", M5, *WEEK), bars_on("24/7", "BTC-USD", M5, *WEEK, seed=1)])
     store_file(database, bars, "bars.csv", NOW)
@@ -123,7 +123,7 @@ def test_a_file_of_one_timeframe_only_makes_all_timeframes(database: Database) -
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
 
 
-def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket(database: Database) -> None:
+def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket_on(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = bars_on("XNYS", "AAPL", M5, *WEEK)
     store_file(database, bars, "bars.csv", NOW)
@@ -135,7 +135,7 @@ def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket(database: D
     assert outcomes[OHLC, H1].written == {"AAPL": 1}
 
 
-def test_hours_cut_by_the_clock_are_stored_as_they_come(database: Database) -> None:
+def test_clock_hours_are_stored_as_they_are(database: Database) -> None:
     sync(database, FILES, NOW)
     hours = pl.concat([line(f"2026-11-25 {hour}:00", timeframe="1h") for hour in range(13, 22)])
     (summary,) = store_file(database, hours, "hours.csv", NOW)
@@ -147,7 +147,7 @@ def test_hours_cut_by_the_clock_are_stored_as_they_come(database: Database) -> N
     assert tables_of(database)[OHLC].height == 7
 
 
-def test_hours_from_a_file_leave_what_waits_to_be_rolled_up_as_it_is(database: Database) -> None:
+def test_hours_from_a_file_do_not_change_the_pending_rollup(database: Database) -> None:
     sync(database, FILES, NOW)
     store_file(database, bars_on("XNYS", "AAPL", M5, *WEEK), "bars.csv", NOW)
     store_file(database, line("2026-11-25 14:30", timeframe="1h"), "hours.csv", NOW)
@@ -159,7 +159,7 @@ def test_hours_from_a_file_leave_what_waits_to_be_rolled_up_as_it_is(database: D
     assert closes == line("2026-11-25 14:30", timeframe="1h")["close"].to_list()
 
 
-def test_bars_older_than_any_stored_session_bring_their_sessions(database: Database) -> None:
+def test_bars_older_than_any_stored_session_are_stored(database: Database) -> None:
     sync(database, FILES, NOW)
     old = bars_on("XNYS", "AAPL", D1, date(1999, 11, 22), date(1999, 12, 3))
     (summary,) = store_file(database, old, "old.csv", NOW)
@@ -176,8 +176,8 @@ def test_series_are_stored_in_batches_of_whole_series(database: Database, monkey
     ]
 
 
-def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_asked_for(database: Database) -> None:
-    """The store stands at Tuesday; a file brings Friday. Wednesday must still be asked for."""
+def test_a_file_for_a_fetched_symbol_does_not_hide_bars_that_were_not_requested(database: Database) -> None:
+    """The store has bars up to Tuesday and a file has Friday. Wednesday must still be requested."""
     fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
@@ -188,7 +188,7 @@ def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_ask
     assert stored.height == exchange.bars.height
 
 
-def test_a_file_for_a_symbol_that_was_never_asked_for_leaves_its_history_to_the_provider(database: Database) -> None:
+def test_a_file_for_a_symbol_never_requested_leaves_its_history_to_the_provider(database: Database) -> None:
     fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
     sync(database, fetched, NOW)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
@@ -198,7 +198,7 @@ def test_a_file_for_a_symbol_that_was_never_asked_for_leaves_its_history_to_the_
     assert outcomes[OHLC, H1].done == ["AAPL"]
 
 
-def test_a_file_that_goes_on_where_the_store_stands_spares_the_provider(database: Database) -> None:
+def test_bars_of_a_file_that_continue_the_store_are_not_requested_again(database: Database) -> None:
     fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))

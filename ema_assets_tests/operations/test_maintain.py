@@ -1,4 +1,4 @@
-"""What maintenance does to the market tables, on a database in which Dagster has never run, and to log files."""
+"""Tests of maintenance of the market tables, in a database in which Dagster has never run, and of log files."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,7 +44,7 @@ def days_left(database: Database, table: str, column: str) -> dict[int, int]:
 
 @pytest.fixture
 def filled(database: Database) -> Database:
-    """Rejected bars and old values of corrected ones, 10, 89, 91 and 400 days old, ten of each."""
+    """A database with ten rejected bars and ten old values of corrected bars of each age: 10, 89, 91 and 400 days."""
     with database.transaction() as transaction:
         for days in (10, 89, 91, 400):
             put(transaction, "bar_rejected", "rejected_at", days, 10)
@@ -52,7 +52,7 @@ def filled(database: Database) -> Database:
     return database
 
 
-def test_rejected_bars_go_after_their_days_and_old_values_of_corrected_bars_stay(filled: Database) -> None:
+def test_rejected_bars_are_deleted_after_their_days_and_old_values_of_corrected_bars_are_kept(filled: Database) -> None:
     done = tidy(filled)
     assert (done.rejected_bars, done.corrections, done.runs) == (20, 0, 0)
     assert days_left(filled, "bar_rejected", "rejected_at") == {10: 10, 89: 10}
@@ -61,7 +61,7 @@ def test_rejected_bars_go_after_their_days_and_old_values_of_corrected_bars_stay
     assert tidy(filled).rejected_bars == 0
 
 
-def test_old_values_of_corrected_bars_go_when_days_are_set_for_them(filled: Database) -> None:
+def test_old_values_of_corrected_bars_are_deleted_when_days_are_set_for_them(filled: Database) -> None:
     rules = Retention(run_days=14, rejected_days=1000, correction_days=100)
     done = tidy(filled, rules)
     assert (done.rejected_bars, done.corrections) == (0, 10)
@@ -69,7 +69,7 @@ def test_old_values_of_corrected_bars_go_when_days_are_set_for_them(filled: Data
     assert "10 old values of corrected bars after 100 days" in "; ".join(done.sentences(rules))
 
 
-def test_rows_go_in_batches_the_oldest_first(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_deleted_in_batches_with_the_oldest_first(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     left = []
     delete = retention.delete_rejected
@@ -85,7 +85,7 @@ def test_rows_go_in_batches_the_oldest_first(filled: Database, monkeypatch: pyte
     assert left == [NOW - timedelta(days=days) for days in (400, 91, 89)]
 
 
-def test_statistics_of_changed_tables_are_refreshed_and_of_the_whole_table_too(database: Database) -> None:
+def test_statistics_of_changed_partitions_and_of_their_table_are_refreshed(database: Database) -> None:
     """Autovacuum analyzes a partition but never the table it belongs to."""
     put_bars(database)
     assert symbols_known(database, "ohlc") is None
@@ -97,8 +97,10 @@ def test_statistics_of_changed_tables_are_refreshed_and_of_the_whole_table_too(d
     assert tidy(database).tables_analyzed == 0
 
 
-def test_what_autovacuum_analyzed_by_itself_counts_as_changed(database: Database, databases: Databases) -> None:
-    """It leaves no changed row to count, and the statistics of the whole table as they were."""
+def test_a_table_whose_partition_autovacuum_analyzed_counts_as_changed(
+    database: Database, databases: Databases
+) -> None:
+    """Autovacuum resets the count of changed rows, but does not refresh the statistics of the whole table."""
     put_bars(database)
     try:
         for setting, value in (("autovacuum", "on"), ("autovacuum_naptime", "1s")):
@@ -132,7 +134,7 @@ def changed(database: Database) -> list[str]:
 
 
 def symbols_known(database: Database, table: str) -> int | None:
-    """How many symbols the planner thinks there are in a table; None when it knows nothing."""
+    """Return how many symbols the planner expects in a table; None when it has no statistics."""
     with database.transaction() as transaction:
         found = transaction.query(
             """SELECT n_distinct::float8 AS n FROM pg_stats
@@ -145,7 +147,7 @@ def symbols_known(database: Database, table: str) -> int | None:
 # --- log files --------------------------------------------------------------------------------------------------------
 
 
-def test_a_runs_log_folder_is_removed_and_no_other(tmp_path: Path) -> None:
+def test_only_the_log_folder_of_the_run_is_removed(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "storage" / name / "compute_logs").mkdir(parents=True)
         (tmp_path / "storage" / name / "compute_logs" / "step.err").write_text("a word")
@@ -156,17 +158,17 @@ def test_a_runs_log_folder_is_removed_and_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run_id", ["..", ".", "", "../other", "/other"])
-def test_an_id_that_is_a_path_leads_nowhere(tmp_path: Path, run_id: str) -> None:
+def test_a_run_id_that_is_a_path_removes_nothing(tmp_path: Path, run_id: str) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "storage").mkdir()
     log_folder_remover(tmp_path / "storage")(run_id)
     assert {each.name for each in tmp_path.iterdir()} == {"other", "storage"}
 
 
-# --- what the page says -----------------------------------------------------------------------------------------------
+# --- documentation ----------------------------------------------------------------------------------------------------
 
 
-def test_the_page_of_operations_says_for_how_long_what_is_kept() -> None:
+def test_the_page_of_operations_states_the_actual_retention_periods() -> None:
     root = Path(__file__).parents[2]
     page = (root / "docs/OPERATIONS.md").read_text()
     table = page.split("What is kept for how long:", 1)[1].split("`ema-assets maintain`", 1)[0]

@@ -1,4 +1,4 @@
-"""Special days and a day that the calendar lacks, all the way: sessions, bars, rolled-up bars, what is computed."""
+"""Tests of special days and of days missing from the calendar: sessions, bars, rollups, computed series."""
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -15,14 +15,14 @@ from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, 
 from ema_assets_tests.timeframes import D1, M5
 
 NOW = utc("2026-12-01 22:00")
-# The Saturday after Thanksgiving, with the hours of an early close before it.
+# The Saturday after Thanksgiving. The Friday before it closes early, and its hours apply.
 SATURDAY = date(2026, 11, 28)
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=12, d1_days=60)
 TRADED = replace(WATCHED, special_days={"XNYS": SpecialDays({SATURDAY: None})})
 
 
 def on_saturday(bars: pl.DataFrame) -> pl.DataFrame:
-    """The bars of the Friday, a day later."""
+    """Return the bars of the Friday, moved to the Saturday."""
     friday = bars.filter(pl.col("ts").dt.date() == SATURDAY - timedelta(days=1))
     return friday.with_columns(pl.col("ts") + timedelta(days=1))
 
@@ -37,7 +37,7 @@ def exchange() -> MemoryExchange:
 
 
 def session_days(database: Database) -> list[date]:
-    """Those of New York."""
+    """Return the stored sessions of New York around the Saturday."""
     found = rows_of(
         database,
         """
@@ -53,7 +53,7 @@ def bars_on_saturday(database: Database, timeframe: str) -> list[datetime]:
     return [ts for (ts,) in rows_of(database, sql, timeframe, SATURDAY.isoformat())]
 
 
-def test_what_trades_on_a_day_that_the_calendar_lacks_is_stored_flagged_and_computed(database: Database) -> None:
+def test_bars_on_a_day_missing_from_the_calendar_are_stored_flagged_and_computed(database: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     assert len(bars_on_saturday(database, "5m")) == 42
     assert bars_on_saturday(database, "1d") == [utc("2026-11-28 14:30")]
@@ -68,9 +68,7 @@ def test_what_trades_on_a_day_that_the_calendar_lacks_is_stored_flagged_and_comp
     assert bars_on_saturday(database, "1h") == []
 
 
-def test_a_day_that_is_added_is_a_session_from_then_on_and_taken_away_again_is_none(
-    database: Database, other: Database
-) -> None:
+def test_an_added_special_day_is_a_session_until_it_is_removed_again(database: Database, other: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     sync(database, TRADED, NOW)
     assert SATURDAY in session_days(database)
@@ -87,7 +85,9 @@ def test_a_day_that_is_added_is_a_session_from_then_on_and_taken_away_again_is_n
         assert tables_of(database)[name].equals(rows), name
 
 
-def test_it_ends_as_if_the_day_had_been_a_session_from_the_beginning(database: Database, other: Database) -> None:
+def test_a_special_day_added_later_gives_the_same_rows_as_one_known_from_the_beginning(
+    database: Database, other: Database
+) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     sync(database, TRADED, NOW)
     refresh(database, TRADED, exchange(), NOW)
@@ -96,7 +96,7 @@ def test_it_ends_as_if_the_day_had_been_a_session_from_the_beginning(database: D
         assert tables_of(database)[name].equals(rows), name
 
 
-def test_sessions_are_made_anew_only_when_what_they_are_made_from_changes(
+def test_sessions_are_recomputed_only_when_their_special_days_or_rules_change(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync(database, TRADED, NOW)
@@ -110,7 +110,7 @@ def test_sessions_are_made_anew_only_when_what_they_are_made_from_changes(
     assert date(2026, 11, 25) in session_days(database)
 
 
-def test_special_days_in_the_database_are_those_of_the_watchlist(database: Database) -> None:
+def test_special_days_in_the_database_equal_those_of_the_watchlist(database: Database) -> None:
     sync(database, TRADED, NOW)
     with database.transaction() as transaction:
         assert sessions.special_days(transaction, "XNYS") == TRADED.special_days["XNYS"]
@@ -119,7 +119,7 @@ def test_special_days_in_the_database_are_those_of_the_watchlist(database: Datab
         assert sessions.special_days(transaction, "XNYS") == SpecialDays()
 
 
-def test_a_later_change_of_the_calendar_makes_nothing_stale_today(database: Database) -> None:
+def test_a_special_day_in_the_future_makes_no_series_dirty(database: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     later = replace(WATCHED, special_days={"XNYS": SpecialDays({}, frozenset({date(2026, 12, 24)}))})
     sync(database, later, NOW)

@@ -1,4 +1,4 @@
-"""The watchlist into the database, what should run now, how fresh everything is, and waiting for base bars."""
+"""Tests of the sync of the watchlist, of the plan of what should run, of waiting for base bars, and of the status."""
 
 import json
 import time
@@ -32,7 +32,7 @@ from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
 NOW = utc("2026-11-25 20:30")
-# Enough where it does not matter which: both fetched timeframes and a rolled-up one.
+# For tests that need no particular timeframes: both fetched ones and a rolled-up one.
 FEW = (M5, H1, D1)
 WATCHED = watchlist_of({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=5, d1_days=60, timeframes=ORDER)
 
@@ -55,7 +55,7 @@ def contents(database: Database) -> list[pl.DataFrame]:
         ]
 
 
-def test_sync_adds_instruments_their_ledger_rows_and_sessions(database: Database) -> None:
+def test_a_sync_adds_instruments_with_their_ledger_rows_and_sessions(database: Database) -> None:
     assert sync_watchlist.sync(database, WATCHED, NOW) == (["AAPL", "BTC-USD", "MSFT"], [])
     instruments, days, states = contents(database)
     assert instruments.select("symbol", "calendar", "is_active", "is_fetched").rows() == [
@@ -70,7 +70,7 @@ def test_sync_adds_instruments_their_ledger_rows_and_sessions(database: Database
         assert found.max() >= NOW.date() + timedelta(days=350)  # type: ignore[operator]
 
 
-def test_sync_again_changes_nothing_and_needs_no_calendar_library(
+def test_a_second_sync_changes_nothing_and_does_not_use_the_calendar_library(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_watchlist.sync(database, WATCHED, NOW)
@@ -80,7 +80,7 @@ def test_sync_again_changes_nothing_and_needs_no_calendar_library(
     assert all(one.equals(other) for one, other in zip(before, contents(database), strict=True))
 
 
-def test_sessions_are_renewed_long_before_they_run_out(database: Database) -> None:
+def test_sessions_are_extended_long_before_they_run_out(database: Database) -> None:
     sync_watchlist.sync(database, WATCHED, NOW)
     sync_watchlist.sync(database, WATCHED, NOW + timedelta(days=200))
     with database.transaction() as transaction:
@@ -101,7 +101,7 @@ def test_an_unknown_calendar_leaves_the_database_unchanged(database: Database) -
 # --- what should run ------------------------------------------------------------------------------------------------
 
 
-def test_closed_bars_hold_every_calendar_in_use_and_every_timeframe(database: Database) -> None:
+def test_closed_bars_have_a_row_per_calendar_in_use_and_timeframe(database: Database) -> None:
     sync_watchlist.sync(database, WATCHED, NOW)
     with database.transaction() as transaction:
         found = closed_bars(transaction, NOW)
@@ -116,7 +116,7 @@ def test_closed_bars_hold_every_calendar_in_use_and_every_timeframe(database: Da
     assert ends["24/7", "1d"] == utc("2026-11-25 00:00")
 
 
-def test_on_a_close_the_schedule_gets_what_is_stale_and_the_rolled_up_bars_about_to_be(database: Database) -> None:
+def test_the_schedule_of_a_close_gets_stale_series_and_rollups_that_are_about_to_be_stale(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW)
     later = NOW + timedelta(minutes=30)
     with database.transaction() as transaction:
@@ -143,7 +143,7 @@ def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database
     ]
 
 
-def test_the_sweep_leaves_fresh_closes_to_their_schedule_and_takes_the_rest(database: Database) -> None:
+def test_the_sweep_leaves_recent_closes_to_their_schedule_and_takes_other_stale_series(database: Database) -> None:
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW)
     calendars = {**{each.symbol: each.calendar for each in WATCHED.instruments}, "NEW": "XNYS"}
@@ -163,7 +163,7 @@ def test_the_sweep_leaves_fresh_closes_to_their_schedule_and_takes_the_rest(data
     assert ("MSFT", "5m", "bar closed") not in swept(after_pause)
 
 
-def test_the_next_close_of_each_calendar_is_told_soonest_first(database: Database) -> None:
+def test_the_next_closes_of_calendars_are_sorted_soonest_first(database: Database) -> None:
     sync_watchlist.sync(database, WATCHED, NOW)
     evening = utc("2026-11-25 21:30")
     with database.transaction() as transaction:
@@ -188,7 +188,7 @@ def clock(now: datetime) -> Callable[[], datetime]:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_base_bars_that_are_there_are_not_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_wait_for_base_bars_that_are_stored(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     refresh(database, WATCHED, exchange_until(), NOW, timeframes=[M5])
     monkeypatch.setattr(time, "sleep", None)
     later = NOW + timedelta(minutes=4)
@@ -196,7 +196,7 @@ def test_base_bars_that_are_there_are_not_waited_for(database: Database, monkeyp
 
 
 @pytest.mark.usefixtures("impatient")
-def test_waiting_ends_when_the_base_bars_come(
+def test_a_wait_ends_when_the_base_bars_are_stored(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange, later = exchange_until(), NOW + timedelta(minutes=30)
@@ -216,7 +216,7 @@ def test_waiting_ends_when_the_base_bars_come(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> None:
+def test_a_wait_has_a_limit_and_reports_how_many_symbols_are_behind(database: Database) -> None:
     exchange, later = exchange_until(), NOW + timedelta(minutes=30)
     refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
 
@@ -228,14 +228,14 @@ def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> 
     assert behind(WATCHED.symbols, delay=timedelta(minutes=31)) == 0
     exchange.failing = {"AAPL": "no", "MSFT": "no"}
     refresh(database, WATCHED, exchange, later, timeframes=[M5])
-    # Two of three fail, and the third has come.
+    # Two of three symbols fail, and the third one has its bars.
     assert behind(WATCHED.symbols) == 0
 
 
 # --- status and health ----------------------------------------------------------------------------------------------
 
 
-def test_status_counts_series_stale_missing_and_failing(database: Database) -> None:
+def test_the_status_counts_stale_missing_and_failing_series(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"MSFT": "no such symbol"}
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -250,11 +250,11 @@ def test_status_counts_series_stale_missing_and_failing(database: Database) -> N
     assert (signals.series, signals.stale, signals.missing, signals.failing) == (3, 0, 1, 0)
     with database.transaction() as transaction:
         at_once = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, NOW)}
-    # What pauses after a failure is not tried yet, and lacks its bars all the same.
+    # A series that pauses after a failure is not retried yet, but counts as stale because it lacks its bars.
     assert (at_once[OHLC, "5m"].stale, at_once[OHLC, "5m"].failing) == (1, 1)
 
 
-def test_a_series_that_dagster_has_not_been_told_of_is_not_stale_in_the_status(database: Database) -> None:
+def test_a_series_not_yet_reported_to_dagster_is_not_stale_in_the_status(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW)
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET computed_at = computed_at - interval '10 minutes'")
@@ -262,7 +262,7 @@ def test_a_series_that_dagster_has_not_been_told_of_is_not_stale_in_the_status(d
         assert sum(each.stale for each in status.by_asset(transaction, NOW)) == 0
 
 
-def test_loading_counts_series_that_are_computed_to_the_end_and_recorded(database: Database) -> None:
+def test_the_loading_progress_counts_series_that_are_fully_computed_and_recorded(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW)
     with database.transaction() as transaction:
         assert loading(transaction, datetime.now(UTC)).series == dict.fromkeys(ORDER, (0, 3))
@@ -283,10 +283,10 @@ def test_loading_counts_series_that_are_computed_to_the_end_and_recorded(databas
         pytest.param(60, 20 * 60, "about 20 minutes left", id="at the rate of the last ten minutes, not of the hour"),
     ],
 )
-def test_what_is_left_is_estimated_at_the_rate_of_the_last_minutes(
+def test_the_remaining_time_is_estimated_at_the_rate_of_the_last_minutes(
     database: Database, added_minutes_ago: int, seconds_left: float, words: str
 ) -> None:
-    """A third of the rows was loaded in the last minutes, so the rest takes twice as long; failing ones are left out."""
+    """A third of the rows was loaded in the last minutes: the rest takes twice as long. Failing rows do not count."""
     sync_watchlist.sync(database, WATCHED, NOW)
     with database.transaction() as transaction:
         transaction.execute(
@@ -295,7 +295,7 @@ def test_what_is_left_is_estimated_at_the_rate_of_the_last_minutes(
         transaction.execute(
             "UPDATE market.series_state SET recorded_at = now(), loaded_at = now() WHERE timeframe IN ('5m', '15m')"
         )
-        # What was loaded before these symbols came says nothing of how fast they are.
+        # Rows that were loaded before these symbols were added do not count for their rate.
         transaction.execute(
             """UPDATE market.series_state SET recorded_at = now(), loaded_at = now() - interval '3 hours',
                                               added_at = now() - interval '4 hours'
@@ -305,7 +305,7 @@ def test_what_is_left_is_estimated_at_the_rate_of_the_last_minutes(
         assert found.seconds_left == pytest.approx(seconds_left)
         assert found.estimate == words
         assert str(found).endswith(f"1d 1/3  ({words})")
-        # Half of what is left fails.
+        # Half of the remaining rows fail.
         transaction.execute("UPDATE market.series_state SET failures = 1 WHERE timeframe IN ('4h', '1d')")
         assert loading(transaction, _now_of(transaction)).seconds_left == pytest.approx(seconds_left / 2)
         transaction.execute("UPDATE market.series_state SET recorded_at = now(), loaded_at = now()")
@@ -313,7 +313,7 @@ def test_what_is_left_is_estimated_at_the_rate_of_the_last_minutes(
     assert (done.is_complete, done.seconds_left, done.estimate) == (True, None, "")
 
 
-def test_nothing_is_estimated_before_anything_was_loaded(database: Database) -> None:
+def test_there_is_no_estimate_before_any_series_was_loaded(database: Database) -> None:
     sync_watchlist.sync(database, WATCHED, NOW)
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET added_at = now() - interval '1 minute'")
@@ -321,10 +321,8 @@ def test_nothing_is_estimated_before_anything_was_loaded(database: Database) -> 
     assert (found.seconds_left, found.estimate) == (None, "")
 
 
-def test_what_was_loaded_before_and_dagster_is_told_of_again_is_not_estimated_as_if_it_was_loaded(
-    database: Database,
-) -> None:
-    """As a restore leaves it that brings nothing of Dagster's own."""
+def test_series_that_are_only_reported_to_dagster_again_do_not_count_as_loading(database: Database) -> None:
+    """This is the state after a restore without Dagster's own tables."""
     sync_watchlist.sync(database, WATCHED, NOW)
     with database.transaction() as transaction:
         transaction.execute(
@@ -332,7 +330,7 @@ def test_what_was_loaded_before_and_dagster_is_told_of_again_is_not_estimated_as
                                               computed_at = now() - interval '1 day'"""
         )
         transaction.execute("UPDATE market.series_state SET recorded_at = now() WHERE symbol = 'MSFT'")
-        # One that is new meanwhile.
+        # One row is new since then.
         transaction.execute(
             """UPDATE market.series_state SET recorded_at = now(), loaded_at = now()
                WHERE symbol = 'MSFT' AND timeframe = '5m' AND asset = 'ohlc'"""
@@ -347,7 +345,7 @@ def _now_of(transaction: Transaction) -> datetime:
     return moment
 
 
-def test_a_sync_of_many_symbols_takes_as_many_statements_as_one_of_few(database: Database) -> None:
+def test_the_number_of_statements_of_a_sync_does_not_grow_with_the_number_of_symbols(database: Database) -> None:
     def statements(symbols: int) -> int:
         before = database.statements
         sync_watchlist.sync(database, _many(symbols), NOW)
@@ -355,7 +353,7 @@ def test_a_sync_of_many_symbols_takes_as_many_statements_as_one_of_few(database:
 
     statements(2)
     few = statements(5)
-    # One more tells Postgres how many series there are now.
+    # The additional statement analyzes the ledger, because it has grown.
     assert statements(300) == few + 1
     assert statements(301) == few
     assert database_rows(database, "SELECT count(*)::bigint AS n FROM market.series_state") == [
@@ -363,8 +361,10 @@ def test_a_sync_of_many_symbols_takes_as_many_statements_as_one_of_few(database:
     ]
 
 
-def test_finding_what_is_stale_costs_as_much_per_series_with_many_symbols_as_with_few(database: Database) -> None:
-    """Rows that Postgres goes through, from its own account of the plan: it once went through all for each symbol."""
+def test_the_cost_per_series_of_finding_stale_series_does_not_grow_with_the_number_of_symbols(
+    database: Database,
+) -> None:
+    """The plan of PostgreSQL reports the number of rows it reads. An earlier query read all rows once per symbol."""
     touched = {symbols: _rows_touched(database, symbols) for symbols in (200, 800)}
     assert touched[800] < 6 * touched[200]
 
@@ -396,7 +396,7 @@ def _rows_touched(database: Database, symbols: int) -> int:
     return int(rows(plan_["Plan"]))
 
 
-def test_failures_are_told_once_a_reason_the_commonest_first(database: Database) -> None:
+def test_failures_are_reported_once_per_reason_with_the_most_frequent_first(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"AAPL": "rate limit", "MSFT": "rate limit", "BTC-USD": "unknown symbol"}
     exchange.failure = RequestRefused
@@ -408,7 +408,7 @@ def test_failures_are_told_once_a_reason_the_commonest_first(database: Database)
         ]
 
 
-def test_a_series_asked_for_long_before_the_last_close_is_late(database: Database) -> None:
+def test_a_series_that_was_requested_long_before_the_last_close_is_late(database: Database) -> None:
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     exchange.failing = {"MSFT": "no"}
@@ -421,13 +421,13 @@ def test_a_series_asked_for_long_before_the_last_close_is_late(database: Databas
     assert late(NOW) == []
     assert late(NOW + timedelta(minutes=10)) == []
     assert late(NOW + timedelta(minutes=15)) == [("MSFT", "5m")]
-    # Overnight and over the holiday nothing closes, so nothing gets later.
+    # No bar closes overnight and over the holiday, so no further series becomes late.
     assert late(utc("2026-11-27 14:00")) == [("MSFT", "5m")]
     exchange.failing = {}
     assert late(utc("2026-11-27 14:10")) == []
 
 
-def test_computed_series_that_wait_too_long_are_told(database: Database) -> None:
+def test_computed_series_that_wait_too_long_are_reported(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW, timeframes=FEW)
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET updated_at = updated_at - interval '20 minutes'")
@@ -444,7 +444,7 @@ def test_computed_series_that_wait_too_long_are_told(database: Database) -> None
         ]
 
 
-def test_rejected_bars_are_counted_by_series_and_reason(database: Database) -> None:
+def test_rejected_bars_are_counted_per_series_and_reason(database: Database) -> None:
     exchange = exchange_until()
     exchange.bars = exchange.bars.with_columns(
         close=pl.when(pl.col("symbol") == "AAPL", pl.col("ts") >= utc("2026-11-25 20:00")).then(-1.0).otherwise("close")
@@ -457,8 +457,8 @@ def test_rejected_bars_are_counted_by_series_and_reason(database: Database) -> N
         assert health.rejected_since(transaction, utc("2100-01-01 00:00")).is_empty()
 
 
-def test_the_first_watchlist_may_have_every_strategy_switched_off(databases) -> None:
-    """The views of trades are there, and empty."""
+def test_the_first_watchlist_may_disable_every_strategy(databases) -> None:
+    """The views of trades exist and are empty."""
     url = databases.make(migrated=False)
     migrate(url)
     off = tuple({"name": name, "enabled": False} for name in ("crossover", "pullback"))
@@ -470,7 +470,7 @@ def test_the_first_watchlist_may_have_every_strategy_switched_off(databases) -> 
     databases.drop(url)
 
 
-def test_symbols_taken_off_the_watchlist_are_in_no_count(database: Database) -> None:
+def test_symbols_removed_from_the_watchlist_are_in_no_count(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"MSFT": "no"}
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)

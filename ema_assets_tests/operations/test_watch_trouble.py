@@ -1,4 +1,4 @@
-"""Trouble is told once while it lasts, and its end; what happens at a moment once."""
+"""Tests of alerts about trouble: lasting trouble is reported once, with its end; a single event is reported once."""
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -30,7 +30,7 @@ def told_of(*kinds: str, **more: object) -> Alerts:
 
 
 def look(database: Database, alerts: Alerts, now: datetime = NOW) -> list[tuple[str, str, bool]]:
-    """Kind, text and whether it is over, of what was raised by a look at `now`."""
+    """Watch for trouble at `now` and return the raised alerts: kind, text and whether the trouble is over."""
     with database.transaction() as transaction:
         before = transaction.query("SELECT coalesce(max(id), 0)::bigint AS id FROM market.alert").item()
         raised = watch_trouble(transaction, alerts, now, now, AT_ONCE)
@@ -46,7 +46,7 @@ def fail(database: Database, symbols: list[str], now: datetime = NOW) -> None:
         ledger.fail(transaction, OHLC, M5, dict.fromkeys(symbols, "no such symbol"), now)
 
 
-def test_a_failing_series_is_told_after_some_failures_and_when_it_is_over(database: Database) -> None:
+def test_a_failing_series_is_reported_after_some_failures_and_when_it_is_over(database: Database) -> None:
     sync(database, WATCHED, NOW)
     alerts = told_of("series_failing")
     fail(database, ["BTC-USD"])
@@ -65,7 +65,7 @@ def test_a_failing_series_is_told_after_some_failures_and_when_it_is_over(databa
     assert len(look(database, alerts, LATER + timedelta(hours=1))) == 1, "again"
 
 
-def test_a_subscription_hears_of_its_own_symbols_and_timeframes(database: Database) -> None:
+def test_a_subscription_gets_alerts_only_about_its_symbols_and_timeframes(database: Database) -> None:
     sync(database, WATCHED, NOW)
     for _ in range(2):
         fail(database, ["BTC-USD", "ETH-USD"])
@@ -74,7 +74,7 @@ def test_a_subscription_hears_of_its_own_symbols_and_timeframes(database: Databa
     assert len(look(database, told_of("series_failing", symbols=("ETH-USD",), timeframes=("5m",)))) == 1
 
 
-def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Database) -> None:
+def test_a_provider_that_does_not_answer_is_reported_with_its_reason(database: Database) -> None:
     alerts = told_of("provider_shut_out")
     sync(database, WATCHED, NOW)
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Datab
     ]
 
 
-def test_of_a_provider_whose_last_symbol_is_removed_the_trouble_is_over(database: Database) -> None:
+def test_trouble_with_a_provider_is_over_when_its_last_symbol_is_removed(database: Database) -> None:
     alerts = told_of("provider_shut_out")
     coins, metals = replace(watch({"BTC-USD": "24/7"}), alerts=alerts), watch({"SI=F": "CMES"}, provider="yahoo")
     sync(database, replace(coins, instruments=(*coins.instruments, *metals.instruments)), NOW)
@@ -106,7 +106,7 @@ def test_of_a_provider_whose_last_symbol_is_removed_the_trouble_is_over(database
     assert look(database, alerts, MUCH_LATER) == []
 
 
-def test_that_nothing_is_fresh_is_told_only_of_what_was_loaded(database: Database) -> None:
+def test_nothing_fresh_is_reported_only_when_loaded_series_are_late(database: Database) -> None:
     alerts = told_of("nothing_fresh")
     sync(database, WATCHED, NOW)
     assert look(database, alerts) == [], "nothing was loaded yet"
@@ -119,14 +119,14 @@ def test_that_nothing_is_fresh_is_told_only_of_what_was_loaded(database: Databas
     expected = "all 2 series are more than two bars late; the newest has bars up to 15:00 UTC"
     assert look(database, alerts, LATER) == [], "two bars late"
     assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", expected, False)]
-    # One symbol is enough.
+    # One fresh symbol ends the trouble.
     watched = replace(WATCHED, alerts=alerts)
     refresh(database, watched, exchange, MUCH_LATER, symbols=["ETH-USD"], timeframes=(M5,))
     assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", f"over after 0 min: {expected}", True)]
 
 
-def test_a_night_is_no_trouble_when_its_market_opens(database: Database) -> None:
-    """The first bar of a day closes two bars after none."""
+def test_a_night_without_bars_is_not_reported_when_the_market_opens(database: Database) -> None:
+    """When the first bar of a day closes, no bar closed in the two bars of time before it."""
     watched = watch({"AAPL": "XNYS"}, m5_days=2, timeframes=(M5,))
     evening, open_at = utc("2026-11-24 21:00:30"), utc("2026-11-25 14:30")
     sync(database, watched, evening)
@@ -139,7 +139,7 @@ def test_a_night_is_no_trouble_when_its_market_opens(database: Database) -> None
     assert look(database, alerts, open_at + timedelta(minutes=15)) == [("nothing_fresh", expected, False)]
 
 
-def test_trouble_of_a_subscription_that_is_gone_is_forgotten(database: Database) -> None:
+def test_trouble_of_a_removed_subscription_is_forgotten(database: Database) -> None:
     sync(database, WATCHED, NOW)
     alerts = told_of("series_failing")
     for _ in range(2):
@@ -153,7 +153,7 @@ def test_trouble_of_a_subscription_that_is_gone_is_forgotten(database: Database)
 
 @pytest.fixture
 def with_runs(database: Database) -> Database:
-    """Tables of Dagster's own with what is asked of them."""
+    """A database with the tables and columns of Dagster that are read."""
     with database.transaction() as transaction:
         for sql in (
             "CREATE TABLE dagster.runs (run_id text, pipeline_name text, status text, end_time float8)",
@@ -164,7 +164,7 @@ def with_runs(database: Database) -> Database:
     return database
 
 
-def test_a_failed_run_is_told_once_unless_it_is_tried_again(with_runs: Database) -> None:
+def test_a_failed_run_is_reported_once_unless_it_will_be_retried(with_runs: Database) -> None:
     alerts = told_of("run_failed")
     assert look(with_runs, alerts) == []
     runs = pl.DataFrame(
@@ -191,7 +191,7 @@ def test_a_failed_run_is_told_once_unless_it_is_tried_again(with_runs: Database)
 
 
 def ended(database: Database, run: str, status: str, at: datetime, **tags: str) -> None:
-    """A run of the job `refresh` has ended `at`, with these tags."""
+    """Add a run of the job `refresh` that ended `at` with the given tags."""
     with database.transaction() as transaction:
         transaction.execute(
             "INSERT INTO dagster.runs VALUES ($1, 'refresh', $2, extract(epoch FROM $3::timestamptz))", run, status, at
@@ -203,7 +203,7 @@ def ended(database: Database, run: str, status: str, at: datetime, **tags: str) 
 OF_5M, OF_1H = {"ema_assets/timeframe": "5m"}, {"ema_assets/timeframe": "1h"}
 
 
-def test_in_an_outage_the_runs_that_follow_the_bars_are_one_trouble_with_one_end(with_runs: Database) -> None:
+def test_failed_runs_of_timeframes_in_an_outage_are_one_trouble_with_one_end(with_runs: Database) -> None:
     alerts = told_of("run_failed")
     ended(with_runs, "before", "SUCCESS", NOW - timedelta(hours=1), **OF_5M)
     told = []
@@ -226,7 +226,7 @@ def test_in_an_outage_the_runs_that_follow_the_bars_are_one_trouble_with_one_end
     assert len(look(with_runs, alerts, NOW + timedelta(minutes=126))) == 1
 
 
-def test_the_runs_of_a_backfill_that_fail_are_told_once_and_any_other_one_by_itself(with_runs: Database) -> None:
+def test_failed_runs_are_reported_once_per_backfill_and_other_runs_one_by_one(with_runs: Database) -> None:
     alerts = told_of("run_failed")
     for run, backfill in (("1-of-fill", "fill"), ("2-of-fill", "fill"), ("1-of-other", "other")):
         ended(with_runs, run, "FAILURE", NOW, **{"dagster/backfill": backfill})
@@ -243,7 +243,9 @@ def test_the_runs_of_a_backfill_that_fail_are_told_once_and_any_other_one_by_its
     assert look(with_runs, alerts, LATER + timedelta(hours=2)) == [], "of what happens at a moment no end is told"
 
 
-def test_who_wants_no_trouble_costs_nothing_and_what_is_no_longer_wanted_is_forgotten(database: Database) -> None:
+def test_no_statements_run_if_no_subscription_wants_trouble_and_unwanted_trouble_is_forgotten(
+    database: Database,
+) -> None:
     sync(database, WATCHED, NOW)
     silent = told_of("crossover")
     statements = database.statements
@@ -254,6 +256,6 @@ def test_who_wants_no_trouble_costs_nothing_and_what_is_no_longer_wanted_is_forg
     for _ in range(2):
         fail(database, ["BTC-USD"])
     assert len(look(database, told_of("series_failing"))) == 1
-    # Somebody else's trouble is not told as over.
+    # Trouble that the subscription no longer wants is not reported as over.
     assert look(database, told_of("provider_shut_out")) == []
     assert D1 not in WATCHED.with_bars
