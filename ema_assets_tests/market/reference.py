@@ -1,6 +1,6 @@
-"""What the domain computes, written the slow and obvious way: one row at a time, in plain Python.
+"""Reference implementations of the computations, slow and obvious: one row at a time, in plain Python.
 
-Nothing here imports the code under test, apart from the names of columns and values.
+Nothing here imports the code under test.
 """
 
 import math
@@ -12,7 +12,7 @@ import polars as pl
 
 
 def ema(closes: Sequence[float], span: int) -> list[float | None]:
-    """EMA seeded with the mean of the first `span` closes; None before."""
+    """Return the EMA, seeded with the mean of the first `span` closes; None before."""
     alpha = 2 / (span + 1)
     result: list[float | None] = []
     value: float | None = None
@@ -28,7 +28,7 @@ def ema(closes: Sequence[float], span: int) -> list[float | None]:
 def trend(
     fast: Sequence[float | None], slow: Sequence[float | None]
 ) -> list[tuple[str | None, str | None, int | None]]:
-    """Trend, crossover and bars since the last crossover, bar by bar."""
+    """Return trend, crossover and bars since the last crossover, per bar."""
     result: list[tuple[str | None, str | None, int | None]] = []
     current: str | None = None
     since: int | None = None
@@ -64,7 +64,7 @@ class Trade:
 
 
 def trades(closes: Sequence[float], crossovers: Sequence[str | None]) -> list[Trade]:
-    """A trader who buys at the close of a bullish crossover and sells at the close of the next bearish one."""
+    """Return the trades that buy at the close of a bullish crossover and sell at the close of the next bearish one."""
     done: list[Trade] = []
     held: Trade | None = None
     for bar, (close, crossover) in enumerate(zip(closes, crossovers, strict=True)):
@@ -80,7 +80,7 @@ def trades(closes: Sequence[float], crossovers: Sequence[str | None]) -> list[Tr
 
 
 def stretches(session: dict[str, datetime | None]) -> list[tuple[datetime, datetime]]:
-    """The times of continuous trading in one session (open, break_start, break_end, close)."""
+    """Return the times of continuous trading in one session (open, break_start, break_end, close)."""
     opens, closes = session["open"], session["close"]
     assert opens is not None
     assert closes is not None
@@ -90,7 +90,7 @@ def stretches(session: dict[str, datetime | None]) -> list[tuple[datetime, datet
 
 
 def buckets(sessions: pl.DataFrame, length: timedelta) -> list[tuple[datetime, datetime]]:
-    """Every bar of `length` that the calendar allows, by walking it: opening and closing time."""
+    """Return the opening and closing time of every bar of `length`, by a walk through the calendar."""
     result = []
     for session in sessions.iter_rows(named=True):
         for start, end in stretches(session):
@@ -104,9 +104,9 @@ def buckets(sessions: pl.DataFrame, length: timedelta) -> list[tuple[datetime, d
 def rolled_up(
     bars: Sequence[dict[str, object]], sessions: pl.DataFrame, length: timedelta, complete_through: datetime
 ) -> list[tuple[object, ...]]:
-    """Every bucket that is complete and in which something traded.
+    """Return every complete bucket that has bars.
 
-    ts, open, high, low, close, volume, and how many of its 5m bars are not there.
+    Columns: ts, open, high, low, close, volume, and how many of its 5m bars are missing.
     """
     result: list[tuple[object, ...]] = []
     for start, end in buckets(sessions, length):

@@ -1,4 +1,4 @@
-"""Made-up prices and frames for tests. Everything follows from its arguments."""
+"""Synthetic prices and frames for tests. All results depend only on the arguments."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,13 +13,13 @@ START = datetime(2026, 7, 1, tzinfo=UTC)
 
 
 def random_walk(bars: int, seed: int, price: float = 100.0, volatility: float = 0.02) -> list[float]:
-    """Closes of a geometric random walk, `bars` of them, starting near `price`."""
+    """Return `bars` closes of a geometric random walk that starts near `price`."""
     steps = np.random.default_rng(seed).normal(0.0, volatility, bars)
     return [float(close) for close in price * np.exp(np.cumsum(steps))]
 
 
 def bars_of(closes: Mapping[str, Sequence[float]], **columns: pl.Expr) -> pl.DataFrame:
-    """symbol, ts, close, volume of several symbols, a bar every five minutes from START, sorted."""
+    """Return symbol, ts, close, volume of several symbols, with a bar every five minutes from START; sorted."""
     return pl.concat(
         [
             pl.DataFrame(
@@ -37,24 +37,24 @@ def bars_of(closes: Mapping[str, Sequence[float]], **columns: pl.Expr) -> pl.Dat
 
 @st.composite
 def price_series(draw: st.DrawFn, most: int = 120) -> list[float]:
-    """Closes as they come: walks, standstills, jumps, tiny and huge prices; none at all is possible."""
+    """Draw closes of various kinds: walks, standstills, jumps, tiny and huge prices, or none."""
     bars = draw(st.integers(0, most))
     seed = draw(st.integers(0, 2**32 - 1))
     price = draw(st.sampled_from([1e-8, 0.5, 100.0, 68_000.0, 4e11]))
     closes = random_walk(bars, seed, price, draw(st.sampled_from([0.0, 1e-6, 0.01, 0.2])))
     if bars and draw(st.booleans()):
-        # A coarse tick makes equal neighbours, and so equal EMAs and late crossovers.
+        # A coarse tick gives equal neighbours, and so equal EMAs and late crossovers.
         closes = [max(round(close / price * 4) / 4, 0.25) * price for close in closes]
     return closes
 
 
 def several_series(most: int = 120) -> st.SearchStrategy[dict[str, list[float]]]:
-    """One to four symbols with closes of different lengths."""
+    """Return a strategy for one to four symbols with closes of different lengths."""
     return st.dictionaries(st.sampled_from(["AAPL", "BTC-USD", "BRK.B", "^GSPC"]), price_series(most), min_size=1)
 
 
 def cut(frame: pl.DataFrame, points: Mapping[str, Sequence[int]]) -> list[pl.DataFrame]:
-    """`frame` in parts: the bars of each symbol are cut before the given positions; no bar is lost."""
+    """Cut `frame` into parts, before the given positions of each symbol. No bar is lost."""
     most = max((len(each) for each in points.values()), default=0)
     numbered = frame.with_columns(pl.int_range(pl.len()).over("symbol").alias("_position"))
     part_of = pl.lit(0)

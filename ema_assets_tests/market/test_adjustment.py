@@ -1,4 +1,4 @@
-"""Stored bars as they traded, and with dividends allowed for."""
+"""Tests of adjusting stored bars: undoing splits, and allowing for dividends."""
 
 from datetime import datetime, timedelta
 
@@ -22,19 +22,19 @@ def bars(closes: list[float], symbol: str = "AAPL") -> pl.DataFrame:
 
 
 def factors(*rows: tuple[int, float, str], symbol: str = "AAPL") -> pl.DataFrame:
-    """Place of the first bar after the action, ratio, kind."""
+    """Make factors from rows of: position of the first bar after the action, ratio, kind."""
     schema = {"symbol": pl.String(), "effective_at": UTC_TIME, "ratio": pl.Float64(), "kind": pl.String()}
     rows_of = [(symbol, START + place * STEP, ratio, kind) for place, ratio, kind in rows]
     return pl.DataFrame(rows_of, schema=schema, orient="row")
 
 
-def test_bars_before_each_split_are_multiplied_back_and_their_volume_divided() -> None:
+def test_undoing_splits_multiplies_earlier_prices_and_divides_earlier_volumes() -> None:
     found = adjusted(bars([10.0] * 6), undoing(factors((2, 7.0, "split"), (4, 0.5, "split"))))
     assert found["close"].to_list() == [35.0, 35.0, 5.0, 5.0, 10.0, 10.0]
     assert found["volume"].to_list() == pytest.approx([5 / 3.5, 5 / 3.5, 10.0, 10.0, 5.0, 5.0])
 
 
-def test_a_spin_off_and_another_currency_leave_volumes_as_they_are() -> None:
+def test_undoing_a_spin_off_or_a_currency_change_keeps_volumes() -> None:
     found = adjusted(bars([10.0] * 3), undoing(factors((1, 1.253, "spin-off"), (2, 100.0, "currency change"))))
     assert found["close"].to_list() == pytest.approx([1253.0, 1000.0, 10.0])
     assert found["volume"].to_list() == [5.0, 5.0, 5.0]
@@ -44,7 +44,9 @@ def test_a_spin_off_and_another_currency_leave_volumes_as_they_are() -> None:
     st.integers(0, 2**32 - 1),
     st.lists(st.tuples(st.integers(1, 40), st.sampled_from([2.0, 7.0, 0.1, 1.253, 1.5])), max_size=5, unique_by=lambda each: each[0]),
 )  # fmt: skip
-def test_undoing_all_splits_gives_what_traded_whatever_their_number(seed: int, splits: list[tuple[int, float]]) -> None:
+def test_undoing_all_splits_gives_the_traded_prices_for_any_number_of_splits(
+    seed: int, splits: list[tuple[int, float]]
+) -> None:
     traded = random_walk(40, seed)
     stored = list(traded)
     for place, ratio in splits:
@@ -65,21 +67,21 @@ def dividends(*rows: tuple[int, float, float, datetime]) -> pl.DataFrame:
     return pl.DataFrame(rows_of, schema=schema, orient="row")
 
 
-def test_a_dividend_takes_its_share_of_the_previous_close_from_what_came_before() -> None:
+def test_a_dividend_reduces_earlier_prices_by_its_share_of_the_previous_close() -> None:
     paid = dividends((2, 1.0, 50.0, START), (3, 2.0, 40.0, START))
     found = adjusted(bars([50.0, 50.0, 40.0, 40.0]), of_dividends(paid, factors()))
     assert found["close"].to_list() == pytest.approx([50 * 0.98 * 0.95, 50 * 0.98 * 0.95, 40 * 0.95, 40.0])
     assert found["volume"].to_list() == [5.0] * 4
 
 
-def test_the_published_example_of_an_adjusted_close_comes_out() -> None:
-    """A split of 2:1 before the third bar, a dividend of 0.08 before the fourth, after the standards of CRSP."""
+def test_a_published_example_of_an_adjusted_close_is_reproduced() -> None:
+    """The example has a split of 2:1 before the third bar and a dividend of 0.08 before the fourth, as by CRSP."""
     stored = bars([46.99 / 2, 48.30 / 2, 24.96, 24.53])
     found = adjusted(stored, of_dividends(dividends((3, 0.08, 24.96, START + 4 * STEP)), factors((2, 2.0, "split"))))
     assert found["close"].round(2).to_list() == [23.42, 24.07, 24.88, 24.53]
 
 
-def test_a_dividend_that_was_known_before_a_split_is_counted_in_new_shares() -> None:
+def test_a_dividend_recorded_before_a_split_is_converted_to_new_shares() -> None:
     paid = dividends((1, 4.0, 50.0, START))
     factor = of_dividends(paid, factors((3, 4.0, "split")))["price_factor"].item()
     assert factor == 0.98
@@ -87,11 +89,11 @@ def test_a_dividend_that_was_known_before_a_split_is_counted_in_new_shares() -> 
     assert of_dividends(known_later, factors((3, 4.0, "split")))["price_factor"].item() == 0.98
 
 
-def test_a_dividend_as_large_as_the_price_changes_nothing() -> None:
+def test_a_dividend_as_large_as_the_price_is_ignored() -> None:
     assert of_dividends(dividends((1, 50.0, 50.0, START)), factors()).is_empty()
 
 
-def test_other_symbols_and_bars_stay_as_they_are() -> None:
+def test_other_symbols_and_later_bars_are_unchanged() -> None:
     both = pl.concat([bars([10.0, 11.0]), bars([20.0, 21.0], "MSFT")])
     found = adjusted(both, undoing(factors((1, 2.0, "split"))))
     assert found["close"].to_list() == [20.0, 11.0, 20.0, 21.0]
@@ -99,6 +101,6 @@ def test_other_symbols_and_bars_stay_as_they_are() -> None:
     assert adjusted(both.clear(), undoing(factors((1, 2.0, "split")))).is_empty()
 
 
-def test_another_word_is_refused_with_those_that_are_allowed() -> None:
+def test_an_unknown_adjustment_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(ConfigurationError, match="`adjust` must be one of splits, all, none, received 'al'"):
         check_adjustment("al")

@@ -1,4 +1,4 @@
-"""The grid of bars and where a bar lies: half days, lunch breaks, hours cut by the clock, days that are not listed."""
+"""Tests of the grid of bars and of the placement of bars: half days, lunch breaks, clock hours, unlisted days."""
 
 from datetime import UTC, date, datetime
 
@@ -49,7 +49,7 @@ def test_the_last_four_hour_bar_is_cut_at_the_close() -> None:
     assert bar_grid(friday, H4).select("ts", "ts_end").rows() == [(utc("2026-11-27 14:30"), utc("2026-11-27 18:00"))]
 
 
-# Each case: now, the last closed bar, the next bar to close.
+# Each case: timeframe, now, the last closed bar, the next bar to close.
 MOMENTS = [
     ("5m", "2026-11-25 15:02", ("14:55", "15:00"), ("15:00", "15:05")),
     ("5m", "2026-11-25 15:05", ("15:00", "15:05"), ("15:05", "15:10")),
@@ -77,13 +77,13 @@ def test_the_last_closed_bar_and_the_next_one_to_close(
     assert next_close(THANKSGIVING, by_key(timeframe), utc(now)).rows() == [moments(coming)]
 
 
-def test_during_lunch_the_last_bar_is_the_one_before_it() -> None:
+def test_the_last_closed_bar_during_lunch_is_the_one_before_it() -> None:
     noon = utc("2026-07-08 04:30")
     assert last_closed(HONG_KONG, H1, noon).rows() == [("XHKG", utc("2026-07-08 03:30"), utc("2026-07-08 04:00"))]
     assert next_close(HONG_KONG, H1, noon).rows() == [("XHKG", utc("2026-07-08 05:00"), utc("2026-07-08 06:00"))]
 
 
-def test_calendars_are_judged_one_by_one() -> None:
+def test_the_last_closed_bar_is_determined_per_calendar() -> None:
     both = pl.concat([THANKSGIVING, CRYPTO])
     found = last_closed(both, M5, utc("2026-11-26 12:01"))
     assert found.rows() == [
@@ -92,18 +92,18 @@ def test_calendars_are_judged_one_by_one() -> None:
     ]
 
 
-def test_at_midnight_the_day_of_a_market_that_never_closes_has_closed() -> None:
+def test_the_day_of_a_market_that_never_closes_ends_at_midnight() -> None:
     midnight = utc("2026-11-27 00:00")
     assert last_closed(CRYPTO, D1, midnight).rows() == [("24/7", utc("2026-11-26 00:00"), midnight)]
     assert next_close(CRYPTO, D1, midnight).rows() == [("24/7", midnight, utc("2026-11-28 00:00"))]
 
 
-def test_no_session_yet_means_nothing_has_closed() -> None:
+def test_there_is_no_closed_bar_before_the_first_session_and_no_next_one_after_the_last() -> None:
     assert last_closed(THANKSGIVING, M5, utc("2026-11-01 00:00")).is_empty()
     assert next_close(THANKSGIVING, M5, utc("2026-12-25 00:00")).is_empty()
 
 
-# --- where a bar lies -------------------------------------------------------------------------------------------------
+# --- placement of bars ------------------------------------------------------------------------------------------------
 
 
 def placed(calendar: str, timeframe: Timeframe, *moments: str, sessions: pl.DataFrame) -> list[tuple[object, ...]]:
@@ -113,8 +113,8 @@ def placed(calendar: str, timeframe: Timeframe, *moments: str, sessions: pl.Data
     return found.select("session", "ts_end", "is_session_last").rows()
 
 
-def test_an_hour_that_begins_before_the_open_belongs_to_the_session_that_it_trades_in() -> None:
-    """Cut by the clock: 14:00 holds the open at 14:30, and 20:00 ends with the close."""
+def test_an_hour_that_begins_before_the_open_belongs_to_the_session_in_which_it_trades() -> None:
+    """Of clock hours, the one from 14:00 includes the open at 14:30, and the one from 20:00 ends with the close."""
     times = [f"2026-11-25 {hour}:00" for hour in (14, 15, 20)]
     opened = utc("2026-11-25 14:30")
     assert placed("XNYS", H1, *times, sessions=THANKSGIVING) == [
@@ -124,19 +124,19 @@ def test_an_hour_that_begins_before_the_open_belongs_to_the_session_that_it_trad
     ]
 
 
-def test_a_bar_before_a_lunch_break_ends_with_it_and_one_that_spans_it_when_it_is_over() -> None:
+def test_a_bar_ends_at_the_lunch_break_unless_it_reaches_into_the_afternoon() -> None:
     opened = utc("2026-07-06 01:30")
     assert placed("XHKG", H1, "2026-07-06 03:30", "2026-07-06 04:30", sessions=HONG_KONG) == [
         (opened, utc("2026-07-06 04:00"), False),
         (opened, utc("2026-07-06 05:30"), False),
     ]
-    # Four hours by the clock hold the afternoon's first hour: they are not known at noon.
+    # The four clock hours include the first hour of the afternoon, so they are not complete at noon.
     assert placed("XHKG", H4, "2026-07-06 02:00", sessions=HONG_KONG) == [(opened, utc("2026-07-06 06:00"), False)]
 
 
-def test_a_bar_that_spans_two_sessions_belongs_to_the_one_it_ends_in() -> None:
+def test_a_bar_that_spans_two_sessions_belongs_to_the_later_one() -> None:
     globex = exchange_sessions("CMES", date(2026, 7, 6), date(2026, 7, 8))
-    # From 14:00 to 18:00 Chicago, with the hour's pause from 16:00 to 17:00 in it.
+    # From 14:00 to 18:00 in Chicago, including the pause from 16:00 to 17:00.
     assert placed("CMES", H4, "2026-07-06 19:00", sessions=globex) == [
         (utc("2026-07-06 22:00"), utc("2026-07-06 23:00"), False)
     ]
@@ -144,7 +144,7 @@ def test_a_bar_that_spans_two_sessions_belongs_to_the_one_it_ends_in() -> None:
 
 @pytest.mark.parametrize("timeframe", [*(each for each in ORDER if not each.is_session), by_key("6h")])
 @pytest.mark.parametrize("sessions", [THANKSGIVING, HONG_KONG, CRYPTO], ids=["half day", "lunch break", "24/7"])
-def test_bars_of_the_grid_lie_in_their_session_and_end_where_the_grid_says(
+def test_bars_of_the_grid_are_placed_in_their_session_with_the_ends_of_the_grid(
     sessions: pl.DataFrame, timeframe: Timeframe
 ) -> None:
     grid = bar_grid(sessions, timeframe)
@@ -156,7 +156,7 @@ def test_bars_of_the_grid_lie_in_their_session_and_end_where_the_grid_says(
     assert found.filter("is_session_last")["ts"].to_list() == sorted(last)
 
 
-def test_a_day_without_a_session_has_the_hours_of_the_session_before_it() -> None:
+def test_a_day_without_a_session_has_the_hours_of_the_previous_session() -> None:
     found = unlisted_sessions(THANKSGIVING).select("session", "open", "close")
     assert found.rows() == [
         (date(2026, 11, 26), utc("2026-11-26 14:30"), utc("2026-11-26 21:00")),
@@ -166,7 +166,7 @@ def test_a_day_without_a_session_has_the_hours_of_the_session_before_it() -> Non
     assert unlisted_sessions(CRYPTO).is_empty()
 
 
-def test_bars_of_a_day_without_a_session_are_a_session_of_their_own() -> None:
+def test_bars_of_a_day_without_a_session_form_a_session_of_their_own() -> None:
     opened, closed = utc("2026-11-26 14:30"), utc("2026-11-26 21:00")
     assert placed("XNYS", D1, "2026-11-26 14:30", sessions=THANKSGIVING) == [(opened, closed, True)]
     assert placed("XNYS", M5, "2026-11-26 14:30", "2026-11-26 20:55", sessions=THANKSGIVING) == [
@@ -175,7 +175,7 @@ def test_bars_of_a_day_without_a_session_are_a_session_of_their_own() -> None:
     ]
 
 
-def test_a_bar_outside_of_all_hours_stays_with_the_session_before_it() -> None:
+def test_a_bar_outside_all_hours_belongs_to_the_session_before_it() -> None:
     assert placed("XNYS", M5, "2026-11-25 22:00", sessions=THANKSGIVING) == [
         (utc("2026-11-25 14:30"), utc("2026-11-25 22:05"), False)
     ]

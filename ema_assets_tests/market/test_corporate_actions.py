@@ -1,4 +1,4 @@
-"""A vendor that re-adjusted history is told from one that corrected, mixed up units, or sent a bad tick."""
+"""Tests of the detection of re-adjusted histories, as opposed to corrections, unit errors and bad ticks."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -29,7 +29,7 @@ def cents(closes: Sequence[float]) -> list[float]:
 
 
 def compared(before: Sequence[float], now: Sequence[float], suspects: pl.DataFrame | None = None) -> pl.DataFrame:
-    """One symbol's bars as stored and as served; None is a bar that is not there."""
+    """Compare one symbol's bars as stored and as served; a close of zero is a missing bar."""
     stored, served = (bars_of({"AAPL": closes}).filter(pl.col("close") > 0) for closes in (before, now))
     result = compare(stored, served, suspects)
     assert result.schema == COMPARED_SCHEMA
@@ -38,7 +38,7 @@ def compared(before: Sequence[float], now: Sequence[float], suspects: pl.DataFra
 
 
 def verdict(before: Sequence[float], now: Sequence[float]) -> list[str]:
-    """What a whole history says: the words that apply."""
+    """Return the verdicts on a whole history, in words."""
     found = compared(before, now)
     says = {"suspected": suspected(found), "confirmed": confirmed(found), "half done": half_done(found)}
     assert confirmed(found).is_empty() or half_done(found).is_empty()
@@ -49,10 +49,10 @@ def name(ratio: Fraction) -> str:
     return f"{ratio.numerator}:{ratio.denominator}"
 
 
-def test_the_ratios_are_those_of_real_splits_and_their_reverses() -> None:
+def test_the_ratios_include_real_splits_and_their_reverses() -> None:
     assert len(set(RATIOS)) == len(RATIOS)
     assert {Fraction(text) for text in ("2", "7", "3/2", "1/10", "1/8", "20", "1/35")} <= set(RATIOS)
-    # What looks like a unit error is none, nor what a dividend does.
+    # Factors of unit errors and of dividends are not ratios of splits.
     assert not any(Fraction(65) < max(ratio, 1 / ratio) for ratio in RATIOS)
     assert not any(Fraction(11, 12) < ratio < Fraction(12, 11) for ratio in RATIOS)
 
@@ -60,7 +60,7 @@ def test_the_ratios_are_those_of_real_splits_and_their_reverses() -> None:
 @given(SEEDS, st.sampled_from([35.0, 180.0, 700.0]), st.integers(3, 40))
 def test_every_split_is_recognised_from_prices_rounded_to_cents(seed: int, price: float, bars: int) -> None:
     before = cents(random_walk(bars, seed, price, 0.01))
-    # Where a cent is more than two percent of the price, nothing tells 11:10 from 10:9.
+    # If a cent is more than two percent of the price, 11:10 and 10:9 cannot be distinguished.
     after = {
         ratio: closes for ratio in RATIOS if min(closes := cents([close / float(ratio) for close in before])) > 0.5
     }
@@ -77,13 +77,13 @@ def test_every_split_is_recognised_from_prices_rounded_to_cents(seed: int, price
     assert confirmed(found).height == len(after)
 
 
-# Any factor but those so near to one that rounding to cents may hide them.
+# All factors except those so near to one that rounding to cents may hide them.
 FACTORS = st.floats(0.004, 0.998) | st.floats(1.002, 250.0)
 
 
 @given(SEEDS, FACTORS, st.integers(3, 40), st.booleans())
-def test_any_constant_factor_over_all_bars_is_recognised(seed: int, factor: float, bars: int, is_rounded: bool) -> None:
-    # Dear enough that a cent is less than two hundredths of a percent, on either scale.
+def test_a_constant_factor_over_all_bars_is_recognised(seed: int, factor: float, bars: int, is_rounded: bool) -> None:
+    # The price is so high that a cent is less than two hundredths of a percent on both scales.
     before = random_walk(bars, seed, 60.0 * max(factor, 1.0), 0.01)
     now = [close / factor for close in before]
     if is_rounded:
@@ -107,7 +107,7 @@ def test_any_constant_factor_over_all_bars_is_recognised(seed: int, factor: floa
         (1.5, "3:2", "split"),
     ],
 )
-def test_a_factor_is_named_as_people_name_it(factor: float, name: str, kind: str) -> None:
+def test_a_factor_has_a_readable_name(factor: float, name: str, kind: str) -> None:
     before = cents(random_walk(40, 3, 170.0 * max(factor, 1.0), 0.01))
     found = compared(before, cents([close / factor for close in before]))
     assert found.select("split", "kind").row(0) == (name, kind)
@@ -116,7 +116,7 @@ def test_a_factor_is_named_as_people_name_it(factor: float, name: str, kind: str
 
 
 @given(SEEDS, st.integers(1, 30), st.sampled_from([3.0, 35.0, 700.0]))
-def test_rounding_and_noise_are_no_factor(seed: int, bars: int, price: float) -> None:
+def test_rounding_and_noise_are_not_a_factor(seed: int, bars: int, price: float) -> None:
     before = random_walk(bars, seed, price, 0.01)
     assert verdict(before, before) == []
     assert verdict(before, cents(before)) == []
@@ -124,17 +124,17 @@ def test_rounding_and_noise_are_no_factor(seed: int, bars: int, price: float) ->
     assert verdict(before, [close * (1 + 1e-6) for close in before]) == []
 
 
-def test_volumes_that_nobody_knows_go_with_a_split_and_with_nothing_else() -> None:
+def test_unknown_volumes_are_rescaled_by_a_split_and_by_no_other_factor() -> None:
     before = random_walk(30, 3)
     for factor, expected in ((4.0, 4.0), (1.253, 1.0)):
         stored, served = bars_of({"AAPL": before}), bars_of({"AAPL": [close / factor for close in before]})
         found = compare(stored.with_columns(volume=pl.lit(None, pl.Float64)), served)
         assert found["volume_ratio"].to_list() == [expected]
-        # Five shares before and after: nothing was split.
+        # The volume is five before and after, so no shares were split.
         assert compare(stored, served)["volume_ratio"].to_list() == [1.0]
 
 
-def test_one_bar_with_any_other_value_is_a_correction_unless_a_fact_says_otherwise() -> None:
+def test_one_changed_bar_is_a_correction_unless_a_fact_explains_its_factor() -> None:
     assert verdict([141.0], [141.0 / 1.253]) == []
     fact = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"]})
     found = compare(bars_of({"AAPL": [141.0]}), bars_of({"AAPL": [112.53]}), facts=fact)
@@ -142,7 +142,7 @@ def test_one_bar_with_any_other_value_is_a_correction_unless_a_fact_says_otherwi
     assert verdict([141.0, 143.5], [141.0 / 1.253, 143.5 / 1.253]) == ["suspected"]
 
 
-def test_a_fact_says_what_the_factor_is_when_rounding_blurs_it() -> None:
+def test_a_fact_gives_the_exact_factor_when_rounding_blurs_it() -> None:
     fact = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.2532], "kind": ["spin-off"]})
     before = cents(random_walk(30, 3, 20.0, 0.01))
     found = compare(
@@ -162,12 +162,12 @@ def test_a_history_that_the_vendor_replaced_by_several_factors_is_not_half_done(
 def test_a_few_bars_corrected_by_the_same_cent_or_two_raise_no_suspicion(
     seed: int, price: float, change: float, bars: int
 ) -> None:
-    """As when the last trades of one exchange give way to those of all."""
+    """This happens when a vendor replaces the last trades of one exchange by those of all exchanges."""
     before = cents(random_walk(bars, seed, price, 0.002))
     assert verdict(before, cents([close + change for close in before])) == []
 
 
-def test_any_factor_over_a_few_bars_of_a_long_history_is_a_correction_and_of_many_is_half_done() -> None:
+def test_a_factor_over_a_few_bars_of_a_history_is_a_correction_and_over_many_is_half_done() -> None:
     before = random_walk(200, 9)
     suspects = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.02], "split": ["51:50"]})
     for bars, is_half_done in ((4, False), (40, True)):
@@ -181,14 +181,16 @@ STEPS = [(2.0, "2:1"), (0.5, "1:2"), (10.0, "10:1"), (1.5, "3:2")]
 
 @pytest.mark.parametrize(("ratio", "name"), STEPS)
 @given(move=st.floats(0.95, 1.05))
-def test_a_step_like_a_split_is_suspected_where_no_bar_is_served_again(ratio: float, name: str, move: float) -> None:
+def test_a_step_like_a_split_is_suspected_when_no_stored_bar_is_served_again(
+    ratio: float, name: str, move: float
+) -> None:
     stored = bars_of({"AAPL": [79.0, 80.4]})
     served = bars_of({"AAPL": [0.0, 0.0, 80.4 / ratio * move]}).filter(pl.col("close") > 0).rename({"close": "open"})
     assert steps_like_splits(stored, served).rows() == [("AAPL", float(Fraction(name.replace(":", "/"))), name)]
 
 
 @given(st.floats(0.75, 1.33))
-def test_an_ordinary_move_over_night_is_no_step_like_a_split(move: float) -> None:
+def test_an_ordinary_overnight_move_is_not_a_step_like_a_split(move: float) -> None:
     served = bars_of({"AAPL": [0.0, 0.0, 80.4 * move]}).filter(pl.col("close") > 0).rename({"close": "open"})
     assert steps_like_splits(bars_of({"AAPL": [79.0, 80.4]}), served).is_empty()
 
@@ -206,17 +208,17 @@ def test_a_fact_between_the_last_stored_and_the_first_served_bar_needs_no_step()
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
 @given(seed=SEEDS)
-def test_corrections_are_no_split(share: float, seed: int) -> None:
+def test_corrections_are_never_confirmed_as_a_split(share: float, seed: int) -> None:
     before = random_walk(30, seed, 100.0, 0.01)
     corrections = random_walk(30, seed + 1, 1.0, 0.02)
     now = [close * factor if place % 10 < share * 10 else close for place, (close, factor) in enumerate(zip(before, corrections, strict=True))]  # fmt: skip
-    # A part that agrees with a small ratio by chance may lead to a look at the whole history, which confirms nothing.
+    # Bars that agree with a small ratio by chance may cause a check of the whole history, which confirms nothing.
     assert set(verdict(before, now)) <= {"half done", "suspected"}
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.1, 100.0])
 @pytest.mark.parametrize("place", [0, 7, 19])
-def test_one_bad_tick_is_no_split_whatever_its_ratio(factor: float, place: int) -> None:
+def test_one_bad_tick_of_any_ratio_is_not_a_split(factor: float, place: int) -> None:
     before = random_walk(20, 4)
     now = list(before)
     now[place] *= factor
@@ -224,7 +226,7 @@ def test_one_bad_tick_is_no_split_whatever_its_ratio(factor: float, place: int) 
 
 
 @pytest.mark.parametrize("bars", [1, 2])
-def test_one_or_two_bars_raise_suspicion_and_confirm_nothing(bars: int) -> None:
+def test_one_or_two_bars_are_suspected_but_not_confirmed(bars: int) -> None:
     before = random_walk(bars, 4)
     assert verdict(before, [close / 2 for close in before]) == ["suspected"]
 
@@ -248,14 +250,14 @@ def test_most_of_a_history_may_be_stored_on_the_new_scale_already() -> None:
 
 
 @given(SEEDS, st.integers(2, 30), st.integers(0, 30), FACTORS)
-def test_any_overlap_of_old_and_new_bars_raises_suspicion(seed: int, old: int, new: int, factor: float) -> None:
-    """The new ones were stored before the vendor re-adjusted the old ones."""
+def test_an_overlap_with_any_number_of_new_bars_is_suspected(seed: int, old: int, new: int, factor: float) -> None:
+    """New bars are stored on the new scale before the old ones are re-adjusted."""
     before = random_walk(old + new, seed, 100.0, 0.01)
     stored = [close if place < old else close / factor for place, close in enumerate(before)]
     assert verdict(stored, [close / factor for close in before])[0] == "suspected"
 
 
-def test_a_history_that_is_re_adjusted_in_part_is_half_done() -> None:
+def test_a_partly_re_adjusted_history_is_half_done() -> None:
     before = random_walk(100, 9)
     now = [close if place < 40 else close / 2 for place, close in enumerate(before)]
     assert verdict(before, now) == ["half done"]
@@ -268,7 +270,7 @@ def test_a_few_corrected_bars_within_a_re_adjusted_history_do_not_hide_the_split
     assert verdict(before, now) == ["confirmed"]
 
 
-def test_symbols_are_compared_each_by_itself_and_only_where_both_have_bars() -> None:
+def test_symbols_are_compared_independently_and_only_over_common_bars() -> None:
     walks = {symbol: random_walk(20, seed) for seed, symbol in enumerate(("AAPL", "MSFT", "TSLA"))}
     stored = bars_of(walks)
     factor = pl.col("symbol").replace_strict({"AAPL": 1 / 7, "MSFT": 10.0, "TSLA": 1.0})
@@ -277,7 +279,7 @@ def test_symbols_are_compared_each_by_itself_and_only_where_both_have_bars() -> 
     assert found.select("symbol", "split", "bars").rows() == [("AAPL", "7:1", 15), ("MSFT", "1:10", 15)]
 
 
-def test_suspects_that_are_not_served_and_frames_without_bars_are_no_split() -> None:
+def test_suspects_without_served_bars_and_empty_frames_give_no_split() -> None:
     stored = bars_of({"AAPL": random_walk(5, 1)})
     suspects = pl.DataFrame({"symbol": ["MSFT"], "ratio": [2.0], "split": ["2:1"]})
     assert compare(stored, stored.clear(), suspects).is_empty()
@@ -297,5 +299,5 @@ def test_suspects_that_are_not_served_and_frames_without_bars_are_no_split() -> 
         (100.0, ""),
     ],
 )
-def test_a_jump_is_described_by_the_split_it_looks_like(ratio: float, text: str) -> None:
+def test_a_jump_is_described_by_the_split_it_resembles(ratio: float, text: str) -> None:
     assert pl.select(corporate_actions.describe_ratio(pl.lit(ratio))).item() == text

@@ -1,4 +1,4 @@
-"""Sessions of exchanges: the library's, and our own for crypto, foreign exchange, futures and special days."""
+"""Tests of sessions of exchanges: from the library, and our own for crypto, foreign exchange, futures, special days."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -35,7 +35,7 @@ CRYPTO = exchange_sessions("24/7", date(2026, 11, 25), date(2026, 11, 28))
         ("XASX", date(2026, 9, 28), date(2026, 10, 9)),
     ],
 )
-def test_sessions_equal_those_of_the_library_one_by_one(calendar: str, start: date, end: date) -> None:
+def test_sessions_equal_those_of_the_library(calendar: str, start: date, end: date) -> None:
     found = exchange_sessions(calendar, start, end)
     assert found.schema == SESSION_SCHEMA
     library = exchange_calendars.get_calendar(calendar, start="2026-01-02", end="2026-12-31")
@@ -67,13 +67,13 @@ def test_a_holiday_has_no_session_and_a_half_day_ends_early() -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [(date(2026, 3, 6), date(2026, 3, 9)), (date(2026, 10, 30), date(2026, 11, 2))]
 )
-def test_the_open_moves_by_an_hour_in_utc_when_daylight_saving_switches(before: date, after: date) -> None:
+def test_the_open_moves_by_an_hour_in_utc_when_daylight_saving_time_changes(before: date, after: date) -> None:
     opens = exchange_sessions("XNYS", before, after)["open"].to_list()
     assert len(opens) == 2
     assert abs((opens[1] - opens[0]) - timedelta(days=3)) == timedelta(hours=1)
 
 
-def test_a_market_that_never_closes_has_one_session_a_utc_day() -> None:
+def test_a_market_that_never_closes_has_one_session_per_utc_day() -> None:
     assert CRYPTO.schema == SESSION_SCHEMA
     assert CRYPTO["session"].to_list() == [date(2026, 11, day) for day in (25, 26, 27, 28)]
     assert CRYPTO["open"].to_list()[1:] == CRYPTO["close"].to_list()[:-1]
@@ -81,12 +81,12 @@ def test_a_market_that_never_closes_has_one_session_a_utc_day() -> None:
 
 
 @pytest.mark.parametrize(("received", "hint"), [("NYSEE", "`NYSE`"), ("XLONN", "`XLON`"), ("moon", "")])
-def test_an_unknown_calendar_is_named_with_what_is_allowed(received: str, hint: str) -> None:
+def test_the_error_of_an_unknown_calendar_suggests_allowed_ones(received: str, hint: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"`calendar` must be '24/7' .* received '{received}'.*{hint}"):
         exchange_sessions(received, date(2026, 1, 1), date(2026, 1, 2))
 
 
-def test_beyond_the_holidays_that_the_library_knows_every_weekday_is_a_session() -> None:
+def test_every_weekday_is_a_session_beyond_the_holidays_that_the_library_knows() -> None:
     last = exchange_calendars.get_calendar("XBOM").bound_max().date()
     assert holidays_known_through("XBOM") == last
     found = exchange_sessions("XBOM", last - timedelta(days=60), last + timedelta(days=400))
@@ -101,7 +101,7 @@ def test_beyond_the_holidays_that_the_library_knows_every_weekday_is_a_session()
 
 @pytest.mark.parametrize("calendar", ["XNYS", "XFRA"])
 def test_sessions_before_1970_have_their_hours(calendar: str) -> None:
-    """As in a daily history of sixty years. Their times are numbers below zero."""
+    """Daily histories of sixty years have such sessions. Their timestamps are negative numbers."""
     found = exchange_sessions(calendar, date(1962, 1, 1), date(1971, 12, 31))
     theirs = exchange_calendars.get_calendar(calendar, start="1962-01-01", end="1971-12-31")
     assert found["session"].to_list() == [day.date() for day in theirs.sessions]
@@ -112,16 +112,16 @@ def test_sessions_before_1970_have_their_hours(calendar: str) -> None:
 
 
 @pytest.mark.parametrize("calendar", ["XNYS", "24/7", "24/5", "XNYS extended"])
-def test_holidays_that_follow_from_rules_are_known_for_ever(calendar: str) -> None:
+def test_holidays_that_follow_rules_are_known_forever(calendar: str) -> None:
     assert holidays_known_through(calendar) is None
 
 
-def test_the_library_knows_the_default_calendar_and_its_holidays_for_ever() -> None:
-    """It is not asked for them, since to import it takes longer than all the rest of most commands."""
+def test_the_library_knows_the_holidays_of_the_default_calendar_forever() -> None:
+    """The package relies on this instead of importing the library, which takes longer than most commands."""
     assert exchange_calendars.get_calendar(DEFAULT_CALENDAR).bound_max() is None
 
 
-def test_sessions_begin_where_the_library_knows_no_earlier_holidays() -> None:
+def test_sessions_begin_with_the_first_holidays_that_the_library_knows() -> None:
     first = exchange_calendars.get_calendar("XTKS").bound_min().date()
     found = exchange_sessions("XTKS", first - timedelta(days=4000), first + timedelta(days=60))
     assert first <= found["session"].min() <= first + timedelta(days=14)
@@ -136,7 +136,7 @@ def test_a_calendar_that_the_library_cannot_build_is_a_configuration_error(monke
         exchange_sessions("XBSE", date(2026, 1, 1), date(2026, 1, 2))
 
 
-def test_known_calendars_hold_codes_and_aliases() -> None:
+def test_known_calendars_include_codes_and_aliases() -> None:
     names = known_calendars()
     assert {"XNYS", "NYSE", "24/7"} <= set(names)
     assert names == sorted(names)
@@ -145,7 +145,7 @@ def test_known_calendars_hold_codes_and_aliases() -> None:
 # --- foreign exchange and futures -------------------------------------------------------------------------------------
 
 
-def test_a_day_of_foreign_exchange_is_from_17_to_17_new_york() -> None:
+def test_a_day_of_foreign_exchange_lasts_from_17_to_17_in_new_york() -> None:
     found = exchange_sessions("24/5", date(2026, 3, 5), date(2026, 3, 10))
     assert found.schema == SESSION_SCHEMA
     # The clocks go forward on Sunday the 8th.
@@ -157,13 +157,13 @@ def test_a_day_of_foreign_exchange_is_from_17_to_17_new_york() -> None:
     ]
 
 
-def test_foreign_exchange_rests_at_christmas_and_new_year() -> None:
+def test_foreign_exchange_is_closed_on_christmas_and_new_year() -> None:
     days = exchange_sessions("24/5", date(2026, 12, 23), date(2027, 1, 4))["session"].to_list()
     assert days == [*(date(2026, 12, day) for day in (23, 24, 28, 29, 30, 31)), date(2027, 1, 4)]
 
 
 @pytest.mark.parametrize("calendar", ["CMES", "CME", "COMEX", "us_futures"])
-def test_futures_begin_on_sunday_evening_and_pause_for_an_hour_a_day(calendar: str) -> None:
+def test_futures_begin_on_sunday_evening_and_pause_for_one_hour_per_day(calendar: str) -> None:
     found = exchange_sessions(calendar, date(2026, 7, 6), date(2026, 7, 7))
     assert found.select("session", "open", "close").rows() == [
         (date(2026, 7, 6), utc("2026-07-05 22:00"), utc("2026-07-06 21:00")),
@@ -172,7 +172,7 @@ def test_futures_begin_on_sunday_evening_and_pause_for_an_hour_a_day(calendar: s
 
 
 def test_an_early_close_of_futures_stays_early() -> None:
-    # Martin Luther King's day: Globex stops at noon Chicago.
+    # On Martin Luther King Day Globex closes at noon in Chicago.
     (session,) = exchange_sessions("CMES", date(2026, 1, 19), date(2026, 1, 19)).rows(named=True)
     assert (session["open"], session["close"]) == (utc("2026-01-18 23:00"), utc("2026-01-19 18:00"))
 
@@ -182,7 +182,7 @@ def test_an_early_close_of_futures_stays_early() -> None:
 DIWALI, BUDGET = date(2025, 10, 21), date(2026, 2, 1)
 
 
-def test_a_day_that_the_calendar_lacks_has_the_hours_of_the_day_before_or_its_own() -> None:
+def test_an_added_special_day_has_the_hours_of_the_day_before_or_its_own_hours() -> None:
     special = SpecialDays({BUDGET: None, DIWALI: (time(13, 45), time(14, 45))})
     plain = exchange_sessions("XBOM", date(2025, 10, 15), date(2026, 2, 4))
     found = exchange_sessions("XBOM", date(2025, 10, 15), date(2026, 2, 4), special)
@@ -196,7 +196,7 @@ def test_a_day_that_the_calendar_lacks_has_the_hours_of_the_day_before_or_its_ow
     assert found.join(added, on="session", how="anti").equals(plain)
 
 
-def test_a_day_that_the_calendar_has_gets_other_hours_or_is_taken_out() -> None:
+def test_a_special_day_changes_the_hours_of_a_session_or_removes_it() -> None:
     special = SpecialDays({date(2026, 11, 24): (time(10), time(12))}, frozenset({date(2026, 11, 25)}))
     found = exchange_sessions("XNYS", date(2026, 11, 23), date(2026, 11, 27), special)
     assert found.select("session", "open", "close").rows() == [
@@ -206,19 +206,19 @@ def test_a_day_that_the_calendar_has_gets_other_hours_or_is_taken_out() -> None:
     ]
 
 
-def test_an_extra_day_alone_in_its_range_has_the_usual_hours_too() -> None:
+def test_a_special_day_alone_in_the_requested_range_has_the_usual_hours() -> None:
     found = exchange_sessions("XNYS", date(2026, 11, 28), date(2026, 11, 29), SpecialDays({date(2026, 11, 28): None}))
     assert found.select("open", "close").rows() == [(utc("2026-11-28 14:30"), utc("2026-11-28 18:00"))]
 
 
-def test_extended_hours_surround_a_special_day() -> None:
+def test_a_special_day_has_extended_hours_around_its_own() -> None:
     special = SpecialDays({date(2026, 11, 28): (time(9, 30), time(16))})
     (day,) = exchange_sessions("XNYS extended", date(2026, 11, 28), date(2026, 11, 28), special).rows(named=True)
     assert (day["open"], day["regular_open"]) == (utc("2026-11-28 09:00"), utc("2026-11-28 14:30"))
     assert (day["regular_close"], day["close"]) == (utc("2026-11-28 21:00"), utc("2026-11-29 01:00"))
 
 
-def test_what_sessions_are_made_from_changes_with_the_special_days() -> None:
+def test_the_fingerprint_of_sessions_changes_with_the_special_days() -> None:
     one, other = SpecialDays({BUDGET: None}), SpecialDays({}, frozenset({BUDGET}))
     assert len({exchanges.fingerprint(each) for each in (SpecialDays(), one, other)}) == 3
     assert exchanges.fingerprint(one) == exchanges.fingerprint(SpecialDays({BUDGET: None}))

@@ -1,4 +1,4 @@
-"""Which bars of files a change of the scale is still to reach."""
+"""Tests of the decision which bars of files are still to be converted after a change of the price scale."""
 
 from datetime import timedelta
 
@@ -35,7 +35,7 @@ def scale(ratio: float, last: str = "2026-11-24 17:25") -> pl.DataFrame:
 
 @pytest.mark.parametrize("ratio", [7.0, 0.1, 1.253, 1.0046])
 @pytest.mark.parametrize("first", ["2026-11-24 14:30", "2026-11-24 14:00"], ids=["our grid", "by the clock"])
-def test_prices_of_the_same_time_tell_whatever_the_ratio(ratio: float, first: str) -> None:
+def test_prices_at_the_same_time_decide_for_any_ratio(ratio: float, first: str) -> None:
     offset = 0 if first.endswith("30") else -6
     closes = [SHORTER["close"][12 * hour + 11 + offset] for hour in range(3)]
     old, new = hours(first, closes), hours(first, [close / ratio for close in closes])
@@ -43,24 +43,24 @@ def test_prices_of_the_same_time_tell_whatever_the_ratio(ratio: float, first: st
     assert on_old_scale(new, SHORTER, H1, scale(ratio)).is_empty()
 
 
-def test_the_nearest_price_tells_of_a_split_and_not_of_a_small_change() -> None:
+def test_the_nearest_price_shows_a_split_but_not_a_small_change() -> None:
     days_before = "2026-11-20 15:00"
     assert on_old_scale(hours(days_before, [101.0]), SHORTER, H1, scale(7.0)).is_empty()
     moved = hours(days_before, [640.0])
     assert on_old_scale(moved, SHORTER, H1, scale(7.0)).equals(moved)
-    # Prices move by as much within days.
+    # Prices may move by that much within days.
     unclear = hours(days_before, [700.0 / 1.0046])
     assert on_old_scale(unclear, SHORTER, H1, scale(1.0046)).equals(unclear)
 
 
-def test_each_span_is_judged_by_itself_and_bars_behind_the_change_stay() -> None:
+def test_each_span_is_judged_independently_and_bars_after_the_change_are_left_out() -> None:
     old, new = hours("2026-11-24 14:30", [711.0, 723.0]), hours("2026-11-20 15:00", [100.0, 99.0])
     later = hours("2026-11-24 18:30", [101.0])
     both = pl.concat([new, old, later])
     assert on_old_scale(both, SHORTER, H1, scale(7.0)).equals(old)
 
 
-def test_bars_of_which_nothing_is_known_go_with_the_others() -> None:
+def test_bars_without_a_price_to_compare_are_converted_like_the_shorter_bars() -> None:
     lonely = hours("2026-11-24 14:30", [711.0])
     assert on_old_scale(lonely, SHORTER.clear(), H1, scale(7.0)).equals(lonely)
     assert on_old_scale(hours("2026-11-24 14:30", [711.0], "MSFT"), SHORTER, H1, scale(7.0)).is_empty()

@@ -1,4 +1,4 @@
-"""Which bars are missing, when they are asked for again, and when they are given up."""
+"""Tests of gaps: which bars are missing, when they are requested again, and when they are given up."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -47,7 +47,7 @@ def times(frame: pl.DataFrame) -> list[str]:
     return [f"{ts:%m-%d %H:%M}" for ts in frame["ts"]]
 
 
-# --- what should exist ----------------------------------------------------------------------------------------------
+# --- expected bars --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def times(frame: pl.DataFrame) -> list[str]:
         pytest.param("24/7", "2026-11-27", "2026-11-29", H4, 18, id="no weekend"),
     ],
 )
-def test_neighbours_on_the_grid_differ_by_one_whatever_lies_between(
+def test_slots_of_the_grid_are_consecutive_across_breaks_and_closed_days(
     calendar: str, first: str, last: str, timeframe: Timeframe, bars: int
 ) -> None:
     grid = grid_with_slots(sessions(calendar, first, last), timeframe)
@@ -69,7 +69,7 @@ def test_neighbours_on_the_grid_differ_by_one_whatever_lies_between(
     assert grid["ts"].is_sorted()
 
 
-def test_hours_by_the_clock_begin_before_the_open_and_end_at_the_close() -> None:
+def test_clock_hours_begin_before_the_open_and_end_at_the_close() -> None:
     grid = grid_with_slots(sessions("XNYS", "2026-11-27", "2026-11-27"), H1, by_clock=True)
     assert times(grid) == [f"11-27 {hour}:00" for hour in (14, 15, 16, 17)]
     assert grid["ts_end"].to_list() == [utc(f"2026-11-27 {hour}:00") for hour in (15, 16, 17, 18)]
@@ -78,7 +78,7 @@ def test_hours_by_the_clock_begin_before_the_open_and_end_at_the_close() -> None
     assert by_day.equals(grid_with_slots(days, D1))
 
 
-def test_a_window_holds_the_bars_that_open_in_it() -> None:
+def test_the_bars_that_open_within_a_window_are_expected() -> None:
     trading = pl.concat([sessions("XNYS", "2026-11-25", "2026-11-27"), sessions("24/7", "2026-11-25", "2026-11-27")])
     grid = grid_with_slots(trading, M5)
     found = expected(
@@ -99,11 +99,11 @@ def test_a_window_holds_the_bars_that_open_in_it() -> None:
     assert expected(windows(), grid).schema == found.schema
 
 
-# --- what becomes of a gap ------------------------------------------------------------------------------------------
+# --- life of a gap --------------------------------------------------------------------------------------------------
 
 
 class Account:
-    """The gaps of one symbol: what is missing is told again and again, and what is known is kept."""
+    """The known gaps of one symbol, reconciled with the missing bars again and again."""
 
     def __init__(self, calendar: str = "XNYS", days: Sequence[str] = ("2026-11-25", "2026-11-27")) -> None:
         self.grid = grid_with_slots(sessions(calendar, *days), M5)
@@ -152,25 +152,25 @@ class Account:
         return moment
 
 
-def test_bars_that_follow_each_other_on_the_grid_are_one_gap() -> None:
+def test_consecutive_missing_bars_are_one_gap() -> None:
     account = Account()
     missing = ["11-25 15:00..11-25 15:10", "11-25 16:00", "11-25 20:50..11-27 14:35"]
     assert account.hears("2026-11-27 14:40", *missing) == [
-        # Of two days ago and of minutes ago are of one kind until one of them is given up.
+        # A gap may span bars of two days ago and of minutes ago, until it is given up.
         ("11-25 15:00", "11-25 15:10", 3, OPEN, 0),
         ("11-25 16:00", "11-25 16:00", 1, OPEN, 0),
         ("11-25 20:50", "11-27 14:35", 4, OPEN, 0),
     ]
 
 
-def test_lunch_and_half_days_do_not_tear_a_gap() -> None:
+def test_lunch_breaks_and_half_days_do_not_split_a_gap() -> None:
     account = Account("XHKG", ("2026-02-13", "2026-02-20"))
-    # The half day before the holidays ends at noon; trading goes on four days later.
+    # The half day before the holidays ends at noon. Trading continues four days later.
     found = account.hears("2026-02-20 02:00", "02-13 03:50..02-13 05:00", "02-16 03:55..02-20 01:35")
     assert [row[:3] for row in found] == [("02-13 03:50", "02-13 05:00", 3), ("02-16 03:55", "02-20 01:35", 3)]
 
 
-def test_pauses_grow_and_then_nothing_was_traded() -> None:
+def test_pauses_grow_until_a_gap_is_settled_as_not_traded() -> None:
     account = Account()
     now, pauses = utc("2026-11-25 15:07:30"), []
     account.hears(now, "11-25 15:00")
@@ -185,20 +185,20 @@ def test_pauses_grow_and_then_nothing_was_traded() -> None:
         assert account.hears(now + timedelta(hours=hours), "11-25 15:00")[0][3:] == (DID_NOT_TRADE, MOST_ATTEMPTS)
 
 
-def test_what_is_missing_for_long_is_asked_for_once() -> None:
+def test_an_old_gap_is_requested_once() -> None:
     account = Account()
     account.hears("2026-11-27 14:40", "11-25 15:00")
     assert account.hears(account.due, "11-25 15:00") == [("11-25 15:00", "11-25 15:00", 1, DID_NOT_TRADE, 1)]
 
 
-def test_what_was_missing_for_long_in_an_answer_is_not_asked_for_again() -> None:
+def test_an_old_gap_within_an_answer_is_not_requested_again() -> None:
     account = Account()
     assert account.hears("2026-11-27 14:40", "11-25 15:00", answered=True)[0][3:] == (DID_NOT_TRADE, 0)
 
 
 @pytest.mark.parametrize("found", ["2026-11-25 15:07:30", "2026-11-27 14:40"])
-def test_what_every_symbol_misses_is_asked_for_over_the_next_weeks(found: str) -> None:
-    """The vendor has an outage, which it mends within days: nobody would believe that nobody traded."""
+def test_a_gap_of_every_symbol_is_requested_again_over_the_next_weeks(found: str) -> None:
+    """The vendor has an outage and repairs it within days. It is implausible that no symbol traded."""
     account = Account()
     now, pauses = utc(found), []
     account.hears(now, "11-25 15:00", missed_by_all=True, answered=True)
@@ -213,7 +213,7 @@ def test_what_every_symbol_misses_is_asked_for_over_the_next_weeks(found: str) -
     assert all(pause > timedelta(hours=23) for pause in pauses) is (found == "2026-11-27 14:40")
 
 
-def test_a_hole_that_others_turn_out_to_have_filled_is_settled_as_any() -> None:
+def test_a_gap_that_other_symbols_no_longer_have_is_settled_like_any_other() -> None:
     account = Account()
     account.hears("2026-11-25 15:07:30", "11-25 15:00", missed_by_all=True)
     for _ in range(MOST_ATTEMPTS - 1):
@@ -221,13 +221,13 @@ def test_a_hole_that_others_turn_out_to_have_filled_is_settled_as_any() -> None:
     assert account.hears(account.due, "11-25 15:00")[0][3:] == (DID_NOT_TRADE, MOST_ATTEMPTS)
 
 
-def test_a_gap_that_grows_old_while_it_waits_is_not_given_up_early() -> None:
+def test_a_gap_that_becomes_old_while_it_waits_is_not_given_up_early() -> None:
     account = Account()
     account.hears("2026-11-25 15:07", "11-25 15:00")
     assert account.hears("2026-11-27 15:00", "11-25 15:00")[0][3:] == (OPEN, 1)
 
 
-def test_bars_that_come_leave_the_gap_in_two_parts_that_keep_their_count() -> None:
+def test_bars_that_arrive_split_a_gap_into_parts_that_keep_its_number_of_requests() -> None:
     account = Account()
     account.hears("2026-11-25 15:27", "11-25 15:00..11-25 15:20")
     due = account.due
@@ -237,7 +237,7 @@ def test_bars_that_come_leave_the_gap_in_two_parts_that_keep_their_count() -> No
     assert account.hears(account.due) == []
 
 
-def test_a_bar_that_comes_long_after_splits_what_was_settled_and_it_stays_settled() -> None:
+def test_a_late_bar_splits_a_settled_gap_into_parts_that_stay_settled() -> None:
     account = Account()
     account.hears("2026-11-27 14:40", "11-25 15:00..11-25 15:10")
     account.hears(account.due, "11-25 15:00..11-25 15:10")
@@ -247,8 +247,8 @@ def test_a_bar_that_comes_long_after_splits_what_was_settled_and_it_stays_settle
     ]
 
 
-def test_a_gap_beside_a_known_one_is_a_gap_of_its_own() -> None:
-    """It was not asked for as often."""
+def test_a_new_gap_next_to_a_known_gap_is_a_separate_gap() -> None:
+    """The two gaps were requested a different number of times."""
     account = Account()
     account.hears("2026-11-25 15:07", "11-25 15:00")
     account.hears(account.due, "11-25 15:00")
@@ -258,7 +258,7 @@ def test_a_gap_beside_a_known_one_is_a_gap_of_its_own() -> None:
     ]
 
 
-def test_nobody_is_asked_for_bars_that_come_from_files_until_somebody_can_be() -> None:
+def test_missing_bars_of_files_are_requested_only_once_the_symbol_is_fetched() -> None:
     account = Account()
     for moment in ("2026-11-25 18:00", "2026-11-27 18:00"):
         assert account.hears(moment, "11-25 15:00", fetched=False)[0][3:] == (NOT_IN_FILE, 0)
@@ -285,8 +285,8 @@ def test_gaps_of_several_symbols_do_not_mix() -> None:
 
 
 @given(st.data())
-def test_whatever_is_missing_whenever_it_is_looked_at_is_in_exactly_one_gap(data: st.DataObject) -> None:
-    """And what has once been settled is never asked for again."""
+def test_every_missing_bar_is_in_exactly_one_gap(data: st.DataObject) -> None:
+    """A gap that is settled is never requested again."""
     account = Account(days=("2026-11-25", "2026-11-25"))
     slots = [f"{ts:%m-%d %H:%M}" for ts in account.grid["ts"]][:12]
     now = utc("2026-11-25 15:31")
@@ -305,14 +305,14 @@ def test_whatever_is_missing_whenever_it_is_looked_at_is_in_exactly_one_gap(data
 
 
 @given(st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)))
-def test_attempts_fall_due_at_the_same_few_moments(moment: datetime) -> None:
+def test_requests_are_due_at_common_moments_ten_minutes_apart(moment: datetime) -> None:
     due = next_due_time(moment)
     assert timedelta(0) <= due - moment < timedelta(minutes=10)
     assert (due.minute % 10, due.second, due.microsecond) == (2, 30, 0)
     assert next_due_time(due) == due
 
 
-# --- which are asked for together -----------------------------------------------------------------------------------
+# --- which gaps are requested together ------------------------------------------------------------------------------
 
 
 def gap(symbol: str, start: datetime, minutes: int = 5) -> tuple[str, str, None, datetime, datetime]:
@@ -327,7 +327,7 @@ def clustered(*gaps: tuple[str, str, None, datetime, datetime], most: int = 5) -
     return [(row["symbol"], row["round"], f"{row['start']:%d %H:%M}", f"{row['end']:%d %H:%M}") for row in found.iter_rows(named=True)]  # fmt: skip
 
 
-def test_gaps_that_are_near_each_other_are_asked_for_together() -> None:
+def test_gaps_near_each_other_are_requested_together() -> None:
     found = clustered(
         gap("AAPL", utc("2026-11-02 15:00")),
         gap("AAPL", utc("2026-11-03 14:59")),
@@ -342,7 +342,7 @@ def test_gaps_that_are_near_each_other_are_asked_for_together() -> None:
     assert clustered() == []
 
 
-def test_a_symbol_with_many_gaps_is_asked_a_few_times_and_cut_where_they_are_widest_apart() -> None:
+def test_many_gaps_of_a_symbol_are_split_into_a_few_requests_at_the_widest_distances() -> None:
     found = clustered(*(gap("AAPL", utc(f"2026-11-{day:02} 15:00")) for day in (1, 3, 9, 11, 20, 22)), most=3)
     assert found == [
         ("AAPL", 0, "01 15:00", "03 15:05"),
@@ -355,7 +355,7 @@ def test_a_symbol_with_many_gaps_is_asked_a_few_times_and_cut_where_they_are_wid
     st.lists(st.tuples(st.sampled_from(["A", "B", "C"]), st.integers(0, 500), st.integers(1, 30)), max_size=20),
     st.integers(1, 5),
 )
-def test_every_gap_is_covered_and_no_symbol_is_asked_more_often_than_allowed(
+def test_every_gap_is_covered_and_no_symbol_has_more_requests_than_allowed(
     gaps: list[tuple[str, int, int]], most: int
 ) -> None:
     rows = [gap(symbol, utc("2026-11-01 00:00") + timedelta(hours=hour), 5 * bars) for symbol, hour, bars in gaps]

@@ -1,4 +1,4 @@
-"""From the way a symbol is written to its calendar: a hundred as people type them, and those that nobody can tell."""
+"""Tests of deriving a calendar from how a symbol is written: a hundred symbols as users type them, and unclear ones."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from ema_assets.market.listing_codes import INDEX_NAMES, INDICES
 from ema_assets.market.listings import listing_of
 from ema_assets.model.errors import UnclearSymbol
 
-# By calendar and class, each symbol as people type it.
+# Symbols as users type them, by calendar and class.
 TYPED = {
     (
         "XNYS",
@@ -53,12 +53,12 @@ CASES = [
 ]
 
 
-def test_they_are_a_hundred() -> None:
+def test_there_are_at_least_a_hundred_symbols() -> None:
     assert len({symbol for symbol, _, _ in CASES}) >= 100
 
 
 @pytest.mark.parametrize(("symbol", "calendar", "asset_class"), CASES)
-def test_a_symbol_that_is_clear_has_its_class_and_its_calendar(symbol: str, calendar: str, asset_class: str) -> None:
+def test_a_clear_symbol_has_a_class_and_a_calendar(symbol: str, calendar: str, asset_class: str) -> None:
     found = listing_of(symbol)
     assert (found.calendar, found.asset_class) == (calendar, asset_class)
     assert found.reason
@@ -85,13 +85,13 @@ def test_a_symbol_that_is_clear_has_its_class_and_its_calendar(symbol: str, cale
         ("BTC-XYZW", "say where it trades with `--calendar`: 24/7 for crypto, 24/5 for foreign exchange"),
     ],
 )
-def test_a_symbol_that_may_be_several_things_is_refused_with_the_ways_to_say_it(symbol: str, sentence: str) -> None:
+def test_an_unclear_symbol_is_refused_with_ways_to_write_it(symbol: str, sentence: str) -> None:
     with pytest.raises(UnclearSymbol, match=f"^{symbol.replace('^', chr(92) + '^')}: ") as refused:
         listing_of(symbol)
     assert sentence in str(refused.value)
 
 
-def test_every_calendar_that_can_be_chosen_is_known() -> None:
+def test_every_calendar_of_the_tables_is_known() -> None:
     chosen = {
         *listing_codes.CALENDAR_BY_SUFFIX.values(),
         *listing_codes.INDICES.values(),
@@ -100,11 +100,11 @@ def test_every_calendar_that_can_be_chosen_is_known() -> None:
     assert chosen <= set(known_calendars())
 
 
-def test_what_is_said_instead_of_a_prefix_is_clear_itself() -> None:
+def test_the_spelling_suggested_for_a_prefix_is_clear_itself() -> None:
     for prefix, suffix in listing_codes.SUFFIX_BY_PREFIX.items():
         symbol = "BTCUSDT" if prefix in listing_codes.CRYPTO_VENUES else f"VOD{suffix}"
         assert listing_of(symbol).calendar
 
 
-def test_an_index_that_is_known_by_a_name_is_known_by_what_is_written_instead() -> None:
+def test_the_spelling_suggested_for_the_name_of_an_index_is_known() -> None:
     assert set(INDEX_NAMES.values()) <= set(INDICES)

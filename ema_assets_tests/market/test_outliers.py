@@ -1,4 +1,4 @@
-"""Which sound bars cannot be true, which are only odd, and that it does not matter in what portions they come."""
+"""Tests of the screening of sound bars: which are rejected, which are flagged, and that portions do not matter."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ def at(place: int) -> datetime:
 
 
 def bars(closes: Sequence[float], symbol: str = "AAPL", first: int = 0, **values: Any) -> pl.DataFrame:
-    """Bars that open where they close; `values` are factors of the close, for all of them."""
+    """Make bars that open where they close; `values` are factors of the close, applied to all bars."""
     factors = {"open": 1.0, "high": 1.001, "low": 0.999, "close": 1.0, **values}
     return pl.DataFrame(
         [
@@ -60,7 +60,7 @@ def places(frame: pl.DataFrame) -> list[int]:
 
 
 def screened(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> Screened:
-    """`screen_outliers`, after which no bar is lost or told twice, and every frame has the columns it promises."""
+    """Call `screen_outliers` and check that no bar is lost or reported twice and that every frame has its columns."""
     result = screen_outliers(frame, stored)
     assert result.kept.schema == frame.schema
     assert result.kept.equals(result.kept.sort("symbol", "ts"))
@@ -76,7 +76,7 @@ def screened(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> Screened:
 
 
 def verdicts(closes: Sequence[float], before: Sequence[float] = (), after: Sequence[float] = ()) -> dict[int, str]:
-    """What is wrong with which bar; `before` and `after` are closes of stored bars around them."""
+    """Return the reason per rejected or unconfirmed bar; `before` and `after` are closes of stored bars around them."""
     stored = {place - len(before): close for place, close in enumerate(before)}
     stored |= {len(closes) + place: close for place, close in enumerate(after)}
     found = screened(bars(closes), context(stored))
@@ -123,7 +123,7 @@ def test_prices_in_the_wrong_unit_are_rejected(closes: list[float], off: list[in
         pytest.param([10_000], [99] * CONTEXT_BARS, [100], [0], id="within a gap"),
     ],
 )
-def test_stored_bars_say_which_unit_is_right(
+def test_stored_bars_decide_which_unit_is_right(
     closes: list[float], before: list[float], after: list[float], off: list[int]
 ) -> None:
     assert verdicts(closes, before, after) == dict.fromkeys(off, UNIT_ERROR)
@@ -133,19 +133,19 @@ def test_stored_bars_say_which_unit_is_right(
     "values",
     [{"high": 100.0}, {"low": 0.01}, {"open": 100.0, "high": 100.0}, {"open": 0.01, "low": 0.01}, {"low": 1 / 120}],
 )
-def test_a_bar_with_one_price_in_another_unit_is_rejected_and_its_neighbours_are_not(values: dict[str, Any]) -> None:
+def test_a_bar_with_prices_in_two_units_is_rejected_without_its_neighbours(values: dict[str, Any]) -> None:
     frame = pl.concat([bars([100, 101]), bars([102], first=2, **values), bars([103, 104], first=3)])
     found = screened(frame)
     assert (places(found.rejected), found.rejected["reason"].to_list()) == ([2], [UNIT_ERROR])
     assert screened(bars([102], first=2, **values)).rejected.height == 1, "also without any neighbour"
 
 
-def test_a_bar_further_off_than_a_unit_says_so() -> None:
+def test_a_bar_further_off_than_a_unit_has_its_own_reason() -> None:
     assert verdicts([100, 101, 20_000, 101, 100]) == {2: OFF_SCALE}
     assert verdicts([100, 101, 0.5, 101, 100]) == {2: OFF_SCALE}
 
 
-def test_a_close_and_high_in_another_unit_leave_the_next_bars_alone() -> None:
+def test_a_bar_with_close_and_high_in_another_unit_does_not_affect_the_next_bars() -> None:
     wrong = bars([10_200], first=2, open=0.01, low=0.01)
     found = screened(pl.concat([bars([100, 101]), wrong, bars([103, 104], first=3)]))
     assert places(found.rejected) == [2]
@@ -200,7 +200,7 @@ def test_a_bar_within_a_gap_is_screened_at_once() -> None:
 
 
 def shifts_of(closes: Sequence[float], before: Sequence[float] = ()) -> list[tuple[int, float]]:
-    """Where a new level begins, and the price before over the price after."""
+    """Return the positions at which new levels begin, with the price before over the price after."""
     found = screened(bars(closes), context({place - len(before): close for place, close in enumerate(before)}))
     first = [int((ts - START) / STEP) for ts in found.shifts["first_ts"]]
     return list(zip(first, found.shifts["ratio"].to_list(), strict=True))
@@ -213,7 +213,7 @@ def shifts_of(closes: Sequence[float], before: Sequence[float] = ()) -> list[tup
     st.integers(SHIFT_BARS, 30),
     st.booleans(),
 )
-def test_a_level_that_persists_is_a_shift_whatever_its_factor(
+def test_a_level_that_persists_is_a_shift_for_any_factor(
     seed: int, factor: float, old: int, new: int, is_stored: bool
 ) -> None:
     closes = random_walk(old + new, seed, volatility=0.005)
@@ -238,18 +238,18 @@ def test_fewer_bars_on_another_level_are_rejected_until_they_persist(seed: int, 
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 100.0]), st.integers(1, 30))
-def test_a_spike_that_returns_is_no_shift_however_long_it_took(seed: int, factor: float, spike: int) -> None:
+def test_a_spike_that_returns_is_not_a_shift_however_long_it_lasted(seed: int, factor: float, spike: int) -> None:
     closes = random_walk(30 + spike, seed, volatility=0.005)
     bad = [close * factor if 15 <= place < 15 + spike else close for place, close in enumerate(closes)]
     assert list(verdicts(bad, [100.0] * 5)) == list(range(15, 15 + spike))
     assert shifts_of(bad, [100.0] * 5) == []
 
 
-def test_a_real_reverse_split_falls_further_after_it_and_is_a_shift_all_the_same() -> None:
+def test_a_reverse_split_followed_by_a_falling_price_is_a_shift() -> None:
     assert shifts_of([2.51, 1.96, 1.56, 1.43, 1.40], [0.024] * 12) == [(0, 0.024 / 2.51)]
 
 
-def test_bars_far_away_that_do_not_agree_are_no_level() -> None:
+def test_distant_bars_that_do_not_agree_are_not_a_new_level() -> None:
     closes = [40_000.0, 10_000.0, 40_000.0, 10_000.0]
     assert shifts_of(closes, [100.0] * 12) == []
     assert verdicts(closes, [100.0] * 12) == {0: OFF_SCALE, 1: UNIT_ERROR, 2: OFF_SCALE, 3: UNIT_ERROR}
@@ -271,7 +271,7 @@ def test_a_bad_tick_within_a_new_level_does_not_hide_it() -> None:
         pytest.param(14.0, 9.0, {0: UNCONFIRMED}, id="the open alone is how bad closes look"),
     ],
 )
-def test_a_crash_that_many_traded_at_is_stored_at_once_and_flagged(
+def test_a_crash_with_high_volume_is_kept_at_once_and_flagged(
     volume: float, opened: float, expected: dict[int, str]
 ) -> None:
     stored = context(dict.fromkeys(range(-12, 0), 952.5))
@@ -279,41 +279,41 @@ def test_a_crash_that_many_traded_at_is_stored_at_once_and_flagged(
     found = screened(frame, stored)
     assert dict(zip(places(found.unconfirmed), found.unconfirmed["reason"], strict=True)) == expected
     assert (JUMP in found.flags["reason"]) == (not expected)
-    # The next bar does not make a bad tick of it.
+    # The next bar, back at the old price, does not turn a confirmed crash into a bad tick.
     both = screened(pl.concat([frame, bars([940.0], first=1)]), stored)
     assert list(both.rejected["reason"]) == ([] if not expected else [BAD_TICK])
 
 
-def test_volume_tells_nothing_where_hardly_any_is_known() -> None:
+def test_volume_confirms_no_jump_when_hardly_any_volumes_are_known() -> None:
     frame = bars([102.25]).with_columns(volume=pl.lit(900.0))
     assert screened(frame, context(dict.fromkeys(range(-4, 0), 952.5))).unconfirmed.height == 1
     silent = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.0))
     assert screened(frame, silent).unconfirmed.height == 1
     unknown = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(None, pl.Float64))
     assert screened(frame, unknown).unconfirmed.height == 1
-    # Of crypto, volumes are fractions. One that is not known is no large one.
+    # Volumes of crypto are fractions. An unknown volume does not count as large.
     fractions = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.01))
     assert screened(frame.with_columns(volume=pl.lit(0.2)), fractions).kept.height == 1
     assert screened(frame.with_columns(volume=pl.lit(None, pl.Float64)), fractions).unconfirmed.height == 1
 
 
-def test_usual_is_the_volume_of_the_last_bars() -> None:
-    """Not that of years ago."""
+def test_the_usual_volume_is_the_volume_of_the_last_bars() -> None:
+    """Volumes of years ago do not count."""
     calm = bars([100.0] * 60).with_columns(volume=pl.when(pl.int_range(60) < 40).then(5.0).otherwise(500.0))
-    # Fifty times what it was once, and half of what it is by now.
+    # Fifty times the old volume, and half of the recent one.
     tick = bars([1_000.0, 100.0], first=60, open=0.5, low=0.4).with_columns(volume=pl.lit(250.0))
     found = screened(pl.concat([calm, tick]))
     assert (places(found.rejected), found.rejected["reason"].to_list()) == ([60], [BAD_TICK])
 
 
-def test_other_evidence_confirms_a_bar() -> None:
+def test_evidence_of_the_caller_confirms_a_bar() -> None:
     stored = context(dict.fromkeys(range(-12, 0), 952.5))
     frame = bars([102.25])
     assert places(screen_outliers(frame, stored).unconfirmed) == [0]
     assert places(screen_outliers(frame, stored, frame.select("symbol", "ts")).kept) == [0]
 
 
-def test_other_evidence_confirms_no_other_bar() -> None:
+def test_evidence_of_the_caller_confirms_no_other_bar() -> None:
     frame = bars([100, 101, 1_000, 101, 102, 1_000, 101])
     found = screen_outliers(frame, NOTHING, frame[2:3].select("symbol", "ts"))
     assert places(found.kept) == [0, 1, 2, 3, 4, 6]
@@ -322,7 +322,7 @@ def test_other_evidence_confirms_no_other_bar() -> None:
 
 @st.composite
 def troubled_history(draw: st.DrawFn) -> list[float]:
-    """A walk with jumps that stay, bad ticks and unit errors, one behind the other or apart; its first bars are good."""
+    """Draw a walk with lasting jumps, bad ticks and unit errors, together or apart. Its first bars are good."""
     closes = random_walk(draw(st.integers(8, 40)), draw(st.integers(0, 2**32 - 1)), volatility=0.01)
     level = 1.0
     trouble = st.sampled_from(["none"] * 4 + ["tick", "unit", "level"])
@@ -330,13 +330,13 @@ def troubled_history(draw: st.DrawFn) -> list[float]:
     in_a_row = 0
     for close in closes[6:]:
         kind = draw(trouble)
-        # More wrong bars in a row than the overlap holds cannot be told from right ones.
+        # More wrong bars in a row than the overlap has cannot be distinguished from right ones.
         kind = "none" if kind in ("tick", "unit") and in_a_row >= 2 else kind
-        # Nor can a wrong bar right before a step be told, for the bars around it do not agree.
+        # A wrong bar right before a step cannot be recognised, because the bars around it do not agree.
         kind = "none" if kind == "level" and in_a_row else kind
         in_a_row = in_a_row + 1 if kind in ("tick", "unit") else 0
         if kind == "level":
-            # Nor can a wrong bar right behind a step be told: nothing has shown yet that the step stays.
+            # A wrong bar right after a step cannot be recognised: nothing has shown yet that the step lasts.
             in_a_row = 2
             level *= draw(st.sampled_from([0.2, 0.5, 1.6, 3.5, 5.0]))
         factors = {"tick": [0.01, 0.1, 0.25, 4.0, 7.0, 30.0, 1000.0], "unit": [0.01, 100.0]}
@@ -347,10 +347,10 @@ def troubled_history(draw: st.DrawFn) -> list[float]:
 @given(troubled_history(), st.sets(st.integers(6, 40)), st.integers(4, 6))
 @example([100.0] * 6 + [400.0, 100.0, 400.0, 100.0], {7, 8, 9}, 4)
 @example([100.0] * 6 + [400.0, 10_000.0, 100.0, 100.0], {7, 8, 9}, 4)
-def test_in_whatever_portions_a_history_comes_the_same_bars_are_kept(
+def test_the_same_bars_are_kept_in_whatever_portions_a_history_arrives(
     closes: list[float], cuts: set[int], overlap: int
 ) -> None:
-    """Each portion begins with the last bars that were served before, as a request's overlap does."""
+    """Each portion begins with the last bars of the portion before, like the overlap of a request."""
     whole = screened(bars(closes))
     stored: dict[int, float] = {}
     ends = [*sorted(cut for cut in cuts if cut < len(closes)), len(closes)]
@@ -363,7 +363,7 @@ def test_in_whatever_portions_a_history_comes_the_same_bars_are_kept(
 
 
 @given(st.lists(troubled_history(), min_size=2, max_size=4))
-def test_a_symbol_is_screened_alone(histories: list[list[float]]) -> None:
+def test_each_symbol_is_screened_independently(histories: list[list[float]]) -> None:
     symbols = [f"S{number}" for number in range(len(histories))]
     frames = [bars(closes, symbol) for symbol, closes in zip(symbols, histories, strict=True)]
     stored = [context({-1: 100.0}, symbol) for symbol in symbols[::2]]
@@ -375,13 +375,13 @@ def test_a_symbol_is_screened_alone(histories: list[list[float]]) -> None:
             assert mine.sort("ts", *mine.columns[3:]).equals(getattr(alone, part).sort("ts", *mine.columns[3:])), part
 
 
-def test_no_bars_are_no_bars() -> None:
+def test_an_empty_frame_gives_empty_frames() -> None:
     for stored in (NOTHING, context({0: 100.0})):
         found = screened(bars([]), stored)
         assert all(part.is_empty() for part in (found.kept, found.rejected, found.unconfirmed, found.flags))
 
 
-def test_further_columns_come_through() -> None:
+def test_further_columns_are_kept() -> None:
     frame = bars([100, 400, 101]).with_columns(ts_end=pl.col("ts").dt.offset_by("5m"))
     found = screened(frame)
     assert found.kept.columns == frame.columns
@@ -400,44 +400,44 @@ def flagged(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> dict[int, st
     ("change", "expected"),
     [(1.0001, {}), (1.09, {}), (1.12, {30: JUMP}), (0.91, {}), (0.88, {30: JUMP})],
 )
-def test_a_price_that_stood_still_is_flagged_for_ten_percent_and_not_for_a_tick(
+def test_a_constant_price_is_flagged_for_a_move_of_ten_percent_and_not_for_a_tick(
     change: float, expected: dict[int, str]
 ) -> None:
     assert flagged(bars([50.0] * 30 + [50.0 * change])) == expected
 
 
-def test_what_is_a_jump_follows_the_usual_moves_of_the_series() -> None:
+def test_the_size_of_a_jump_depends_on_the_usual_moves_of_the_series() -> None:
     quiet, wild = (random_walk(60, 5, volatility=each) for each in (0.001, 0.03))
     assert flagged(bars([*quiet, quiet[-1] * 1.2])) == {60: JUMP}
     assert flagged(bars([*wild, wild[-1] * 1.2])) == {}
 
 
 @pytest.mark.parametrize(("change", "expected"), [(1.4, {}), (1.6, {1: JUMP}), (0.7, {}), (0.6, {1: JUMP})])
-def test_of_a_series_that_is_not_known_yet_only_large_moves_are_flagged(
-    change: float, expected: dict[int, str]
-) -> None:
+def test_only_large_moves_are_flagged_in_a_series_without_history(change: float, expected: dict[int, str]) -> None:
     assert flagged(bars([100, 100 * change])) == expected
 
 
-def test_stored_bars_say_what_is_usual() -> None:
+def test_stored_bars_define_the_usual_moves() -> None:
     calm = context({place - 10: 100.0 + place % 2 for place in range(10)})
     assert flagged(bars([125.0]), calm) == {0: JUMP}
     assert flagged(bars([125.0])) == {}
 
 
 @pytest.mark.parametrize(("level", "expected"), [(400.0, {20: JUMP}), (101.0, {})])
-def test_the_stored_bar_behind_older_ones_is_looked_at_anew_for_a_jump(level: float, expected: dict[int, str]) -> None:
+def test_the_stored_bar_after_older_new_bars_is_checked_again_for_a_jump(
+    level: float, expected: dict[int, str]
+) -> None:
     older = bars([level + place % 2 for place in range(20)])
     result = screened(older, context({20: 100.0}))
     assert result.after.rows() == [("AAPL", at(20), JUMP)]
     assert flagged(older, context({20: 100.0})) == expected
-    # Of the newest bars none is stored behind.
+    # No stored bar follows the newest bars.
     assert screened(older, context({-1: 100.0})).after.is_empty()
     within_a_gap = screened(bars([100.0]), context({-2: 100.0, -1: 100.0, 1: 100.0}))
     assert within_a_gap.after.rows() == [("AAPL", at(1), JUMP)]
 
 
-def test_the_first_jump_of_a_history_is_measured_by_what_follows() -> None:
+def test_the_first_jump_of_a_history_is_compared_with_the_moves_that_follow() -> None:
     assert flagged(bars([100, 125, *(125 + place % 2 for place in range(20))])) == {1: JUMP}
 
 
@@ -459,7 +459,7 @@ def test_a_long_wick_is_flagged(values: dict[str, Any]) -> None:
         (0.28, None),
     ],
 )
-def test_a_flag_names_the_split_that_a_jump_looks_like(ratio: float, words: str | None) -> None:
+def test_a_flag_names_the_split_that_a_jump_resembles(ratio: float, words: str | None) -> None:
     calm = random_walk(30, 1, price=645.57, volatility=0.001)
     level = calm[-1] * ratio
     flags = screened(bars([*calm, level, level * 1.001])).flags
@@ -470,9 +470,9 @@ def test_a_flag_names_the_split_that_a_jump_looks_like(ratio: float, words: str 
     assert detail.endswith(words) if words else "split" not in detail
 
 
-def test_a_flag_shows_prices_as_people_write_them() -> None:
+def test_a_flag_shows_rounded_prices() -> None:
     assert screened(bars([0.1455] * 8 + [0.2, 0.2])).flags["detail"].item() == "close 0.2 after 0.1455"
 
 
-def test_a_rejected_bar_is_not_flagged_and_does_not_make_its_neighbours_suspicious() -> None:
+def test_a_rejected_bar_and_its_neighbours_are_not_flagged() -> None:
     assert flagged(bars([*random_walk(30, 2, volatility=0.001), 4_000, 100, 20, 100])) == {}

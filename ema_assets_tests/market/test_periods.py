@@ -1,4 +1,4 @@
-"""Bars of weeks, months, quarters and years: made of whole sessions, by ISO 8601 and by the exchange."""
+"""Tests of bars of weeks, months, quarters and years, which consist of whole sessions."""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
@@ -28,7 +28,7 @@ def utc(text: str) -> datetime:
 
 
 def period(timeframe: Timeframe, calendar: str, day: date) -> object:
-    """Which period a session belongs to, by Python's own calendar."""
+    """Return the period that a session belongs to, by Python's own calendar."""
     if timeframe is W1:
         # The Saudi week begins on a Sunday.
         return (day + timedelta(days=calendar == "XSAU")).isocalendar()[:2]
@@ -48,16 +48,16 @@ def test_the_grid_equals_pythons_own_calendar(calendar: str, timeframe: Timefram
     assert bar_grid(SESSIONS[calendar], timeframe).select("ts", "ts_end").rows() == expected(timeframe, calendar)
 
 
-def test_a_week_goes_from_its_first_open_to_its_last_close() -> None:
+def test_a_week_lasts_from_its_first_open_to_its_last_close() -> None:
     weeks = bar_grid(SESSIONS["XNYS"], W1).select("ts", "ts_end").rows()
-    # Thanksgiving: the Friday ends at 13:00 in New York. Labor Day: the week begins on a Tuesday.
+    # In the week of Thanksgiving the Friday ends at 13:00 in New York. The week of Labor Day begins on a Tuesday.
     assert (utc("2026-11-23 14:30"), utc("2026-11-27 18:00")) in weeks
     assert (utc("2026-09-08 13:30"), utc("2026-09-11 20:00")) in weeks
-    # Foreign exchange: from Sunday to Friday, 17:00 in New York.
+    # A week of foreign exchange lasts from Sunday to Friday, 17:00 in New York.
     assert (utc("2026-11-22 22:00"), utc("2026-11-27 22:00")) in bar_grid(SESSIONS["24/5"], W1).select(
         "ts", "ts_end"
     ).rows()
-    # Crypto: ISO weeks in UTC, over the turn of the year.
+    # Weeks of crypto are ISO weeks in UTC, also across the turn of the year.
     assert (utc("2025-12-29 00:00"), utc("2026-01-05 00:00")) in bar_grid(SESSIONS["24/7"], W1).select(
         "ts", "ts_end"
     ).rows()
@@ -73,7 +73,7 @@ def test_a_week_goes_from_its_first_open_to_its_last_close() -> None:
         (YEAR, "2026-11-29 12:00", ("2025-01-02 14:30", "2025-12-31 21:00"), ("2026-01-02 14:30", "2026-12-31 21:00")),
     ],
 )  # fmt: skip
-def test_the_last_closed_bar_and_the_next_are_found_in_the_sessions_around_a_moment(
+def test_the_sessions_around_a_moment_are_enough_to_find_the_last_closed_bar_and_the_next_one(
     timeframe: Timeframe, now: str, last: tuple[str, str], coming: tuple[str, str]
 ) -> None:
     moment = utc(now)
@@ -89,7 +89,7 @@ def test_the_last_closed_bar_and_the_next_are_found_in_the_sessions_around_a_mom
 
 
 def days(calendar: str, *, without: frozenset[int] = frozenset()) -> pl.DataFrame:
-    """A 1d bar of every session but those `without`: open n, high n + 0.5, low n - 0.5, close n + 0.25, volume 1."""
+    """Return a 1d bar per session except `without`: open n, high n + 0.5, low n - 0.5, close n + 0.25, volume 1."""
     opens = SESSIONS[calendar]["regular_open"].to_list()
     return pl.DataFrame(
         [
@@ -155,7 +155,7 @@ def test_a_changed_day_makes_its_whole_week_dirty() -> None:
     ]
 
 
-def test_each_week_is_a_session_of_its_own() -> None:
+def test_each_week_counts_as_one_session() -> None:
     bars = bar_grid(SESSIONS["XNYS"], W1).select("calendar", "ts", symbol=pl.lit("AAPL"))
     placed = place(bars, W1, SESSIONS["XNYS"])
     assert placed["session"].equals(bars["ts"])

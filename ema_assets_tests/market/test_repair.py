@@ -1,4 +1,4 @@
-"""Bars whose columns contradict each other: what is repaired, what is flagged, what is rejected."""
+"""Tests of bars whose columns contradict each other: which are repaired, flagged or rejected."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,12 +31,12 @@ def bar(ts: datetime | None = AT, /, *, allow_negative: bool = False, **values: 
         ({"close": INFINITE}, product.NOT_FINITE),
         ({"close": 0.0}, product.NOT_POSITIVE),
         ({"close": -11.0}, product.NOT_POSITIVE),
-        # More than 2 % outside, and the open agrees with the range: it is the close that is wrong.
+        # The close is more than 2 % outside the range, and the open is within it: the close is wrong.
         ({"close": 8.5}, product.OUTSIDE_RANGE),
         ({"close": 110.0}, product.OUTSIDE_RANGE),
     ],
 )
-def test_a_bar_without_a_close_that_can_be_is_rejected_as_it_was_sent(values: dict[str, Any], reason: str) -> None:
+def test_a_bar_without_a_valid_close_is_rejected_unchanged(values: dict[str, Any], reason: str) -> None:
     bad = bar(**values)
     found = repair(pl.concat([bad, bar(AT + timedelta(minutes=5))]))
     assert found.rejected.drop("reason").equals(bad)
@@ -48,7 +48,7 @@ def test_a_bar_without_a_time_is_rejected() -> None:
     assert repair(bar(None)).rejected["reason"].to_list() == [product.MISSING_VALUE]
 
 
-# What was sent, the prices and the volume that are stored, and what is said of it.
+# The values that were sent, the prices and the volume that are stored, and the text of the repair.
 REPAIRS = [
     pytest.param({}, (10.0, 12.0, 9.0, 11.0, 100.0), None, id="sound"),
     pytest.param({"volume": 0.0}, (10.0, 12.0, 9.0, 11.0, 0.0), None, id="nothing traded"),
@@ -75,7 +75,7 @@ REPAIRS = [
 
 
 @pytest.mark.parametrize(("values", "stored", "told"), REPAIRS)
-def test_a_close_is_never_lost_because_of_another_column(
+def test_a_bar_with_a_valid_close_is_kept_whatever_its_other_columns_are(
     values: dict[str, Any], stored: tuple[float, ...], told: str | None
 ) -> None:
     found = repair(bar(**values))
@@ -85,14 +85,14 @@ def test_a_close_is_never_lost_because_of_another_column(
 
 
 @pytest.mark.parametrize("volume", [-1.0, NAN, INFINITE, -INFINITE])
-def test_a_volume_that_cannot_be_is_unknown_and_said_so(volume: float) -> None:
+def test_an_invalid_volume_becomes_null_and_is_reported(volume: float) -> None:
     found = repair(bar(volume=volume))
     assert found.sound.select(*PRICES, "volume").rows() == [(10.0, 12.0, 9.0, 11.0, None)]
     assert found.sound[NO_VOLUME].item().startswith("the source sent the volume ")
     assert found.sound[REPAIRED].to_list() == [None]
 
 
-def test_prices_may_be_zero_or_less_where_the_instrument_allows_it() -> None:
+def test_prices_may_be_zero_or_negative_if_the_instrument_allows_it() -> None:
     spread: dict[str, Any] = {"open": 1.0, "high": 1.0, "low": -37.63, "close": -37.63}
     assert repair(bar(**spread)).rejected["reason"].to_list() == [product.NOT_POSITIVE]
     allowed = repair(bar(allow_negative=True, **spread))
@@ -110,7 +110,7 @@ prices = st.one_of(
     st.lists(st.fixed_dictionaries(dict.fromkeys((*PRICES, "volume"), prices)), min_size=1, max_size=12),
     st.booleans(),
 )
-def test_whatever_is_sent_every_bar_is_sound_or_rejected_and_a_sound_close_is_the_one_sent(
+def test_every_bar_is_either_sound_or_rejected_and_keeps_its_close(
     rows: list[dict[str, float | None]], allow_negative: bool
 ) -> None:
     sent = pl.concat(

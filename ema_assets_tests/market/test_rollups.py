@@ -1,4 +1,4 @@
-"""Rolled-up bars against a walk through the calendar."""
+"""Tests of rolled-up bars, among them a comparison with a walk through the calendar."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -18,7 +18,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets_tests.market import reference
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, MO1, ROLLED_UP, W1
 
-# A half day after a holiday, both switches of daylight saving, a lunch break, a market that never closes.
+# A half day after a holiday, both changes of daylight saving time, a lunch break, a market that never closes.
 TIMES = {
     "half day": exchange_sessions("XNYS", date(2026, 11, 25), date(2026, 11, 30)),
     "spring forward": exchange_sessions("XNYS", date(2026, 3, 6), date(2026, 3, 9)),
@@ -33,7 +33,7 @@ def utc(text: str) -> datetime:
 
 
 def bars_in(sessions: pl.DataFrame, symbol: str = "AAPL", seed: int = 0, missing: float = 0.0) -> pl.DataFrame:
-    """A sound 5m bar at every place of the grid, apart from a share of `missing` ones."""
+    """Return a sound 5m bar for every slot of the grid, except for a share of `missing` ones."""
     grid = bar_grid(sessions, M5)
     random = np.random.default_rng(seed)
     grid = grid.filter(pl.Series(random.random(grid.height) >= missing))
@@ -90,8 +90,8 @@ def test_rolled_up_bars_equal_a_walk_through_the_calendar(
 
 
 @pytest.mark.parametrize("timeframe", ROLLED_UP)
-def test_a_bucket_is_the_same_to_the_bit_whatever_is_rolled_up_with_it(timeframe: Timeframe) -> None:
-    """Volumes of crypto are fractions, and the sum of fractions depends on the order in which they are added."""
+def test_a_bucket_is_bit_identical_whatever_is_rolled_up_with_it(timeframe: Timeframe) -> None:
+    """Volumes of crypto are fractions, and a sum of fractions depends on the order of its terms."""
     sessions = exchange_sessions("24/7", date(2026, 11, 24), date(2026, 11, 26))
     known = through(utc("2026-11-28 00:00"), "AAPL", "MSFT")
     symbols = [
@@ -106,7 +106,7 @@ def test_a_bucket_is_the_same_to_the_bit_whatever_is_rolled_up_with_it(timeframe
         assert roll_up(symbols[0].filter(later), timeframe, sessions, known)[0].equals(alone[0].filter(later))
 
 
-def test_a_bucket_is_published_at_its_close_and_not_a_moment_earlier() -> None:
+def test_a_bucket_is_published_at_its_close_and_not_earlier() -> None:
     sessions = TIMES["half day"].head(1)
     bars = bars_in(sessions).head(3)
     end = utc("2026-11-25 14:45")
@@ -118,7 +118,7 @@ def test_a_bucket_is_published_at_its_close_and_not_a_moment_earlier() -> None:
     assert still_open.is_empty()
 
 
-def test_a_bucket_whose_last_bars_are_missing_is_published_when_its_time_is_complete() -> None:
+def test_a_bucket_whose_last_bars_are_missing_is_published_once_its_time_is_complete() -> None:
     sessions = TIMES["half day"].head(1)
     one = bars_in(sessions).head(1)
     closed, _ = roll_up(one, H4, sessions, through(utc("2026-11-25 18:30"), "AAPL"))
@@ -133,14 +133,14 @@ def test_the_last_bucket_of_a_half_day_closes_with_the_session() -> None:
     assert still_open.is_empty()
 
 
-def test_a_symbol_whose_bars_were_never_asked_for_has_only_open_buckets() -> None:
+def test_a_symbol_whose_bars_were_never_requested_has_only_open_buckets() -> None:
     sessions = TIMES["half day"].head(1)
     closed, still_open = roll_up(bars_in(sessions), H1, sessions, through(utc("2026-11-25 21:00")))
     assert closed.is_empty()
     assert still_open["bucket"].to_list() == [utc("2026-11-25 14:30")]
 
 
-def test_every_time_finds_its_bucket_and_keeps_its_place() -> None:
+def test_every_time_is_mapped_to_its_bucket_in_the_order_of_the_input() -> None:
     times = pl.DataFrame(
         {
             "calendar": ["XHKG", "24/7", "XHKG", "XHKG", "XHKG"],
@@ -165,8 +165,8 @@ def test_every_time_finds_its_bucket_and_keeps_its_place() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.9]), st.sampled_from([M15, H4, D1]))
-def test_machine_code_rolls_up_to_the_bits_of_python(seed: int, missing: float, timeframe: Timeframe) -> None:
-    """Several calendars, bars outside of their sessions, volumes that are fractions or unknown."""
+def test_compiled_rollups_are_bit_identical_to_those_in_python(seed: int, missing: float, timeframe: Timeframe) -> None:
+    """Bars are of several calendars, some outside their sessions, with volumes that are fractions or unknown."""
     random = np.random.default_rng(seed)
     sessions = pl.concat(TIMES.values()).unique(["calendar", "session"]).sort("calendar", "session")
     early = TIMES["24/7"].with_columns(calendar=pl.lit("XHKG"))
@@ -189,7 +189,7 @@ def test_machine_code_rolls_up_to_the_bits_of_python(seed: int, missing: float, 
     assert {"A", "C", "D"} >= set(results[0][0]["symbol"])
 
 
-def test_a_sum_of_volumes_leaves_out_the_unknown_ones_and_is_unknown_when_all_are() -> None:
+def test_a_sum_of_volumes_skips_unknown_ones_and_is_null_when_all_are_unknown() -> None:
     bars = bars_in(TIMES["half day"]).head(9).with_columns(
         volume=pl.Series([1.0, None, 2.0, None, None, None, 4.0, 5.0, 6.0])
     )  # fmt: skip
@@ -209,8 +209,8 @@ def test_a_changed_bar_makes_its_bucket_dirty(timeframe: Timeframe) -> None:
 
 
 @pytest.mark.parametrize("timeframe", [*ROLLED_UP, W1, MO1], ids=str)
-def test_a_bar_on_a_day_that_the_calendar_lacks_makes_the_next_bucket_dirty(timeframe: Timeframe) -> None:
-    # Bombay traded on a Saturday, and not on the Monday after it. The other symbol begins within a bucket.
+def test_a_bar_on_a_day_missing_from_the_calendar_makes_the_next_bucket_dirty(timeframe: Timeframe) -> None:
+    # Bombay traded on a Saturday and not on the Monday after it. The change of symbol B begins within a bucket.
     sessions = exchange_sessions("XBOM", date(2023, 11, 1), date(2024, 4, 10))
     saturday, tuesday = utc("2024-01-20 04:00"), utc("2024-01-23 04:00")
     grid = bar_grid(sessions, timeframe).sort("ts")
@@ -227,7 +227,7 @@ def test_a_bar_on_a_day_that_the_calendar_lacks_makes_the_next_bucket_dirty(time
     assert dirty_buckets(changed, timeframe, sessions).rows() == expected
 
 
-def test_the_next_bucket_is_one_of_the_same_calendar() -> None:
+def test_the_next_bucket_has_the_calendar_of_the_symbol() -> None:
     changed = pl.concat([changes({"AAPL": utc("2026-11-26 15:00")}), changes({"BTC": utc("2026-11-26 15:00")}, "24/7")])
     sessions = pl.concat([TIMES["half day"], exchange_sessions("24/7", date(2026, 11, 26), date(2026, 11, 27))])
     assert dirty_buckets(changed, H1, sessions).rows() == [
@@ -236,12 +236,12 @@ def test_the_next_bucket_is_one_of_the_same_calendar() -> None:
     ]
 
 
-def test_a_bar_behind_the_last_known_session_makes_dirty_what_follows_it() -> None:
+def test_a_bar_after_the_last_known_session_makes_its_own_time_dirty() -> None:
     moment = utc("2026-12-05 15:00")
     assert dirty_buckets(changes({"AAPL": moment}), H1, TIMES["half day"]).rows() == [("AAPL", moment, moment)]
 
 
-def test_no_bar_reaches_into_a_span_of_a_file_and_all_beside_it_stay() -> None:
+def test_rolled_up_bars_that_overlap_a_file_span_are_removed_and_others_are_kept() -> None:
     hours = [utc(f"2026-11-25 {hour:02}:00") for hour in range(8, 18)]
     closed = pl.DataFrame({"symbol": ["A"] * 10 + ["B"] * 10, "ts": hours * 2, "close": range(20)})
     spans = [

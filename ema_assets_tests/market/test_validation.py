@@ -1,4 +1,4 @@
-"""What is accepted, what is rejected and what is skipped."""
+"""Tests of the validation of bars: which are accepted, which are rejected and which are skipped."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -45,7 +45,7 @@ def validated(*frames: pl.DataFrame, timeframe: Timeframe = M5, closed_by: datet
     return result
 
 
-def test_of_bars_with_the_same_time_the_last_valid_one_is_kept() -> None:
+def test_the_last_valid_bar_of_those_with_the_same_time_is_kept() -> None:
     found = validated(
         bar("2026-11-25 15:00", close=9.5),
         bar("2026-11-25 15:00", close=9.6),
@@ -97,7 +97,7 @@ def test_a_bar_on_the_grid_is_accepted_once_it_has_closed(symbol: str, ts: str, 
     assert (early.accepted.height, early.skipped.height) == (0, 1)
 
 
-# Label of a daily bar, and the session's open, which it is given.
+# The label of a daily bar, and the open of the session that it is mapped to.
 LABELS = [
     pytest.param("AAPL", "2026-11-25 00:00", "2026-11-25 14:30", id="midnight UTC"),
     pytest.param("AAPL", "2026-11-25 05:00", "2026-11-25 14:30", id="midnight in New York"),
@@ -119,7 +119,7 @@ LABELS = [
 
 
 @pytest.mark.parametrize(("symbol", "label", "opens"), LABELS)
-def test_a_daily_bar_is_given_its_sessions_open(symbol: str, label: str, opens: str) -> None:
+def test_a_daily_bar_is_placed_at_the_open_of_its_session(symbol: str, label: str, opens: str) -> None:
     found = validated(bar(label, symbol, "1d"), timeframe=D1)
     assert found.accepted["ts"].to_list() == [utc(opens)]
     closes = SESSIONS.filter(calendar=CALENDARS[symbol], open=utc(opens))["close"].item()
@@ -145,12 +145,12 @@ def test_a_daily_bar_is_given_its_sessions_open(symbol: str, label: str, opens: 
         pytest.param("SYDNEY", "2026-11-29 00:00", id="Sunday, midnight UTC in Sydney"),
     ],
 )
-def test_a_daily_bar_of_a_day_without_a_session_is_skipped_when_nothing_was_traded(symbol: str, label: str) -> None:
+def test_a_daily_bar_of_a_day_without_a_session_is_skipped_when_its_volume_is_zero(symbol: str, label: str) -> None:
     found = validated(bar(label, symbol, "1d", volume=0.0), timeframe=D1)
     assert (found.skipped.height, found.rejected.height) == (1, 0)
 
 
-# A day that trades and that the calendar does not have: its label, and the open and close of the session before it.
+# A traded day that is missing from the calendar: its label, and the open and close derived from the session before it.
 UNLISTED = [
     pytest.param("AAPL", "2026-11-28 00:00", "2026-11-28 14:30", "2026-11-28 18:00", id="a Saturday after a half day"),
     pytest.param("AAPL", "2026-11-29 05:00", "2026-11-29 14:30", "2026-11-29 18:00", id="a Sunday"),
@@ -162,7 +162,7 @@ UNLISTED = [
 
 @pytest.mark.parametrize(("symbol", "label", "opens", "closes"), UNLISTED)
 @pytest.mark.parametrize("volume", [100.0, None])
-def test_a_day_that_the_calendar_lacks_is_kept_and_flagged(
+def test_a_daily_bar_on_a_day_missing_from_the_calendar_is_kept_and_flagged(
     symbol: str, label: str, opens: str, closes: str, volume: float | None
 ) -> None:
     found = validated(bar(label, symbol, "1d", volume=volume), timeframe=D1)
@@ -174,7 +174,7 @@ def test_a_day_that_the_calendar_lacks_is_kept_and_flagged(
     assert (before.accepted.height, before.flags.height, before.skipped.height) == (0, 0, 1)
 
 
-def test_bars_within_the_usual_hours_of_a_day_that_the_calendar_lacks_are_kept_and_flagged() -> None:
+def test_bars_in_the_usual_hours_of_a_day_missing_from_the_calendar_are_kept_and_flagged() -> None:
     inside = [bar(f"2026-11-26 {time}") for time in ("14:30", "20:55")]
     found = validated(*inside, bar("2026-11-26 14:25"), bar("2026-11-26 15:00", volume=0.0))
     assert found.accepted.select("ts", "ts_end").rows() == [
@@ -186,7 +186,7 @@ def test_bars_within_the_usual_hours_of_a_day_that_the_calendar_lacks_are_kept_a
 
 
 @pytest.mark.parametrize("hour", [1, 6, 23])
-def test_a_crypto_day_that_begins_at_another_hour_is_never_taken_for_a_utc_day(hour: int) -> None:
+def test_a_crypto_day_that_does_not_begin_at_midnight_utc_is_skipped(hour: int) -> None:
     found = validated(
         bar(f"2026-11-27 {hour:02}:00", "BTC-USD", "1d"), bar("2026-11-28 00:00", "BTC-USD", "1d"), timeframe=D1
     )
@@ -194,7 +194,7 @@ def test_a_crypto_day_that_begins_at_another_hour_is_never_taken_for_a_utc_day(h
     assert found.skipped.select("ts", "reason").rows() == [(utc(f"2026-11-27 {hour:02}:00"), ANOTHER_DAY)]
 
 
-def test_a_repair_is_flagged_at_the_time_under_which_the_bar_is_stored() -> None:
+def test_a_repair_is_flagged_at_the_stored_time_of_the_bar() -> None:
     found = validated(bar("2026-11-25 00:00", timeframe="1d", close=8.95), timeframe=D1)
     assert found.accepted.select("low", "close").rows() == [(8.95, 8.95)]
     assert found.flags.select("ts", "reason", "detail").rows() == [
@@ -202,7 +202,7 @@ def test_a_repair_is_flagged_at_the_time_under_which_the_bar_is_stored() -> None
     ]
 
 
-def test_two_labels_of_one_session_are_one_bar_and_the_later_label_wins() -> None:
+def test_two_labels_of_one_session_give_one_bar_and_the_later_label_wins() -> None:
     found = validated(
         bar("2026-11-25 14:30", timeframe="1d", close=9.7),
         bar("2026-11-25 00:00", timeframe="1d", close=9.6),
@@ -234,7 +234,7 @@ def test_hours_of_a_file_need_only_overlap_the_session(symbol: str, ts: str, end
         assert validated(bar(ts, symbol, "1h"), timeframe=H1, closed_by=utc(ts)).accepted.is_empty()
 
 
-def test_hours_that_begin_within_a_minute_are_none() -> None:
+def test_hours_that_do_not_begin_at_a_full_minute_are_skipped() -> None:
     found = validated(
         bar("2026-11-25 14:59:59", "BTC-USD", "1h"), bar("2026-11-25 16:20", "BTC-USD", "1h"), timeframe=H1
     )
@@ -247,6 +247,6 @@ def test_accepted_bars_are_sorted_by_symbol_and_time() -> None:
     assert found.accepted.select("symbol", "ts").rows() == sorted(found.accepted.select("symbol", "ts").rows())
 
 
-def test_no_bars_make_three_empty_heaps() -> None:
+def test_an_empty_frame_gives_no_accepted_bars() -> None:
     for timeframe in ORDER:
         assert validated(bar("2026-11-25 15:05").clear(), timeframe=timeframe).accepted.is_empty()
