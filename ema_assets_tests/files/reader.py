@@ -1,4 +1,4 @@
-"""What the tests of files share: a file of some text, and its bars as they would be stored."""
+"""Helpers of the tests of files: write a file, and read its bars as they would be stored."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +25,12 @@ def written(folder: Path, content: str | bytes, name: str = "bars.csv") -> Path:
 
 
 def read_text(folder: Path, content: str | bytes, name: str = "AAPL_1d.csv", **options: Any) -> BarsOfFile:
-    """The file as it stands, before sessions are asked."""
+    """Write and read a file, without a check of its times against sessions."""
     return read(written(folder, content, name), ReadOptions(**options))
 
 
 def understood(path: Path, **options: Any) -> UnderstoodFile:
-    """The bars of the file at `path` as the sessions of its symbols' calendars show them."""
+    """Read the file at `path`, with its times resolved by the sessions of its symbols' calendars."""
     given = ReadOptions(**options)
     source = read(path, given)
     symbols = source.bars["symbol"].unique()
@@ -40,7 +40,7 @@ def understood(path: Path, **options: Any) -> UnderstoodFile:
 
 
 def rows_of(bars: pl.DataFrame) -> list[Row]:
-    """Bars as tuples, with their times written out in UTC."""
+    """Return bars as tuples, with their times as text in UTC."""
     return [(*row[:2], f"{row[2]:%Y-%m-%d %H:%M}", *row[3:]) for row in bars.rows()]
 
 
@@ -49,7 +49,7 @@ def rows(folder: Path, content: str | bytes, name: str, **options: Any) -> list[
 
 
 def refusal(path: Path, **options: Any) -> str:
-    """The one sentence with which a file is refused, without its path."""
+    """Return the sentence with which a file is refused, without its path."""
     with pytest.raises(BarFileError) as caught:
         understood(path, **options)
     sentence = str(caught.value)
@@ -59,7 +59,7 @@ def refusal(path: Path, **options: Any) -> str:
 
 
 def question(path: Path, **options: Any) -> dict[str, dict[str, str]]:
-    """The readings of a file that is asked about: their options by what speaks for them."""
+    """Return the possible readings of an ambiguous file: their options by their evidence."""
     with pytest.raises(AmbiguousBarFile) as caught:
         understood(path, **options)
     return {each.evidence: dict(each.answers) for each in caught.value.readings}

@@ -1,4 +1,4 @@
-"""What a file may be: text of any delimiter and encoding, between banners and footers, Excel, Parquet, JSON, packed."""
+"""Tests of the forms of files: delimiters, encodings, lines around the table, Excel, Parquet, JSON, compression."""
 
 import bz2
 import gzip
@@ -47,11 +47,11 @@ def _zipped(*members: tuple[str, str]) -> bytes:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_every_usual_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
+def test_every_usual_delimiter_is_detected(tmp_path: Path, delimiter: str) -> None:
     assert rows(tmp_path, TEXT.replace(",", delimiter), "KO.csv") == BARS
 
 
-def test_columns_that_spaces_set_apart_are_read_as_pandas_prints_them(tmp_path: Path) -> None:
+def test_columns_separated_by_spaces_are_read_as_pandas_prints_them(tmp_path: Path) -> None:
     text = (
         "            Open  High   Low  Close    Volume\n"
         "2024-03-11  59.4  60.4  59.3   60.1  16120345\n"
@@ -60,7 +60,7 @@ def test_columns_that_spaces_set_apart_are_read_as_pandas_prints_them(tmp_path: 
     assert rows(tmp_path, text, "KO.txt") == BARS
 
 
-def test_the_name_of_an_index_on_a_line_of_its_own_is_no_row(tmp_path: Path) -> None:
+def test_the_name_of_an_index_on_its_own_line_is_not_a_row(tmp_path: Path) -> None:
     text = (
         "            Open  High   Low  Close    Volume\n"
         "Date                                         \n"
@@ -82,7 +82,7 @@ def test_the_name_of_an_index_on_a_line_of_its_own_is_no_row(tmp_path: Path) -> 
     ],
     ids=["UTF-8 with a mark", "UTF-16", "UTF-16 big-endian", "UTF-16 without a mark", "Windows-1252", "CRLF"],
 )
-def test_every_usual_encoding_is_found(tmp_path: Path, encode: Callable[[str], bytes], noted: str) -> None:
+def test_every_usual_encoding_is_detected(tmp_path: Path, encode: Callable[[str], bytes], noted: str) -> None:
     path = written(tmp_path, encode(TEXT), "KO.csv")
     found = understood(path)
     assert rows_of(found.bars) == BARS
@@ -91,12 +91,12 @@ def test_every_usual_encoding_is_found(tmp_path: Path, encode: Callable[[str], b
 
 @pytest.mark.parametrize("end", ["\r", "\r\n", "\r\r\n", "\r\r"])
 @pytest.mark.parametrize("above", ["", "Prices\n", "Prices\x0c of\u2028KO\n"])
-def test_no_row_is_lost_whatever_ends_the_lines(tmp_path: Path, end: str, above: str) -> None:
+def test_no_row_is_lost_with_any_line_ending(tmp_path: Path, end: str, above: str) -> None:
     assert rows(tmp_path, (above + TEXT).replace("\n", end), "KO.csv") == BARS
 
 
 @pytest.mark.parametrize("missing", ["", "N/A", "null"])
-def test_days_without_prices_above_the_first_bar_are_no_names(tmp_path: Path, missing: str) -> None:
+def test_rows_without_prices_above_the_first_bar_are_not_column_names(tmp_path: Path, missing: str) -> None:
     empty = "".join(f"2024-03-0{day}{f',{missing}' * 5}\n" for day in (7, 8))
     found = understood(written(tmp_path, TEXT.replace("\n", f"\n{empty}", 1), "KO.csv"))
     assert rows_of(found.bars) == BARS
@@ -115,12 +115,12 @@ def test_the_start_of_a_window_is_the_time_of_its_bar(tmp_path: Path) -> None:
     ]
 
 
-def test_a_return_within_a_cell_ends_no_line(tmp_path: Path) -> None:
+def test_a_carriage_return_within_a_cell_does_not_end_the_line(tmp_path: Path) -> None:
     text = TEXT.replace("Volume", '"Volume\rshares"')
     assert rows(tmp_path, text, "KO.csv", columns=("ts", "open", "high", "low", "close", "volume")) == BARS
 
 
-def test_lines_above_and_below_the_table_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_lines_above_and_below_the_table_are_skipped_and_counted(tmp_path: Path) -> None:
     text = (
         "Historical prices\nSymbol: KO, The Coca-Cola Company\n\n" + TEXT + '\n"Source: an exchange, 2024"\nTotal,2\n'
     )
@@ -129,19 +129,19 @@ def test_lines_above_and_below_the_table_are_left_out_and_counted(tmp_path: Path
     assert found.source.notes == ("2 lines above the table left out", "2 lines below the table left out")
 
 
-def test_a_head_that_is_repeated_within_the_file_is_no_bar(tmp_path: Path) -> None:
+def test_a_head_repeated_within_the_file_is_not_a_bar(tmp_path: Path) -> None:
     text = "\n".join([HEAD, ",".join(FIRST), HEAD, ",".join(SECOND)])
     found = understood(written(tmp_path, text, "KO.csv"))
     assert rows_of(found.bars) == BARS
     assert found.source.notes == ("1 repeated head left out",)
 
 
-def test_empty_lines_and_a_delimiter_at_the_end_of_each_line_do_not_matter(tmp_path: Path) -> None:
+def test_empty_lines_and_a_delimiter_at_the_end_of_each_line_are_ignored(tmp_path: Path) -> None:
     text = TEXT.replace("\n", ",\n\n")
     assert rows(tmp_path, text, "KO.csv") == BARS
 
 
-def test_names_of_rows_as_r_writes_them_have_no_name_in_the_head(tmp_path: Path) -> None:
+def test_row_names_of_r_need_no_name_in_the_head(tmp_path: Path) -> None:
     text = '"Date" "Open" "High" "Low" "Close" "Volume"\n'.replace(" ", ",")
     text += '"1",2024-03-11,59.4,60.4,59.3,60.1,16120345\n"2",2024-03-12,60.2,60.6,59.9,60.5,13120345\n'
     assert rows(tmp_path, text, "KO.csv") == BARS
@@ -158,7 +158,9 @@ def test_names_of_rows_as_r_writes_them_have_no_name_in_the_head(tmp_path: Path)
         ("KO.zip", lambda data: _zipped(("README.html", "<html>"), ("KO.csv", data.decode()))),
     ],
 )
-def test_a_packed_file_is_read_like_the_file(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+def test_a_compressed_file_is_read_like_the_file_in_it(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
     assert rows(tmp_path, pack(TEXT.encode()), name) == BARS
 
 
@@ -173,7 +175,7 @@ def test_a_packed_file_is_read_like_the_file(tmp_path: Path, name: str, pack: Ca
     ],
     ids=["zstd", "7z", "tar", "packed tar", "empty zip"],
 )
-def test_what_is_packed_in_another_way_is_named(tmp_path: Path, data: bytes, form: str) -> None:
+def test_an_unsupported_archive_format_is_named(tmp_path: Path, data: bytes, form: str) -> None:
     assert refusal(written(tmp_path, data, "KO.csv")) == f"is {form}; unpack it and give the files"
 
 
@@ -181,7 +183,7 @@ def test_a_file_of_one_long_line_is_refused_in_one_sentence(tmp_path: Path) -> N
     assert refusal(written(tmp_path, "x" * 150_000, "KO.csv")).startswith("holds no table of bars: ")
 
 
-def test_an_array_of_bars_is_no_symbol_because_it_has_a_name(tmp_path: Path) -> None:
+def test_a_generic_name_of_an_array_of_bars_is_not_a_symbol(tmp_path: Path) -> None:
     bars = '[{"t": "2024-03-11", "o": 59.4, "h": 60.4, "l": 59.3, "c": 60.1, "v": 16120345}]'
     for name in ("bars", "candles", "Candles", "OHLC", "prices", "stock_prices"):
         assert rows(tmp_path, f'{{"{name}": {bars}}}', "KO_1d.json") == BARS[:1]
@@ -191,7 +193,7 @@ def test_an_array_of_bars_is_no_symbol_because_it_has_a_name(tmp_path: Path) -> 
     assert [row[0] for row in paired] == ["BTC/USD"]
 
 
-def test_objects_of_bars_beside_each_other_are_named_by_symbol_or_timeframe(tmp_path: Path) -> None:
+def test_json_objects_of_bars_may_be_keyed_by_symbol_or_timeframe(tmp_path: Path) -> None:
     day = '{"o": [59.4], "h": [60.4], "l": [59.3], "c": [60.1], "v": [16120345], "t": ["%s"]}'
     by_symbol = f'{{"KO": {day % "2024-03-11"}, "PG": {day % "2024-03-12"}}}'
     assert [row[:3] for row in rows(tmp_path, by_symbol, "AAPL_1d.json")] == [
@@ -205,7 +207,7 @@ def test_objects_of_bars_beside_each_other_are_named_by_symbol_or_timeframe(tmp_
     assert [row[:2] for row in rows(tmp_path, by_timeframe, "KO.json")] == [("KO", "1d"), ("KO", "1h")]
 
 
-def test_a_file_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path) -> None:
+def test_the_form_of_a_file_is_detected_from_its_bytes_and_not_from_its_name(tmp_path: Path) -> None:
     assert rows(tmp_path, gzip.compress(TEXT.encode()), "KO.csv") == BARS
     buffer = io.BytesIO()
     FRAME.write_parquet(buffer)
@@ -224,13 +226,13 @@ def test_parquet_and_arrow_files_are_read(tmp_path: Path, form: str) -> None:
     assert rows_of(understood(path, symbol="KO").bars) == BARS
 
 
-def test_prices_of_single_precision_are_the_decimals_that_they_were_written_as(tmp_path: Path) -> None:
+def test_prices_of_single_precision_are_read_as_their_shortest_decimals(tmp_path: Path) -> None:
     path = tmp_path / "KO.parquet"
     FRAME.with_columns(pl.col(pl.Float64).cast(pl.Float32)).write_parquet(path)
     assert rows_of(understood(path).bars) == BARS
 
 
-def test_excel_is_read_with_real_dates_and_numbers_below_a_title(tmp_path: Path) -> None:
+def test_an_excel_sheet_with_dates_and_numbers_below_a_title_is_read(tmp_path: Path) -> None:
     import xlsxwriter
 
     path = tmp_path / "KO.xlsx"
@@ -243,7 +245,7 @@ def test_excel_is_read_with_real_dates_and_numbers_below_a_title(tmp_path: Path)
     assert "sheet 'Prices' of 2" in found.source.notes
 
 
-def test_excel_with_bars_in_several_sheets_loses_none_without_a_word(tmp_path: Path) -> None:
+def test_an_excel_file_with_bars_in_several_sheets_is_refused(tmp_path: Path) -> None:
     import xlsxwriter
 
     path = tmp_path / "prices.xlsx"
@@ -254,7 +256,7 @@ def test_excel_with_bars_in_several_sheets_loses_none_without_a_word(tmp_path: P
     assert refusal(path) == "has tables of the same columns in the sheets KO, PG; name one of them"
 
 
-def test_excel_with_times_of_day_keeps_them(tmp_path: Path) -> None:
+def test_an_excel_file_with_times_of_day_keeps_them(tmp_path: Path) -> None:
     import xlsxwriter
 
     path = tmp_path / "KO_5m.xlsx"
@@ -271,7 +273,7 @@ def test_excel_with_times_of_day_keeps_them(tmp_path: Path) -> None:
     [([time(9, 30), time(9, 35)], "hh:mm:ss"), ([timedelta(minutes=570), timedelta(minutes=575)], "[h]:mm")],
     ids=["times", "durations"],
 )
-def test_excel_with_dates_and_times_in_two_columns_is_read_as_both(
+def test_an_excel_file_with_dates_and_times_in_two_columns_is_read(
     tmp_path: Path, clocks: list[time | timedelta], form: str
 ) -> None:
     import xlsxwriter
@@ -321,31 +323,31 @@ def test_parquet_with_text_as_bytes_or_categories_is_read(tmp_path: Path) -> Non
     ],
     ids=["rows", "lines", "columns", "columns by epoch"],
 )
-def test_json_is_read_as_data_frames_write_it(tmp_path: Path, text: str) -> None:
+def test_json_written_by_data_frame_libraries_is_read(tmp_path: Path, text: str) -> None:
     assert rows(tmp_path, text, "KO_1d.json") == BARS
 
 
-def test_rows_may_come_in_any_order(tmp_path: Path) -> None:
+def test_rows_may_be_in_any_order(tmp_path: Path) -> None:
     text = "\n".join([HEAD, ",".join(SECOND), ",".join(FIRST)])
     assert sorted(rows(tmp_path, text, "KO.csv")) == BARS
 
 
-def test_the_columns_of_a_file_without_a_head_are_those_that_are_given(tmp_path: Path) -> None:
+def test_the_option_columns_names_the_columns_of_a_file_without_a_head(tmp_path: Path) -> None:
     text = "KO;11.03.2024;x;60,1;59,4;59,3;60,4\n"
     columns = ("symbol", "date", "-", "close", "open", "low", "high")
     expected = [("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, None)]
     assert rows(tmp_path, text, "x.csv", columns=columns) == expected
 
 
-def test_given_columns_win_over_a_head(tmp_path: Path) -> None:
+def test_the_option_columns_wins_over_the_head(tmp_path: Path) -> None:
     text = "Tag;Anfang;Spitze;Boden;Ende\n2024-03-11;59.4;60.4;59.3;60.1\n"
     assert "no column has a name that is known" in refusal(written(tmp_path, text, "KO.csv"))
     found = rows(tmp_path, text, "KO.csv", columns=("ts", "open", "high", "low", "close"))
     assert found == [("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, None)]
 
 
-def test_parquet_with_pairs_of_names_is_read_as_the_download_that_it_is(tmp_path: Path) -> None:
-    """pandas writes a table with two rows of names so, its index behind the columns."""
+def test_parquet_with_pairs_of_field_and_ticker_as_column_names_is_read(tmp_path: Path) -> None:
+    """This is how pandas writes a table with two rows of names, with its index after the columns."""
     path = tmp_path / "download_1d.parquet"
     names = {"Close": 60.1, "High": 60.4, "Low": 59.3, "Open": 59.4, "Volume": 16120345.0}
     values = {f"('{name}', '{ticker}')": [value] for name, value in names.items() for ticker in ("KO", "PEP")}
@@ -390,17 +392,17 @@ def test_parquet_with_pairs_of_names_is_read_as_the_download_that_it_is(tmp_path
         ),
     ],
 )
-def test_a_file_that_holds_no_bars_is_refused_in_one_sentence(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_a_file_without_bars_is_refused_in_one_sentence(tmp_path: Path, content: bytes, expected: str) -> None:
     assert expected in refusal(written(tmp_path, content, "KO.csv"))
 
 
-def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.csv") == "no such file"
     (tmp_path / "folder.csv").mkdir()
     assert refusal(tmp_path / "folder.csv") == "cannot be read: Is a directory"
 
 
-def test_missing_columns_are_named_with_what_was_found(tmp_path: Path) -> None:
+def test_missing_columns_are_named_with_the_existing_ones(tmp_path: Path) -> None:
     sentence = refusal(written(tmp_path, "Date,Open,High,Low\n2024-03-11,1,2,1\n", "KO.csv"))
     assert sentence.startswith("lacks the column close; needed are ts (or date and time), open, high, low, close")
     assert "found are date, open, high, low" in sentence
@@ -429,12 +431,12 @@ def test_a_malformed_key_is_named_with_its_line(tmp_path: Path, line: str, expec
     assert expected in refusal(written(tmp_path, text))
 
 
-def test_a_head_alone_is_a_file_without_bars(tmp_path: Path) -> None:
+def test_a_file_with_only_a_head_has_no_bars(tmp_path: Path) -> None:
     found = understood(written(tmp_path, HEADER + "\n"))
     assert found.bars.is_empty()
 
 
-def test_a_price_that_is_no_number_is_left_to_the_validation(tmp_path: Path) -> None:
+def test_a_price_that_is_not_a_number_is_read_as_null(tmp_path: Path) -> None:
     text = f"{HEADER}\nKO,1d,2024-03-11,59.4,60.4,59.3,about 60,5\n"
     assert read_text(tmp_path, text).bars["close"].to_list() == [None]
 
@@ -447,7 +449,7 @@ def test_a_price_that_is_no_number_is_left_to_the_validation(tmp_path: Path) -> 
         ("03/11/2024\t09:30\t59.4\t60.4\t59.3\t60.1\t5\t7", "date,time,open,high,low,close,volume,-"),
         ("20240311 083000;59.4;60.4;59.3;60.1;1200", "ts,open,high,low,close,volume"),
         ("2024-03-11,60.1", "ts,close"),
-        # What stands behind the prices is no price, and changes nothing before it.
+        # Cells after the prices are not prices and do not change how the cells before them are read.
         ("2024-03-11,59.4,60.4,59.3,60.1,16120345,USD", "ts,open,high,low,close,volume,-"),
         ("03/11/2024,09:30,59.4,60.4,59.3,60.1,5,USD,7", "date,time,open,high,low,close,volume,-,-"),
         ("KO,2024-03-11,09:30,59.4,60.4,59.3,60.1,NYSE", "symbol,date,time,open,high,low,close,-"),
@@ -455,7 +457,7 @@ def test_a_price_that_is_no_number_is_left_to_the_validation(tmp_path: Path) -> 
         ("2024-03-11,60.1,USD", "ts,close,-"),
     ],
 )
-def test_a_file_without_a_head_is_asked_about_with_the_columns_that_it_seems_to_have(
+def test_a_file_without_a_head_is_ambiguous_and_likely_columns_are_offered(
     tmp_path: Path, line: str, columns: str
 ) -> None:
     path = written(tmp_path, f"{line}\n{line}\n", "x.csv")
@@ -477,7 +479,7 @@ def test_a_file_without_a_head_is_asked_about_with_the_columns_that_it_seems_to_
     ],
     ids=["lists", "bytes", "durations", "no number as a time", "text of volumes"],
 )
-def test_parquet_with_columns_that_say_no_bars_is_refused_in_one_sentence(
+def test_parquet_with_invalid_columns_is_refused_in_one_sentence(
     tmp_path: Path, changed: pl.Expr, expected: str
 ) -> None:
     path = tmp_path / "KO_1d.parquet"
@@ -485,19 +487,19 @@ def test_parquet_with_columns_that_say_no_bars_is_refused_in_one_sentence(
     assert expected in refusal(path)
 
 
-def test_numbers_without_a_time_are_no_bars(tmp_path: Path) -> None:
+def test_rows_of_numbers_without_a_time_are_refused(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, "a,1,2,3,4,5\nb,1,2,3,4,5\n")) == (
         "holds no table of bars: its first row is 'a 1 2 3 4 5'"
     )
 
 
-def test_the_reader_of_excel_is_not_imported_before_it_is_needed() -> None:
+def test_the_library_for_excel_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, ema_assets.cli, ema_assets.files.reading; print('fastexcel' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_a_wide_table_may_have_whole_volumes_of_one_ticker_and_fractions_of_another(tmp_path: Path) -> None:
-    """As pandas writes them where one ticker has a day without a bar."""
+def test_a_wide_table_may_have_integer_volumes_of_one_ticker_and_float_volumes_of_another(tmp_path: Path) -> None:
+    """pandas writes such volumes if one ticker has a day without a bar."""
     fields = ("Open", "High", "Low", "Close", "Volume")
     days = [date(2026, 11, 23), date(2026, 11, 24)]
     columns = {f"('{field}', '{ticker}')": [10.0, 10.5] for ticker in ("AAPL", "MSFT") for field in fields}
@@ -508,7 +510,7 @@ def test_a_wide_table_may_have_whole_volumes_of_one_ticker_and_fractions_of_anot
     assert found["volume"].to_list() == [100.0, 200.0, 300.0, None]
 
 
-def test_a_column_of_a_type_that_no_symbol_has_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_a_symbol_column_of_an_invalid_type_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "AAPL_1d.parquet"
     FRAME.with_columns(pl.concat_list(pl.lit("AAPL")).alias("Symbol")).write_parquet(path)
     assert "cannot be read as bars: " in refusal(path)

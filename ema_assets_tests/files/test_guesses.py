@@ -1,4 +1,4 @@
-"""What is taken for granted of files that do not say it, and what of that is asked when the rows show something else."""
+"""Tests of guesses about what files do not state, and of the questions when their rows contradict a guess."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -15,7 +15,7 @@ MOVING = [(5.0, 5.5, 4.9, 5.2), (5.2, 5.4, 5.1, 5.1), (5.1, 5.3, 5.0, 5.2)]
 
 
 def candles(bars: Sequence[tuple[float, ...]], *more: str) -> str:
-    """Rows of hours: an epoch in s, four prices in the order that is given, a volume, and `more`."""
+    """Return rows of hours: an epoch in seconds, four prices in the given order, a volume, and `more`."""
     return "".join(
         ",".join([str(1_325_376_000 + 3600 * number), *map(str, bar), "3.5", *more]) + "\n"
         for number, bar in enumerate(bars)
@@ -30,28 +30,28 @@ def test_flat_bars_at_the_top_do_not_decide_the_order_of_prices(tmp_path: Path) 
     assert understood(path, columns=tuple(asked[evidence]["columns"].split(","))).bars["high"].to_list()[6] == 5.5
 
 
-def test_flat_bars_at_the_top_of_coinbases_files_are_followed_by_its_order(tmp_path: Path) -> None:
+def test_a_coinbase_file_with_flat_bars_at_the_top_is_read_in_the_order_of_coinbase(tmp_path: Path) -> None:
     found = rows(
         tmp_path, candles([*FLAT, *((low, high, first, last) for first, high, low, last in MOVING)]), "BTC-USD_1h.csv"
     )
     assert [row[3:7] for row in found] == [*FLAT, *MOVING]
 
 
-def test_a_file_of_flat_bars_alone_is_asked_about_where_its_layout_has_an_unusual_order(tmp_path: Path) -> None:
+def test_a_file_of_only_flat_bars_is_ambiguous_if_its_layout_has_an_unusual_order(tmp_path: Path) -> None:
     path = written(tmp_path, candles(FLAT), "BTCUSD_1h.csv")
     assert question(path) == {"its columns are in the usual order": {"columns": "ts,open,high,low,close,volume"}}
     # Kraken's order is the usual one.
     assert [row[3:7] for row in rows(tmp_path, candles(FLAT, "12"), "XBTUSD_60.csv")] == FLAT
 
 
-def test_rows_like_those_of_a_layout_with_prices_in_another_order_are_asked_about(tmp_path: Path) -> None:
+def test_rows_like_those_of_a_layout_but_with_prices_in_another_order_are_ambiguous(tmp_path: Path) -> None:
     path = written(
         tmp_path, candles([(first, last, high, low) for first, high, low, last in MOVING], "12"), "DOT-USDT_1h.csv"
     )
     assert list(question(path).values()) == [{"columns": "ts,open,close,high,low,volume,-"}]
 
 
-def test_days_first_or_not_do_not_keep_rows_without_names_from_being_asked_about(tmp_path: Path) -> None:
+def test_rows_without_a_head_are_ambiguous_whatever_the_order_of_day_and_month(tmp_path: Path) -> None:
     lines = ["01/31/2024,10,12,9,11,100\n", "02/01/2024,11,13,10,12,100\n", "02/02/2024,11,13,10,12,100\n"]
     columns = {"columns": "ts,open,high,low,close,volume"}
     path = written(tmp_path, "".join(lines), "KO.txt")
@@ -65,7 +65,7 @@ def test_days_first_or_not_do_not_keep_rows_without_names_from_being_asked_about
 
 
 def five_minutes(days: Sequence[date], form: str, first: str = "00:00", count: int = 48) -> str:
-    """Rows without a head of `count` bars of 5m from `first` on each of `days`."""
+    """Return rows, without a head, of `count` 5m bars from `first` on each of `days`."""
     start = datetime.strptime(first, "%H:%M")
     return "".join(
         f"{day.strftime(form)},{start + number * timedelta(minutes=5):%H:%M},10,12,9,11,100\n"
@@ -78,14 +78,14 @@ JANUARY = [date(2024, 1, day) for day in (8, 9, 10, 11)]
 
 
 @pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y"])
-def test_days_that_follow_one_another_decide_the_order_of_day_and_month(form: str, tmp_path: Path) -> None:
+def test_consecutive_days_decide_the_order_of_day_and_month(form: str, tmp_path: Path) -> None:
     found = understood(written(tmp_path, five_minutes(JANUARY, form), "XRP-USD_5m.txt"))
     assert found.bars["ts"].dt.date().unique().sort().to_list() == JANUARY
     assert found.bars["ts"][0] == datetime.fromisoformat("2024-01-08T00:00:00+00:00")
     assert found.zone == "UTC (as crypto is written)"
 
 
-def test_few_days_and_what_may_be_bars_of_months_are_asked_about(tmp_path: Path) -> None:
+def test_the_order_of_day_and_month_is_ambiguous_for_few_days_and_possible_months(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, five_minutes(JANUARY[:3], "%d/%m/%Y"), "XRP-USD_5m.txt")).startswith(
         "its dates, such as 08/01/2024, may be day/month or month/day"
     )
@@ -93,7 +93,7 @@ def test_few_days_and_what_may_be_bars_of_months_are_asked_about(tmp_path: Path)
     assert list(question(written(tmp_path, months, "ETH-USD_1d.csv")).values()) == [{"dates": "mdy"}, {"dates": "dmy"}]
 
 
-def test_days_that_contradict_the_usual_order_of_a_vendor_are_asked_about(tmp_path: Path) -> None:
+def test_days_that_contradict_the_usual_order_of_a_vendor_are_ambiguous(tmp_path: Path) -> None:
     head = "Date,Close/Last,Volume,Open,High,Low\n"
     days = [date(2024, 2, day) for day in (5, 6, 7, 8, 9)]
     usual, other = (
@@ -104,13 +104,13 @@ def test_days_that_contradict_the_usual_order_of_a_vendor_are_asked_about(tmp_pa
     assert list(question(written(tmp_path, other, "KO.csv")).values()) == [{"dates": "dmy"}, {"dates": "mdy"}]
 
 
-# --- layouts that are only guessed ------------------------------------------------------------------------------------
+# --- guessed layouts --------------------------------------------------------------------------------------------------
 
 SESSIONS = [date(2024, 1, day) for day in (16, 17, 18, 19)]
 
 
 @pytest.mark.parametrize(("symbol", "first"), [("EURUSD", "00:00"), ("VOD.L", "08:00")])
-def test_the_zone_of_us_stocks_is_not_that_of_other_symbols(symbol: str, first: str, tmp_path: Path) -> None:
+def test_the_zone_of_us_stocks_is_not_assumed_for_other_symbols(symbol: str, first: str, tmp_path: Path) -> None:
     found = written(tmp_path, five_minutes(SESSIONS, "%m/%d/%Y", first), f"{symbol}_5m.txt")
     if symbol == "VOD.L":
         assert understood(found).zone == "UTC (the sessions fit no other zone)"
@@ -118,7 +118,9 @@ def test_the_zone_of_us_stocks_is_not_that_of_other_symbols(symbol: str, first: 
         assert [each["tz"] for each in question(found).values()] == ["UTC", "America/New_York", "Europe/Athens"]
 
 
-def test_a_guessed_zone_in_which_no_time_fits_gives_way_to_one_that_does(tmp_path: Path) -> None:
+def test_a_guessed_zone_that_does_not_fit_the_sessions_is_ambiguous_and_one_that_fits_is_offered(
+    tmp_path: Path,
+) -> None:
     path = written(tmp_path, five_minutes(SESSIONS, "%m/%d/%Y", "14:30", 78), "KO_5m.txt")
     assert refusal(path) == "its times name no zone, and do not fit the sessions as Kibot writes them"
     assert question(path) == {"as UTC all 312 times fit the sessions of XNYS": {"tz": "UTC"}}
@@ -126,7 +128,9 @@ def test_a_guessed_zone_in_which_no_time_fits_gives_way_to_one_that_does(tmp_pat
 
 
 @pytest.mark.parametrize("head", ["time,open,high,low,close,volume", "datetime,open,high,low,close,volume"])
-def test_labels_at_the_close_are_asked_about_whatever_layout_common_names_suggest(head: str, tmp_path: Path) -> None:
+def test_labels_at_the_close_are_ambiguous_whatever_layout_common_column_names_suggest(
+    head: str, tmp_path: Path
+) -> None:
     starts = [datetime(day.year, day.month, day.day, 9, 35) for day in SESSIONS]
     times = [start + number * timedelta(minutes=5) for start in starts for number in range(78)]
     path = written(
@@ -138,7 +142,7 @@ def test_labels_at_the_close_are_asked_about_whatever_layout_common_names_sugges
     }
 
 
-def test_labels_at_the_close_are_asked_about_in_rows_like_kibots(tmp_path: Path) -> None:
+def test_labels_at_the_close_are_ambiguous_in_rows_like_those_of_kibot(tmp_path: Path) -> None:
     path = written(tmp_path, five_minutes(SESSIONS, "%m/%d/%Y", "09:35", 78), "KO_5m.txt")
     assert list(question(path).values()) == [{"label": "close"}, {"label": "open"}]
     assert rows_of(understood(path, label="close").bars)[0][2] == "2024-01-16 14:30"
@@ -149,7 +153,7 @@ def test_labels_at_the_close_are_asked_about_in_rows_like_kibots(tmp_path: Path)
 # --- prices that are adjusted for dividends ---------------------------------------------------------------------------
 
 
-def test_a_file_whose_only_price_is_adjusted_is_refused_unless_columns_say_that_it_is_the_close(tmp_path: Path) -> None:
+def test_a_file_with_only_an_adjusted_price_is_refused_unless_the_option_columns_names_it_close(tmp_path: Path) -> None:
     path = written(tmp_path, "Date,Adj Close\n2024-03-11,58.9\n2024-03-12,59.1\n", "KO_1d.csv")
     assert refusal(path) == (
         "its only price is Adj Close, which is adjusted for dividends, and stored prices are not; get a file with Close"
@@ -175,7 +179,7 @@ def two(column: str, *names: str, days: int = 3) -> str:
 
 
 @pytest.mark.parametrize("column", ["Stock", "#RIC", "Security", "act_symbol", "Stock Code"])
-def test_a_column_that_tells_instruments_apart_is_that_of_the_symbol(column: str, tmp_path: Path) -> None:
+def test_a_column_that_distinguishes_instruments_is_read_as_the_symbol(column: str, tmp_path: Path) -> None:
     found = understood(written(tmp_path, two(column, "KO", "PEP"), "DUO_1d.csv"))
     assert found.bars["symbol"].to_list() == ["KO"] * 3 + ["PEP"] * 3
     alone = understood(written(tmp_path, two(column, "VOD"), "VOD.L_1d.csv"))
@@ -183,7 +187,9 @@ def test_a_column_that_tells_instruments_apart_is_that_of_the_symbol(column: str
 
 
 @pytest.mark.parametrize("column", ["Firm", "Stock"])
-def test_a_column_of_names_that_tells_instruments_apart_is_named(column: str, tmp_path: Path) -> None:
+def test_a_column_of_company_names_that_distinguishes_instruments_is_refused_and_named(
+    column: str, tmp_path: Path
+) -> None:
     path = written(tmp_path, two(column, "Coca-Cola Co", "PepsiCo Inc"), "DUO_1d.csv")
     assert refusal(path) == (
         f"it holds several instruments: the same times have other prices where its column {column} says Coca-Cola Co "
@@ -192,7 +198,7 @@ def test_a_column_of_names_that_tells_instruments_apart_is_named(column: str, tm
     assert list(question(path).values()) == [{"columns": "date,-,open,high,low,close,volume"}]
 
 
-def test_an_unknown_column_of_symbols_is_named_with_the_columns_that_read_it(tmp_path: Path) -> None:
+def test_an_unknown_column_of_symbols_is_ambiguous_and_columns_to_read_it_are_offered(tmp_path: Path) -> None:
     path = written(tmp_path, two("Which", "KO", "PEP"), "DUO_1d.csv")
     first, second = question(path).values()
     assert first == {"columns": "date,symbol,open,high,low,close,volume"}
@@ -200,8 +206,8 @@ def test_an_unknown_column_of_symbols_is_named_with_the_columns_that_read_it(tmp
     assert understood(path, columns=tuple(first["columns"].split(","))).bars["symbol"].n_unique() == 2
 
 
-def test_rows_that_no_column_tells_apart_are_duplicates_as_before(tmp_path: Path) -> None:
-    """A constant column, a column without a word in one of the rows, and rows that are equal but for it."""
+def test_rows_that_no_column_distinguishes_are_kept_as_duplicates(tmp_path: Path) -> None:
+    """A column does not distinguish instruments if it is constant, has empty cells, or is the only difference."""
     days = [*(f"2024-03-{day},{{}},10,12,9,11,100" for day in (11, 12, 13, 14)), "2024-03-14,{},10,12,9,11.5,100"]
     head = "Date,Note,Open,High,Low,Close,Volume"
     for notes in (("as traded",) * 5, ("", "", "", "", "corrected"), ("a b", "c d", "e f", "g h", "g h")):
@@ -211,7 +217,7 @@ def test_rows_that_no_column_tells_apart_are_duplicates_as_before(tmp_path: Path
     assert understood(written(tmp_path, equal, "KO_1d.csv")).bars.height == 6
 
 
-def test_times_that_mostly_have_several_prices_are_asked_about(tmp_path: Path) -> None:
+def test_a_file_with_several_prices_at_most_times_is_refused(tmp_path: Path) -> None:
     text = two("Id", "1001", "1002", days=3)
     path = written(tmp_path, text, "DUO_1d.csv")
     assert refusal(path) == (

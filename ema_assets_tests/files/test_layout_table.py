@@ -1,4 +1,4 @@
-"""The table of layouts in docs/DATA.md says what the records say."""
+"""Tests that the table of layouts in docs/DATA.md equals the declared layouts."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def _row(layout: Layout) -> str:
     begin = lines[0].replace("\t", " ")
     if len(begin) > MOST_CHARACTERS:
         begin = begin[: MOST_CHARACTERS - 1].rstrip()
-        # Quotes stay in pairs, for the pages' code is read as a shell would.
+        # Quotes stay in pairs, because code of the pages is parsed like shell code.
         begin = (begin if begin.count('"') % 2 == 0 else begin[: begin.rindex('"')]) + "…"
     facts = [
         f"Times without a zone: {layout.zone}." if layout.zone else "",
@@ -26,10 +26,10 @@ def _row(layout: Layout) -> str:
 
 
 def table() -> str:
-    """The table as the page must have it."""
+    """Return the table that the page must have."""
     head = ["| layout | a file begins with | what to know |", "|---|---|---|"]
     return "\n".join([*head, *(_row(layout) for layout in [BY_NAME, *discover()])])
 
 
-def test_the_page_lists_every_layout_as_its_record_has_it() -> None:
+def test_the_page_lists_every_layout_as_declared() -> None:
     assert table() in PAGE.read_text(encoding="utf-8"), f"{PAGE} must hold:\n{table()}"

@@ -1,4 +1,4 @@
-"""Files of vendors: every layout with its values, exact and in UTC."""
+"""Tests of files of vendors: the values of every layout are read exactly, with times in UTC."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.discovery import discover
 from ema_assets_tests.files.reader import Row, read_text, refusal, rows, understood, written
 
-# By what is tested: the name of the file, its text, and the bars as they are stored.
+# By case: the name of the file, its text, and the bars as they are stored.
 VENDORS: dict[str, tuple[str, str, list[Row]]] = {
     "Yahoo's web download": (
         "BP.L.csv",
@@ -601,7 +601,7 @@ LANGUAGES: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_names_of_columns_may_be_in_other_languages(language: str, tmp_path: Path) -> None:
+def test_column_names_may_be_in_other_languages(language: str, tmp_path: Path) -> None:
     symbol, *lines = LANGUAGES[language]
     found = understood(written(tmp_path, "\n".join(lines) + "\n", f"{symbol}.csv"))
     assert found.source.layout.name == f"{language} names"
@@ -633,7 +633,7 @@ def test_names_in_other_languages_are_read_in_the_encoding_of_their_country(
     assert found.bars["close"].to_list() == [141.9, 141.0]
 
 
-def test_columns_of_bid_and_ask_are_no_tickers(tmp_path: Path) -> None:
+def test_prefixes_of_bid_and_ask_are_not_tickers(tmp_path: Path) -> None:
     text = "Date,BID.Open,BID.High,BID.Low,BID.Close\n2024-03-11,59.4,60.4,59.3,60.1\n"
     assert refusal(written(tmp_path, text, "KO.csv")).startswith("lacks the columns open, high, low, close")
 
@@ -646,20 +646,20 @@ def test_two_different_closes_of_one_bar_are_refused(tmp_path: Path) -> None:
     assert refusal(path) == "line 7: a second, different close of the same bar"
 
 
-def test_notes_tell_which_rows_of_a_table_with_a_row_per_field_are_left_out(tmp_path: Path) -> None:
+def test_notes_report_which_rows_of_a_table_with_one_row_per_field_are_skipped(tmp_path: Path) -> None:
     fields = ("open", "high", "low", "close", "pe", "beta")
     text = "day,symbol,field,value\n" + "".join(f"2024-03-11,KO,{name},60\n" for name in fields)
     notes = read_text(tmp_path, text).notes
     assert notes[:2] == ("one row per field: open, high, low, close", "2 rows of other fields are left out")
 
 
-def test_a_column_of_kinds_of_auctions_lacks_the_high_and_the_low(tmp_path: Path) -> None:
+def test_a_table_with_rows_of_opens_and_closes_only_lacks_high_and_low(tmp_path: Path) -> None:
     text = "date,ticker,type,price\n2024-03-11,KO,open,59\n2024-03-11,KO,close,60\n"
     assert refusal(written(tmp_path, text)).startswith("lacks the columns high, low; needed are ts")
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_a_file_of_a_vendor_is_read_to_the_last_digit(vendor: str, tmp_path: Path) -> None:
+def test_a_file_of_a_vendor_is_read_exactly(vendor: str, tmp_path: Path) -> None:
     name, text, expected = VENDORS[vendor]
     assert rows(tmp_path, text, name) == expected
 
@@ -674,7 +674,7 @@ def test_the_example_of_every_layout_is_recognised_as_its_own(layout: Layout, tm
     )
 
 
-def test_the_volume_of_metatrader_5_is_the_real_one_where_there_is_one(tmp_path: Path) -> None:
+def test_the_volume_of_metatrader_5_is_the_real_volume_if_there_is_one(tmp_path: Path) -> None:
     head = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n"
     with_real = head + "2024.03.11\t09:30:00\t59.4\t59.6\t59.3\t59.5\t512\t120300\t3\n"
     without = head + "2024.03.11\t09:30:00\t59.4\t59.6\t59.3\t59.5\t512\t0\t3\n"
@@ -682,7 +682,7 @@ def test_the_volume_of_metatrader_5_is_the_real_one_where_there_is_one(tmp_path:
     assert read_text(tmp_path, without, "KO_M5.csv").bars["volume"].to_list() == [512.0]
 
 
-def test_notes_tell_what_was_left_out_of_a_file(tmp_path: Path) -> None:
+def test_notes_report_which_parts_of_a_file_were_skipped(tmp_path: Path) -> None:
     _, text, _ = VENDORS["NSE's bhavcopy"]
     assert "1 row left out that is not series BE or EQ" in read_text(tmp_path, text).notes
     _, text, _ = VENDORS["Yahoo's web download"]
@@ -693,6 +693,6 @@ def test_notes_tell_what_was_left_out_of_a_file(tmp_path: Path) -> None:
     assert "one price per row: open, high, low and close are the same" in notes
 
 
-def test_the_same_symbol_of_two_files_is_spelled_alike_whatever_the_vendor(tmp_path: Path) -> None:
+def test_symbols_of_stooq_are_spelled_without_the_suffix_of_us_stocks(tmp_path: Path) -> None:
     stooq = written(tmp_path, VENDORS["Stooq's days"][1], "ko.us.txt")
     assert understood(stooq).bars["symbol"].to_list() == ["KO"]

@@ -1,4 +1,4 @@
-"""Archives of several files of bars: which of their files are read, and as what."""
+"""Tests of archives and workbooks with several files of bars: which of them are read, and under which names."""
 
 import io
 import tarfile
@@ -37,7 +37,7 @@ def _names(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:bz2", "w:xz"])
-def test_each_file_of_an_archive_is_one_of_its_own_with_its_own_name(tmp_path: Path, mode: str) -> None:
+def test_each_file_of_an_archive_is_read_under_its_own_name(tmp_path: Path, mode: str) -> None:
     names = ("us/KO.csv", "./us/PG.csv", "/IBM.csv")
     path = written(tmp_path, _zipped(*names) if mode == "zip" else _bundled(mode, *names), "prices")
     assert _names(path) == ["us/KO.csv", "us/PG.csv", "IBM.csv"]
@@ -46,7 +46,7 @@ def test_each_file_of_an_archive_is_one_of_its_own_with_its_own_name(tmp_path: P
     assert read == [[("KO", *day)], [("PG", *day)], [("IBM", *day)]]
 
 
-def test_notes_and_hidden_files_are_left_out_and_text_counts_where_nothing_else_does(tmp_path: Path) -> None:
+def test_notes_and_hidden_files_are_skipped_and_text_files_count_if_there_are_no_others(tmp_path: Path) -> None:
     names = ("README.txt", "__MACOSX/._KO.csv", ".DS_Store", "a/.hidden.csv", "KO.csv", "PG.csv.gz")
     assert _names(written(tmp_path, _zipped(*names))) == ["KO.csv", "PG.csv.gz"]
     assert _names(written(tmp_path, _bundled("w", "us/", "us/ko.us.txt", "us/pg.us.txt"))) == [
@@ -55,7 +55,7 @@ def test_notes_and_hidden_files_are_left_out_and_text_counts_where_nothing_else_
     ]
 
 
-def test_a_zip_of_one_file_is_that_file_and_a_tar_of_one_is_an_archive(tmp_path: Path) -> None:
+def test_a_zip_with_one_file_counts_as_that_file_and_a_tar_with_one_file_as_an_archive(tmp_path: Path) -> None:
     assert _names(written(tmp_path, _zipped("prices.csv", "README.html"), "KO.zip")) == []
     assert _names(written(tmp_path, _bundled("w:gz", "KO.csv"), "prices.tgz")) == ["KO.csv"]
 
@@ -65,17 +65,17 @@ def test_a_zip_of_one_file_is_that_file_and_a_tar_of_one_is_an_archive(tmp_path:
     [b"", b"PK\x03\x04 broken", b"\x1f\x8b\x08 broken", TEXT.encode(), b"KO.csv".ljust(257, b"\0") + b"ustar  \0"],
     ids=["empty", "zip", "gzip", "text", "tar"],
 )
-def test_what_is_broken_or_no_archive_has_no_files(tmp_path: Path, content: bytes) -> None:
+def test_broken_archives_and_other_files_have_no_members(tmp_path: Path, content: bytes) -> None:
     assert members_of(written(tmp_path, content)) == []
     assert members_of(tmp_path / "none.zip") == []
 
 
-def test_an_archive_that_has_changed_is_listed_anew(tmp_path: Path) -> None:
+def test_a_changed_archive_is_listed_again(tmp_path: Path) -> None:
     assert _names(written(tmp_path, _zipped("KO.csv", "PG.csv"))) == ["KO.csv", "PG.csv"]
     assert _names(written(tmp_path, _zipped("KO.csv", "PG.csv", "IBM.csv"))) == ["KO.csv", "PG.csv", "IBM.csv"]
 
 
-def test_a_file_that_an_archive_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_in_the_archive_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, _zipped("KO.csv", "PG.csv"), "prices.zip")
     assert refusal(path / "MSFT.csv") == "is not in prices.zip, which has KO.csv, PG.csv"
     assert refusal(written(tmp_path, TEXT, "KO.csv") / "MSFT.csv") == "no such file"
@@ -83,7 +83,7 @@ def test_a_file_that_an_archive_does_not_have_is_refused(tmp_path: Path) -> None
     assert refusal(path / ".." / outside.name).startswith("is not in prices.zip, which has ")
 
 
-def test_a_file_that_is_encrypted_or_packed_again_with_others_says_so(tmp_path: Path) -> None:
+def test_an_encrypted_file_and_an_archive_within_an_archive_are_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("KO.csv", TEXT)
@@ -91,7 +91,7 @@ def test_a_file_that_is_encrypted_or_packed_again_with_others_says_so(tmp_path: 
     path = written(tmp_path, buffer.getvalue(), "prices.zip")
     assert _names(path) == ["KO.csv", "more.zip"]
     assert refusal(path / "more.zip") == "is an archive of 2 files of bars; unpack it and give the files"
-    # The mark of encryption, in the entry and in the list of all entries.
+    # Set the flag of encryption in the entry and in the central directory.
     data = bytearray(_zipped("KO.csv", "PG.csv"))
     data[data.index(b"PK\x03\x04") + 6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -112,7 +112,7 @@ def _workbook(path: Path, *sheets: str) -> Path:
     return path
 
 
-def test_each_sheet_of_a_workbook_with_the_same_columns_is_a_file_of_its_own(tmp_path: Path) -> None:
+def test_each_sheet_of_a_workbook_with_the_same_columns_is_a_member(tmp_path: Path) -> None:
     path = _workbook(tmp_path / "prices.xlsx", "KO", "Notes", "PG")
     assert _names(path) == ["KO", "PG"]
     assert [rows_of(understood(member).bars)[0][:3] for member in members_of(path)] == [
@@ -125,7 +125,7 @@ def test_each_sheet_of_a_workbook_with_the_same_columns_is_a_file_of_its_own(tmp
     assert _names(_workbook(tmp_path / "single.xlsx", "KO")) == []
 
 
-def test_the_name_of_an_archive_or_workbook_counts_where_the_name_in_it_says_nothing(tmp_path: Path) -> None:
+def test_the_name_of_a_container_gives_the_symbol_if_the_names_in_it_do_not(tmp_path: Path) -> None:
     for path in (
         _workbook(tmp_path / "KO.xlsx", "2023", "2024"),
         written(tmp_path, _zipped("data/2023.csv", "data/2024.csv"), "KO.zip"),

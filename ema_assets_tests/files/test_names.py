@@ -1,4 +1,4 @@
-"""What the name of a file says of symbol and timeframe, and how timeframes are written."""
+"""Tests of symbols and timeframes in the names of files, and of the spellings of timeframes."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from ema_assets.files.words import timeframe_key
         ("Bitstamp_BTCUSD_d.csv", "BTCUSD", 86_400),
         ("EURUSD_Candlestick_5_M_BID_01.01.2024-31.01.2024.csv", "EURUSD", 300),
         ("MSFT_2024-01-01_2024-02-01_1h.csv", "MSFT", 3600),
-        # Nothing is made of what may be any word.
+        # Names that may be any word give no symbol.
         ("prices.csv", None, None),
         ("myfile.csv", None, None),
         ("Apple.csv", None, None),
@@ -50,12 +50,12 @@ from ema_assets.files.words import timeframe_key
         ("export_1d.csv", None, 86_400),
     ],
 )
-def test_symbol_and_timeframe_are_found_in_the_name(name: str, symbol: str | None, seconds: int | None) -> None:
+def test_symbol_and_timeframe_are_read_from_the_file_name(name: str, symbol: str | None, seconds: int | None) -> None:
     found = from_name(Path("folder_5m") / name)
     assert (found.symbol, found.timeframe_seconds) == (symbol, seconds)
 
 
-def test_a_known_symbol_is_found_however_it_is_written() -> None:
+def test_a_known_symbol_is_recognised_in_a_file_name_that_is_otherwise_unclear() -> None:
     assert from_name(Path("spy.csv")).symbol is None
     assert from_name(Path("spy.csv"), ("SPY",)).symbol == "SPY"
     assert from_name(Path("prices_of_D.csv"), ("D",)).symbol == "D"
@@ -82,5 +82,5 @@ def test_a_known_symbol_is_found_however_it_is_written() -> None:
         ),
     ],
 )
-def test_timeframes_are_read_however_they_are_written(text: str, key: str | None) -> None:
+def test_timeframes_are_read_in_every_usual_spelling(text: str, key: str | None) -> None:
     assert timeframe_key(text) == key

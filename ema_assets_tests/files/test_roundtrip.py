@@ -1,4 +1,4 @@
-"""Random bars, written in a random way, are read back as they were."""
+"""Tests that random bars written in a random style are read back unchanged."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from ema_assets.files.reading import read
 from ema_assets.model.errors import BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA
 
-# A Monday; a day above 12 says which number is the day.
+# A Monday. A day above 12 shows which number is the day.
 FIRST = datetime(2024, 1, 15, tzinfo=UTC)
 HEADS = (
     ("ts", "open", "high", "low", "close", "volume"),
@@ -43,7 +43,7 @@ Bar = tuple[datetime, float, float, float, float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """One way to write a file."""
+    """A style of writing a file."""
 
     delimiter: str
     decimal: str
@@ -96,7 +96,7 @@ def styles(draw: st.DrawFn) -> Style:
 
 @st.composite
 def bars(draw: st.DrawFn) -> list[Bar]:
-    """Bars five minutes apart, of prices with two digits from a penny to a million, in any order."""
+    """Draw bars five minutes apart, in any order, with prices of two decimals at scales from a cent to 20,000."""
     count = draw(st.integers(3, 30))
     scale = draw(st.sampled_from([1, 100, 10_000, 1_000_000]))
     found = []
@@ -110,7 +110,7 @@ def bars(draw: st.DrawFn) -> list[Bar]:
 
 
 @given(bars(), styles())
-def test_bars_that_were_written_in_any_way_are_read_as_they_were(given_bars: list[Bar], style: Style) -> None:
+def test_bars_written_in_any_style_are_read_back_unchanged(given_bars: list[Bar], style: Style) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "KO_5m.csv"
         path.write_bytes(style.text(given_bars))

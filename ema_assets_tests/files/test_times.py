@@ -1,4 +1,4 @@
-"""Every usual way to write a time, and those that are refused or asked about."""
+"""Tests of reading times: every usual notation, and those that are refused or ambiguous."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 
@@ -39,7 +39,7 @@ def moment(text: str) -> datetime:
         ("883666800000", "1998-01-01 15:00"),
     ],
 )
-def test_a_time_that_says_its_zone_is_an_instant(text: str, expected: str) -> None:
+def test_a_time_with_a_zone_is_an_instant(text: str, expected: str) -> None:
     found = read_times(pl.Series([text]), None)
     assert found.ts.to_list() == [moment(expected).replace(tzinfo=UTC)]
 
@@ -88,7 +88,7 @@ def test_a_time_that_says_its_zone_is_an_instant(text: str, expected: str) -> No
         ("2026. 1. 5. 09:30", "2026-01-05 09:30"),
     ],
 )
-def test_a_time_without_a_zone_is_kept_as_it_is_written(text: str, expected: str) -> None:
+def test_a_time_without_a_zone_is_kept_as_written(text: str, expected: str) -> None:
     found = read_times(pl.Series([text]), None)
     assert found.wall.to_list() == [moment(expected)]
     assert found.ts.to_list() == [None]
@@ -107,17 +107,17 @@ def test_a_time_without_a_zone_is_kept_as_it_is_written(text: str, expected: str
         "2026-11-25 15:00 IST",
     ],
 )
-def test_what_is_no_time_is_none(text: str) -> None:
+def test_an_invalid_time_is_null(text: str) -> None:
     found = read_times(pl.Series([text]), None)
     assert (found.wall.to_list(), found.ts.to_list()) == ([None], [None])
 
 
-def test_a_column_of_zones_that_nobody_knows_has_no_times() -> None:
+def test_a_column_of_times_in_an_unknown_zone_is_null() -> None:
     found = read_times(pl.Series(["2026-11-25 15:00 IST", "2026-11-25 15:05 IST"]), None)
     assert (found.wall.to_list(), found.ts.to_list()) == ([None, None], [None, None])
 
 
-def test_ways_to_write_a_time_may_be_mixed_in_one_column() -> None:
+def test_notations_of_times_may_be_mixed_in_one_column() -> None:
     texts = ["2026-11-25T15:00:00Z", "2026-11-25 15:05:00", "25-NOV-2026", "20261125 1510", "2026-11-25 10:15-05:00"]
     found = read_times(pl.Series(texts), None)
     clocks = ["15:00", "15:05", "00:00", "15:10", "10:15"]
@@ -141,13 +141,13 @@ def test_ways_to_write_a_time_may_be_mixed_in_one_column() -> None:
         (pl.Series([1795618800.0]), datetime(2026, 11, 25, 15, tzinfo=UTC)),
     ],
 )
-def test_columns_of_parquet_may_have_any_type_of_time(column: pl.Series, ts: datetime | None) -> None:
+def test_columns_may_have_any_type_of_time(column: pl.Series, ts: datetime | None) -> None:
     found = read_times(column, None)
     assert found.wall.to_list() == [datetime(2026, 11, 25, 15)]
     assert found.ts.to_list() == [ts]
 
 
-def test_dates_of_parquet_and_days_of_excel_are_days() -> None:
+def test_dates_and_day_numbers_of_excel_are_read() -> None:
     assert read_times(pl.Series([date(2026, 11, 25)]), None).wall.to_list() == [datetime(2026, 11, 25)]
     assert read_times(pl.Series(["46351", "46351.625"]), None).wall.to_list() == [
         datetime(2026, 11, 25),
@@ -155,7 +155,7 @@ def test_dates_of_parquet_and_days_of_excel_are_days() -> None:
     ]
 
 
-def test_epochs_of_two_units_in_one_column_are_read_each_in_its_own() -> None:
+def test_epochs_of_two_units_in_one_column_are_read() -> None:
     found = read_times(pl.Series(["1735689300000", "1735689600000000"]), None)
     assert [f"{ts:%Y-%m-%d %H:%M}" for ts in found.ts] == ["2024-12-31 23:55", "2025-01-01 00:00"]
     assert found.note == "epoch ms and µs"
@@ -168,7 +168,7 @@ def test_the_order_of_day_and_month_is_decided_by_the_whole_column() -> None:
     assert found.wall.dt.date().to_list() == [date(2024, 1, 2), date(2024, 2, 13)]
 
 
-def test_an_order_that_the_column_does_not_show_is_asked_for() -> None:
+def test_an_order_of_day_and_month_that_the_column_does_not_show_is_ambiguous() -> None:
     with pytest.raises(AmbiguousBarFile) as caught:
         read_times(pl.Series(["04/03/2024", "05/03/2024", "06/03/2024"]), None)
     assert "such as 04/03/2024, may be day/month or month/day" in str(caught.value)
@@ -180,19 +180,19 @@ def test_an_order_that_the_column_does_not_show_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("order", "expected"), [("dmy", date(2024, 3, 4)), ("mdy", date(2024, 4, 3))])
-def test_an_order_that_is_given_is_used(order: str, expected: date) -> None:
+def test_the_option_dates_sets_the_order_of_day_and_month(order: str, expected: date) -> None:
     assert read_times(pl.Series(["04/03/2024"]), order).wall.dt.date().to_list() == [expected]
     assert read_times(pl.Series(["24-03-04"]), "ymd").wall.dt.date().to_list() == [date(2024, 3, 4)]
 
 
-def test_an_order_that_cannot_be_is_refused() -> None:
+def test_an_order_that_contradicts_the_dates_is_refused() -> None:
     with pytest.raises(BarFileError, match="`--dates mdy` cannot be: a month of 13 is in it"):
         read_times(pl.Series(["13/02/2024"]), "mdy")
     with pytest.raises(BarFileError, match="neither day/month/year nor month/day/year throughout"):
         read_times(pl.Series(["13/02/2024", "02/14/2024"]), None)
 
 
-def test_days_and_clocks_in_two_columns_are_one_time() -> None:
+def test_dates_and_times_of_day_in_two_columns_are_joined() -> None:
     days, clocks = pl.Series(["2024.03.11", "2024.03.12"]), pl.Series(["09:30", "16:00"])
     assert read_times(joined([days, clocks]), None).wall.to_list() == [
         datetime(2024, 3, 11, 9, 30),
@@ -216,7 +216,7 @@ def test_days_and_clocks_in_two_columns_are_one_time() -> None:
     ],
     ids=["Excel", "LibreOffice", "strptime", "time", "duration"],
 )
-def test_a_time_of_day_with_a_day_that_means_none_has_that_of_the_date(clocks: pl.Series) -> None:
+def test_a_time_of_day_with_a_placeholder_day_gets_the_day_of_the_date_column(clocks: pl.Series) -> None:
     days = pl.Series(["2024-03-11 00:00:00", "2024-03-12 00:00:00"])
     assert read_times(joined([days, clocks]), None).wall.to_list() == [
         datetime(2024, 3, 11, 9, 30),
@@ -235,14 +235,14 @@ def test_a_time_of_day_with_a_day_that_means_none_has_that_of_the_date(clocks: p
         (pl.Series([["09:30"]]), "`time` must be a time, a date, an epoch or text, its column holds List(String)"),
     ],
 )
-def test_what_is_no_time_of_day_is_refused(clocks: pl.Series, expected: str) -> None:
+def test_an_invalid_time_of_day_is_refused(clocks: pl.Series, expected: str) -> None:
     with pytest.raises(BarFileError) as caught:
         joined([pl.Series(["2024-03-11"] * len(clocks)), clocks])
     assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize("values", [[timedelta(hours=9)], [["2024-03-11"]], [{"x": 1}], [b"2024-03-11"], [True]])
-def test_a_column_whose_type_is_no_time_is_refused_by_name(values: list[object]) -> None:
+def test_a_time_column_of_an_invalid_type_is_refused_by_name(values: list[object]) -> None:
     with pytest.raises(BarFileError, match="`ts` must be a time, a date, an epoch or text, its column holds "):
         read_times(pl.Series(values), None)
 
@@ -252,7 +252,7 @@ def test_three_columns_of_times_are_refused() -> None:
         joined([pl.Series(["2024-03-11"])] * 3)
 
 
-def test_floats_that_are_not_finite_are_no_times() -> None:
+def test_floats_that_are_not_finite_are_null() -> None:
     found = read_times(pl.Series([1795618800.5, float("nan"), None, float("inf"), 1795618801.0]), None)
     assert found.wall.to_list() == [
         datetime(2026, 11, 25, 15, 0, 0, 500_000),
@@ -293,7 +293,7 @@ def test_epochs_around_1970_have_the_unit_of_the_whole_column(first: str, last: 
     assert found.note == f"epoch {unit}"
 
 
-def test_epochs_in_seconds_before_1970_are_such() -> None:
+def test_epochs_in_seconds_before_1970_are_read() -> None:
     days = pl.date_range(date(1950, 1, 2), date(1999, 12, 31), "1d", eager=True)
     found = read_times(days.cast(pl.Int32).cast(pl.Int64) * 86_400, None)
     assert found.wall.dt.date().to_list() == days.to_list()
@@ -304,7 +304,7 @@ def test_epochs_in_seconds_before_1970_are_such() -> None:
 
 
 @pytest.mark.parametrize("mark", [0, -1, 9_999_999_999])
-def test_an_epoch_that_stands_for_none_does_not_decide_the_unit_of_the_others(mark: int) -> None:
+def test_placeholder_epochs_do_not_decide_the_unit_of_the_others(mark: int) -> None:
     times = [datetime(2024, 1, 2, 14, 30, tzinfo=UTC) + timedelta(minutes=5 * place) for place in range(50)]
     for per_second in (1, 10**3):
         epochs = [mark, *(round(each.timestamp()) * per_second for each in times), mark]

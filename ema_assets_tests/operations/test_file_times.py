@@ -1,4 +1,4 @@
-"""Tests of the times in files: sessions decide whether times are clear, need a question with options, or are refused.
+"""Tests of the times in files: sessions decide whether times are clear, ambiguous (with options), or refused.
 
 The expected sessions are written out by hand: New York is five hours behind UTC in winter and opens at 09:30.
 """
@@ -48,7 +48,7 @@ def test_naive_times_that_fit_the_sessions_only_as_utc_are_utc(tmp_path: Path) -
     assert (found.zone, found.label) == ("UTC (the sessions fit no other zone)", "at the open of a bar")
 
 
-def test_naive_times_of_closes_in_the_zone_of_the_exchange_need_an_answer(tmp_path: Path) -> None:
+def test_naive_times_of_closes_in_the_zone_of_the_exchange_are_ambiguous(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]))
     assert refusal(path) == "its times name no zone, and as UTC 59 of 78 lie outside the sessions"
     asked = question(path)
@@ -57,14 +57,14 @@ def test_naive_times_of_closes_in_the_zone_of_the_exchange_need_an_answer(tmp_pa
     assert times_of(path, **asked[evidence]) == utc_opens()
 
 
-def test_naive_times_of_opens_in_the_zone_of_the_exchange_need_an_answer(tmp_path: Path) -> None:
+def test_naive_times_of_opens_in_the_zone_of_the_exchange_are_ambiguous(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN, CLOSE - FIVE)]))
     asked = question(path)
     assert asked == {"as America/New_York all 78 times fit the sessions of XNYS": {"tz": "America/New_York"}}
     assert times_of(path, tz="America/New_York") == utc_opens()
 
 
-def test_times_that_fit_in_two_zones_need_an_answer(tmp_path: Path) -> None:
+def test_times_that_fit_in_two_zones_are_ambiguous(tmp_path: Path) -> None:
     """15:00 lies within the session both as UTC and as New York time."""
     path = written(tmp_path, lines(["2025-01-14 15:00", "2025-01-14 15:05"]))
     assert refusal(path) == "its times name no zone, and they fit the sessions in more than one"
@@ -76,12 +76,12 @@ def test_times_that_fit_in_two_zones_need_an_answer(tmp_path: Path) -> None:
     assert times_of(path, tz="America/New_York") == ["2025-01-14 20:00", "2025-01-14 20:05"]
 
 
-def test_times_of_london_in_winter_need_no_answer(tmp_path: Path) -> None:
+def test_times_of_london_in_winter_are_clear(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14 08:00", "2025-01-14 08:05"], "VOD.L"))
     assert times_of(path) == ["2025-01-14 08:00", "2025-01-14 08:05"]
 
 
-def test_times_with_a_zone_that_seem_to_be_closes_need_an_answer(tmp_path: Path) -> None:
+def test_times_with_a_zone_that_seem_to_be_closes_are_ambiguous(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}-05:00" for time in five_minutes(OPEN + FIVE, CLOSE)]))
     assert refusal(path) == "its times seem to be those at which bars close, not open"
     asked = question(path)
@@ -93,7 +93,7 @@ def test_times_with_a_zone_that_seem_to_be_closes_need_an_answer(tmp_path: Path)
     assert times_of(path, label="open")[0] == "2025-01-14 14:35"
 
 
-def test_the_option_tz_does_not_answer_the_question_of_the_label(tmp_path: Path) -> None:
+def test_an_ambiguous_label_stays_ambiguous_with_the_option_tz(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]))
     assert question(path, tz="America/New_York").keys() == {
         "labelled at the close 78 of 78 fit the sessions",
@@ -136,7 +136,7 @@ def test_times_of_crypto_without_a_zone_are_utc(tmp_path: Path) -> None:
     assert found.zone == "UTC (as crypto is written)"
 
 
-def test_broker_server_times_need_an_answer_when_no_session_shows_the_zone(tmp_path: Path) -> None:
+def test_broker_server_times_are_ambiguous_when_no_session_shows_the_zone(tmp_path: Path) -> None:
     path = written(
         tmp_path, "2024.01.16,09:30,1.1,1.2,1.0,1.15,5\n2024.01.16,09:35,1.1,1.2,1.0,1.15,5\n", "EURUSD5.csv"
     )
@@ -188,9 +188,7 @@ def broker_hours(zone: str) -> list[str]:
 
 @pytest.mark.parametrize("zone", ["Europe/Athens", "America/New_York", "UTC"])
 @pytest.mark.parametrize("head", ["time", "date"])
-def test_times_of_foreign_exchange_need_an_answer_about_the_zone_in_any_layout(
-    tmp_path: Path, head: str, zone: str
-) -> None:
+def test_the_zone_of_foreign_exchange_times_is_ambiguous_in_any_layout(tmp_path: Path, head: str, zone: str) -> None:
     text = f"{head},open,high,low,close,volume\n" + "".join(
         f"{time},1.1,1.2,1.0,1.1,5\n" for time in broker_hours(zone)
     )
@@ -210,7 +208,7 @@ def summer(days: Sequence[int], zone: str) -> str:
 
 
 @pytest.mark.parametrize("zone", [" EST", "-05:00"])
-def test_a_zone_without_summer_time_needs_an_answer_if_the_zone_of_the_exchange_fits_better(
+def test_a_zone_without_summer_time_is_ambiguous_if_the_zone_of_the_exchange_fits_better(
     tmp_path: Path, zone: str
 ) -> None:
     path = written(tmp_path, summer((3, 4, 5), zone))
@@ -248,7 +246,7 @@ def test_a_time_skipped_by_the_clocks_is_refused_with_its_line(tmp_path: Path) -
 # --- most of a file ---------------------------------------------------------------------------------------------------
 
 
-def test_bars_mostly_in_extended_hours_need_an_answer(tmp_path: Path) -> None:
+def test_bars_mostly_in_extended_hours_are_ambiguous(tmp_path: Path) -> None:
     times = five_minutes(datetime(2025, 1, 14, 4), datetime(2025, 1, 14, 19, 55))
     path = written(tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}-05:00" for time in times]))
     assert refusal(path) == (
@@ -263,7 +261,7 @@ def test_bars_mostly_in_extended_hours_need_an_answer(tmp_path: Path) -> None:
     assert len(times_of(path, partial="yes")) == 192
 
 
-def test_times_of_another_exchange_need_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_of_another_exchange_are_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_share, "TRIED_CALENDARS", ("XLON", "XTKS"))
     tokyo = [f"2025-01-14T{hour:02}:{minute:02}Z" for hour in (0, 1) for minute in range(0, 60, 5)]
     path = written(tmp_path, lines(tokyo, "ABC"))
@@ -313,7 +311,7 @@ def test_days_of_exchanges_that_open_on_the_previous_evening_keep_their_session(
     assert times_of(written(tmp_path, lines(["2025-01-14"], "EURUSD=X", "1d"))) == ["2025-01-13 22:00"]
 
 
-def test_days_labelled_after_their_close_need_an_answer(tmp_path: Path) -> None:
+def test_days_labelled_after_their_close_are_ambiguous(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-13T22:00Z", "2025-01-14T22:00Z"], timeframe="1d"))
     assert list(question(path).values()) == [{"label": "close"}, {"label": "open"}]
     assert times_of(path, label="close") == ["2025-01-13 14:30", "2025-01-14 14:30"]
@@ -333,7 +331,7 @@ def test_days_of_crypto_are_utc_days(tmp_path: Path, text: str) -> None:
     assert times_of(written(tmp_path, lines([text], "BTC-USD", "1d"))) == ["2022-01-01 00:00"]
 
 
-def test_days_of_another_exchange_need_an_answer_that_offers_its_calendar(
+def test_days_of_another_exchange_are_ambiguous_and_its_calendar_is_offered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """London traded on these days of 2024. Six of them were holidays in New York."""
@@ -361,7 +359,7 @@ def test_a_day_missing_from_the_calendar_is_placed_at_the_usual_open(tmp_path: P
     ]
 
 
-def test_days_that_include_weekends_need_an_answer_that_offers_the_calendar_without_closures(tmp_path: Path) -> None:
+def test_days_that_include_weekends_are_ambiguous_and_the_calendar_24_7_is_offered(tmp_path: Path) -> None:
     days = [f"{date(2024, 1, 2) + timedelta(days=number)}" for number in range(60)]
     path = written(tmp_path, lines(days, "ABC", "1d"))
     assert refusal(path) == "18 of 60 days are no sessions of XNYS, 16 of them on a weekend, such as 2024-01-06"
@@ -376,7 +374,7 @@ def test_days_that_include_weekends_need_an_answer_that_offers_the_calendar_with
 # --- timeframes -------------------------------------------------------------------------------------------------------
 
 
-def test_a_timeframe_that_the_bars_contradict_needs_an_answer(tmp_path: Path) -> None:
+def test_a_timeframe_that_the_bars_contradict_is_ambiguous(tmp_path: Path) -> None:
     text = "ts,open,high,low,close\n" + "".join(f"2025-01-14T{hour}:30Z,1,2,1,2\n" for hour in range(14, 21))
     path = written(tmp_path, text, "KO_5m.csv")
     assert refusal(path) == "its bars are 1 hour apart, which 5m bars (the name of the file) are not"
@@ -411,7 +409,7 @@ def test_the_timeframe_is_derived_from_the_distance_of_bars_if_nothing_states_it
     assert found.source.keys.timeframe_from == "the distance of its bars"
 
 
-def test_a_missing_symbol_or_timeframe_needs_an_answer(tmp_path: Path) -> None:
+def test_a_missing_symbol_or_timeframe_must_be_given(tmp_path: Path) -> None:
     path = written(tmp_path, "ts,open,high,low,close\n2025-01-14T15:00Z,1,2,1,2\n", "bars.csv")
     assert list(question(path).values()) == [{"symbol": "SYMBOL"}]
     assert list(question(path, symbol="KO").values()) == [{"timeframe": "TIMEFRAME"}]
