@@ -1,4 +1,4 @@
-"""The rows `[[alert]]`: what they mean, and that a wrong one is told what is allowed."""
+"""Tests of the rows `[[alert]]` of the watchlist: how they are read, and how mistakes are reported."""
 
 import subprocess
 import sys
@@ -33,14 +33,14 @@ def parsed(row: str, channels: str = "") -> Subscription:
     return subscription
 
 
-def test_a_short_row_is_about_everything() -> None:
+def test_a_row_without_filters_applies_to_everything() -> None:
     found = parsed('on = ["crossover"]\nto = ["${HOOK}"]')
     assert (found.name, found.kinds, found.to) == ("alert 1", ("crossover",), ("HOOK",))
     assert (found.symbols, found.timeframes, found.strategies, found.quiet, found.messages_per_hour) == (None,) * 5
     assert (found.group_seconds, dict(found.params)) == (2, {})
 
 
-def test_a_row_may_say_all() -> None:
+def test_a_row_with_every_key_is_read() -> None:
     found = parsed(
         """
         name = "phone"
@@ -79,7 +79,7 @@ def test_a_row_may_say_all() -> None:
         (("provider_shut_out", "nothing_fresh", "run_failed"), ""),
     ],
 )
-def test_a_filter_that_narrows_nothing_is_refused(kinds: tuple[str, ...], filters: str) -> None:
+def test_a_filter_that_does_not_apply_to_the_kind_is_refused(kinds: tuple[str, ...], filters: str) -> None:
     values = {
         "symbols": '["AAPL"]',
         "groups": '["Crypto"]',
@@ -97,7 +97,7 @@ def test_a_filter_that_narrows_nothing_is_refused(kinds: tuple[str, ...], filter
                     WatchlistError, match=f"^watchlist: alert 'alert 1': `{key}` does not apply to {kind}; "
                 ):
                     parsed(row)
-    # Beside a kind that it narrows it may stand.
+    # A filter is accepted if it applies to at least one kind of the row.
     assert parsed('on = ["crossover", "run_failed"]\nto = ["${H}"]\nsymbols = ["AAPL"]').symbols == ("AAPL",)
 
 
@@ -165,7 +165,7 @@ KINDS = ", ".join(discover())
         ),
     ],
 )
-def test_a_wrong_row_is_told_what_is_allowed_and_no_url_is_repeated(row: str, said: str) -> None:
+def test_an_invalid_row_is_refused_with_allowed_values_and_without_its_urls(row: str, said: str) -> None:
     with pytest.raises(WatchlistError) as raised:
         parsed(row, '[channels]\ntelegram = "tgram://${TOKEN}/x"')
     assert str(raised.value).startswith("watchlist: alert ")
@@ -187,15 +187,15 @@ def test_a_wrong_row_is_told_what_is_allowed_and_no_url_is_repeated(row: str, sa
         ('[[alert]]\nname = "x"\non = ["exit"]\nto = ["${H}"]\n' * 2, "alert 'x': the name is used twice"),
     ],
 )
-def test_tables_of_another_form_are_refused(text: str, said: str) -> None:
+def test_invalid_tables_are_refused_without_their_urls(text: str, said: str) -> None:
     with pytest.raises(WatchlistError) as raised:
         watchlist.parse(f"{text}\n{GROUPS}")
     assert said in str(raised.value)
     assert SECRET not in str(raised.value)
 
 
-def test_a_watchlist_without_alerts_imports_nothing_of_them_and_one_with_them_no_apprise() -> None:
-    """Every run reads the watchlist."""
+def test_a_watchlist_without_alerts_imports_no_alert_code_and_one_with_alerts_no_apprise() -> None:
+    """Every run reads the watchlist, so its imports must be quick."""
     row = '[[alert]]\non = ["crossover"]\nto = ["${H}"]\n'
     code = (
         "import sys\nfrom ema_assets.config import watchlist\nfrom ema_assets.refresh.graph import build\n"
@@ -210,7 +210,7 @@ def test_a_watchlist_without_alerts_imports_nothing_of_them_and_one_with_them_no
     assert done.stdout == "[]\n[] False\n"
 
 
-def test_what_is_told_to_whom_changes_no_asset() -> None:
+def test_the_kinds_of_alerts_do_not_change_the_fingerprint_of_the_graph() -> None:
     rows = [f'[[alert]]\non = ["{kind}"]\nto = ["${{H}}"]\n' for kind in ("crossover", "exit")]
     one, other = (build(watchlist.parse(row + GROUPS)) for row in rows)
     assert one.fingerprint == other.fingerprint

@@ -1,4 +1,4 @@
-"""Tables `[calendar.CODE]` of the watchlist: what they mean, and every mistake named with what is allowed."""
+"""Tests of the tables `[calendar.CODE]` of the watchlist: how they are read, and how mistakes are reported."""
 
 from datetime import date, time
 
@@ -15,7 +15,7 @@ def parsed(table: str, code: str = "XBOM") -> dict[str, SpecialDays]:
     return dict(watchlist.parse(f"{GROUP}[calendar.{code}]\n{table}").special_days)
 
 
-def test_without_a_table_there_are_no_special_days() -> None:
+def test_a_watchlist_without_such_tables_has_no_special_days() -> None:
     assert watchlist.parse(GROUP).special_days == {}
 
 
@@ -66,7 +66,7 @@ def test_a_mistake_is_named_with_what_is_allowed(table: str, code: str, sentence
     assert sentence in str(refused.value)
 
 
-def test_tables_stand_one_below_the_other() -> None:
+def test_a_calendar_that_is_not_a_table_is_refused() -> None:
     with pytest.raises(WatchlistError, match=r"special days stand in a table of their calendar, such as `\[calendar"):
         watchlist.parse(f"calendar = 3\n{GROUP}")
 

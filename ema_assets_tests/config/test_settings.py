@@ -1,4 +1,4 @@
-"""Settings from the environment, and the forms of the database's URL."""
+"""Tests of settings from the environment, and of the forms of the database's URL."""
 
 from contextlib import closing
 from dataclasses import fields
@@ -22,7 +22,7 @@ from ema_assets.providers import alpaca, binance, coinbase, sandbox, yahoo
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
+    """An empty folder as the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -32,7 +32,7 @@ def settings(**env: str) -> Settings:
 
 
 def config(found: Settings, module: ModuleType) -> Any:
-    """The configuration of the provider that `module` declares."""
+    """Return the configuration of the provider that `module` declares."""
     return found.config_of(module.PROVIDER)
 
 
@@ -42,7 +42,7 @@ def refusal(**env: str) -> str:
     return str(caught.value)
 
 
-def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
+def test_every_setting_has_a_default(folder: Path) -> None:
     found = settings()
     assert found.home == folder / ".ema"
     assert (found.database_url, config(found, sandbox).base_url) == (None, None)
@@ -75,21 +75,21 @@ def test_empty_variables_count_as_not_set() -> None:
     assert settings(**dict.fromkeys(names.split(), " ")) == settings()
 
 
-def test_a_key_makes_alpaca_the_provider_unless_another_is_named() -> None:
+def test_a_key_of_alpaca_selects_alpaca_unless_another_provider_is_named() -> None:
     found = settings(APCA_API_KEY_ID="key", APCA_API_SECRET_KEY="secret")
     assert (found.provider, found.is_synthetic) == ("alpaca", False)
     assert found.publications[None].delay == timedelta(seconds=3)
     assert settings(APCA_API_KEY_ID="key", EMA_PROVIDER="sandbox").provider == "sandbox"
 
 
-def test_a_watchlist_in_the_current_folder_wins_over_the_one_at_home_and_a_named_one_over_both(folder: Path) -> None:
+def test_a_watchlist_in_the_current_folder_wins_over_the_default_and_a_named_one_over_both(folder: Path) -> None:
     (folder / "watchlist.toml").touch()
     assert settings().watchlist_path == folder / "watchlist.toml"
     assert settings(EMA_WATCHLIST="mine.toml").watchlist_path == folder / "mine.toml"
     assert settings(EMA_HOME="~/x").home == Path.home() / "x"
 
 
-def test_secrets_are_in_no_repr() -> None:
+def test_no_repr_contains_secrets() -> None:
     found = settings(
         APCA_API_KEY_ID="the-key", APCA_API_SECRET_KEY="the-secret", EMA_DATABASE_URL="postgresql://u:the-word@h/db"
     )
@@ -113,7 +113,7 @@ def test_secrets_are_in_no_repr() -> None:
         ("EMA_CORRECTION_RETENTION_DAYS", 0, 36_500),
     ],
 )
-def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, most: int) -> None:
+def test_a_number_out_of_range_is_refused_with_its_range(name: str, least: int, most: int) -> None:
     settings(**{name: str(least)})
     settings(**{name: f" {most} "})
     for text in (str(least - 1), str(most + 1), "many", "1.5", "-"):
@@ -129,7 +129,7 @@ def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, mo
         ("EMA_YAHOO_TRANSPORT", "httpx, curl_cffi"),
     ],
 )
-def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -> None:
+def test_an_unknown_choice_is_refused_with_the_allowed_ones(name: str, allowed: str) -> None:
     sentence = refusal(**{name: "google"})
     assert sentence.startswith(f"`{name}` must be one of {allowed}")
     assert sentence.endswith("received 'google'")
@@ -142,11 +142,11 @@ def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -
 @pytest.mark.parametrize(
     "text", ["localhost:80", "ftp://host", "http://", "https:///x", "http://[", "http://h:port", "x"]
 )
-def test_an_address_that_is_no_http_url_is_refused(name: str, text: str) -> None:
+def test_an_address_that_is_not_an_http_url_is_refused(name: str, text: str) -> None:
     assert refusal(**{name: text}).startswith(f"`{name}` must be an http or https URL such as https://")
 
 
-def test_a_slash_at_the_end_of_an_address_is_dropped() -> None:
+def test_a_slash_at_the_end_of_an_address_is_removed() -> None:
     found = settings(EMA_SANDBOX_URL="http://127.0.0.1:8930/")
     assert config(found, sandbox).base_url == "http://127.0.0.1:8930"
 
@@ -169,7 +169,7 @@ def test_a_slash_at_the_end_of_an_address_is_dropped() -> None:
         "host=localhost password=s3cret dbname=db",
     ],
 )
-def test_a_database_url_that_is_none_is_refused_without_repeating_it(text: str) -> None:
+def test_an_invalid_database_url_is_refused_without_repeating_it(text: str) -> None:
     sentence = refusal(EMA_DATABASE_URL=text)
     assert "must read postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in sentence
     assert "percent-encoded" in sentence
@@ -187,7 +187,7 @@ def test_a_database_url_that_is_none_is_refused_without_repeating_it(text: str) 
         ("postgresql://one:5432,two:5432/db", "postgresql://one:5432,two:5432/db"),
     ],
 )
-def test_a_database_url_is_given_in_the_form_libpq_reads(text: str, expected: str) -> None:
+def test_a_database_url_is_converted_to_the_form_of_libpq(text: str, expected: str) -> None:
     found = settings(EMA_DATABASE_URL=text).database_url
     assert found == expected == libpq_url(text)
     assert psycopg2.extensions.parse_dsn(expected)["dbname"] == "db"
@@ -212,9 +212,7 @@ def test_dagster_gets_a_driver_and_a_schema_of_its_own(url: str) -> None:
     assert found.set(drivername="postgresql", query={}) == make_url(url).set(query={})
 
 
-def test_options_of_a_database_url_hold_in_every_session_but_for_the_schema_and_the_zone_of_dagster(
-    database_url: str,
-) -> None:
+def test_options_of_a_database_url_apply_except_for_the_schema_and_time_zone_of_dagster(database_url: str) -> None:
     options = quote("-c search_path=other -cstatement_timeout=7s -c timezone=Asia/Tokyo -cwork_mem=5MB")
     join = "&" if "?" in database_url else "?"
     url = f"{database_url}{join}options={options}&application_name=a+b"
@@ -244,19 +242,19 @@ def test_options_of_a_database_url_hold_in_every_session_but_for_the_schema_and_
         ("postgresql://u@h/db?passfile=/home/u/pass", "postgresql://u@h/db?passfile=/home/u/pass"),
     ],
 )
-def test_a_password_is_masked_wherever_it_stands(url: str, expected: str) -> None:
+def test_a_password_is_masked_anywhere_in_a_url(url: str, expected: str) -> None:
     assert masked_url(url) == expected
 
 
 @given(st.text("abcXYZ019:@%.-_~!$'()*+;=", min_size=4))
-def test_no_password_gets_past_the_mask(password: str) -> None:
+def test_every_password_is_masked(password: str) -> None:
     assert f"-{password}-" not in masked_url(f"postgresql://user:-{password}-@host:5432/db?sslmode=require")
 
 
 @pytest.mark.parametrize(
     "name", ["EMA_HOME", "EMA_WATCHLIST", "EMA_SIGNALS_FOLDER", "EMA_STRATEGIES_FOLDER", "EMA_POSTGRES_BIN"]
 )
-def test_a_path_of_somebody_who_is_not_there_is_refused_by_its_variable(name: str) -> None:
+def test_a_path_in_the_home_of_an_unknown_user_is_refused_with_its_variable(name: str) -> None:
     def read() -> None:
         postgres_programs({name: "~nobody-at-all/x"})
         Settings.from_env({name: "~nobody-at-all/x"})

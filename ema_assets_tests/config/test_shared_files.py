@@ -1,4 +1,4 @@
-"""A text file that several processes edit: locked by one, replaced as a whole, or left as it was."""
+"""Tests of text files that several processes edit: the lock of an editor, and replacement as a whole or not at all."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", ["fsync", "replace"])
-def test_a_text_that_cannot_be_written_leaves_the_old_one_and_names_the_file(
+def test_a_failed_write_keeps_the_old_text_and_names_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def refuse(*_: object) -> None:
@@ -31,9 +31,7 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one_and_names_the_file(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_text_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_is_synced_to_disk_before_it_replaces_the_old_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
     def look(descriptor: int) -> None:
@@ -48,7 +46,7 @@ def test_a_text_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_a_file_of_another_user_stays_theirs(path: Path) -> None:
+def test_a_file_of_another_user_keeps_its_owner_and_permissions(path: Path) -> None:
     os.chown(path, 54_321, 54_322)
     path.chmod(0o664)
     replace_text(path, "new")
@@ -56,7 +54,7 @@ def test_a_file_of_another_user_stays_theirs(path: Path) -> None:
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (54_321, 54_322, 0o664)
 
 
-def test_the_lock_is_beside_the_file_behind_a_link_and_only_while_it_is_edited(path: Path, tmp_path: Path) -> None:
+def test_the_lock_is_next_to_the_target_of_a_link_and_exists_only_during_an_edit(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "elsewhere" / "link.toml"
     link.parent.mkdir()
     link.symlink_to(path)
@@ -67,7 +65,7 @@ def test_the_lock_is_beside_the_file_behind_a_link_and_only_while_it_is_edited(p
     assert sorted(tmp_path.iterdir()) == [link.parent, path]
 
 
-def test_the_lock_is_given_back_when_an_edit_fails(path: Path) -> None:
+def test_the_lock_is_released_when_an_edit_fails(path: Path) -> None:
     with pytest.raises(LookupError), locked(path):
         raise LookupError("a mistake in the edit")
     with locked(path):
@@ -75,7 +73,7 @@ def test_the_lock_is_given_back_when_an_edit_fails(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_lock_in_a_folder_that_is_not_there_names_the_file(tmp_path: Path) -> None:
+def test_the_error_of_a_lock_in_a_missing_folder_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, locked(tmp_path / "none" / "notes.toml"):
         raise AssertionError("locked nothing")
     assert caught.value.filename == str(tmp_path / "none" / "notes.toml")

@@ -1,4 +1,4 @@
-"""Lists of symbols from files, and what has become of symbols."""
+"""Tests of lists of symbols from files, and of renamed symbols."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ema_assets.model.errors import ConfigurationError
         ("AAPL\tApple\nMSFT\tMicrosoft", ["AAPL", "MSFT"]),
     ],
 )
-def test_a_list_is_read_as_people_have_it(tmp_path: Path, text: str, symbols: list[str]) -> None:
+def test_lists_in_every_usual_form_are_read(tmp_path: Path, text: str, symbols: list[str]) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(text, encoding="utf-8")
     assert read_symbols(path) == symbols
@@ -34,21 +34,21 @@ def test_a_list_is_read_as_people_have_it(tmp_path: Path, text: str, symbols: li
         ("", "mine.csv lists no symbol; one per line"),
     ],
 )
-def test_what_is_no_list_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_or_empty_list_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=said):
         read_symbols(path)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.xls"
     path.write_bytes(b"\xd0\xcf\x11\xe0\xff\xfe")
     with pytest.raises(ConfigurationError, match="cannot be read as a list of symbols"):
         read_symbols(path)
 
 
-def test_a_rename_leads_to_the_newest_name_and_the_default_watchlist_has_no_old_one() -> None:
+def test_a_rename_gives_the_newest_name_and_the_default_watchlist_has_no_old_names() -> None:
     viacom = renames.current("VIAC")
     assert viacom is not None
     assert viacom.to == "PSKY"

@@ -1,4 +1,4 @@
-"""Timeframes in the watchlist: for all, for a group, refused; how deep bars reach; what providers and strategies need."""
+"""Tests of timeframes in the watchlist: per file and group, depth of history, needs of providers and strategies."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def refusal(text: str) -> str:
     return str(caught.value).removeprefix("my.toml: ")
 
 
-def test_a_group_has_its_own_list_or_that_of_the_file_or_the_usual_ones() -> None:
+def test_a_group_has_its_own_timeframes_those_of_the_file_or_the_default_ones() -> None:
     usual = watchlist.parse(GROUPS)
     assert [each.timeframes for each in usual.instruments] == [DEFAULT, (M1, W1)]
     assert usual.default_timeframes == DEFAULT
@@ -41,7 +41,7 @@ def test_a_group_has_its_own_list_or_that_of_the_file_or_the_usual_ones() -> Non
     assert build(own).fingerprint != build(usual).fingerprint
 
 
-def test_the_default_file_names_the_usual_ones() -> None:
+def test_the_default_watchlist_has_the_default_timeframes() -> None:
     assert watchlist.parse(watchlist.default_text()).default_timeframes == DEFAULT
 
 
@@ -61,7 +61,7 @@ def test_a_mistake_is_named_with_what_is_allowed(given: str, sentence: str) -> N
     assert refusal(group).startswith(f"group 'x': {sentence}")
 
 
-def test_days_reach_back_far_enough_for_the_averages_of_weeks_and_months() -> None:
+def test_daily_history_is_deep_enough_for_averages_of_weeks_and_months() -> None:
     def depth(keys: str, history: str = "") -> int:
         return watchlist.parse(f"timeframes = [{keys}]\n{history}\n[[group]]\nsymbols = ['A']").history_days[D1]
 
@@ -69,11 +69,11 @@ def test_days_reach_back_far_enough_for_the_averages_of_weeks_and_months() -> No
     assert depth("'1w'") == 208 * 7
     assert depth("'1M'") == 208 * 31
     assert depth("'12M'") == 20_000
-    # What the file says counts.
+    # An explicit number of days in the file wins.
     assert depth("'1w'", "[history]\n'1d' = 400") == 400
 
 
-def test_a_strategy_whose_higher_timeframe_is_not_on_is_refused() -> None:
+def test_a_strategy_whose_higher_timeframe_is_not_watched_is_refused() -> None:
     row = "[[strategy]]\nname = 'x'\nrule = 'crossover'\nhigher_timeframe = '{}'\n"
     assert refusal(GROUPS + row.format("4h")) == (
         "strategy strategy_x reads the trend on 4h, which is not among the `timeframes` of BTC-USD; add it there, or "
@@ -82,7 +82,7 @@ def test_a_strategy_whose_higher_timeframe_is_not_on_is_refused() -> None:
     assert refusal(GROUPS + row.format("2h")).startswith(
         "strategy strategy_x reads the trend on 2h, which is not among the `timeframes` of AAPL and 1 more;"
     )
-    # Nobody waits for it who has only longer ones.
+    # The strategy does not need the higher timeframe for symbols that only have longer timeframes.
     only_weeks = GROUPS.replace('["1w", "1m"]', '["1w"]')
     assert build(watchlist.parse(only_weeks + row.format("4h"))).has("strategy_x")
     two_hours = f"timeframes = ['15m', '2h']\n{only_weeks}{row.format('2h')}"

@@ -1,4 +1,4 @@
-"""The watchlist file: read or refused; and which of its symbols have made-up bars."""
+"""Tests of reading the watchlist file, of its mistakes, and of which of its symbols have synthetic bars."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def refusal(text: str) -> str:
     return str(caught.value).removeprefix("my.toml: ")
 
 
-def test_a_file_is_read_in_its_own_order(path: Path) -> None:
+def test_symbols_keep_the_order_of_the_file(path: Path) -> None:
     found = watchlist.load(path)
     assert found.instruments == (
         Instrument("AAPL"),
@@ -58,7 +58,7 @@ def test_a_file_is_read_in_its_own_order(path: Path) -> None:
     assert found.history_days == {M1: 7, M5: 20, D1: 730}
 
 
-def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> None:
+def test_the_default_watchlist_is_valid_and_does_not_replace_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "watchlist.toml"
     watchlist.ensure(path)
     assert len(watchlist.load(path).symbols) == 100
@@ -67,7 +67,7 @@ def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> N
     assert path.read_text(encoding="utf-8") == TEXT
 
 
-def test_the_default_watchlist_is_written_where_a_link_leads_with_the_usual_permissions(tmp_path: Path) -> None:
+def test_the_default_watchlist_is_written_to_the_target_of_a_link_with_the_usual_permissions(tmp_path: Path) -> None:
     link, path = tmp_path / "link.toml", tmp_path / "folder" / "watchlist.toml"
     link.symlink_to(path)
     watchlist.ensure(link)
@@ -79,7 +79,7 @@ def test_the_default_watchlist_is_written_where_a_link_leads_with_the_usual_perm
     assert [each.name for each in path.parent.iterdir()] == ["watchlist.toml"]
 
 
-def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default(path: Path) -> None:
+def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default_provider(path: Path) -> None:
     path.write_text(TEXT + '[[group]]\nprovider = "binance"\ncalendar = "24/7"\nsymbols = ["ETHUSDT"]\n')
     found = watchlist.load(path)
     assert found.by_provider("sandbox") == {"binance": ("ETHUSDT",), "sandbox": ("AAPL", "MSFT", "BTC-USD")}

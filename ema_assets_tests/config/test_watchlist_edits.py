@@ -1,4 +1,4 @@
-"""The watchlist file edited: by one process or by ten, with its comments kept."""
+"""Tests of edits of the watchlist file, by one process or by ten, which keep its comments."""
 
 import signal
 import subprocess
@@ -50,13 +50,13 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def test_added_symbols_go_to_the_group_of_their_calendar_and_comments_stay(path: Path) -> None:
+def test_added_symbols_go_to_the_group_of_their_calendar_and_comments_are_kept(path: Path) -> None:
     assert add_symbols(path, ["NVDA", "AAPL", "ETH-USD", "NVDA"]) == ["NVDA", "ETH-USD"]
     text = path.read_text(encoding="utf-8")
     assert text == TEXT.replace('"MSFT"]', '"MSFT", "NVDA"]').replace('"BTC-USD"]', '"BTC-USD", "ETH-USD"]')
 
 
-def test_a_calendar_without_a_group_gets_one(path: Path) -> None:
+def test_a_new_group_is_added_for_a_calendar_without_a_group(path: Path) -> None:
     assert add_symbols(path, ["0700.HK", "9988.HK"]) == ["0700.HK", "9988.HK"]
     found = watchlist.load(path)
     assert found.instruments[-2:] == (Instrument("0700.HK", "XHKG"), Instrument("9988.HK", "XHKG"))
@@ -64,7 +64,7 @@ def test_a_calendar_without_a_group_gets_one(path: Path) -> None:
     assert path.read_text(encoding="utf-8").count("[[group]]") == 4
 
 
-def test_symbols_from_files_never_go_to_a_group_that_is_fetched(path: Path) -> None:
+def test_symbols_from_files_and_fetched_symbols_never_share_a_group(path: Path) -> None:
     add_symbols(path, ["OLD"], provider="file")
     add_symbols(path, ["BP.L"])
     add_symbols(path, ["BP2.L"], provider="file")
@@ -76,7 +76,7 @@ def test_symbols_from_files_never_go_to_a_group_that_is_fetched(path: Path) -> N
     )
 
 
-def test_a_named_calendar_wins_over_the_guess(path: Path) -> None:
+def test_a_named_calendar_wins_over_the_guessed_one(path: Path) -> None:
     add_symbols(path, ["BTC-USD.X"], calendar="XLON")
     assert Instrument("BTC-USD.X", "XLON") in watchlist.load(path).instruments
 
@@ -87,7 +87,7 @@ def test_a_malformed_symbol_changes_nothing(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == TEXT
 
 
-def test_removed_symbols_are_gone_and_comments_stay(path: Path) -> None:
+def test_removing_symbols_keeps_comments(path: Path) -> None:
     assert remove_symbols(path, ["MSFT", "TSLA", "BTC-USD", "MSFT"]) == ["MSFT", "BTC-USD"]
     assert watchlist.load(path).symbols == ("AAPL", "VOD.L")
     text = path.read_text(encoding="utf-8")
@@ -119,7 +119,7 @@ def test_the_first_symbol_is_added_to_a_file_that_lists_none(path: Path, text: s
     assert all(line in edited for line in text.splitlines() if line != "group = []" and line != "symbols = []")
 
 
-def test_what_else_is_wrong_in_a_file_without_symbols_is_refused(path: Path) -> None:
+def test_a_file_without_symbols_but_with_another_mistake_is_refused(path: Path) -> None:
     text = "[ema]\nsead = 'sma'\n"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(WatchlistError, match="sead"):
@@ -150,14 +150,14 @@ def test_an_edit_follows_a_link_and_keeps_the_files_permissions(path: Path, tmp_
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_that_is_not_there_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_and_nothing_is_created(tmp_path: Path) -> None:
     for edit in (add_symbols, remove_symbols):
         with pytest.raises(WatchlistError, match=r"none/watchlist\.toml: no such file; "):
             edit(tmp_path / "none" / "watchlist.toml", ["B"])
     assert list(tmp_path.iterdir()) == []
 
 
-# Adds and removes symbols of its own once the file `go` is there: python -c EDITS WATCHLIST GO NAME
+# Adds and removes symbols of its own once the file `go` exists: python -c EDITS WATCHLIST GO NAME
 EDITS = """
 import sys, time
 from pathlib import Path
@@ -176,9 +176,7 @@ for number in range(5):
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_ten_processes_that_add_and_remove_at_once_lose_nothing_and_a_reader_sees_whole_files(
-    path: Path, is_there: bool
-) -> None:
+def test_ten_concurrent_processes_lose_no_edit_and_readers_only_see_whole_files(path: Path, is_there: bool) -> None:
     if not is_there:
         path.unlink()
     before = path.read_text() if is_there else watchlist.default_text()
@@ -203,7 +201,7 @@ def test_ten_processes_that_add_and_remove_at_once_lose_nothing_and_a_reader_see
     assert [each.name for each in path.parent.iterdir()] == ["watchlist.toml"]
 
 
-def test_an_edit_by_a_process_that_was_killed_keeps_nobody_waiting(path: Path) -> None:
+def test_a_lock_of_a_killed_process_does_not_block_other_edits(path: Path) -> None:
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -226,7 +224,7 @@ def test_an_edit_that_changes_nothing_writes_nothing(path: Path) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_symbol_that_an_alert_names_is_not_removed_from_under_it(tmp_path: Path) -> None:
+def test_a_symbol_that_an_alert_names_cannot_be_removed(tmp_path: Path) -> None:
     path = tmp_path / "watchlist.toml"
     text = """
 [[alert]]
