@@ -60,7 +60,7 @@ def test_a_calendar_with_extended_hours_is_named_by_its_exchange() -> None:
         ("extra = [2026-02-01]\nclosed = [2026-02-01]", "XBOM", "2026-02-01 is both in `extra` and in `closed`"),
     ],
 )
-def test_a_mistake_is_named_with_what_is_allowed(table: str, code: str, sentence: str) -> None:
+def test_a_mistake_in_a_calendar_table_is_refused_with_what_is_allowed(table: str, code: str, sentence: str) -> None:
     with pytest.raises(WatchlistError) as refused:
         parsed(table, code)
     assert sentence in str(refused.value)
@@ -72,7 +72,7 @@ def test_a_calendar_that_is_not_a_table_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["'yes'", "1"])
-def test_allow_negative_is_true_or_false(value: str) -> None:
+def test_allow_negative_must_be_true_or_false(value: str) -> None:
     with pytest.raises(WatchlistError, match="`allow_negative` must be true or false, received"):
         watchlist.parse(f"[[group]]\nsymbols = ['CL=F']\nallow_negative = {value}")
     assert watchlist.parse("[[group]]\nsymbols = ['CL=F']\nallow_negative = true").instruments[0].allow_negative

@@ -55,7 +55,7 @@ def test_the_default_watchlist_has_the_default_timeframes() -> None:
         ("['5m', '1h', '5m']", "`timeframes` lists 5m twice; keep one of them"),
     ],
 )
-def test_a_mistake_is_named_with_what_is_allowed(given: str, sentence: str) -> None:
+def test_a_mistake_in_timeframes_is_refused_with_what_is_allowed(given: str, sentence: str) -> None:
     assert refusal(f"timeframes = {given}\n{GROUPS}").startswith(sentence)
     group = f"[[group]]\nname = 'x'\ntimeframes = {given}\nsymbols = ['A']"
     assert refusal(group).startswith(f"group 'x': {sentence}")

@@ -131,11 +131,11 @@ def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default_provide
         ),
     ],
 )
-def test_a_mistake_is_named_with_what_is_allowed(text: str, sentence: str) -> None:
+def test_a_mistake_in_a_watchlist_is_refused_with_what_is_allowed(text: str, sentence: str) -> None:
     assert refusal(text).startswith(sentence)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_the_error_of_an_unreadable_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(WatchlistError, match=r"none\.toml: no such file; .*EMA_WATCHLIST"):
         watchlist.load(tmp_path / "none.toml")
     with pytest.raises(WatchlistError, match="cannot be read"):

@@ -107,7 +107,7 @@ def test_the_last_symbol_cannot_be_removed(path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "# Mine.\n[history]\n'5m' = 20\n", "[[group]]\nsymbols = []\n", "group = []\n[ema]\nseed = 'sma'\n"]
 )
-def test_the_first_symbol_is_added_to_a_file_that_lists_none(path: Path, text: str) -> None:
+def test_the_first_symbol_is_added_to_a_file_without_symbols(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     assert remove_symbols(path, ["AAPL"]) == []
     assert add_symbols(path, []) == []

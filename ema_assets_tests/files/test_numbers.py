@@ -75,7 +75,7 @@ def test_volumes_may_have_units_and_an_invalid_volume_is_null() -> None:
     assert found == [78_010_000.0, 816_500.0, 1.2e9, 9007199254740992.0, None, None, None, 0.00012]
 
 
-def test_volumes_with_a_unit_are_rounded_to_the_nearest_number() -> None:
+def test_volumes_with_a_unit_have_no_floating_point_errors() -> None:
     assert numbers(["1"] * 3, ["0.514449M", "1.040579M", "522.354 k"])[1] == [514449.0, 1040579.0, 522354.0]
 
 

@@ -66,7 +66,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("timeframe", "now", "last", "coming"), MOMENTS)
-def test_the_last_closed_bar_and_the_next_one_to_close(
+def test_the_last_closed_bar_and_the_next_bar_to_close_are_found(
     timeframe: str, now: str, last: tuple[str, str], coming: tuple[str, str]
 ) -> None:
     def moments(pair: tuple[str, str]) -> tuple[str, datetime, datetime]:

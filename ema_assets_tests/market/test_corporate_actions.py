@@ -159,7 +159,7 @@ def test_a_history_that_the_vendor_replaced_by_several_factors_is_not_half_done(
 
 
 @given(SEEDS, st.sampled_from([10.0, 30.0, 100.0]), st.sampled_from([-0.02, -0.01, 0.01, 0.02]), st.integers(2, 7))
-def test_a_few_bars_corrected_by_the_same_cent_or_two_raise_no_suspicion(
+def test_a_few_bars_corrected_by_the_same_one_or_two_cents_are_not_suspected(
     seed: int, price: float, change: float, bars: int
 ) -> None:
     """This happens when a vendor replaces the last trades of one exchange by those of all exchanges."""
@@ -195,7 +195,7 @@ def test_an_ordinary_overnight_move_is_not_a_step_like_a_split(move: float) -> N
     assert steps_like_splits(bars_of({"AAPL": [79.0, 80.4]}), served).is_empty()
 
 
-def test_a_fact_between_the_last_stored_and_the_first_served_bar_needs_no_step() -> None:
+def test_a_fact_between_stored_and_served_bars_is_suspected_without_a_step_in_prices() -> None:
     stored = bars_of({"AAPL": [79.0, 80.4]})
     served = bars_of({"AAPL": [0.0, 0.0, 81.0]}).filter(pl.col("close") > 0).rename({"close": "open"})
     columns = {"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"]}

@@ -100,7 +100,7 @@ def test_every_weekday_is_a_session_beyond_the_holidays_that_the_library_knows()
 
 
 @pytest.mark.parametrize("calendar", ["XNYS", "XFRA"])
-def test_sessions_before_1970_have_their_hours(calendar: str) -> None:
+def test_sessions_before_1970_equal_those_of_the_library(calendar: str) -> None:
     """Daily histories of sixty years have such sessions. Their timestamps are negative numbers."""
     found = exchange_sessions(calendar, date(1962, 1, 1), date(1971, 12, 31))
     theirs = exchange_calendars.get_calendar(calendar, start="1962-01-01", end="1971-12-31")

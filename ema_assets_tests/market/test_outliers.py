@@ -298,7 +298,7 @@ def test_volume_confirms_no_jump_when_hardly_any_volumes_are_known() -> None:
 
 
 def test_the_usual_volume_is_the_volume_of_the_last_bars() -> None:
-    """Volumes of years ago do not count."""
+    """Older volumes do not count."""
     calm = bars([100.0] * 60).with_columns(volume=pl.when(pl.int_range(60) < 40).then(5.0).otherwise(500.0))
     # Fifty times the old volume, and half of the recent one.
     tick = bars([1_000.0, 100.0], first=60, open=0.5, low=0.4).with_columns(volume=pl.lit(250.0))

@@ -150,7 +150,7 @@ def test_a_daily_bar_of_a_day_without_a_session_is_skipped_when_its_volume_is_ze
     assert (found.skipped.height, found.rejected.height) == (1, 0)
 
 
-# A traded day that is missing from the calendar: its label, and the open and close derived from the session before it.
+# A traded day missing from the calendar: its label, and its open and close, derived from the session before it.
 UNLISTED = [
     pytest.param("AAPL", "2026-11-28 00:00", "2026-11-28 14:30", "2026-11-28 18:00", id="a Saturday after a half day"),
     pytest.param("AAPL", "2026-11-29 05:00", "2026-11-29 14:30", "2026-11-29 18:00", id="a Sunday"),

@@ -147,7 +147,7 @@ def test_shorter_hours_keep_the_bars_of_a_file_within_them_and_narrow_its_span(d
     sync(database, WATCHED, NOW)
     regular = EXTENDED.filter(pl.col("ts").is_in(BASE["ts"].implode()))
     refresh(database, WATCHED, MemoryExchange(regular), NOW)
-    # The file's hours from 14:00 on reach into the session. Hours before and after it, up to midnight, are deleted.
+    # The file's hours from 14:00 on reach into the session. Hours outside it are deleted, so the span is shorter.
     assert_one_grid(database, regular, by_clock(regular, "2026-11-18", "2026-11-19"))
     assert spans(database) == [(utc("2026-11-18 14:00"), utc("2026-11-19 21:00"))]
 

@@ -270,7 +270,7 @@ def test_times_of_another_exchange_are_ambiguous(tmp_path: Path, monkeypatch: py
     assert len(times_of(path, calendar="XTKS")) == 24
 
 
-def test_bars_of_the_future_are_refused(tmp_path: Path) -> None:
+def test_bars_in_the_future_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2027-01-12T15:00Z", "2027-01-12T15:05Z"]))
     assert refusal(path) == (
         "2 of its 2 5m bars could not be stored: their times lie in the future, such as 2027-01-12 15:00 UTC"
@@ -306,7 +306,7 @@ def test_every_usual_label_of_a_day_is_mapped_to_its_session(tmp_path: Path, tex
     assert found.label == label
 
 
-def test_days_of_exchanges_that_open_on_the_previous_evening_keep_their_session(tmp_path: Path) -> None:
+def test_days_of_exchanges_that_open_on_the_previous_evening_are_placed_at_that_open(tmp_path: Path) -> None:
     assert times_of(written(tmp_path, lines(["2025-01-14"], "BHP.AX", "1d"))) == ["2025-01-13 23:00"]
     assert times_of(written(tmp_path, lines(["2025-01-14"], "EURUSD=X", "1d"))) == ["2025-01-13 22:00"]
 

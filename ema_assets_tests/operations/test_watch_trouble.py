@@ -126,7 +126,7 @@ def test_nothing_fresh_is_reported_only_when_loaded_series_are_late(database: Da
 
 
 def test_a_night_without_bars_is_not_reported_when_the_market_opens(database: Database) -> None:
-    """When the first bar of a day closes, no bar closed in the two bars of time before it."""
+    """No bar closed in the two bars of time before the first close of a day, so no series is late yet."""
     watched = watch({"AAPL": "XNYS"}, m5_days=2, timeframes=(M5,))
     evening, open_at = utc("2026-11-24 21:00:30"), utc("2026-11-25 14:30")
     sync(database, watched, evening)

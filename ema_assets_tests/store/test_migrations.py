@@ -254,8 +254,8 @@ def test_the_error_of_an_unreachable_server_names_the_url_without_the_password()
     assert "s3cret" not in str(caught.value)
 
 
-def test_rows_of_every_table_can_be_deleted_while_all_tables_are_published(new_url: str) -> None:
-    """Logical replication, to a warehouse or another server, needs a primary key or a full replica identity."""
+def test_every_table_has_a_primary_key_or_a_full_replica_identity(new_url: str) -> None:
+    """Otherwise rows cannot be deleted while tables are published for logical replication, such as to a warehouse."""
     migrate(new_url)
     without_identity = """
         SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -92,7 +92,7 @@ def near(found: float | None, expected: float | None, rel: float = 1e-9) -> bool
 
 
 def bars_a_year(database: Database, calendar: str, timeframe: Timeframe) -> float:
-    """Count the bars per year, from the sessions that the library has for the last 365 stored days."""
+    """Return the number of bars per year, from the library's sessions of the last 365 stored days."""
     (known,) = rows(database, "SELECT min(session) a, max(session) b FROM market.session WHERE calendar = $1", calendar)
     days = min(365, (known["b"] - known["a"]).days + 1)
     sessions = exchange_sessions(calendar, known["b"] - timedelta(days=days - 1), known["b"])
