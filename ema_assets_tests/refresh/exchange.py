@@ -1,4 +1,4 @@
-"""A provider at the boundary that holds its bars in memory, and the questions tests ask of a database."""
+"""An in-memory provider for the tests, and helpers that query the database."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -41,14 +41,14 @@ def utc(text: str) -> datetime:
 
 @cache
 def grid_of(calendar: str, timeframe: Timeframe, first: date, last: date) -> pl.DataFrame:
-    """Every bar that should exist from `first` to `last`; kept, because the library takes its time."""
+    """Every bar that should exist from `first` to `last`. Cached, because the calendar library is slow."""
     return bar_grid(exchange_sessions(calendar, first, last), timeframe)
 
 
 def bars_on(
     calendar: str, symbol: str, timeframe: Timeframe, first: date, last: date, seed: int = 0, missing: float = 0.0
 ) -> pl.DataFrame:
-    """A bar at every place of the grid from `first` to `last`, apart from a share of `missing` ones."""
+    """One bar for each slot of the grid from `first` to `last`, except for a random share of `missing` bars."""
     grid = grid_of(calendar, timeframe, first, last)
     random = np.random.default_rng(seed)
     grid = grid.filter(pl.Series(random.random(grid.height) >= missing, dtype=pl.Boolean))
@@ -67,12 +67,12 @@ def bars_on(
 
 
 def moved(bars: pl.DataFrame, factor: float) -> pl.DataFrame:
-    """`bars` with all prices multiplied."""
+    """`bars` with all prices multiplied by `factor`."""
     return bars.with_columns(pl.col("open", "high", "low", "close") * factor)
 
 
 def by_clock(base: pl.DataFrame, first: str, last: str) -> pl.DataFrame:
-    """Hours cut by the clock, as many vendors do: the first one of a session begins half an hour before its open."""
+    """Hourly bars aligned to the clock, as many vendors cut them: the first starts half an hour before the open."""
     days = base.filter(pl.col("ts").is_between(utc(first), utc(f"{last} 23:59")))
     return (
         days.group_by("symbol", ts=pl.col("ts").dt.truncate("1h"), maintain_order=True)
@@ -87,8 +87,8 @@ def by_clock(base: pl.DataFrame, first: str, last: str) -> pl.DataFrame:
 class MemoryExchange:
     """Bars in memory, and a provider that answers from them.
 
-    `bars` (BAR_SCHEMA) may be replaced at any time; `hidden` are those not published yet. `failing` symbols get an
-    error, `silent` ones come without their last page. `actions` (ACTION_SCHEMA) come with every answer. `asked` are all requests that came in.
+    `bars` (BAR_SCHEMA) may be replaced at any time. Requests for `failing` symbols fail. The last page of `silent`
+    symbols never arrives. `actions` (ACTION_SCHEMA) come with every answer. `asked` lists all requests received.
     """
 
     name = "memory"
@@ -98,7 +98,7 @@ class MemoryExchange:
         self.actions = NO_ACTIONS
         self.failing: dict[str, str] = {}
         self.failure: type[ProviderError] = ProviderUnavailable
-        # Fails requests of this timeframe only; of all when it is None.
+        # Only requests for this timeframe fail; None means requests for all timeframes.
         self.failing_timeframe: Timeframe | None = None
         self.silent: set[str] = set()
         self.asked: list[BarRequest] = []
@@ -108,16 +108,16 @@ class MemoryExchange:
         self._page_rows = page_rows
 
     def __call__(self, name: str | None = None) -> "MemoryExchange":
-        """Stands for `open_provider`: each run counts its own calls."""
+        """Take the place of `open_provider`. Each run counts its own calls."""
         self.calls = 0
         return self
 
     def correct(self, changed: pl.DataFrame) -> None:
-        """Publish `changed` in place of what had the same keys."""
+        """Publish `changed`. It replaces bars with the same keys."""
         self.bars = pl.concat([self.bars, changed]).unique(["symbol", "timeframe", "ts"], keep="last")
 
     async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
-        """The bars of all requests; with `page_rows`, in pages that cut through series as a vendor's do."""
+        """Answer all requests. With `page_rows`, pages end in the middle of a series, as those of a vendor do."""
         self.asked += requests
         self.calls += 1
         good = [
@@ -155,7 +155,7 @@ class MemoryExchange:
         ).sort("ts")
 
     async def aclose(self) -> None:
-        """Count that it was closed."""
+        """Count how often the provider was closed."""
         self.closed += 1
 
 
@@ -167,7 +167,7 @@ def watch(
     provider: str | None = None,
     timeframes: Sequence[Timeframe] = FEW,
 ) -> Watchlist:
-    """A watchlist of symbols on calendars, for the chain alone."""
+    """A watchlist that assigns symbols to calendars and has only the assets of the chain."""
     instruments = tuple(
         Instrument(symbol, calendar, provider, timeframes=tuple(sorted(timeframes)))
         for symbol, calendar in calendars.items()
@@ -188,7 +188,7 @@ def refresh(
     graph: Graph | None = None,
     long: LongHistory | None = None,
 ) -> dict[tuple[str, Timeframe], Outcome]:
-    """One whole refresh of everything watched at `now`, whose provider has the `long` history that is said."""
+    """Refresh everything watched at `now`. `long` is the long history that the provider offers."""
     return {
         (asset, timeframe): outcome
         for asset, timeframe, outcome in refresh_all(
@@ -206,7 +206,7 @@ def refresh(
 
 
 def tables_of(database: Database) -> dict[str, pl.DataFrame]:
-    """All rows of the four assets, sorted by key, without the time at which they were stored."""
+    """All rows of the four assets, sorted by key, without the time and the source of their storage."""
     with database.transaction() as transaction:
         return {
             asset: transaction.query(f"SELECT * FROM market.{asset}")
@@ -217,7 +217,7 @@ def tables_of(database: Database) -> dict[str, pl.DataFrame]:
 
 
 def versions_of(database: Database) -> dict[str, set[tuple[Any, ...]]]:
-    """Key and row version of every row: a row that is written again gets another version."""
+    """The key and version of every row. A row that is written again gets another version."""
     with database.transaction() as transaction:
         return {
             asset: set(

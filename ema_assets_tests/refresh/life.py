@@ -1,4 +1,4 @@
-"""A market that lives on a virtual clock: a sweep every so often, and what it finds stale is brought up to date."""
+"""A market on a virtual clock: sweeps run at intervals, and every stale series is refreshed."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -19,14 +19,17 @@ from ema_assets_tests.refresh.exchange import MemoryExchange
 
 
 class LivingExchange(MemoryExchange):
-    """Bars become visible once they have closed and `lag` has passed; `says_how_far` it is complete, or does not."""
+    """Bars become visible when they have closed and `lag` has passed.
+
+    With `says_how_far`, each answer states how far it is complete.
+    """
 
     def __init__(self, *frames: pl.DataFrame, lag: timedelta = timedelta(0), says_how_far: bool = True) -> None:
         super().__init__(*frames)
         self.lag = lag
         self.says_how_far = says_how_far
         self.now = datetime.max
-        # What other values a bar has until a time: closes of (timeframe, ts).
+        # Temporary values: until the time, bars with the same keys have the values of the frame.
         self.until: list[tuple[datetime, pl.DataFrame]] = []
 
     def _of(self, request: BarRequest) -> pl.DataFrame:
@@ -39,7 +42,7 @@ class LivingExchange(MemoryExchange):
         return visible
 
     async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
-        """As any, and saying how far it is complete."""
+        """Answer as a `MemoryExchange`, and state how far the answer is complete."""
         async for batch in super().fetch(requests):
             said = dict.fromkeys(batch.completed, self.now - self.lag) if self.says_how_far else {}
             yield replace(batch, complete_through=said)
@@ -48,7 +51,10 @@ class LivingExchange(MemoryExchange):
 def bring_up_to_date(
     database: Database, watched: Watchlist, open_provider: OpenProvider, rules: FetchRules, now: datetime
 ) -> bool:
-    """What a sweep at `now` leads to; whether anything was stale. That Dagster was not told of it does not count."""
+    """Refresh what a sweep at `now` finds stale, and return whether anything was stale.
+
+    A series that is only missing from Dagster's records does not count.
+    """
     with database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, timedelta(0), rules.publications)
     if stale.filter(pl.col("reason") != "not recorded").is_empty():
@@ -61,19 +67,19 @@ def bring_up_to_date(
 
 
 class Life:
-    """A database that a sweep keeps up to date."""
+    """A database that sweeps keep up to date."""
 
     def __init__(
         self, database: Database, watched: Watchlist, exchange: LivingExchange, rules: FetchRules, now: datetime
     ) -> None:
         self.database, self.watched, self.exchange, self.rules = database, watched, exchange, rules
-        # When something was stale, and how many requests that led to.
+        # The time of each sweep that found something stale, and the number of requests it made.
         self.runs: list[tuple[datetime, int]] = []
         sync(database, watched, now)
         self.sweep(now)
 
     def sweep(self, now: datetime) -> bool:
-        """Bring up to date what is stale at `now`; whether there was anything."""
+        """Refresh what is stale at `now`, and return whether anything was stale."""
         self.exchange.now, before = now, len(self.exchange.asked)
         was_stale = bring_up_to_date(self.database, self.watched, self.exchange, self.rules, now)
         if was_stale:
@@ -81,7 +87,7 @@ class Life:
         return was_stale
 
     def live(self, start: datetime, end: datetime, every: timedelta) -> None:
-        """Sweep from `start` to `end`; after each run nothing is stale."""
+        """Sweep from `start` to `end`, and check that nothing is stale after each refresh."""
         now = start
         while now <= end:
             if self.sweep(now):
@@ -89,6 +95,6 @@ class Life:
             now += every
 
     def stale(self, now: datetime) -> int:
-        """How many series the status calls stale."""
+        """The number of series that the status reports as stale."""
         with self.database.transaction() as transaction:
             return sum(each.stale for each in status.by_asset(transaction, now, self.rules.publications))

@@ -1,4 +1,4 @@
-"""However the watchlist is edited while bars come in, the tables end up as if it had always said what it says last."""
+"""The watchlist may be edited while bars arrive: the tables end as if the last watchlist had always been in use."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,17 +25,17 @@ from ema_assets_tests.timeframes import D1, M5
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
 EXTENDED = "XNYS extended"
 TIMEFRAMES = ("15m", "1h", "2h", "4h", "1d", "1w")
-# Signals that are switched on and off, and what is said of them.
+# Signals that the test switches on and off, and whose parameters it changes.
 SOME = ("rsi", "atr", "bollinger", "wma")
 FIRST = date(2026, 11, 18)
 BEGIN = datetime(2026, 11, 18, tzinfo=UTC)
 MINUTES = 8 * 24 * 60
-# What a table has beside the values: when and by whom a row was written.
+# Columns that record when and by whom a row was written.
 WRITTEN = ("stored_at", "source_id", "computed_at")
 
 
 def rows_of_strategies(data: st.DataObject, longer: list[str]) -> tuple[Mapping[str, Any], ...]:
-    """The `[[strategy]]` rows of a watchlist: those that exist, and one with spans and filters of its own."""
+    """The `[[strategy]]` rows of a watchlist: the built-in variants, and a variant with other spans and filters."""
     fast, slow = data.draw(st.sampled_from([(9, 30), (5, 13), (12, 26)]), "spans")
     variant: dict[str, Any] = {"name": "mine", "fast": fast, "slow": slow, "side": "both", "entries": "all"}
     variant["rule"] = data.draw(st.sampled_from(["crossover", "pullback"]), "rule")
@@ -77,12 +77,12 @@ def configuration(data: st.DataObject) -> Watchlist:
 
 
 def corrected_each(bars: pl.DataFrame) -> pl.DataFrame:
-    """`bars`, each moved by another factor: by one factor for all, a file is taken for one on another scale."""
+    """`bars`, each multiplied by another factor. With one factor for all, a file counts as one on another scale."""
     return bars.with_columns(pl.col("open", "high", "low", "close") * (1.001 + pl.int_range(pl.len()) / 200))
 
 
 def results(database: Database, graph: Graph, watched: Watchlist) -> dict[str, pl.DataFrame]:
-    """The rows of every asset that is on, of the series that are on, sorted; also the states of strategies."""
+    """The sorted rows of all enabled assets for the watched series, including the states of strategies."""
     wanted = pl.DataFrame(
         [(each.symbol, timeframe.key) for each in watched.instruments for timeframe in each.timeframes],
         schema=["symbol", "timeframe"],
@@ -99,10 +99,10 @@ def results(database: Database, graph: Graph, watched: Watchlist) -> dict[str, p
 
 @heavy(12)
 @given(st.data())
-def test_any_order_of_edits_ends_as_one_computation_by_the_last_of_them(
+def test_any_order_of_edits_ends_as_one_computation_with_the_last_watchlist(
     module_database: Database, data: st.DataObject
 ) -> None:
-    """Symbols, timeframes, hours, days off, signals, parameters and strategies come, change and go; so do bars."""
+    """The edits change symbols, timeframes, hours, days off, signals, parameters and strategies while bars arrive."""
     truth = pl.concat(
         bars_on(calendar, symbol, timeframe, start, FIRST + timedelta(days=8), data.draw(SEEDS, "history"), 0.05)
         for symbol, calendar in {**CALENDARS, "AAPL": EXTENDED}.items()

@@ -1,4 +1,4 @@
-"""Whoever brings the bars and in whatever order, what is stored follows from the bars that are stored."""
+"""The stored results follow from the stored bars, whichever source brings the bars and in whichever order."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -29,7 +29,7 @@ DAYS = 8
 
 
 def watched_by(data: st.DataObject) -> Watchlist:
-    """All symbols, each from a provider, another one, or files alone; AAPL in one of its two sessions."""
+    """All symbols. Each comes from the default provider, another provider or files; AAPL may have extended hours."""
     instruments = []
     for symbol, calendar in CALENDARS.items():
         provider = data.draw(st.sampled_from([None, None, "yahoo", FROM_FILES]), f"provider of {symbol}")
@@ -40,7 +40,7 @@ def watched_by(data: st.DataObject) -> Watchlist:
 
 
 def file_of(data: st.DataObject, exchange: MemoryExchange, now: datetime) -> pl.DataFrame:
-    """A piece of the bars of one symbol as a file would have it: some days of a timeframe, or single corrected bars."""
+    """Part of the bars of one symbol, as a file has them: some days of a timeframe, or single corrected bars."""
     symbol = data.draw(st.sampled_from(sorted(CALENDARS)), "symbol of the file")
     key = data.draw(st.sampled_from(["5m", "5m", "15m", "1h", "1d"]), "timeframe of the file")
     first = data.draw(st.integers(0, DAYS - 1), "first day of the file")
@@ -72,11 +72,12 @@ def file_of(data: st.DataObject, exchange: MemoryExchange, now: datetime) -> pl.
 
 @heavy(24)
 @given(st.data())
-def test_files_and_providers_in_any_order_leave_what_follows_from_the_stored_bars(
+def test_files_and_providers_in_any_order_end_as_one_computation_from_the_stored_bars(
     module_database: Database, data: st.DataObject
 ) -> None:
-    """Files of any timeframe, corrections, other scales, providers that come and go: to fetch and compute all of it
-    anew changes nothing in the end.
+    """The bars come from files of any timeframe, corrections, other scales and changing providers.
+
+    A refresh of everything at the end changes nothing.
     """
     exchange = MemoryExchange(
         pl.concat(
@@ -91,7 +92,7 @@ def test_files_and_providers_in_any_order_leave_what_follows_from_the_stored_bar
         now, watched = BEGIN + timedelta(minutes=minute), watched_by(data)
         refresh(module_database, watched, exchange, now)
         fetched = sorted(each.symbol for each in watched.instruments if each.is_fetched)
-        # Early enough for bars that are fetched afterwards, by which it is recognized.
+        # Early enough that later bars are fetched. They reveal the new scale.
         if fetched and minute < 6 * 1440 and data.draw(st.booleans(), "another scale"):
             symbol, factor = (
                 data.draw(st.sampled_from(fetched), "of"),

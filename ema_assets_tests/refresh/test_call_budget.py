@@ -1,4 +1,4 @@
-"""The calls per minute that several processes share, by the times that the database has noted."""
+"""Several processes share a budget of calls per minute through the call times in the database."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ from ema_assets.store import provider_state
 from ema_assets.store.database import Database, Transaction
 
 SHORT = 0.3
-# None of it passes while a test runs, however busy the machine is.
+# Too long to end while a test runs, even on a busy machine.
 HOUR = 3600.0
 
 
@@ -23,7 +23,7 @@ def take(url: str, provider: str, requests: int, calls: int, window_seconds: flo
 
 
 def take_calls(transaction: Transaction, provider: str, most: int, calls: int) -> list[float]:
-    """How long each of some calls has to wait when `most` may leave per hour."""
+    """How long each of `calls` calls has to wait when `most` calls may leave per hour."""
     return [provider_state.take_call(transaction, provider, most, HOUR) for _ in range(calls)]
 
 
@@ -34,7 +34,7 @@ def moment_of(transaction: Transaction, sql: str) -> datetime:
 
 
 def assert_waits_until(transaction: Transaction, provider: str, most: int, until: datetime) -> None:
-    """The next call is told to wait until that very moment, to the microseconds that asking takes."""
+    """The next call must wait until exactly that moment, within the microseconds that the query takes."""
     before = moment_of(transaction, "clock_timestamp()")
     (wait,) = take_calls(transaction, provider, most, 1)
     after = moment_of(transaction, "clock_timestamp()")
@@ -43,15 +43,15 @@ def assert_waits_until(transaction: Transaction, provider: str, most: int, until
 
 
 def window_of(transaction: Transaction, provider: str, call: int) -> datetime:
-    """When the window ends that began with this call, the first one being 0."""
+    """The end of the window that began with this call. The first call is number 0."""
     sent = transaction.query("SELECT sent_at FROM market.provider_call WHERE provider = $1 ORDER BY 1", provider)
     return sent["sent_at"][call] + timedelta(seconds=HOUR)
 
 
 def test_several_processes_together_stay_within_the_budget(database: Database) -> None:
-    """Each on a connection of its own; whatever the window, no more calls have left in it than allowed."""
+    """Each process has its own connection. In no window do more calls leave than the budget allows."""
     with database.transaction() as transaction:
-        # Calls are forgotten when they are old; the test wants to see them all.
+        # Old calls are deleted from the table, but the test needs all of them.
         transaction.execute("CREATE TABLE market.seen (sent_at timestamptz)")
         transaction.execute(
             "CREATE RULE seen AS ON INSERT TO market.provider_call DO ALSO INSERT INTO market.seen SELECT NEW.sent_at"
@@ -83,27 +83,27 @@ def test_calls_within_the_budget_do_not_wait_and_the_next_waits_for_the_oldest(d
         assert_waits_until(transaction, "alpaca", 7, window_of(transaction, "alpaca", 0))
 
 
-def test_each_provider_has_its_own(database: Database) -> None:
+def test_each_provider_has_its_own_budget(database: Database) -> None:
     with database.transaction() as transaction:
         assert take_calls(transaction, "alpaca", 3, 3) == [0.0] * 3
         assert take_calls(transaction, "binance", 3, 3) == [0.0] * 3
         assert_waits_until(transaction, "binance", 3, window_of(transaction, "binance", 0))
 
 
-def test_a_smaller_share_leaves_the_rest_to_whoever_has_a_larger_one(database: Database) -> None:
+def test_a_process_with_a_smaller_share_leaves_the_rest_to_one_with_a_larger_share(database: Database) -> None:
     with database.transaction() as transaction:
         assert take_calls(transaction, "alpaca", 8, 8) == [0.0] * 8
         assert_waits_until(transaction, "alpaca", 8, window_of(transaction, "alpaca", 0))
         assert take_calls(transaction, "alpaca", 10, 2) == [0.0] * 2
         assert_waits_until(transaction, "alpaca", 10, window_of(transaction, "alpaca", 0))
-        # Two more than its share have left: it waits until three of them are old.
+        # Two more calls than its share have left, so it waits until three of them are old.
         assert_waits_until(transaction, "alpaca", 8, window_of(transaction, "alpaca", 2))
 
 
 CLOSED_UNTIL = "SELECT closed_until FROM market.provider_state WHERE provider = 'binance'"
 
 
-def test_a_provider_that_asks_for_a_pause_is_left_alone_by_all_for_the_longest_time_it_asked_for(
+def test_all_processes_pause_a_provider_for_the_longest_time_it_requested(
     database: Database,
 ) -> None:
     with database.transaction() as transaction:
@@ -118,7 +118,7 @@ def test_a_provider_that_asks_for_a_pause_is_left_alone_by_all_for_the_longest_t
         assert take_calls(transaction, "alpaca", 100, 1) == [0.0]
 
 
-def test_a_call_that_had_to_wait_leaves_when_the_pause_is_over(database: Database) -> None:
+def test_a_waiting_call_leaves_when_the_pause_is_over(database: Database) -> None:
     SharedBudget(database, "binance", 100, SHORT).close_for(SHORT)
     take(database.url, "binance", 100, 2, HOUR)
     with database.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""Settings to a provider client: every provider by name, and the configured one by default."""
+"""Settings open a provider client: each provider by its name, and the configured provider by default."""
 
 import asyncio
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
 
 @pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize("is_default", [True, False])
-def test_every_provider_is_opened_by_its_name_at_its_address_and_brings_bars(name: str, is_default: bool) -> None:
+def test_every_provider_opens_by_name_at_its_own_address_and_delivers_bars(name: str, is_default: bool) -> None:
     with running_sandbox([PAIR], required_keys=("key", "secret") if name == "alpaca" else None) as sandbox:
         variables = [f"EMA_{each.upper()}_BASE_URL" for each in PROVIDERS if each != "sandbox"]
         settings = Settings.from_env(
@@ -59,7 +59,7 @@ def test_every_provider_is_opened_by_its_name_at_its_address_and_brings_bars(nam
     assert [len(part.completed) for part in parts if part.completed] == [1]
 
 
-def test_another_name_is_refused_with_those_allowed() -> None:
+def test_an_unknown_provider_name_is_refused_with_the_allowed_names() -> None:
     with pytest.raises(
         ConfigurationError, match="one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, received 'google'"
     ):
@@ -67,7 +67,7 @@ def test_another_name_is_refused_with_those_allowed() -> None:
 
 
 @pytest.mark.parametrize(("name", "variable"), [("alpaca", "APCA_API_KEY_ID"), ("sandbox", "EMA_SANDBOX_URL")])
-def test_what_a_provider_lacks_is_named(name: str, variable: str) -> None:
+def test_the_error_names_the_missing_variable_of_a_provider(name: str, variable: str) -> None:
     with pytest.raises(ConfigurationError, match=variable):
         open_provider(Settings.from_env({}), name)
 
@@ -86,17 +86,17 @@ calendar = "24/7"
 symbols = ["BTC-USD", "DOGE-USD"]
 """
 WATCHED = watchlist.parse(WATCHLIST + CORE_TEXT)
-# Clients of vendors go by the machine's time.
+# Clients of vendors use the system clock.
 NOW = datetime.now(UTC)
 
 
 def _opened(settings: Settings, provider: str, _group: str | None) -> ProviderClient:
-    """Whatever a group of the watchlist says, this provider."""
+    """Open this provider, whichever group of the watchlist requests it."""
     return open_provider(settings, provider)
 
 
 def _stored(database: Database, sandbox: RunningSandbox, name: str, symbols: list[str]) -> pl.DataFrame:
-    """Bring `symbols` up to date with the bars of one provider, and return all bars."""
+    """Refresh `symbols` with the bars of one provider, and return all bars."""
     bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE", "COINBASE")}
     keys = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret", "EMA_SANDBOX_URL": sandbox.base_url}
     outcomes = refresh_all(
@@ -125,7 +125,7 @@ def market() -> Iterator[RunningSandbox]:
 
 @pytest.fixture(scope="module")
 def bars(market: RunningSandbox, module_database: Database) -> pl.DataFrame:
-    """The very bars that the market has, as the sandbox's own client brings them."""
+    """The bars of the market, as the sandbox's own client delivers them."""
     return _stored(module_database, market, "sandbox", list(WATCHED.symbols))
 
 
@@ -142,7 +142,7 @@ def bars(market: RunningSandbox, module_database: Database) -> pl.DataFrame:
 def test_the_whole_chain_runs_on_the_bars_of_each_provider(
     database: Database, market: RunningSandbox, bars: pl.DataFrame, name: str, symbols: list[str]
 ) -> None:
-    """And stores the very bars that the market has, whichever format they came in."""
+    """The stored bars equal those of the market, whichever format they came in."""
     stored = _stored(database, market, name, symbols)
     assert_frame_equal(stored, bars.filter(pl.col("symbol").is_in(symbols)))
     with database.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""A clock that was ahead, and was then set back: what it asked for too early is asked for again."""
+"""A clock ran ahead and was set back: bars that were requested too early are requested again."""
 
 from datetime import date, timedelta
 
@@ -17,7 +17,7 @@ TRUE, AHEAD, LATER = utc("2026-11-18 15:02"), utc("2026-11-18 18:00"), utc("2026
 
 
 def exchange_at(now: str) -> MemoryExchange:
-    """What has closed at `now`, whoever asks."""
+    """The bars that have closed at `now`."""
     days = date(2026, 11, 9), date(2026, 11, 18)
     frames = [
         bars_on(calendar, symbol, timeframe, *days, seed)
@@ -34,17 +34,17 @@ def reasons(database: Database, now: str) -> set[tuple[str, str]]:
     return set(stale.filter(timeframe="5m", asset="ohlc").select("symbol", "reason").iter_rows())
 
 
-def test_bars_that_a_clock_ahead_has_asked_for_too_early_are_asked_for_again(
+def test_bars_requested_too_early_by_a_clock_that_ran_ahead_are_requested_again(
     database: Database, databases: Databases
 ) -> None:
     refresh(database, WATCHED, exchange_at("2026-11-18 15:02"), TRUE)
     refresh(database, WATCHED, exchange_at("2026-11-18 15:12"), AHEAD)
     assert state_of(database, "AAPL", M5)["checked_through"] == utc("2026-11-18 18:00")
-    # Within the slack, hosts differ; beyond it, the clock was wrong.
+    # A difference within the slack is normal between hosts. A larger one means that the clock was wrong.
     assert reasons(database, "2026-11-18 17:59:30") == set()
     everyone = {("AAPL", "asked too early"), ("BTC-USD", "asked too early")}
     assert reasons(database, "2026-11-18 15:32") == everyone
-    # The clock is right again, three hours before the time at which the next bar would have been asked for.
+    # The clock is right again, three hours before the next bar would be due by the wrong clock.
     refresh(database, WATCHED, exchange_at("2026-11-18 15:32"), LATER)
     assert reasons(database, "2026-11-18 15:32") == set()
     state = state_of(database, "AAPL", M5)
@@ -52,7 +52,7 @@ def test_bars_that_a_clock_ahead_has_asked_for_too_early_are_asked_for_again(
     refresh(database, WATCHED, exchange_at("2026-11-18 18:02"), utc("2026-11-18 18:02"))
     url = databases.make()
     with Database(url) as untouched:
-        # The depth of history follows from the day on which it was loaded.
+        # The depth of history depends on the day of the first load.
         for now in ("2026-11-18 15:02", "2026-11-18 18:02"):
             refresh(untouched, WATCHED, exchange_at(now), utc(now))
         expected = tables_of(untouched)
@@ -61,7 +61,7 @@ def test_bars_that_a_clock_ahead_has_asked_for_too_early_are_asked_for_again(
     databases.drop(url)
 
 
-def test_a_symbol_of_which_nothing_came_from_a_clock_ahead_is_a_new_one_again(database: Database) -> None:
+def test_a_symbol_with_an_empty_answer_from_a_clock_ahead_is_loaded_as_a_new_symbol(database: Database) -> None:
     nothing = MemoryExchange()
     refresh(database, WATCHED, nothing, AHEAD)
     assert state_of(database, "BTC-USD", M5)["checked_through"] == AHEAD

@@ -1,4 +1,4 @@
-"""How far a provider is complete, and when its bars are final: each series goes by what its provider says."""
+"""How far a provider is complete and when its bars are final: each series follows what its provider states."""
 
 from datetime import date, timedelta
 
@@ -44,7 +44,7 @@ def close_of(database: Database, ts: object, timeframe: str) -> float:
         pytest.param(20, True, Publication(timedelta(minutes=20)), id="both"),
     ],
 )
-def test_a_delayed_exchange_is_asked_once_per_bar_never_for_nothing_and_no_bar_repaints(
+def test_a_delayed_exchange_gets_one_request_per_bar_and_none_of_its_bars_changes(
     database: Database, lag: int, says_how_far: bool, publication: Publication
 ) -> None:
     start = utc("2026-11-25 09:50")
@@ -59,11 +59,11 @@ def test_a_delayed_exchange_is_asked_once_per_bar_never_for_nothing_and_no_bar_r
     assert rows_of(database, "SELECT count(*) FROM market.bar_gap") == [(0,)]
     newest = state_of(database, "AZN.L", M5)["last_ts"]
     assert newest == start + timedelta(minutes=35 - lag - 5)
-    # The hour that has become complete at the vendor meanwhile is there, the next one is not.
+    # The hour that the vendor has completed meanwhile is stored. The next hour is not.
     assert state_of(database, "AZN.L", H1)["last_ts"] == utc("2026-11-25 09:00")
 
 
-def test_what_a_vendor_is_behind_is_known_from_then_on_and_forgotten_when_it_catches_up(database: Database) -> None:
+def test_the_delay_of_a_vendor_is_stored_and_cleared_when_the_vendor_catches_up(database: Database) -> None:
     def delay() -> int:
         return int(rows_of(database, "SELECT delay_seconds FROM market.instrument")[0][0])
 
@@ -77,13 +77,13 @@ def test_what_a_vendor_is_behind_is_known_from_then_on_and_forgotten_when_it_cat
     exchange.lag = timedelta(0)
     assert life.sweep(start + timedelta(minutes=10))
     assert delay() == 0
-    # Without the delay the last three bars are due at once.
+    # Without the delay, the last three bars are due at once.
     assert life.sweep(start + timedelta(minutes=10))
     assert state_of(database, "AZN.L", M5)["checked_through"] == start + timedelta(minutes=10)
 
 
-def test_a_day_is_asked_for_again_until_it_is_final_and_its_signals_follow(database: Database) -> None:
-    """Seen at a vendor: 96.73 at the close, 97.09 after the auction."""
+def test_a_daily_bar_is_requested_again_until_it_is_final_and_its_signals_follow(database: Database) -> None:
+    """Observed at a vendor: 96.73 at the close, 97.09 after the auction."""
     close = utc("2026-11-25 21:00")
     days, opened = frames("XNYS", "AAPL"), utc("2026-11-25 14:30")
     exchange = LivingExchange(*days)
@@ -122,7 +122,7 @@ def kept(module_database: Database) -> Database:
 
 @heavy()
 @given(days_ago=st.integers(0, 9), bar=st.integers(0, 77), hours=st.floats(0.6, 3.9))
-def test_whatever_is_corrected_in_the_last_sessions_is_seen_the_night_after(
+def test_a_correction_within_the_last_sessions_is_detected_in_the_following_night(
     kept: Database, days_ago: int, bar: int, hours: float
 ) -> None:
     empty(kept)
@@ -136,12 +136,12 @@ def test_whatever_is_corrected_in_the_last_sessions_is_seen_the_night_after(
     exchange.correct(wrong.with_columns(pl.col("close", "low") * 0.9))
     life.live(close + timedelta(hours=hours), close + timedelta(hours=12), timedelta(minutes=30))
     assert close_of(kept, wrong["ts"][0], "5m") == pytest.approx(wrong["close"][0] * 0.9)
-    # Once a night and no more: each fetched timeframe was asked once.
+    # Once per night: one request for each fetched timeframe.
     assert [calls for _, calls in life.runs[1:]] == [2]
 
 
-def test_a_symbol_that_ended_is_told_by_its_last_bar_asked_once_a_day_and_taken_up_again(database: Database) -> None:
-    """A coin is taken off an exchange, which goes on to answer with nothing."""
+def test_a_silent_symbol_is_reported_requested_once_per_day_and_resumed_with_its_next_bar(database: Database) -> None:
+    """An exchange delists a coin and then answers with no bars."""
     end, later = utc("2026-11-10 12:00"), utc("2026-11-20 06:00")
     both = [*frames("24/7", "BTC-USD"), *frames("24/7", "XMR-USD")]
     exchange = LivingExchange(*both)
@@ -172,8 +172,8 @@ def test_a_symbol_that_ended_is_told_by_its_last_bar_asked_once_a_day_and_taken_
     assert state_of(database, "XMR-USD", M5)["checked_through"] == later
 
 
-def test_a_symbol_without_daily_bars_whose_other_bars_go_on_is_not_silent(database: Database) -> None:
-    """Its provider publishes no daily bars for a week, and those of five minutes on time."""
+def test_a_symbol_whose_daily_bars_alone_are_missing_is_not_silent(database: Database) -> None:
+    """The provider publishes no daily bars for a week, but its 5m bars arrive on time."""
     end, later = utc("2026-11-10 12:00"), utc("2026-11-16 12:00")
     exchange = LivingExchange(*frames("24/7", "BTC-USD"))
     exchange.bars = exchange.bars.filter((pl.col("timeframe") != "1d") | (pl.col("ts") < end))
@@ -187,8 +187,8 @@ def test_a_symbol_without_daily_bars_whose_other_bars_go_on_is_not_silent(databa
     assert state_of(database, "BTC-USD", M5)["checked_through"] == later + timedelta(minutes=5)
 
 
-def test_a_silent_symbol_is_taken_up_again_with_its_first_bar_of_any_timeframe(database: Database) -> None:
-    """Its daily bars are still missing when those of five minutes come again."""
+def test_a_silent_symbol_resumes_with_its_first_bar_of_any_timeframe(database: Database) -> None:
+    """The 5m bars resume while the daily bars are still missing."""
     end, later = utc("2026-11-10 12:00"), utc("2026-11-20 06:00")
     exchange = LivingExchange(*frames("24/7", "BTC-USD"))
     alive = exchange.bars
@@ -206,7 +206,7 @@ def test_a_silent_symbol_is_taken_up_again_with_its_first_bar_of_any_timeframe(d
     assert state_of(database, "BTC-USD", M5)["checked_through"] == later + timedelta(minutes=5)
 
 
-def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: Database) -> None:
+def test_the_screener_marks_rows_whose_newest_bar_is_not_final(database: Database) -> None:
     close = utc("2026-11-25 21:00")
     late = Publication(timedelta(seconds=3), {"5m": (timedelta(minutes=15),), "1d": (timedelta(hours=4),)})
     life = Life(
@@ -221,7 +221,7 @@ def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: 
         return {frame for (frame,) in rows_of(database, "SELECT timeframe FROM results.screener WHERE is_preliminary")}
 
     def by_view() -> dict[str, list[tuple[str, str]]]:
-        """The bars that are not final by each view and by `read`; they are the same ones, and only the newest ones."""
+        """The bars that are not final, by view and by `read` function. All of them must agree."""
         found: dict[str, list[tuple[str, str]]] = {}
         for view in ("bars", "signals"):
             sql = f"SELECT timeframe, ts FROM results.{view} WHERE is_preliminary ORDER BY 1, 2"
@@ -240,7 +240,7 @@ def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: 
         assert found["bars"] == found["signals"] == found["read.bars"] == found["read.trends"]
         return found
 
-    # Of 5m what closed in the last quarter of an hour, else the last bar, which ends with the session.
+    # In 5m, the bars of the last quarter of an hour. In the others, the last bar, which ends with the session.
     newest = [("15m", "20:45"), ("1d", "14:30"), ("1h", "20:30"), ("30m", "20:30"), ("4h", "18:30")]
     assert by_view()["bars"] == sorted([*newest, ("5m", "20:45"), ("5m", "20:50"), ("5m", "20:55")])
     for each in ORDER:
@@ -250,7 +250,7 @@ def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: 
             "SELECT symbol, entry_ts FROM results.trades WHERE timeframe = $1 AND is_preliminary ORDER BY 1, 2",
             each.key,
         )
-        # A trade rests on its newest bar: the open one on the last of all.
+        # The finality of a trade is that of its newest bar. For an open trade this is the last bar of the series.
         assert trades.filter("is_preliminary").select("symbol", "entry_ts").rows() == shown
         assert trades.filter(status="open")["is_preliminary"].all()
     assert preliminary() == {"5m", "15m", "30m", "1h", "4h", "1d"}

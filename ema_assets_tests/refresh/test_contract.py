@@ -1,4 +1,4 @@
-"""A provider whose code does not keep to the contract: it costs its own series, which say why, and nothing else."""
+"""A provider that violates the contract fails only its own series, and each reports the reason."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import date, timedelta
@@ -27,7 +27,7 @@ WATCHED = Watchlist((Instrument("AAPL", "XNYS"), *(Instrument(each, "24/7", "toy
 
 
 class Toy(MemoryExchange):
-    """Answers one series after another, and reaches `wrong` when it comes to BBB."""
+    """Answers one series after another, and calls `wrong` for BBB."""
 
     name = "toy"
 
@@ -104,7 +104,7 @@ FORGOTTEN = "toy has ended its answer with neither bars nor a failure for it"
         pytest.param(NoEnd, ["AAA", "CCC"], FORGOTTEN, id="cannot be closed"),
     ],
 )
-def test_what_it_raises_or_forgets_fails_the_series_that_were_not_answered(
+def test_series_that_a_provider_did_not_answer_fail_with_the_reason(
     database: Database, toy: type[Toy], done: list[str], said: str
 ) -> None:
     outcome = refreshed(database, toy())
@@ -117,15 +117,15 @@ def test_what_it_raises_or_forgets_fails_the_series_that_were_not_answered(
         assert symbol in done or state["next_attempt_at"] > NOW + timedelta(seconds=20)
 
 
-def test_one_that_cannot_be_opened_costs_its_own_series(database: Database) -> None:
+def test_a_provider_that_cannot_be_opened_fails_only_its_own_series(database: Database) -> None:
     outcome = refreshed(database, ZeroDivisionError("division by zero"))
     assert outcome.done == ["AAPL"]
     said = "the provider toy failed while being opened: ZeroDivisionError: division by zero"
     assert outcome.errors == dict.fromkeys(TOYS, said)
 
 
-def test_a_lost_database_is_no_failure_of_a_series(database: Database) -> None:
-    """A client counts its calls there."""
+def test_a_lost_database_does_not_count_as_a_failure_of_a_series(database: Database) -> None:
+    """A client counts its calls in the database, so the error may come from a provider."""
 
     class Lost(Toy):
         def wrong(self, request: BarRequest) -> FetchBatch | None:

@@ -1,4 +1,4 @@
-"""Trades begin only once the averages have converged, on the series and on the higher timeframe; or everywhere."""
+"""By default, trades begin only after the averages have converged, on the series and on the higher timeframe."""
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -36,8 +36,8 @@ def test_no_trade_begins_before_the_averages_have_converged(database: Database) 
     assert entries(database) == [ts for ts in everywhere if ts >= converged]
 
 
-def test_the_very_bar_that_has_converged_may_begin_a_trade(database: Database) -> None:
-    """As in the table, where that bar is the first one that is not warming up."""
+def test_the_first_converged_bar_may_begin_a_trade(database: Database) -> None:
+    """In `ema_signals`, the same bar is the first one that is not warming up."""
     entries(database)
     first = rows_of(
         database,
@@ -49,20 +49,20 @@ def test_the_very_bar_that_has_converged_may_begin_a_trade(database: Database) -
     assert node.variant.converged_after == CONVERGED_AFTER_BARS
 
 
-def test_a_higher_timeframe_that_has_not_converged_agrees_with_nothing(database: Database) -> None:
-    """Twelve days make 84 hours."""
+def test_a_higher_timeframe_that_has_not_converged_allows_no_trade(database: Database) -> None:
+    """Twelve days have 84 hourly bars."""
     assert entries(database, higher_timeframe="1h") == []
     assert entries(database, higher_timeframe="1h", entries="all") != []
 
 
 @pytest.mark.parametrize("option", ["converged", "all"])
-def test_the_option_is_part_of_the_version_and_of_the_description(option: str) -> None:
+def test_the_entries_option_is_part_of_the_version_and_the_description(option: str) -> None:
     node = build(watched(entries=option)).nodes["strategy_mine"]
     assert ("entries=all" in node.code_version) is (option == "all")
     assert ("only once the averages have converged" in node.description) is (option == "converged")
 
 
-def test_increments_end_as_one_computation_across_the_bar_that_converges(database: Database) -> None:
+def test_increments_across_the_first_converged_bar_equal_one_computation(database: Database) -> None:
     steps = [NOW - timedelta(hours=hours) for hours in (100, 76, 52, 27, 4, 0)]
     for moment in steps:
         refresh(database, watched(), MemoryExchange(BARS), moment, timeframes=(M5, H1))
@@ -72,7 +72,7 @@ def test_increments_end_as_one_computation_across_the_bar_that_converges(databas
     assert rows_of(database, rows) == by_increments != []
 
 
-def test_the_status_and_the_screener_say_what_is_still_warming_up(database: Database) -> None:
+def test_the_status_and_the_screener_report_what_is_still_warming_up(database: Database) -> None:
     entries(database)
     with database.transaction() as transaction:
         assert status.warming_up(transaction) == ["1h of 1 symbol: 84 bars at most, the averages need 208"]

@@ -1,7 +1,7 @@
-"""A day and a night at each vendor, on a virtual clock and a real socket: no result says more than was known.
+"""A day and a night at each vendor, on a virtual clock and a real socket: no result uses more than was known.
 
-Prints, a hole in all symbols, a correction, the close, the auction, the evening, the night, a spin-off at the next open,
-a symbol that ends. After each sweep all results are what the stored bars give.
+The day has bars, a hole in all symbols, a correction, the close, the auction, the evening, the night, a spin-off at the
+next open and a symbol that ends. After each sweep, all results equal those computed from the stored bars.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ RATIO = 1.253
 
 @dataclass
 class Vendor:
-    """One vendor, how it spells the two symbols, and whether their exchange has a close."""
+    """One vendor, its spelling of the two symbols, and whether their exchange has a close."""
 
     opened: Callable[..., ProviderClient]
     symbols: tuple[str, str]
@@ -56,7 +56,7 @@ VENDORS = {
 
 
 class Day:
-    """A sandbox, a database, and a clock that is put from one moment to the next."""
+    """A sandbox, a database, and a clock that the test sets from one moment to the next."""
 
     def __init__(self, name: str, sandbox: RunningSandbox, database: Database, watched: Watchlist) -> None:
         self.vendor, self.sandbox, self.database, self.watched = VENDORS[name], sandbox, database, watched
@@ -69,14 +69,14 @@ class Day:
         return self.vendor.opened(self.sandbox.base_url, clock=lambda: self.now)
 
     def sweep(self, now: datetime) -> None:
-        """Bring up to date what is stale at `now`, then look at everything."""
+        """Refresh what is stale at `now`, then check all results."""
         self.now = now
         _Clock.now = now
         if bring_up_to_date(self.database, self.watched, self.open_provider, self.rules, now):
             self.look(now)
 
     def look(self, now: datetime) -> None:
-        """Every result is what the bars that are stored now give, and no bar is from the future."""
+        """Check that every result follows from the stored bars, and that no bar is from the future."""
         bars = self.frame("SELECT symbol, timeframe, ts, open, high, low, close FROM market.ohlc ORDER BY 1, 2, 3")
         for timeframe in TIMEFRAMES:
             mine = bars.filter(timeframe=timeframe.key)
@@ -121,7 +121,7 @@ class Day:
             assert stored[name].to_list() == stored[f"{name}_wanted"].to_list(), (self.now, key, name)
 
     def printed(self, ts: datetime) -> float:
-        """The close of the first symbol's five-minute bar at `ts`, as the market has it."""
+        """The close of the market's five-minute bar of the first symbol at `ts`."""
         instrument = self.watched.instruments[0]
         at = int(ts.timestamp())
         return float(self.sandbox.handle.market.bars(instrument, 5, at, at, at + 300, 1).close[0])
@@ -143,7 +143,7 @@ class Day:
 
 
 def ema(closes: list[float], span: int) -> list[float | None]:
-    """As docs/SIGNALS.md defines it: from the mean of the first `span` closes on."""
+    """The definition of docs/SIGNALS.md: the average starts with the mean of the first `span` closes."""
     found: list[float | None] = [None] * min(span - 1, len(closes))
     if len(closes) >= span:
         value = sum(closes[:span]) / span
@@ -167,7 +167,7 @@ def day(request: pytest.FixtureRequest, database: Database, no_pace: None) -> It
         yield Day(request.param, sandbox, database, watched)
 
 
-def test_at_no_moment_of_a_day_and_a_night_is_more_said_than_was_known(day: Day) -> None:
+def test_no_result_uses_more_than_was_known_during_a_day_and_a_night(day: Day) -> None:
     faults, (first, second) = day.sandbox.handle.faults, day.vendor.spelt
     hole = faults.add(Hole(symbols=[first, second], start=HOLE[0], end=HOLE[1]))
     if day.vendor.has_close:
@@ -189,7 +189,7 @@ def test_at_no_moment_of_a_day_and_a_night_is_more_said_than_was_known(day: Day)
     if day.vendor.has_close:
         assert preliminary > day.close_of("1d", OPEN) == pytest.approx(auction)
         assert day.close_of("5m", CLOSE - 5 * MINUTE) == pytest.approx(auction)
-    # The correction came forty minutes after its bar; the night has read the last sessions again.
+    # The correction came forty minutes after its bar. The nightly run reads the last sessions again.
     for hours in (4.2, 5.2):
         day.sweep(utc("2026-07-16 00:00") + hours * HOUR)
     assert day.close_of("5m", WRONG) == pytest.approx(was * 0.99)

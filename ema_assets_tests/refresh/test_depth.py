@@ -1,4 +1,4 @@
-"""With default settings every timeframe of every symbol has enough bars after the first load, with each provider."""
+"""With default settings, every timeframe has enough bars after the first load, with each provider."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ from ema_assets_tests.refresh.exchange import rows_of, tables_of
 from ema_assets_tests.timeframes import H4, M5, ORDER
 
 DEFAULT = watchlist.parse(watchlist.default_text())
-# One of each calendar of the default watchlist: depth follows from the calendar alone.
+# One symbol for each calendar of the default watchlist. The depth depends only on the calendar.
 SAMPLE = tuple(
     next(each for each in DEFAULT.instruments if each.calendar == calendar) for calendar in DEFAULT.calendars
 )
@@ -31,14 +31,14 @@ PRICES = ["open", "high", "low", "close"]
 
 
 def settings_of(sandbox: RunningSandbox, provider: str) -> Settings:
-    """The sandbox in the dialect of `provider`."""
+    """Settings that point `provider` at the sandbox."""
     names = [registry.PROVIDERS[name].config.variables()["base_url"].name for name in PROVIDERS]
     keys = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret"}
     return Settings.from_env({**dict.fromkeys(names, sandbox.base_url), **keys, "EMA_PROVIDER": provider})
 
 
 def load(database: Database, watched: Watchlist, settings: Settings, now: datetime) -> int:
-    """Load everything; return the calls that it took."""
+    """Load everything, and return the number of calls."""
     calls = 0
     for asset, timeframe, outcome in refresh_all(
         database,
@@ -67,7 +67,7 @@ def warming_up(database: Database) -> list[tuple[object, ...]]:
 def from_truth(
     sandbox: RunningSandbox, instrument: Instrument, timeframe: Timeframe, first: datetime, now: datetime
 ) -> pl.DataFrame:
-    """The bars of `timeframe` that all 5m bars of the sandbox since `first`, a session's open, make: ts and prices."""
+    """Timestamps and prices of the `timeframe` bars made from all 5m bars of the sandbox since the open `first`."""
     at = int(now.timestamp())
     bars = sandbox.handle.market.bars(instrument, 5, int(first.timestamp()), at, at, 1_000_000)
     opens = np.array(
@@ -91,7 +91,7 @@ def test_all_timeframes_have_converged_after_the_first_load(database: Database, 
         each for each in SAMPLE if declared.has("crypto" if each.is_crypto else "stocks", each.calendar)
     )
     watched = Watchlist(instruments, DEFAULT.history_days, **CORE)
-    # Clients of vendors go by the machine's time.
+    # Clients of vendors use the system clock.
     now = datetime.now(UTC)
     with running_sandbox(instruments, 7, clock=lambda: now) as sandbox:
         load(database, watched, settings_of(sandbox, provider), now)
@@ -101,7 +101,7 @@ def test_all_timeframes_have_converged_after_the_first_load(database: Database, 
         assert min(count for *_, count in counts) >= CONVERGED_AFTER_BARS
         for instrument in instruments:
             stored = tables_of(database)["ohlc"].filter(symbol=instrument.symbol, timeframe="4h")
-            # Yahoo's first day of 5m bars begins an hour late.
+            # Yahoo's first day of 5m bars begins one hour late.
             stored = stored.filter((pl.col("missing_bars") == 0) | (pl.int_range(pl.len()) > 0))
             expected = from_truth(sandbox, instrument, H4, stored["ts"][0], now)
             assert stored.select("ts", *PRICES).equals(expected.join(stored, on="ts", how="semi"))
@@ -110,7 +110,9 @@ def test_all_timeframes_have_converged_after_the_first_load(database: Database, 
 
 @pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("provider", ["binance", "coinbase"])
-def test_pairs_reach_as_far_when_their_5m_bars_do_not(database: Database, provider: str) -> None:
+def test_pairs_have_enough_4h_bars_even_when_their_5m_bars_do_not_reach_back_far_enough(
+    database: Database, provider: str
+) -> None:
     (pair,) = (each for each in SAMPLE if each.is_crypto)
     watched = Watchlist((pair,), {**DEFAULT.history_days, M5: 10}, **CORE)
     now = datetime.now(UTC)
@@ -122,7 +124,7 @@ def test_pairs_reach_as_far_when_their_5m_bars_do_not(database: Database, provid
         assert stored.select("ts", *PRICES).equals(expected.join(stored, on="ts", how="semi"))
 
 
-def test_the_default_depth_is_that_of_the_fetched_timeframes() -> None:
+def test_the_default_depth_equals_that_of_the_fetched_timeframes() -> None:
     assert DEFAULT.history_days == {each: each.fetched.history_days for each in FETCHED}
     assert len(DEFAULT.symbols) == 100
     assert {each.calendar for each in SAMPLE} == set(DEFAULT.calendars)

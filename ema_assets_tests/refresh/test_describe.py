@@ -1,4 +1,4 @@
-"""What became of symbols: asked once a night on a real socket, kept, told, and what follows for the bars."""
+"""The states of symbols: queried once per night on a real socket, stored, reported, and applied to bar requests."""
 
 import asyncio
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def describe(
     provider: str = "alpaca",
     symbols: dict[str, str] = SYMBOLS,
 ) -> int:
-    """Ask as a run at `now` would; sessions are to be read again since `reread_at`."""
+    """Query states as a run at `now` does. With `reread_at`, sessions are read again from that time on."""
     watched = watch(symbols)
     sync(database, watched, now)
     calendars = sorted(set(symbols.values()))
@@ -109,16 +109,18 @@ def rename(sandbox: RunningSandbox, old: str, new: str, day: str) -> None:
     tell(sandbox, old, "name_changes", old_symbol=old, new_symbol=new, process_date=day)
 
 
-# --- when it is asked -------------------------------------------------------------------------------------------------
+# --- when states are queried ------------------------------------------------------------------------------------------
 
 
-def test_each_symbol_is_asked_about_at_first_and_then_once_a_night(database: Database, sandbox: RunningSandbox) -> None:
+def test_the_state_of_each_symbol_is_queried_at_first_and_then_once_per_night(
+    database: Database, sandbox: RunningSandbox
+) -> None:
     calls = [
         describe(database, sandbox, NOW, reread_at=NOW - HOUR),
-        # The same night, as often as there are runs.
+        # Later runs in the same night.
         describe(database, sandbox, NOW + HOUR, reread_at=NOW - HOUR),
         describe(database, sandbox, NOW + 20 * HOUR, reread_at=NOW - HOUR),
-        # The next one.
+        # The next night.
         describe(database, sandbox, NOW + DAY, reread_at=NOW + DAY - HOUR),
         # A provider that reads no session again.
         describe(database, sandbox, NOW + 9 * DAY, reread_at=None),
@@ -127,18 +129,18 @@ def test_each_symbol_is_asked_about_at_first_and_then_once_a_night(database: Dat
     assert sandbox.handle.stats.by_path == {ASSETS_PATH: 2, ACTIONS_PATH: 2}
 
 
-def test_a_new_symbol_is_asked_about_alone(database: Database, sandbox: RunningSandbox) -> None:
+def test_the_state_of_a_new_symbol_is_queried_alone(database: Database, sandbox: RunningSandbox) -> None:
     describe(database, sandbox, symbols={"AAPL": "XNYS", "GE": "XNYS"})
     told_before = rows_of(database, "SELECT symbol FROM market.instrument WHERE described_at IS NOT NULL ORDER BY 1")
     tell(sandbox, "OLD", "cash_dividends", symbol="OLD", rate=0.5, ex_date="2019-05-06", process_date="2019-05-20")
     tell(sandbox, "GE", "cash_dividends", symbol="GE", rate=0.5, ex_date="2019-05-06", process_date="2019-05-20")
     assert describe(database, sandbox, NOW + HOUR) == 2
     assert told_before == [("AAPL",), ("GE",)]
-    # The whole past of the new one, and nothing about those that were asked about.
+    # All past actions of the new symbol, and none of the symbols that were queried before.
     assert [row[0] for row in facts_in(database)] == ["OLD"]
 
 
-def test_two_runs_at_the_same_moment_ask_once(database: Database, sandbox: RunningSandbox) -> None:
+def test_two_concurrent_runs_query_the_states_once(database: Database, sandbox: RunningSandbox) -> None:
     sync(database, watch(SYMBOLS), NOW)
     due = pl.DataFrame({"calendar": ["XNYS"], "due_at": [NOW]})
     with Database(database.url) as other, other.transaction() as transaction:
@@ -149,22 +151,22 @@ def test_two_runs_at_the_same_moment_ask_once(database: Database, sandbox: Runni
     assert describe(database, sandbox, reread_at=NOW) == 0
 
 
-def test_a_provider_that_does_not_answer_is_not_asked(database: Database, sandbox: RunningSandbox) -> None:
+def test_a_provider_with_an_open_breaker_is_not_queried_for_states(database: Database, sandbox: RunningSandbox) -> None:
     with database.transaction() as transaction:
         provider_state.trip(transaction, "alpaca", "down", NOW, provider_state.Breaker())
     assert describe(database, sandbox) == 0
     with database.transaction() as transaction:
         provider_state.reset(transaction, "alpaca")
-    # Nothing was claimed in vain.
+    # The skipped query claimed no symbol, so the next run can query all of them.
     assert describe(database, sandbox, NOW + HOUR) == 2
 
 
-def test_the_calls_are_counted_in_the_shared_budget(database: Database, sandbox: RunningSandbox) -> None:
+def test_the_calls_for_states_count_in_the_shared_budget(database: Database, sandbox: RunningSandbox) -> None:
     describe(database, sandbox)
     assert rows_of(database, "SELECT provider, count(*) FROM market.provider_call GROUP BY 1") == [("alpaca", 2)]
 
 
-def test_the_rules_name_the_providers_that_can_be_asked() -> None:
+def test_the_fetch_rules_list_the_providers_that_can_report_states() -> None:
     watched = Watchlist(
         (
             Instrument("AAPL", "XNYS"),
@@ -185,10 +187,12 @@ def test_the_rules_name_the_providers_that_can_be_asked() -> None:
     assert FetchRules.of(Settings.from_env({}), watch({"AAPL": "XNYS"})).describers == {}
 
 
-# --- what is kept -----------------------------------------------------------------------------------------------------
+# --- what is stored ---------------------------------------------------------------------------------------------------
 
 
-def test_facts_take_effect_at_the_open_and_carry_their_source(database: Database, sandbox: RunningSandbox) -> None:
+def test_corporate_actions_take_effect_at_the_open_and_record_their_source(
+    database: Database, sandbox: RunningSandbox
+) -> None:
     sandbox.handle.faults.add(Split(symbols=["AAPL"], at=utc("2026-11-24 14:30"), ratio=4))
     tell(sandbox, "GE", "cash_dividends", symbol="GE", rate=0.28, ex_date="2026-11-20", process_date="2026-12-04")
     tell(
@@ -203,14 +207,14 @@ def test_facts_take_effect_at_the_open_and_carry_their_source(database: Database
     describe(database, sandbox)
     assert facts_in(database) == [
         ("AAPL", "split", utc("2026-11-24 14:30"), 4.0, None, None, "alpaca"),
-        # Of so long ago no session is stored.
+        # No session of so long ago is stored, so the action takes effect at midnight.
         ("GE", "spin-off", utc("2024-04-02 00:00"), None, None, "GEV", "alpaca"),
         ("GE", "dividend", utc("2026-11-20 14:30"), None, 0.28, None, "alpaca"),
     ]
     assert rows_of(database, "SELECT DISTINCT actions_through FROM market.instrument") == [(NOW,)]
 
 
-def test_with_extended_hours_an_ex_date_begins_with_its_first_trade_as_that_of_a_file_does(
+def test_with_extended_hours_an_ex_date_begins_with_the_first_trade_as_in_a_file(
     database: Database, sandbox: RunningSandbox, tmp_path: Path
 ) -> None:
     calendar = "XNYS extended"
@@ -223,12 +227,12 @@ def test_with_extended_hours_an_ex_date_begins_with_its_first_trade_as_that_of_a
 
 
 def announce_split(sandbox: RunningSandbox, day: str) -> int:
-    """Two shares of AAPL for one, from `day` on."""
+    """Announce a split of AAPL, two shares for one, that takes effect on `day`."""
     split: dict[str, Any] = {"symbol": "AAPL", "new_rate": 2, "old_rate": 1}
     return tell(sandbox, "AAPL", "forward_splits", **split, ex_date=day, process_date=day)
 
 
-def test_what_was_announced_and_put_off_is_forgotten_and_what_has_happened_stays(
+def test_a_postponed_action_of_the_provider_is_deleted_and_past_actions_stay(
     database: Database, sandbox: RunningSandbox
 ) -> None:
     happened = tell(
@@ -252,7 +256,9 @@ def test_what_was_announced_and_put_off_is_forgotten_and_what_has_happened_stays
     ]
 
 
-def test_states_come_with_the_day_and_the_reason_that_a_fact_tells(database: Database, sandbox: RunningSandbox) -> None:
+def test_states_have_the_date_and_the_reason_of_the_matching_corporate_action(
+    database: Database, sandbox: RunningSandbox
+) -> None:
     for symbol in ("OLD", "GE"):
         sandbox.handle.faults.add(Ended(symbols=[symbol], at=utc("2026-11-20 21:00")))
     rename(sandbox, "OLD", "META", "2026-11-23")
@@ -266,7 +272,7 @@ def test_states_come_with_the_day_and_the_reason_that_a_fact_tells(database: Dat
         effective_date="2026-11-23",
         process_date="2026-11-23",
     )
-    # Somebody else is called AAPL now, and trades.
+    # Another company has taken over the symbol AAPL, and trades under it.
     rename(sandbox, "AAPL", "PEAR", "2020-01-02")
     describe(database, sandbox)
     opened = utc("2026-11-23 14:30")
@@ -287,7 +293,7 @@ def test_states_come_with_the_day_and_the_reason_that_a_fact_tells(database: Dat
         assert story.of_symbol(transaction, "OLD")[0] == "OLD: alpaca says that it was renamed to META on 2026-11-23."
 
 
-def test_a_rename_of_next_week_is_no_rename_yet() -> None:
+def test_an_ending_changes_only_symbols_that_are_delisted_or_unknown() -> None:
     said = pl.DataFrame(
         [("A", "active", None, "active"), ("B", "unknown", None, None), ("C", "delisted", None, "inactive")],
         schema=STATE_SCHEMA,
@@ -310,7 +316,9 @@ def test_a_rename_of_next_week_is_no_rename_yet() -> None:
     ]
 
 
-def test_a_rename_counts_from_its_day_on_whoever_tells_of_it(database: Database, sandbox: RunningSandbox) -> None:
+def test_a_rename_takes_effect_on_its_date_even_when_the_provider_does_not_list_the_symbol(
+    database: Database, sandbox: RunningSandbox
+) -> None:
     rename(sandbox, "OLD", "META", "2026-11-27")
     sandbox.handle.faults.add(MissingSymbol(symbols=["OLD"]))
     describe(database, sandbox)
@@ -326,7 +334,7 @@ def test_a_rename_counts_from_its_day_on_whoever_tells_of_it(database: Database,
     assert states_in(database)["OLD"][0] == "renamed"
 
 
-def test_what_cannot_be_found_out_leaves_what_is_known_and_is_told_until_it_can(
+def test_a_failed_query_keeps_the_known_states_and_is_reported_until_one_succeeds(
     database: Database, sandbox: RunningSandbox
 ) -> None:
     tell(sandbox, "GE", "cash_dividends", symbol="GE", rate=0.2, ex_date="2026-11-20", process_date="2026-12-01")
@@ -338,11 +346,11 @@ def test_what_cannot_be_found_out_leaves_what_is_known_and_is_told_until_it_can(
     assert (states_in(database), facts_in(database)) == known
     with database.transaction() as transaction:
         (said,) = status.not_answering(transaction)
-        # Bars may come all the same.
+        # The bars of the provider may arrive all the same.
         assert provider_state.breaker(transaction, "alpaca").failures == 0
     assert said.startswith("alpaca did not report the state of all its symbols, and is asked again the next night")
     assert said.count("451") == 1
-    # Not before the next night, and from where it was told last.
+    # The query is repeated only in the next night, and covers the time since the last successful one.
     assert describe(database, sandbox, NOW + DAY + HOUR, reread_at=NOW + HOUR) == 0
     assert rows_of(database, "SELECT DISTINCT actions_through FROM market.instrument") == [(NOW,)]
     sandbox.handle.faults.clear(number)
@@ -352,7 +360,9 @@ def test_what_cannot_be_found_out_leaves_what_is_known_and_is_told_until_it_can(
         assert status.not_answering(transaction) == []
 
 
-def test_another_provider_knows_nothing_of_what_the_last_one_said(database: Database, sandbox: RunningSandbox) -> None:
+def test_a_change_of_provider_clears_the_states_of_the_previous_provider(
+    database: Database, sandbox: RunningSandbox
+) -> None:
     pairs = {"BTC-USD": "24/7"}
     describe(database, sandbox, symbols=pairs, provider="binance")
     assert states_in(database) == {"BTC-USD": ("active", None, "TRADING")}
@@ -361,11 +371,11 @@ def test_another_provider_knows_nothing_of_what_the_last_one_said(database: Data
     assert rows_of(database, "SELECT described_at, actions_through FROM market.instrument") == [(None, None)]
 
 
-# --- what follows for the bars ----------------------------------------------------------------------------------------
+# --- how states affect bar requests -----------------------------------------------------------------------------------
 
 
 class Coins:
-    """A coin that ends at `end` beside one that trades. Coinbase is asked what became of them, once a night."""
+    """A coin that ends at `end` beside a coin that trades. Coinbase reports their states once per night."""
 
     def __init__(self, database: Database, sandbox: RunningSandbox, end: datetime) -> None:
         self.database, self.watched = database, watch({"BTC-USD": "24/7", "XMR-USD": "24/7"}, m5_days=1, d1_days=5)
@@ -381,7 +391,7 @@ class Coins:
         self.sweep(end)
 
     def sweep(self, now: datetime) -> None:
-        """Ask for what a sweep at `now` finds stale of the fetched bars."""
+        """Request the stale fetched bars of a sweep at `now`."""
         self.exchange.now = now
         for timeframe in (D1, M5):
             with self.database.transaction() as transaction:
@@ -391,7 +401,7 @@ class Coins:
             assert outcome.errors == {}
 
     def asked(self, symbol: str, since: datetime, timeframe: Timeframe = M5) -> list[datetime]:
-        """When bars of `symbol` were asked for."""
+        """The times at which bars of `symbol` were requested."""
         return [
             each.end
             for each in self.exchange.asked
@@ -399,7 +409,7 @@ class Coins:
         ]
 
 
-def test_a_delisted_symbol_is_asked_for_once_a_week_and_taken_up_when_it_is_listed_again(
+def test_a_delisted_symbol_is_requested_once_per_week_until_it_is_listed_again(
     database: Database, sandbox: RunningSandbox
 ) -> None:
     end = utc("2026-11-04 12:00")
@@ -407,7 +417,7 @@ def test_a_delisted_symbol_is_asked_for_once_a_week_and_taken_up_when_it_is_list
     coins = Coins(database, sandbox, end)
     for day in (5, 6, 7, 8, 9, 13, 14, 15, 20, 21):
         coins.sweep(utc(f"2026-11-{day:02} 06:00"))
-    # Silent after three sessions; what the vendor says makes it a week.
+    # Silent after three sessions. The state from the vendor makes it one request per week.
     assert [each.day for each in coins.asked("XMR-USD", end)] == [5, 6, 7, 14, 21]
     assert len(coins.asked("BTC-USD", end)) == 10
     with database.transaction() as transaction:
@@ -421,7 +431,7 @@ def test_a_delisted_symbol_is_asked_for_once_a_week_and_taken_up_when_it_is_list
     )
     sandbox.handle.faults.clear(number)
     coins.exchange.bars = coins.all_bars
-    # The list says so in the night, and from then on it is asked for as any, and for the days between.
+    # The nightly query reports it as listed. After that its bars are requested as usual, including those between.
     for day in (23, 24):
         coins.sweep(utc(f"2026-11-{day} 06:00"))
     with database.transaction() as transaction:
@@ -430,7 +440,7 @@ def test_a_delisted_symbol_is_asked_for_once_a_week_and_taken_up_when_it_is_list
     assert [each.day for each in coins.asked("XMR-USD", utc("2026-11-22 07:00"))] == [23, 23, 24]
 
 
-def test_a_halted_symbol_is_asked_for_once_a_day_and_nothing_is_wrong_with_it(
+def test_a_halted_symbol_is_requested_once_per_day_and_is_not_reported_as_a_problem(
     database: Database, sandbox: RunningSandbox
 ) -> None:
     end = utc("2026-11-10 12:00")
@@ -451,13 +461,11 @@ def test_a_halted_symbol_is_asked_for_once_a_day_and_nothing_is_wrong_with_it(
     )
 
 
-def test_a_symbol_that_is_not_listed_and_has_no_bars_is_asked_for_once_a_day(
-    database: Database, sandbox: RunningSandbox
-) -> None:
-    """A mistyped symbol at a vendor that answers it with nothing."""
+def test_an_unlisted_symbol_without_bars_is_requested_once_per_day(database: Database, sandbox: RunningSandbox) -> None:
+    """For example a mistyped symbol, for which the vendor answers with no bars."""
     sandbox.handle.faults.add(MissingSymbol(symbols=["XMR-USD"]))
     start = utc("2026-11-10 12:00")
-    # All its bars are from after it ended.
+    # All bars of the exchange are later than the end of the coin, so it has none.
     coins = Coins(database, sandbox, utc("2026-10-01 12:00"))
     for hours in (0, 1, 2, 10, 19, 20, 21, 23):
         coins.sweep(start + hours * HOUR)
@@ -469,7 +477,7 @@ def test_a_symbol_that_is_not_listed_and_has_no_bars_is_asked_for_once_a_day(
 
 
 @pytest.mark.parametrize(("state", "longest"), [(None, 3600), ("active", 3600), ("halted", 3600), ("unknown", 72_000)])
-def test_a_symbol_that_fails_and_is_not_listed_waits_for_up_to_twenty_hours(
+def test_an_unlisted_symbol_that_fails_pauses_for_up_to_twenty_hours(
     database: Database, state: str | None, longest: int
 ) -> None:
     sync(database, watch({"AAPL": "XNYS"}), NOW)
@@ -481,8 +489,8 @@ def test_a_symbol_that_fails_and_is_not_listed_waits_for_up_to_twenty_hours(
     assert 0.75 * longest <= pause <= 1.25 * longest
 
 
-def test_a_run_asks_after_the_bars_and_counts_the_calls(database: Database, sandbox: RunningSandbox) -> None:
-    """The whole way over HTTP, bars and all, as `ema-assets refresh` does it."""
+def test_a_run_also_queries_states_and_counts_their_calls(database: Database, sandbox: RunningSandbox) -> None:
+    """The whole way over HTTP with bars, as `ema-assets refresh` does it."""
     settings, watched = settings_of(sandbox), watch({"AAPL": "XNYS"}, m5_days=2, d1_days=5)
     sandbox.handle.faults.add(Split(symbols=["AAPL"], at=utc("2026-11-24 14:30"), ratio=4))
     sync(database, watched, NOW)

@@ -1,4 +1,4 @@
-"""Which bars are asked for, and how work is cut into batches."""
+"""Which bars are requested, and how work is cut into batches."""
 
 from datetime import datetime, timedelta
 
@@ -67,18 +67,20 @@ def plan(*states: pl.DataFrame, timeframe: Timeframe = M5, everything: bool = Fa
         pytest.param(state(None, calendar="XHKG"), None, id="a calendar without a closed bar has nothing to ask for"),
     ],
 )
-def test_a_request_starts_where_the_series_stands(known: pl.DataFrame, start: datetime | None) -> None:
+def test_a_request_starts_where_the_stored_series_ends(known: pl.DataFrame, start: datetime | None) -> None:
     assert plan(known).select("symbol", "start", "end").rows() == ([] if start is None else [("AAPL", start, CLOSED)])
 
 
 @pytest.mark.parametrize(
     "known", [state(CLOSED), state(None, NOW + timedelta(hours=1)), state(utc("2026-11-24 00:00"))]
 )
-def test_everything_starts_at_the_beginning_also_for_fresh_and_pausing_series(known: pl.DataFrame) -> None:
+def test_a_refresh_of_everything_starts_at_the_full_depth_also_for_fresh_and_pausing_series(
+    known: pl.DataFrame,
+) -> None:
     assert plan(known, everything=True)["start"].to_list() == [utc("2026-11-15 00:00")]
 
 
-def test_daily_bars_overlap_a_long_weekend_and_reach_back_their_own_depth() -> None:
+def test_daily_bars_overlap_a_long_weekend_and_have_their_own_depth() -> None:
     checked = utc("2026-11-24 21:00")
     found = plan(state(checked), state(None, symbol="MSFT"), timeframe=D1)
     assert found.select("symbol", "start").rows() == [
@@ -88,7 +90,7 @@ def test_daily_bars_overlap_a_long_weekend_and_reach_back_their_own_depth() -> N
     assert D1.fetched.overlap >= timedelta(days=4)
 
 
-def test_requests_with_the_same_start_come_together_so_that_they_can_share_calls() -> None:
+def test_requests_with_the_same_start_are_adjacent_so_that_they_can_share_calls() -> None:
     late, later = utc("2026-11-25 15:30"), utc("2026-11-25 15:40")
     found = plan(*(state(since, symbol=name) for name, since in (("D", later), ("C", late), ("B", later), ("A", late))))
     assert found["symbol"].to_list() == ["A", "C", "B", "D"]
@@ -105,7 +107,7 @@ def cut(rows: list[int], most: int) -> list[list[str]]:
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 100))
-def test_batches_keep_order_lose_nothing_and_are_as_large_as_allowed(rows: list[int], most: int) -> None:
+def test_batches_keep_the_order_lose_no_symbol_and_are_as_large_as_allowed(rows: list[int], most: int) -> None:
     found = cut(rows, most)
     assert [symbol for batch in found for symbol in batch] == [f"S{number:03}" for number in range(len(rows))]
     sizes = [[rows[int(symbol[1:])] for symbol in batch] for batch in found]
@@ -113,12 +115,12 @@ def test_batches_keep_order_lose_nothing_and_are_as_large_as_allowed(rows: list[
     assert all(sum(one) + other[0] > most for one, other in zip(sizes, sizes[1:], strict=False))
 
 
-def test_a_symbol_larger_than_a_batch_has_one_to_itself() -> None:
+def test_a_symbol_larger_than_a_batch_gets_its_own_batch() -> None:
     assert cut([1, 900, 1, 1], 10) == [["S000"], ["S001"], ["S002", "S003"]]
     assert cut([], 10) == []
 
 
-def test_an_outcome_says_only_what_happened() -> None:
+def test_the_metadata_of_an_outcome_has_only_what_happened() -> None:
     outcome = Outcome()
     assert outcome.metadata() == {}
     outcome.done += ["AAPL", "MSFT"]

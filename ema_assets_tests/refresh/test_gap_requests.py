@@ -1,4 +1,4 @@
-"""Bars that should exist and do not: noted, asked for again alone, found or given up, and never held against a series."""
+"""Missing bars are noted and requested again, until they arrive or the request is given up; no series fails."""
 
 from datetime import date, datetime, timedelta
 
@@ -42,7 +42,7 @@ def minutes_of(symbol: str = "AAPL", seed: int = 1, missing: float = 0.0, last: 
 
 
 def gaps(database: Database, symbol: str = "AAPL") -> list[tuple[object, ...]]:
-    """first_ts, bars, status and how often each was asked for."""
+    """`first_ts`, the number of bars, the status and the number of requests of each gap."""
     return rows_of(
         database, "SELECT first_ts, bars, status, asked FROM market.bar_gap WHERE symbol = $1 ORDER BY 1", symbol
     )
@@ -66,11 +66,13 @@ def stale(database: Database, now: datetime) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def exchange() -> MemoryExchange:
-    """All bars but the one that opens at LOST."""
+    """All bars except the one that opens at LOST."""
     return MemoryExchange(minutes_of().filter(pl.col("ts") != LOST))
 
 
-def test_a_missing_bar_is_noted_and_asked_for_again_alone(database: Database, exchange: MemoryExchange) -> None:
+def test_a_missing_bar_is_noted_and_requested_again_with_its_neighbours_only(
+    database: Database, exchange: MemoryExchange
+) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     assert gaps(database) == [(LOST, 1, "open", 0)]
     moment = due(database)
@@ -93,7 +95,7 @@ def test_a_missing_bar_is_noted_and_asked_for_again_alone(database: Database, ex
 
 
 @pytest.mark.parametrize("found_by", ["the gap's own request", "the overlap"])
-def test_a_bar_that_is_found_late_closes_the_gap_and_goes_through_all_that_follows(
+def test_a_late_bar_closes_its_gap_and_updates_all_dependent_results(
     database: Database, exchange: MemoryExchange, found_by: str
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=ORDER)
@@ -113,10 +115,8 @@ def test_a_bar_that_is_found_late_closes_the_gap_and_goes_through_all_that_follo
     assert hour["missing_bars"].item() == 0
 
 
-def test_a_late_bar_that_is_the_newest_one_still_belongs_to_the_past(
-    database: Database, exchange: MemoryExchange
-) -> None:
-    """The 15m bar that holds it has been published without it, and is published again."""
+def test_a_late_bar_counts_as_late_even_when_it_is_the_newest_bar(database: Database, exchange: MemoryExchange) -> None:
+    """The 15m bar that contains it was published without it, and is published again."""
     refresh(database, WATCHED, exchange, NOW)
     assert state_of(database, "AAPL", M5)["last_ts"] == LOST - STEP
     exchange.bars = minutes_of()
@@ -126,10 +126,10 @@ def test_a_late_bar_that_is_the_newest_one_still_belongs_to_the_past(
     ]
 
 
-def test_a_bar_that_never_comes_did_not_trade_and_nobody_asks_again(
+def test_a_bar_that_never_arrives_is_marked_as_not_traded_and_not_requested_again(
     database: Database, exchange: MemoryExchange
 ) -> None:
-    """A day of ticks at the closes, and of sweeps when gaps fall due."""
+    """One day of ticks at the closes, and of sweeps when gaps are due."""
     own = []
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     moments = [ts + STEP for ts in minutes_of()["ts"] if NOW <= ts < utc("2026-11-27 14:45")]
@@ -146,8 +146,8 @@ def test_a_bar_that_never_comes_did_not_trade_and_nobody_asks_again(
     assert stale(database, now) == []
 
 
-def test_a_symbol_that_hardly_trades_is_never_stale_for_ever(database: Database) -> None:
-    """Half of its bars do not exist. The old ones are not asked for again, the new ones four times at the most."""
+def test_the_gaps_of_a_rarely_traded_symbol_all_end_and_leave_nothing_stale(database: Database) -> None:
+    """Half of its bars do not exist. Old ones are not requested again, new ones at most four times."""
     exchange = MemoryExchange(minutes_of(missing=0.5))
     now = utc("2026-11-27 17:00")
     refresh(database, WATCHED, exchange, now, timeframes=MINUTES)
@@ -177,7 +177,9 @@ def test_a_symbol_that_hardly_trades_is_never_stale_for_ever(database: Database)
     assert stored + missing == grid.height
 
 
-def test_an_attempt_that_is_not_answered_does_not_count(database: Database, exchange: MemoryExchange) -> None:
+def test_an_unanswered_request_for_a_gap_does_not_count_as_an_attempt(
+    database: Database, exchange: MemoryExchange
+) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     refresh(database, WATCHED, exchange, NOW + STEP, timeframes=MINUTES)
     exchange.failing, exchange.failure = {"AAPL": "down"}, ProviderUnavailable
@@ -196,7 +198,7 @@ def test_an_attempt_that_is_not_answered_does_not_count(database: Database, exch
     assert gaps(database) == []
 
 
-def test_a_gap_that_cannot_be_asked_for_is_no_failure_of_the_series(
+def test_a_failed_request_for_a_gap_does_not_count_as_a_failure_of_the_series(
     database: Database, exchange: MemoryExchange
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
@@ -210,10 +212,10 @@ def test_a_gap_that_cannot_be_asked_for_is_no_failure_of_the_series(
     assert gaps(database) == [(LOST, 1, "open", 0)]
 
 
-def test_gaps_of_a_series_that_has_just_failed_or_pauses_wait_for_it(
+def test_gaps_of_a_series_that_failed_or_pauses_wait_for_the_end_of_the_pause(
     database: Database, exchange: MemoryExchange
 ) -> None:
-    """Their answer would count as the series' own, and end its pause."""
+    """The answer for a gap would count as an answer for the series, and end its pause."""
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     moment = due(database)
     exchange.failing, exchange.asked = {"AAPL": "down"}, []
@@ -230,8 +232,8 @@ def test_gaps_of_a_series_that_has_just_failed_or_pauses_wait_for_it(
     assert gaps(database) == []
 
 
-def test_a_missing_day_is_asked_for_under_whatever_label_the_vendor_gives_it(database: Database) -> None:
-    """Midnight at the exchange, as a rule: hours before the session's open."""
+def test_a_missing_daily_bar_is_requested_under_the_label_of_the_vendor(database: Database) -> None:
+    """The usual label is midnight at the exchange, hours before the open of the session."""
     days = bars_on("XNYS", "AAPL", D1, date(2026, 10, 1), FRIDAY, 5)
     labelled = days.with_columns(
         pl.col("ts").dt.convert_time_zone("America/New_York").dt.truncate("1d").dt.convert_time_zone("UTC")
@@ -242,7 +244,7 @@ def test_a_missing_day_is_asked_for_under_whatever_label_the_vendor_gives_it(dat
     assert gaps(database) == [(days["ts"][-12], 1, "open", 0)]
     exchange.bars, exchange.asked = labelled, []
     refresh(database, WATCHED, exchange, due(database), timeframes=[D1])
-    # The day that has closed meanwhile, and the one that was missing.
+    # The request for the day that has closed meanwhile, and the request for the missing day.
     _, own = exchange.asked
     assert own.start < lost < own.end
     assert own.end - own.start < timedelta(days=10)
@@ -250,8 +252,8 @@ def test_a_missing_day_is_asked_for_under_whatever_label_the_vendor_gives_it(dat
     assert tables_of(database)[OHLC]["ts"].to_list() == [ts for ts in days["ts"] if ts < utc("2026-11-26 00:00")]
 
 
-def test_a_hole_in_all_symbols_is_the_vendors_and_is_filled_when_the_vendor_has_mended_it(database: Database) -> None:
-    """Eleven of twenty-four bars were missing for three hours, and came the day after."""
+def test_a_hole_in_all_symbols_stays_open_until_the_vendor_fills_it(database: Database) -> None:
+    """Observed at a vendor: eleven of twenty-four bars were missing for three hours, and came one day later."""
     watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4, timeframes=ORDER)
     bars = pl.concat([minutes_of("AAPL", 1), minutes_of("MSFT", 2)])
     exchange = MemoryExchange(bars.filter(~pl.col("ts").is_between(LOST - 10 * STEP, LOST)))
@@ -270,7 +272,7 @@ def test_a_hole_in_all_symbols_is_the_vendors_and_is_filled_when_the_vendor_has_
     assert set(stored) >= {LOST - number * STEP for number in range(11)}
 
 
-def test_a_hole_in_one_of_two_symbols_did_not_trade(database: Database) -> None:
+def test_a_hole_in_one_of_two_symbols_is_marked_as_not_traded(database: Database) -> None:
     watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4, timeframes=ORDER)
     both = pl.concat([minutes_of("AAPL", 1), minutes_of("MSFT", 2)])
     exchange = MemoryExchange(both.filter((pl.col("ts") != LOST) | (pl.col("symbol") == "MSFT")))
@@ -289,7 +291,7 @@ def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:
     assert outcomes[OHLC, M5].calls == 2, "one for what closed since, one for all gaps of three days"
 
 
-def test_a_hole_between_two_files_of_a_series_is_a_gap_that_the_second_or_a_third_file_closes(
+def test_a_hole_between_two_files_is_a_gap_until_another_file_closes_it(
     database: Database,
 ) -> None:
     watched = watch({"AAPL": "XNYS"}, provider="file", timeframes=ORDER)
@@ -313,9 +315,7 @@ def test_a_hole_between_two_files_of_a_series_is_a_gap_that_the_second_or_a_thir
 
 
 @pytest.mark.parametrize("by_clock", [True, False])
-def test_a_halt_in_a_file_of_hours_is_a_gap_of_the_grid_that_the_file_follows(
-    database: Database, by_clock: bool
-) -> None:
+def test_a_halt_in_a_file_of_hourly_bars_is_a_gap_in_the_grid_of_that_file(database: Database, by_clock: bool) -> None:
     sync(database, watch({"AAPL": "XNYS"}, provider="file", timeframes=ORDER), NOW)
     hours = bars_on("XNYS", "AAPL", H1, MONDAY, WEDNESDAY)
     if by_clock:
@@ -327,7 +327,7 @@ def test_a_halt_in_a_file_of_hours_is_a_gap_of_the_grid_that_the_file_follows(
     assert gaps(database) == [(start, 2, "not in file", 0)]
 
 
-def test_a_file_for_a_symbol_that_is_fetched_leaves_gaps_that_are_asked_for(
+def test_gaps_of_a_file_for_a_fetched_symbol_are_requested_from_the_provider(
     database: Database, exchange: MemoryExchange
 ) -> None:
     sync(database, WATCHED, NOW)
@@ -340,13 +340,13 @@ def test_a_file_for_a_symbol_that_is_fetched_leaves_gaps_that_are_asked_for(
     assert gaps(database) == []
 
 
-def test_bars_of_a_stock_that_was_not_listed_yet_are_not_missing(database: Database) -> None:
+def test_bars_before_the_first_bar_of_a_symbol_are_not_missing(database: Database) -> None:
     exchange = MemoryExchange(minutes_of().filter(pl.col("ts") >= utc("2026-11-24 17:00")))
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     assert gaps(database) == []
 
 
-def test_a_bar_that_waits_for_its_confirmation_is_missing_until_then(database: Database) -> None:
+def test_a_bar_that_awaits_confirmation_is_missing_until_it_is_confirmed(database: Database) -> None:
     bars = minutes_of()
     risen = [pl.when(pl.col("ts") >= LOST).then(pl.col(name) * 5).otherwise(pl.col(name)).alias(name) for name in ("open", "high", "low", "close")]  # fmt: skip
     exchange = MemoryExchange(bars.with_columns(risen))

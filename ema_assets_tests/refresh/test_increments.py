@@ -1,4 +1,4 @@
-"""However history comes in, the tables end up as if it had all been there from the start."""
+"""The history may arrive in any order: the tables end as if all of it had been available from the start."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -27,7 +27,7 @@ from ema_assets_tests.refresh.exchange import (
 from ema_assets_tests.timeframes import D1, M5, ORDER
 
 CALENDARS = {"AAPL": "XNYS", "MSFT": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
-# Nine days each: half days, holidays of one exchange and not of the other, and clocks that are changed meanwhile.
+# Nine days each: half days, holidays of only one exchange, and changes of daylight saving time.
 WEEKS = {
     "Thanksgiving and a half day": date(2026, 11, 20),
     "New York's clocks go forward": date(2026, 3, 4),
@@ -43,13 +43,13 @@ KEY = ["symbol", "timeframe", "ts"]
 
 
 def history(seed: int, missing: float, first: date = FIRST) -> pl.DataFrame:
-    """5m bars of nine days and daily bars of three months for every symbol."""
+    """For every symbol, 5m bars of nine days and daily bars of three months."""
     return pl.concat(
         bars_on(calendar, symbol, timeframe, start, first + timedelta(days=8), seed + number, missing)
         for number, (symbol, calendar) in enumerate(CALENDARS.items())
         for timeframe, start in ((M5, first), (D1, first - timedelta(days=80)))
     ).with_columns(
-        # Fractions, as of crypto: their sum depends on the order in which they are added.
+        # Fractional volumes, as crypto has them: the sum depends on the order of addition.
         volume=pl.when(pl.col("symbol") == "BTC-USD").then(pl.col("volume") / 7).otherwise("volume")
     )
 
@@ -64,7 +64,7 @@ def stale_at(database: Database, now: datetime) -> pl.DataFrame:
 
 
 def runs_of(bars: pl.DataFrame, seed: int, runs: int) -> pl.DataFrame:
-    """Some stretches of up to an hour, each of one symbol."""
+    """Some runs of consecutive bars of up to one hour, each of one symbol."""
     random = np.random.default_rng(seed)
     minutes = bars.filter(timeframe="5m")
     starts = minutes[sorted(random.integers(0, minutes.height, runs))]
@@ -81,14 +81,14 @@ def without(bars: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
 
 
 class Watcher:
-    """Sees to it that a step rewrites no row before the first bar it changed."""
+    """Checks that a step rewrites no row before the first bar that it changed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._tables, self._versions = tables_of(database), versions_of(database)
 
     def check(self) -> None:
-        """Compare with the time of the last check."""
+        """Compare the tables with those of the last check."""
         tables, versions = tables_of(self._database), versions_of(self._database)
         bars, before = tables["ohlc"], self._tables["ohlc"]
         touched = pl.concat([without_equal(bars, before), without_equal(before, bars)])
@@ -101,7 +101,7 @@ class Watcher:
             for symbol, frame, time, _ in known - versions[asset]:
                 start = starts[symbol, frame]
                 if asset == "strategy_9_30_ema":
-                    # A trade that was open then is carried on.
+                    # A trade that was open at the changed bar may change.
                     time = exits[symbol, frame, time] or start  # noqa: PLW2901
                 assert time >= start, (asset, symbol, frame)
         self._tables, self._versions = tables, versions
@@ -112,7 +112,7 @@ def without_equal(bars: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
 
 
 def due_before(database: Database, moment: datetime) -> datetime | None:
-    """When the next gap is to be asked for, if that is before `moment`."""
+    """The time at which the next gap is requested, if it is before `moment`."""
     ((due,),) = rows_of(database, "SELECT min(next_attempt_at) FROM market.bar_gap WHERE next_attempt_at < $1", moment)
     assert due is None or isinstance(due, datetime)
     return due
@@ -120,14 +120,14 @@ def due_before(database: Database, moment: datetime) -> datetime | None:
 
 @heavy()
 @given(st.data())
-def test_any_order_of_increments_corrections_late_bars_and_gaps_ends_as_one_computation(
+def test_increments_corrections_late_bars_and_gaps_in_any_order_end_as_one_computation(
     module_database: Database, data: st.DataObject
 ) -> None:
-    """Bars come in increments; some are late, some never come, some are corrected afterwards, near the end or far back.
+    """Bars arrive in increments: some late, some never, and some are corrected, near the end or far back.
 
-    What lies within a request's overlap or in a gap that is asked for again comes by the provider. What is older comes
-    by file: it goes the same way. No step rewrites a row before the first bar that it changed. Corrections are plausible
-    ones: of one that is rejected the stored bar stays, which a computation from nothing cannot know.
+    The provider delivers what lies within the overlap of a request or in a gap that is requested again. A file delivers
+    what is older, and is processed in the same way. No step rewrites a row before the first bar that it changed. All
+    corrections are plausible: a rejected one leaves the stored bar, which a computation from scratch cannot know.
     """
     first = WEEKS[data.draw(st.sampled_from(sorted(WEEKS)), "week")]
     begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
@@ -164,7 +164,7 @@ def test_any_order_of_increments_corrections_late_bars_and_gaps_ends_as_one_comp
     refresh(module_database, WATCHED, exchange, end)
     watcher.check()
     if not stale_at(module_database, end).is_empty():
-        # A symbol without bars for some sessions was silent, and trades again: its gaps come with the next sweep.
+        # A symbol without bars for some sessions was silent and trades again. The next sweep requests its gaps.
         assert set(stale_at(module_database, end)["reason"]) <= {"bars missing", "bar closed", "older bars"}
         refresh(module_database, WATCHED, exchange, end)
         watcher.check()
@@ -174,13 +174,13 @@ def test_any_order_of_increments_corrections_late_bars_and_gaps_ends_as_one_comp
     empty(module_database)
     refresh(module_database, WATCHED, exchange, end)
     for asset, rows in tables_of(module_database).items():
-        # To the bit: what is carried over is the very number that one computation holds at that bar.
+        # Equal to the bit: the carried value is the same number that one computation has at that bar.
         assert_frame_equal(found[asset], rows, check_exact=True)
         assert rows["timeframe"].n_unique() == 6 or asset == "strategy_9_30_ema"
 
 
 def test_a_split_that_halves_every_price_reaches_the_trades(database: Database) -> None:
-    """Spread and trend stay the same to the bit when all prices are halved; entry and exit prices do not."""
+    """Halved prices leave spread and trend the same to the bit, but change entry and exit prices."""
     bars = history(3, 0.0)
     exchange = MemoryExchange(bars)
     refresh(database, WATCHED, exchange, END)

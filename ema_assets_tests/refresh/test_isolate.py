@@ -1,4 +1,4 @@
-"""One series that spoils its batch costs only itself."""
+"""A series that makes its batch fail costs only itself."""
 
 import signal
 import threading
@@ -27,7 +27,7 @@ FEW = [M5, M15]
 
 
 @given(st.integers(1, 40), st.sets(st.integers(0, 39), max_size=6))
-def test_the_culprits_and_only_they_are_left_out(size: int, bad: set[int]) -> None:
+def test_bisecting_leaves_out_exactly_the_failing_series(size: int, bad: set[int]) -> None:
     symbols = [str(number) for number in range(size)]
     done: list[str] = []
     calls = 0
@@ -45,7 +45,7 @@ def test_the_culprits_and_only_they_are_left_out(size: int, bad: set[int]) -> No
     assert calls <= 1 + 2 * len(culprits) * size.bit_length()
 
 
-def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unsound_signal_fails_all_series_of_a_batch_without_bisecting(caplog: pytest.LogCaptureFixture) -> None:
     batches: list[list[str]] = []
 
     def work(batch: list[str]) -> None:
@@ -60,7 +60,7 @@ def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it(caplog
     assert record.exc_info is None
 
 
-def test_a_culprit_that_is_alone_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_single_failing_series_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     def work(batch: list[str]) -> None:
         if "S4" in batch:
             raise ValueError("a bad price")
@@ -70,7 +70,7 @@ def test_a_culprit_that_is_alone_is_told_in_one_line(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("raised", [ValueError, SignalError])
-def test_what_fails_all_series_for_one_reason_is_told_once_and_then_of_the_others_together(
+def test_a_failure_of_all_series_is_logged_once_in_full_and_once_for_the_others(
     raised: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     def work(_batch: list[str]) -> None:
@@ -83,13 +83,13 @@ def test_what_fails_all_series_for_one_reason_is_told_once_and_then_of_the_other
         f"S1, S2, S3, S4, S5 and 3 more cannot be processed either: {raised.__name__}: a name is misspelt"
     )
     assert others.exc_info is None
-    # What is wrong with a signal is in the error. Of anything else there is one trace, without those of the batches.
+    # The error of a signal is complete. Any other error has one trace, without the traces of the batches.
     trace = first.exc_info[1] if first.exc_info else None
     assert isinstance(trace, ValueError) == (raised is ValueError)
     assert trace is None or trace.__context__ is None
 
 
-def test_what_is_nobodys_fault_is_raised_at_once() -> None:
+def test_an_error_that_no_series_caused_is_raised_at_once() -> None:
     calls = 0
 
     def work(_part: list[str]) -> None:
@@ -109,7 +109,7 @@ def test_what_is_nobodys_fault_is_raised_at_once() -> None:
         *((state, False) for state in ("22003", "23514", "42P01")),
     ],
 )
-def test_what_the_database_says_of_itself_is_nobodys_fault_and_what_it_says_of_rows_is_theirs(
+def test_database_errors_about_the_server_are_raised_and_errors_about_rows_fail_the_series(
     state: str | None, is_raised: bool
 ) -> None:
     def work(_part: list[str]) -> None:
@@ -124,7 +124,7 @@ def test_what_the_database_says_of_itself_is_nobodys_fault_and_what_it_says_of_r
         assert bisect(SYMBOLS, work) == dict.fromkeys(SYMBOLS, "OperationalError: said")
 
 
-def test_a_lack_of_memory_is_no_series_fault_and_a_reason_is_not_long() -> None:
+def test_a_memory_error_is_raised_and_a_long_reason_is_cut() -> None:
     def work(_part: list[str]) -> None:
         raise MemoryError
 
@@ -138,11 +138,11 @@ def test_a_lack_of_memory_is_no_series_fault_and_a_reason_is_not_long() -> None:
 
 
 class Interrupted(BaseException):
-    """What Dagster raises in a run that is terminated is no Exception either."""
+    """Not an `Exception`, like the error that Dagster raises in a terminated run."""
 
 
 @pytest.mark.parametrize("raised", [Interrupted(), KeyboardInterrupt()])
-def test_an_interrupt_is_no_series_fault(raised: BaseException) -> None:
+def test_an_interrupt_is_raised_and_not_counted_as_a_failure(raised: BaseException) -> None:
     calls = 0
 
     def work(_part: list[str]) -> None:
@@ -155,7 +155,7 @@ def test_an_interrupt_is_no_series_fault(raised: BaseException) -> None:
     assert calls == 1
 
 
-def test_what_fails_while_all_work_is_interrupted_is_neither_bisected_nor_tried_again() -> None:
+def test_an_error_during_an_interrupt_leads_to_no_bisecting_and_no_retry() -> None:
     calls = 0
 
     def work(_part: list[str]) -> None:
@@ -173,8 +173,8 @@ def test_what_fails_while_all_work_is_interrupted_is_neither_bisected_nor_tried_
 
 
 @pytest.mark.parametrize("is_main", [True, False])
-def test_a_statement_that_is_interrupted_stops_the_whole_batch(database: Database, is_main: bool) -> None:
-    """By a signal where the main thread waits for it, by a wish in other threads."""
+def test_an_interrupted_statement_stops_the_whole_batch(database: Database, is_main: bool) -> None:
+    """A signal interrupts the main thread, and `interrupts.interrupt` interrupts other threads."""
     calls = 0
 
     def work(_part: list[str]) -> None:
@@ -206,7 +206,7 @@ def test_a_statement_that_is_interrupted_stops_the_whole_batch(database: Databas
 
 
 def sleeping(database: Database) -> int:
-    """How many statements wait in `pg_sleep`."""
+    """The number of statements that wait in `pg_sleep`."""
     with database.transaction() as transaction:
         return int(
             transaction.query(
@@ -216,7 +216,7 @@ def sleeping(database: Database) -> int:
 
 
 def poison(database: Database, table: str, symbol: str, timeframe: str) -> None:
-    """Let the database refuse every row of one series, as it would for a value that breaks a rule of the table."""
+    """Make the database refuse every row of one series, as it does for a value that violates a constraint."""
     with database.transaction() as transaction:
         transaction.execute(
             f"ALTER TABLE market.{table} ADD CONSTRAINT poison CHECK (symbol <> '{symbol}' OR timeframe <> '{timeframe}')"
@@ -238,7 +238,7 @@ def cure(database: Database, table: str) -> None:
         (STRATEGY, M5),
     ],
 )
-def test_a_poisoned_series_is_named_and_pauses_and_all_others_finish(
+def test_a_series_refused_by_the_database_is_reported_and_pauses_while_all_others_finish(
     database: Database, asset: str, timeframe: Timeframe
 ) -> None:
     exchange = MemoryExchange(

@@ -1,4 +1,4 @@
-"""What is behind and left alone after a failure: which series that are, why, and what is said of them."""
+"""Series that are behind and pause after a failure: which series they are, why, and how they are reported."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -46,7 +46,7 @@ def pause(database: Database, until: datetime, where: str = "failures > 0") -> N
         transaction.execute(f"UPDATE market.series_state SET next_attempt_at = $1 WHERE {where}", until)
 
 
-def test_a_series_that_failed_is_left_alone_until_its_pause_ends_and_then_stale(
+def test_a_failed_series_is_left_alone_until_its_pause_ends_and_is_then_stale(
     database: Database, exchange: MemoryExchange
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -74,8 +74,8 @@ def test_a_series_that_failed_is_left_alone_until_its_pause_ends_and_then_stale(
     assert said(database, until) == []
 
 
-def test_what_fails_but_lacks_nothing_is_not_behind(database: Database, exchange: MemoryExchange) -> None:
-    """As when a person asked for a fresh series, and when its exchange is closed."""
+def test_a_failing_series_with_all_bars_is_not_counted_as_behind(database: Database, exchange: MemoryExchange) -> None:
+    """For example after a manual refresh of a fresh series, or while its exchange is closed."""
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     with database.transaction() as transaction:
         ledger.fail(transaction, OHLC, M5, {"AAPL": "no"}, NOW, NOW + timedelta(days=7))
@@ -85,7 +85,7 @@ def test_what_fails_but_lacks_nothing_is_not_behind(database: Database, exchange
     ]
 
 
-def test_a_timeframe_is_behind_when_a_bar_is_missing_that_it_is_rolled_up_from(
+def test_a_timeframe_is_behind_when_it_waits_for_a_missing_base_bar(
     database: Database, exchange: MemoryExchange
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -94,13 +94,13 @@ def test_a_timeframe_is_behind_when_a_bar_is_missing_that_it_is_rolled_up_from(
     for minutes, behind in ((5, [M5]), (10, [M5]), (15, [M5, M15]), (45, [M5, M15, H1])):
         now = NOW + timedelta(minutes=minutes)
         assert [each for each in (M5, M15, H1, D1) if said(database, now, [each])] == behind, minutes
-    # A symbol that has no such timeframe is not waited for.
+    # A symbol without this timeframe does not count.
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.instrument SET timeframes = '{5m}' WHERE symbol = 'AAPL'")
     assert said(database, now, [M15]) == []
 
 
-def test_a_sentence_has_the_commonest_reason_and_from_when_to_when_series_wait(
+def test_a_sentence_has_the_most_common_reason_and_the_first_and_last_end_of_the_pauses(
     database: Database, exchange: MemoryExchange
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
@@ -122,7 +122,7 @@ def test_a_sentence_has_the_commonest_reason_and_from_when_to_when_series_wait(
     }
 
 
-def test_what_reads_a_series_that_failed_is_behind_with_it_and_no_reason_of_its_own(
+def test_an_asset_that_reads_a_failed_series_is_behind_without_its_own_reason(
     database: Database, exchange: MemoryExchange
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -130,7 +130,7 @@ def test_what_reads_a_series_that_failed_is_behind_with_it_and_no_reason_of_its_
         ledger.fail(
             transaction, EMA_TREND, M5, {"AAPL": "no memory", "MSFT": "no memory"}, NOW, NOW + timedelta(hours=1)
         )
-        # The averages of MSFT are fresh: what failed was asked for by a person, and nothing waits for it.
+        # The averages of MSFT are fresh: a manual refresh failed, and no other asset waits for it.
         transaction.execute(
             "UPDATE market.series_state SET dirty_from = $1 WHERE timeframe = '5m'"
             " AND (asset = $2 OR (asset = $3 AND symbol = 'AAPL'))",
@@ -150,7 +150,7 @@ def test_what_reads_a_series_that_failed_is_behind_with_it_and_no_reason_of_its_
     assert (stale[EMA_TREND, "5m"], stale[STRATEGY, "5m"]) == (1, 3)
 
 
-def test_a_series_never_loaded_is_behind_and_one_of_a_silent_symbol_or_from_files_is_not(
+def test_a_series_never_loaded_is_behind_unless_its_symbol_is_silent_or_comes_from_files(
     database: Database, exchange: MemoryExchange
 ) -> None:
     exchange.failing = dict.fromkeys(CALENDARS, "answered 503")
@@ -166,7 +166,7 @@ def test_a_series_never_loaded_is_behind_and_one_of_a_silent_symbol_or_from_file
     assert alone_at(database, NOW)["symbol"].to_list() == ["BTC-USD"]
 
 
-def test_the_search_for_failing_series_reads_no_others(database: Database) -> None:
+def test_the_query_for_failing_series_uses_an_index_and_scans_no_others(database: Database) -> None:
     with database.transaction() as transaction:
         transaction.execute(
             "INSERT INTO market.instrument (symbol, calendar, timeframes) "

@@ -1,4 +1,4 @@
-"""Longer bars of the provider stand before the first short ones, so that averages of long timeframes converge."""
+"""Long history: longer bars of the provider precede the first short ones, so that long timeframes converge."""
 
 from datetime import date, datetime, timedelta
 
@@ -42,7 +42,7 @@ from ema_assets_tests.timeframes import D1, H1, H4, M5, M30, ORDER
 HALF_HOURS, HOURS = LongHistory("30m", "30Min"), LongHistory("1h", "1h")
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG"}
 WATCHED = watch(CALENDARS, m5_days=11, d1_days=20, timeframes=ORDER)
-# The first day of 5m bars, a Monday, and the evening of the Friday a week later, which is a half day in New York.
+# The first day of long history, the first day of 5m bars (a Monday), and the last day (a half day in New York).
 OLDEST, FIRST, LAST = date(2026, 2, 2), date(2026, 11, 16), date(2026, 11, 27)
 NOW = utc("2026-11-27 21:30")
 SYMBOLS = ("AAPL", "0700.HK")
@@ -50,7 +50,7 @@ KEY = ["symbol", "timeframe", "ts"]
 
 
 def rolled(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """What 5m bars make of `timeframe`, counted from the open of each stretch of trading; BAR_SCHEMA."""
+    """The `timeframe` bars made of 5m `bars`, counted from the open of each stretch of trading (BAR_SCHEMA)."""
     parts = []
     for symbol, calendar in CALENDARS.items():
         stretches = segments(exchange_sessions(calendar, OLDEST - timedelta(days=5), LAST))
@@ -78,7 +78,7 @@ def rolled(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
 
 
 def truth(seed: int = 5, first: date = OLDEST) -> pl.DataFrame:
-    """5m bars of both symbols, from long before any provider has them."""
+    """5m bars of both symbols, from long before the first 5m bar of the provider."""
     return pl.concat(
         bars_on(calendar, symbol, M5, first, LAST, seed + number)
         for number, (symbol, calendar) in enumerate(CALENDARS.items())
@@ -89,7 +89,7 @@ TRUTH = truth()
 
 
 def served(bars: pl.DataFrame, length: Timeframe, first: date = FIRST) -> pl.DataFrame:
-    """What the provider has of `bars`: 5m from `first` on, and all of it in bars of `length`."""
+    """What the provider serves of `bars`: 5m bars from `first` on, and all of them as bars of `length`."""
     return pl.concat([bars.filter(pl.col("ts").dt.date() >= first), rolled(bars, length)])
 
 
@@ -121,7 +121,7 @@ def note(database: Database, symbol: str = "AAPL") -> str | None:
 
 
 @pytest.mark.parametrize("history", [HALF_HOURS, HOURS], ids=["half hours", "hours"])
-def test_each_timeframe_gets_the_bars_it_needs_and_they_are_those_that_5m_would_have_made(
+def test_each_timeframe_gets_enough_long_history_equal_to_bars_rolled_up_from_5m(
     database: Database, history: LongHistory
 ) -> None:
     length = M30 if history is HALF_HOURS else H1
@@ -146,7 +146,7 @@ def test_each_timeframe_gets_the_bars_it_needs_and_they_are_those_that_5m_would_
     assert rows_of(database, "SELECT max(missing_bars) FROM market.ohlc") == [(0,)]
 
 
-def test_it_is_asked_for_once_and_a_refresh_of_everything_asks_again_and_changes_nothing(database: Database) -> None:
+def test_long_history_is_requested_once_and_a_refresh_of_everything_changes_nothing(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
     before = tables_of(database)
@@ -159,8 +159,8 @@ def test_it_is_asked_for_once_and_a_refresh_of_everything_asks_again_and_changes
         assert_frame_equal(rows, before[asset], check_exact=True)
 
 
-def test_it_reaches_equally_far_whenever_on_a_day_it_is_loaded(databases: Databases) -> None:
-    """So that a home that was loaded in the morning and one of the afternoon come to the same bits."""
+def test_the_reach_of_long_history_does_not_depend_on_the_time_of_the_first_load(databases: Databases) -> None:
+    """Databases that were first loaded at different times of a day end with the same bits."""
     exchange = MemoryExchange(served(TRUTH, M30))
     tables = []
     for hour in (15, 17):
@@ -175,7 +175,7 @@ def test_it_reaches_equally_far_whenever_on_a_day_it_is_loaded(databases: Databa
         assert_frame_equal(rows, early[asset], check_exact=True)
 
 
-def test_bars_that_are_missing_in_long_history_are_counted_against_it(database: Database) -> None:
+def test_bars_missing_from_long_history_are_counted_in_the_rolled_up_bars(database: Database) -> None:
     gone = utc("2026-11-11 15:00")
     bars = served(TRUTH, M30).filter(
         ~((pl.col("symbol") == "AAPL") & (pl.col("timeframe") == "30m") & (pl.col("ts") == gone))
@@ -186,8 +186,8 @@ def test_bars_that_are_missing_in_long_history_are_counted_against_it(database: 
     ) == [("AAPL", "1h", utc("2026-11-11 14:30"), 1), ("AAPL", "4h", utc("2026-11-11 14:30"), 1)]
 
 
-def test_the_first_session_is_of_long_history_when_5m_bars_begin_in_its_middle(database: Database) -> None:
-    """A provider whose reach ends in the middle of a session would leave a first bar that is cut."""
+def test_the_first_session_comes_from_long_history_when_5m_bars_begin_in_its_middle(database: Database) -> None:
+    """If 5m bars were used for this session, its first bars would be incomplete."""
     cut = utc("2026-11-16 16:10")
     bars = served(TRUTH, M30).filter((pl.col("timeframe") != "5m") | (pl.col("ts") >= cut))
     refresh(database, WATCHED, MemoryExchange(bars), NOW, long=HALF_HOURS)
@@ -240,7 +240,7 @@ def with_a_hole(bars: pl.DataFrame) -> pl.DataFrame:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_long_history_that_does_not_fit_is_not_used_and_the_story_of_the_symbol_says_why(
+def test_unsuitable_long_history_is_not_used_and_the_story_of_the_symbol_gives_the_reason(
     database: Database, change: object, said: str
 ) -> None:
     assert callable(change)
@@ -250,7 +250,7 @@ def test_long_history_that_does_not_fit_is_not_used_and_the_story_of_the_symbol_
     exchange = MemoryExchange(good.filter(~(is_hour & is_apple)), change(good.filter(is_hour & is_apple)))
     refresh(database, WATCHED, exchange, NOW, long=HOURS)
     assert said in str(note(database))
-    # Nine sessions, the last of them half a day.
+    # Nine sessions. The last one is a half day.
     assert sources(database, "AAPL", H4) == [("rolled up from 5m", 17)]
     assert sources(database, "0700.HK", H4)[0][0] == "rolled up from 1h"
     with database.transaction() as transaction:
@@ -260,8 +260,8 @@ def test_long_history_that_does_not_fit_is_not_used_and_the_story_of_the_symbol_
     assert long_asked(exchange) == []
 
 
-def test_long_history_that_cannot_be_compared_is_not_used(database: Database) -> None:
-    """Its 5m bars begin in the middle of a session, and the next ones come when the overlap is over."""
+def test_long_history_without_short_bars_to_compare_with_is_not_used(database: Database) -> None:
+    """The 5m bars begin in the middle of a session, and the next ones come after the end of the overlap."""
     is_there = (pl.col("ts") > utc("2026-11-16 16:00")) & (pl.col("ts") < utc("2026-11-17 00:00"))
     is_there |= pl.col("ts") > utc("2026-11-27 00:00")
     bars = served(TRUTH, M30).filter((pl.col("symbol") != "AAPL") | (pl.col("timeframe") != "5m") | is_there)
@@ -273,7 +273,9 @@ def test_long_history_that_cannot_be_compared_is_not_used(database: Database) ->
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_pauses_and_costs_the_series_itself_nothing(database: Database) -> None:
+def test_a_failed_request_for_long_history_pauses_without_counting_as_a_failure_of_the_series(
+    database: Database,
+) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     exchange.failing, exchange.failing_timeframe = {"AAPL": "no answer"}, M30
     outcomes = refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
@@ -294,7 +296,7 @@ def test_a_failure_pauses_and_costs_the_series_itself_nothing(database: Database
     assert sources(database, "AAPL", H4)[0][0] == "rolled up from 30m"
 
 
-def test_what_went_wrong_is_forgotten_once_older_bars_have_come(database: Database) -> None:
+def test_the_noted_error_is_cleared_when_older_bars_have_arrived(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30, OLDEST))
     refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
     exchange.failing = {"AAPL": "no answer"}
@@ -309,7 +311,7 @@ def test_what_went_wrong_is_forgotten_once_older_bars_have_come(database: Databa
     assert rows_of(database, noted) == []
 
 
-def test_what_a_provider_refuses_is_settled(database: Database) -> None:
+def test_long_history_that_the_provider_refuses_is_not_requested_again(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     exchange.failing, exchange.failing_timeframe = {"AAPL": "there is no 30m"}, M30
     exchange.failure = RequestRefused
@@ -321,7 +323,7 @@ def test_what_a_provider_refuses_is_settled(database: Database) -> None:
     assert long_asked(exchange) == []
 
 
-def test_a_provider_that_cannot_be_opened_pauses_older_bars_as_well(database: Database) -> None:
+def test_a_provider_that_cannot_be_opened_also_pauses_requests_for_older_bars(database: Database) -> None:
     sync(database, WATCHED, NOW)
     rules = FetchRules(WATCHED.history_days, long_histories={None: HALF_HOURS})
     refresh_fetched(database, MemoryExchange(served(TRUTH, M30)), M5, WATCHED.symbols, rules, NOW, older=False)
@@ -336,7 +338,7 @@ def test_a_provider_that_cannot_be_opened_pauses_older_bars_as_well(database: Da
     ]
 
 
-def test_a_provider_that_is_down_is_left_alone_and_tried_with_one_series(database: Database) -> None:
+def test_a_provider_that_is_down_is_left_alone_and_then_probed_with_one_series(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     exchange.failing, exchange.failing_timeframe = dict.fromkeys(SYMBOLS, "down"), M30
     refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
@@ -353,10 +355,10 @@ def test_a_provider_that_is_down_is_left_alone_and_tried_with_one_series(databas
     assert "stand before" in str(note(database))
 
 
-# --- when -------------------------------------------------------------------------------------------------------------
+# --- when long history is requested -----------------------------------------------------------------------------------
 
 
-def test_a_live_run_leaves_older_bars_to_a_run_for_history(database: Database) -> None:
+def test_a_live_run_leaves_older_bars_to_a_history_run(database: Database) -> None:
     sync(database, WATCHED, NOW)
     exchange = MemoryExchange(served(TRUTH, M30))
     rules = FetchRules(WATCHED.history_days, long_histories={None: HALF_HOURS})
@@ -374,8 +376,8 @@ def test_a_live_run_leaves_older_bars_to_a_run_for_history(database: Database) -
         assert "older bars" not in stale_for_sweep(transaction, NOW, timedelta(0))["reason"].to_list()
 
 
-def test_a_depth_that_grows_is_asked_for_once_and_its_bars_take_the_place_of_long_history(database: Database) -> None:
-    # The longer bars are a hair off, which tells them apart.
+def test_a_greater_depth_is_requested_once_and_its_bars_replace_long_history(database: Database) -> None:
+    # The 30m bars differ slightly from the 5m bars, so that the test can tell them apart.
     bars = served(TRUTH, M30, OLDEST)
     is_half_hour = pl.col("timeframe") == "30m"
     exchange = MemoryExchange(bars.filter(~is_half_hour), moved(bars.filter(is_half_hour), 1.00001))
@@ -401,7 +403,7 @@ def test_a_depth_that_grows_is_asked_for_once_and_its_bars_take_the_place_of_lon
     assert before.height > 300
 
 
-def test_a_moving_now_asks_for_nothing_more(database: Database) -> None:
+def test_passing_time_leads_to_no_requests_for_older_bars(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
     exchange.asked.clear()
@@ -435,7 +437,7 @@ def test_a_file_has_precedence_over_long_history(database: Database, file_comes:
         assert others.filter(pl.col("ts") < utc("2026-11-09 00:00")).height > 0
 
 
-def test_a_split_brings_long_history_to_the_new_scale_and_asks_for_it_again(database: Database) -> None:
+def test_a_split_rescales_long_history_and_requests_it_again(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30).filter(pl.col("ts") < utc("2026-11-25 21:00")))
     refresh(database, WATCHED, exchange, utc("2026-11-25 21:00"), long=HALF_HOURS)
     trades = tables_of(database)["strategy_9_30_ema"].filter(symbol="AAPL", timeframe="4h")
@@ -465,14 +467,14 @@ def test_a_split_brings_long_history_to_the_new_scale_and_asks_for_it_again(data
 def test_increments_corrections_and_late_bars_before_and_after_the_seam_end_as_one_computation(
     module_database: Database, data: st.DataObject
 ) -> None:
-    """Long history that is nowhere longer than what any timeframe wants, so that every `now` reaches back as far."""
+    """Long history is never longer than any timeframe needs, so its reach does not depend on `now`."""
     seeds = st.integers(0, 2**31)
     bars = truth(data.draw(seeds, "history"), date(2026, 11, 5))
     length, history = data.draw(st.sampled_from([(M30, HALF_HOURS), (H1, HOURS)]), "length")
     exchange = MemoryExchange(served(bars, length))
     random = np.random.default_rng(data.draw(seeds, "late"))
     share = data.draw(st.sampled_from([0.0, 0.05, 0.4]), "share of late bars")
-    # Bars that come late within the overlap decide whether long history fits: those are left alone.
+    # Within the overlap, late bars would change whether long history fits. No bar there is late.
     is_minute = (exchange.bars["timeframe"] == "5m") & (exchange.bars["ts"] > utc("2026-11-24 00:00"))
     is_late = is_minute & pl.Series(random.random(exchange.bars.height) < share)
     late, exchange.bars = exchange.bars.filter(is_late), exchange.bars.filter(~is_late)

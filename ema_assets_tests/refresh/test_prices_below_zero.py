@@ -1,4 +1,4 @@
-"""A future whose price falls through zero, as CL=F did on 2020-04-20: what has a value, and what has none."""
+"""A future whose price falls below zero, as that of CL=F did on 2020-04-20: which results have a value."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from ema_assets_tests.timeframes import D1, FETCHED
 FIRST = utc("2020-02-01")
 DAYS = 400
 LAST = FIRST + timedelta(days=DAYS)
-# The future falls through zero before its averages have converged.
+# The future falls below zero before its averages have converged.
 STRATEGIES = (
     {"name": "crossover", "entries": "all"},
     {"name": "pullback", "side": "both", "entries": "all"},
@@ -57,7 +57,7 @@ def days_of(symbol: str, closes: list[float]) -> pl.DataFrame:
 
 
 def closes_through_zero() -> list[float]:
-    """Waves of two months around 2, so that averages cross on either side of zero, and the day of April."""
+    """Waves of two months around 2, whose averages cross on both sides of zero, with the fall of April 20."""
     closes = waves(2, 30)
     closes[79] = -37.63
     return closes
@@ -100,7 +100,7 @@ def test_every_bar_is_stored_and_no_stored_number_is_nan_or_infinite(stored: Dat
             assert column.drop_nulls().is_finite().all(), f"{table}.{column.name}"
 
 
-def test_averages_trend_and_crossovers_do_not_mind_zero(stored: Database) -> None:
+def test_averages_trend_and_crossovers_are_computed_below_zero_too(stored: Database) -> None:
     closes, ema = closes_through_zero(), None
     found = {row[0]: row for row in of_future(stored, "SELECT ts, ema_9, ema_30 FROM market.ema_signals WHERE true")}
     for day, close in enumerate(closes):
@@ -118,7 +118,7 @@ def test_averages_trend_and_crossovers_do_not_mind_zero(stored: Database) -> Non
     assert below_zero, "the series must cross below zero"
 
 
-def test_a_percentage_of_a_price_has_no_value_where_the_price_is_not_above_zero(stored: Database) -> None:
+def test_a_percentage_of_a_price_is_null_unless_the_price_is_above_zero(stored: Database) -> None:
     joined = of_future(
         stored,
         """SELECT ts, o.close, a.atr, a.atr_pct, b.bb_middle, b.bb_upper - b.bb_lower, b.bb_bandwidth, b.bb_percent_b
@@ -133,7 +133,7 @@ def test_a_percentage_of_a_price_has_no_value_where_the_price_is_not_above_zero(
 
 
 @pytest.mark.parametrize("strategy", TRADED)
-def test_a_trade_has_a_return_where_entry_and_last_price_are_above_zero(stored: Database, strategy: str) -> None:
+def test_a_trade_has_a_return_only_if_its_entry_and_last_price_are_above_zero(stored: Database, strategy: str) -> None:
     trades = [row for row in frame(stored, f"market.{strategy}").to_dicts() if row["symbol"] == "CL=F"]
     closes = dict(zip((FIRST + timedelta(days=day) for day in range(DAYS)), closes_through_zero(), strict=True))
     undefined = 0
@@ -144,7 +144,7 @@ def test_a_trade_has_a_return_where_entry_and_last_price_are_above_zero(stored: 
             pytest.approx(sign * (last / entry - 1) * 100, abs=1e-12) if is_defined else None
         )
         assert (trade["net_return_pct"] is None) == (not is_defined)
-        # A multiple of the risk is one of points and needs no percentage.
+        # A multiple of the risk is a ratio of price differences, so it needs no percentage.
         if trade["stop_price"] is not None and sign * (entry - trade["stop_price"]) > 0:
             assert trade["r_multiple"] == pytest.approx(sign * (last - entry) / (sign * (entry - trade["stop_price"])))
         within = [close for ts, close in closes.items() if trade["entry_ts"] < ts < trade["last_ts"]]
@@ -161,7 +161,7 @@ def test_a_trade_has_a_return_where_entry_and_last_price_are_above_zero(stored: 
 
 
 @pytest.mark.parametrize("options", STRATEGIES)
-def test_a_backtest_says_the_same_of_such_prices(stored: Database, options: dict[str, Any]) -> None:
+def test_a_backtest_gives_the_same_figures_for_prices_below_zero(stored: Database, options: dict[str, Any]) -> None:
     given = {"rule": options["name"], **{name: value for name, value in options.items() if name != "name"}}
     found = backtest.load("1d", url=stored.url).run(**given)
     name = f"strategy_{ {'crossover': '9_30_ema', 'pullback': '9_30_pullback'}.get(options['name'], options['name']) }"
@@ -171,7 +171,7 @@ def test_a_backtest_says_the_same_of_such_prices(stored: Database, options: dict
     assert of_future[-1] is None
 
 
-def test_performance_says_what_it_leaves_out_and_adds_nothing_up_over_it(stored: Database) -> None:
+def test_performance_has_no_totals_over_undefined_returns_and_a_remark_that_gives_the_reason(stored: Database) -> None:
     trades = [row for row in frame(stored, "market.strategy_both").to_dicts() if row["symbol"] == "CL=F"]
     found = {row["symbol"]: row for row in frame(stored, "results.performance").to_dicts()
              if row["strategy"] == "strategy_both"}  # fmt: skip
@@ -187,13 +187,13 @@ def test_performance_says_what_it_leaves_out_and_adds_nothing_up_over_it(stored:
     assert future["expectancy_pct"] == pytest.approx(sum(known) / len(known))
     assert future["average_r"] == pytest.approx(np.mean([each["r_multiple"] for each in closed if each["r_multiple"]]))
     assert future["remark"] == "prices of zero or less"
-    # One that stays above zero is added up as any other, whatever it may do.
+    # A series that stays above zero has totals like any other.
     assert other["undefined_returns"] == 0
     assert None not in (other["total_return_pct"], other["max_drawdown_pct"], other["buy_and_hold_pct"])
     assert other["remark"] is None or other["remark"] == "too few trades"
 
 
-def test_increments_give_the_bits_of_one_go(stored: Database, databases: Databases) -> None:
+def test_increments_equal_one_computation_to_the_bit(stored: Database, databases: Databases) -> None:
     url, exchange = databases.make(), market()
     with Database(url) as database:
         for day in (60, 79, 80, 81, 95, 150, 151, 222, 300, 399, 400):
@@ -203,8 +203,8 @@ def test_increments_give_the_bits_of_one_go(stored: Database, databases: Databas
     databases.drop(url)
 
 
-def test_the_screener_names_a_price_below_zero_and_gives_no_distance_to_it(databases: Databases) -> None:
-    """On a day on which the future closes below zero, and with a stop there."""
+def test_the_screener_shows_a_price_below_zero_without_percentages_of_it(databases: Databases) -> None:
+    """The day is one on which the future closes below zero."""
     url = databases.make()
     with Database(url) as database:
         refresh(database, WATCHED, market(), FIRST + timedelta(days=97), timeframes=[D1])

@@ -60,7 +60,7 @@ def exchange(name: str) -> MemoryExchange:
 
 
 class Market:
-    """Two providers, and what every refresh asks of them."""
+    """Two providers, and helpers that refresh from both and list the requests."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -79,7 +79,7 @@ class Market:
         )
 
     def asked(self) -> tuple[list[str], list[str]]:
-        """The symbols that each of the two was asked for."""
+        """The symbols that were requested from each of the two providers."""
         return tuple(sorted(each.instrument.symbol for each in one.asked) for one in (self.alpaca, self.binance))  # type: ignore[return-value]
 
 
@@ -102,7 +102,7 @@ def test_each_symbol_comes_from_its_own_provider_in_one_refresh(market: Market) 
     assert (market.alpaca.closed, market.binance.closed) == (1, 1)
 
 
-def test_a_provider_without_its_keys_costs_only_its_own_symbols(market: Market) -> None:
+def test_a_provider_without_keys_fails_only_its_own_symbols(market: Market) -> None:
     market.wrong = {None: "set APCA_API_KEY_ID"}
     outcome = market.fetch(NOW)
     assert outcome.done == ["BTC-USD"]
@@ -114,7 +114,7 @@ def test_a_provider_without_its_keys_costs_only_its_own_symbols(market: Market) 
 
 
 @pytest.mark.parametrize("error", [Unreachable, ProviderUnavailable, Unauthorized])
-def test_an_outage_costs_one_probe_a_period_and_the_other_provider_goes_on(
+def test_an_outage_leads_to_one_probe_per_pause_while_the_other_provider_continues(
     market: Market, error: type[ProviderError]
 ) -> None:
     market.fetch(NOW)
@@ -125,7 +125,7 @@ def test_an_outage_costs_one_probe_a_period_and_the_other_provider_goes_on(
     assert (failures, until) == (1, start + timedelta(seconds=30))
     assert {state_of(market.database, each, M5)["next_attempt_at"] for each in STOCKS} == {until}
 
-    # Daily series know nothing of it yet, and are told without a call.
+    # The daily series do not pause yet. They fail without a call.
     daily = market.fetch(start + timedelta(seconds=10), D1)
     assert market.asked() == ([], ["BTC-USD"])
     said = "alpaca was not asked: it is left alone until 16:05:30 UTC, after this error: it is down"
@@ -153,8 +153,8 @@ def test_an_outage_costs_one_probe_a_period_and_the_other_provider_goes_on(
     assert market.alpaca.calls == 2, "the probe, and all others together"
 
 
-def test_runs_that_ask_at_the_same_moment_count_as_one_failure(market: Market, database_url: str) -> None:
-    """Three timeframes close together: a short outage must not be paid for with a long pause."""
+def test_failures_of_concurrent_runs_count_as_one_failure(market: Market, database_url: str) -> None:
+    """Three runs fail at the same moment. A short outage must not lead to a long pause."""
     fail_all(market.alpaca, Unreachable)
     at, pauses = NOW, []
     for _ in range(3):
@@ -187,7 +187,7 @@ def test_runs_that_ask_at_the_same_moment_count_as_one_failure(market: Market, d
     assert pauses == [(1, 30), (2, 60), (3, 120)]
 
 
-def test_a_failure_counts_once_for_the_pause_that_was_seen(database: Database) -> None:
+def test_a_failure_counts_only_once_per_pause_that_a_run_has_seen(database: Database) -> None:
     def tripped(seen: provider_state.Breaker, now: datetime, least: float | None = None) -> tuple[int, datetime]:
         with database.transaction() as transaction:
             until = provider_state.trip(transaction, "alpaca", "down", now, seen, least)
@@ -213,7 +213,7 @@ def test_a_failure_counts_once_for_the_pause_that_was_seen(database: Database) -
     assert tripped(first, NOW + 800 * second) == (1, NOW + 830 * second), "it has answered since"
 
 
-def test_a_series_that_is_not_asked_for_says_so_with_the_reason_and_until_when(market: Market) -> None:
+def test_a_series_of_a_paused_provider_reports_the_reason_and_the_end_of_the_pause(market: Market) -> None:
     fail_all(market.alpaca, ProviderUnavailable)
     market.alpaca.failing = dict.fromkeys(STOCKS, "alpaca answered 503: no")
     assert market.fetch(NOW).errors == dict.fromkeys(STOCKS, "alpaca answered 503: no")
@@ -233,7 +233,7 @@ def test_a_series_that_is_not_asked_for_says_so_with_the_reason_and_until_when(m
         assert root_of(not_asked("binance", error, NOW, NOW)) == root_of(error) == error
 
 
-def test_a_ban_lasts_as_long_as_the_provider_says(market: Market) -> None:
+def test_a_ban_lasts_as_long_as_the_provider_states(market: Market) -> None:
     fail_all(market.binance, lambda text, provider: Banned(text, provider=provider, retry_after_seconds=600.0))
     market.fetch(NOW)
     until = NOW + timedelta(seconds=600)
@@ -244,7 +244,7 @@ def test_a_ban_lasts_as_long_as_the_provider_says(market: Market) -> None:
     assert "BTC-USD" in market.fetch(until).done
 
 
-def test_a_sick_symbol_does_not_keep_the_others_waiting_when_the_outage_is_over(market: Market) -> None:
+def test_a_failing_symbol_does_not_delay_the_others_after_an_outage(market: Market) -> None:
     fail_all(market.alpaca, ProviderUnavailable)
     market.fetch(NOW)
     market.alpaca.failing = {"AAPL": "alpaca answered 500: no"}
@@ -260,8 +260,8 @@ def test_a_sick_symbol_does_not_keep_the_others_waiting_when_the_outage_is_over(
     assert {symbol: state_of(market.database, symbol, M5)["failures"] for symbol in STOCKS[1:]} == {"JPM": 0, "MSFT": 0}
 
 
-def test_pauses_count_from_the_answer(market: Market) -> None:
-    """It may come half a minute after the run began, or minutes after a command did."""
+def test_pauses_count_from_the_time_of_the_answer(market: Market) -> None:
+    """An answer may come half a minute after the start of a run, or minutes after the start of a command."""
 
     def after(seconds: int) -> datetime:
         refresh_fetched(
@@ -286,7 +286,7 @@ def test_pauses_count_from_the_answer(market: Market) -> None:
     assert 22 <= pause.total_seconds() <= 38
 
 
-def test_one_symbol_that_answers_with_a_server_error_is_no_outage(market: Market) -> None:
+def test_a_server_error_for_one_symbol_is_not_an_outage(market: Market) -> None:
     fail_all(market.binance, ProviderUnavailable)
     market.alpaca.failing = {"AAPL": "it is down"}
     outcome = market.fetch(NOW)
@@ -294,10 +294,10 @@ def test_one_symbol_that_answers_with_a_server_error_is_no_outage(market: Market
     assert rows_of(market.database, "SELECT * FROM market.provider_state") == []
 
 
-def test_what_the_others_brought_is_stored_when_a_talk_ends_in_a_bug(
+def test_answers_of_other_providers_are_stored_when_storing_one_fails_with_a_bug(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug of ours: one of the provider's code is a failure of its series, see `test_contract`."""
+    """The bug is in this package. A bug in the code of a provider fails only its series, see `test_contract`."""
 
     def broken(transaction: object, timeframe: Timeframe, answer: Answer, *rest: Any) -> Stored:
         if answer.source == "binance":
@@ -311,7 +311,7 @@ def test_what_the_others_brought_is_stored_when_a_talk_ends_in_a_bug(
     assert (market.alpaca.closed, market.binance.closed) == (1, 1)
 
 
-def test_a_symbol_that_moves_to_another_provider_is_asked_there(market: Market) -> None:
+def test_a_symbol_moved_to_another_provider_is_requested_there(market: Market) -> None:
     refresh(market.database, WATCHED, market, NOW)  # type: ignore[arg-type]
     moved = Watchlist(
         (*WATCHED.instruments[:2], Instrument("JPM", "XNYS", "binance"), WATCHED.instruments[3]), DAYS, **CORE
@@ -323,7 +323,7 @@ def test_a_symbol_that_moves_to_another_provider_is_asked_there(market: Market) 
 
 
 def test_when_only_gaps_are_due_after_an_outage_one_of_them_is_the_probe(market: Market) -> None:
-    """The breaker must not close without a call, and the pause must not start over with the whole batch in vain."""
+    """The breaker must not close without a call. If the probe fails, no other request of the batch may be sent."""
     complete = market.alpaca.bars
     hole = NOW - timedelta(hours=1)
     market.alpaca.bars = complete.filter(pl.col("ts") != hole)
@@ -355,12 +355,12 @@ def test_when_only_gaps_are_due_after_an_outage_one_of_them_is_the_probe(market:
     assert rows_of(market.database, "SELECT count(*) FROM market.bar_gap WHERE symbol <> 'BTC-USD'") == [(0,)]
 
 
-def test_storing_the_bulk_of_one_provider_does_not_keep_another_ones_answers_waiting(
+def test_storing_the_answers_of_one_provider_does_not_delay_those_of_another(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store of the first waits for the second to be heard: on the event loop that would be for ever.
+    """The store of the first provider waits for the answer of the second. On the event loop it would wait forever.
 
-    Both have been asked by then, for what is to be asked is looked up in the database that the store has to itself.
+    Both providers have their requests by then: planning requests needs the database, which the store has to itself.
     """
     is_asked, has_begun, is_heard = threading.Event(), threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Providers that publish their bars at different times: each is asked for what it has, and nobody for nothing."""
+"""Providers publish their bars with different delays: requests, runs and reports follow the delay of each."""
 
 import time
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def minutes(number: float) -> timedelta:
 
 
 class Market:
-    """A provider that publishes at once, and one that takes `delay`."""
+    """A provider that publishes at once, and a provider that publishes after `delay`."""
 
     def __init__(self, database: Database, delay: timedelta) -> None:
         self.database = database
@@ -67,7 +67,7 @@ class Market:
             assert not refresh_fetched(self.database, self, timeframe, SYMBOLS, self.rules, now).errors
 
     def asked(self, timeframe: Timeframe = M5) -> dict[str, datetime]:
-        """Up to when each symbol was asked for by the last fetch."""
+        """For each symbol, the time up to which the last fetch requested bars."""
         requests = [*self.quick.asked, *self.slow.asked]
         return {each.instrument.symbol: each.end for each in requests if each.timeframe is timeframe}
 
@@ -92,7 +92,7 @@ def market(database: Database) -> Callable[..., Market]:
     return lambda **delay: Market(database, timedelta(**delay))
 
 
-def test_one_refresh_asks_each_provider_for_what_it_has_published(market: Callable[..., Market]) -> None:
+def test_one_refresh_requests_from_each_provider_what_it_has_published(market: Callable[..., Market]) -> None:
     both = market(minutes=22)
     assert both.asked() == {"AAPL": NOW, "MSFT": NOW - minutes(25)}
     both.fetch(NOW + minutes(5))
@@ -101,7 +101,7 @@ def test_one_refresh_asks_each_provider_for_what_it_has_published(market: Callab
     assert state_of(both.database, "MSFT", M5)["last_ts"] == NOW - minutes(25)
 
 
-def test_the_last_day_of_a_slow_provider_is_asked_for_when_it_is_there(market: Callable[..., Market]) -> None:
+def test_the_daily_bar_of_a_slow_provider_is_requested_after_its_delay(market: Callable[..., Market]) -> None:
     both = market(minutes=50)
     evening = utc("2026-11-25 21:00")
     both.fetch(evening + minutes(49))
@@ -110,9 +110,9 @@ def test_the_last_day_of_a_slow_provider_is_asked_for_when_it_is_there(market: C
     assert both.asked(D1) == {"MSFT": evening}
 
 
-def test_nobody_launches_a_run_for_bars_that_are_not_published_yet(market: Callable[..., Market]) -> None:
+def test_no_run_is_launched_for_bars_that_are_not_published_yet(market: Callable[..., Market]) -> None:
     both = market(minutes=22)
-    # The bar that closed at 15:40 comes at 16:02: neither a tick before that nor a sweep takes it up.
+    # The bar that closed at 15:40 is published at 16:02. Before that, no tick and no sweep launches a run for it.
     assert both.on_close(NOW + SECOND) == both.swept(NOW + SECOND) == []
     assert both.swept(NOW + minutes(2) - SECOND) == []
     assert both.swept(NOW + minutes(2)) == ["MSFT"]
@@ -122,18 +122,20 @@ def test_nobody_launches_a_run_for_bars_that_are_not_published_yet(market: Calla
     assert both.on_close(NOW + minutes(5)) == ["AAPL"]
 
 
-def test_a_bar_that_comes_in_a_moment_belongs_to_the_tick_of_its_close(market: Callable[..., Market]) -> None:
+def test_a_bar_published_seconds_after_its_close_belongs_to_the_tick_of_that_close(
+    market: Callable[..., Market],
+) -> None:
     both = market(seconds=20)
     both.fetch(NOW + 20 * SECOND)
     close = NOW + minutes(5)
     assert both.on_close(close) == ["AAPL", "MSFT"]
     assert both.swept(close + 29 * SECOND) == []
-    # Had no run come of it, the sweep would take both up.
+    # If the tick had launched no run, the sweep would launch one for both.
     assert both.swept(close + 30 * SECOND) == ["AAPL", "MSFT"]
 
 
-def test_a_schedule_reaches_as_far_as_the_sweep_leaves_it_alone(market: Callable[..., Market]) -> None:
-    """One second more, and the bar is the sweep's: from its publication on, not from the next tick on."""
+def test_a_bar_published_too_late_for_its_schedule_is_left_to_the_sweep(market: Callable[..., Market]) -> None:
+    """The delay is one second longer than the reach of a schedule. The sweep takes the bar from its publication on."""
     both = market(seconds=31)
     both.fetch(NOW + 31 * SECOND)
     close = NOW + minutes(5)
@@ -142,16 +144,16 @@ def test_a_schedule_reaches_as_far_as_the_sweep_leaves_it_alone(market: Callable
     assert both.swept(close + 31 * SECOND) == ["AAPL", "MSFT"]
 
 
-def test_rolled_up_bars_are_expected_when_their_5m_bars_can_be_asked_for(market: Callable[..., Market]) -> None:
+def test_rolled_up_bars_are_due_when_their_5m_bars_can_be_requested(market: Callable[..., Market]) -> None:
     both = market(minutes=22)
     both.fetch(utc("2026-11-25 16:14"))
     assert both.on_close(utc("2026-11-25 16:15"), M15) == ["AAPL"]
-    # The bar that closed at 16:00 comes at 16:22.
+    # The bar that closed at 16:00 is published at 16:22.
     assert both.on_close(utc("2026-11-25 16:30"), M15) == ["AAPL", "MSFT"]
 
 
 class Sleeper:
-    """A clock that only sleeping moves."""
+    """A clock that moves only when `sleep` is called."""
 
     def __init__(self, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = now
@@ -166,7 +168,7 @@ class Sleeper:
         self.now += timedelta(seconds=seconds)
 
 
-def test_a_run_waits_for_the_rest_of_the_delay_and_then_asks(
+def test_a_run_waits_for_the_rest_of_the_delay_and_then_requests_bars(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = market(seconds=20)
@@ -189,7 +191,7 @@ def test_a_run_waits_for_the_rest_of_the_delay_and_then_asks(
         pytest.param([], 20, 2, id="there is no series"),
     ],
 )
-def test_a_run_that_can_ask_at_once_does_not_wait(
+def test_a_run_that_can_request_bars_at_once_does_not_wait(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch, symbols: list[str], delay: int, later: int
 ) -> None:
     both = market(seconds=delay)
@@ -199,7 +201,7 @@ def test_a_run_that_can_ask_at_once_does_not_wait(
     assert clock.slept == []
 
 
-def test_a_clock_that_is_set_back_while_a_run_waits_does_not_hold_it_up_for_ever(
+def test_a_clock_set_back_during_a_wait_does_not_block_the_run_forever(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = market(seconds=20)
@@ -210,7 +212,7 @@ def test_a_clock_that_is_set_back_while_a_run_waits_does_not_hold_it_up_for_ever
     assert slept == [20.0, 20.0]
 
 
-def test_rolled_up_bars_wait_for_5m_bars_by_the_delay_of_each_provider(
+def test_rolled_up_bars_wait_for_5m_bars_according_to_the_delay_of_each_provider(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = market(minutes=22)
@@ -227,7 +229,9 @@ def test_rolled_up_bars_wait_for_5m_bars_by_the_delay_of_each_provider(
     assert behind(both.publications) == 0
 
 
-def test_a_slow_provider_is_neither_late_nor_stale_until_its_bars_are_there(market: Callable[..., Market]) -> None:
+def test_a_series_of_a_slow_provider_is_neither_late_nor_stale_before_its_bars_are_published(
+    market: Callable[..., Market],
+) -> None:
     both = market(minutes=22)
 
     def judged(now: datetime) -> tuple[list[tuple[str, str]], int]:
@@ -241,13 +245,13 @@ def test_a_slow_provider_is_neither_late_nor_stale_until_its_bars_are_there(mark
 
     assert judged(NOW + minutes(1)) == ([], 0)
     assert judged(NOW + minutes(2)) == ([], 1)
-    # More than two bars behind is late: MSFT was asked up to 15:35, and its bar of 15:50 comes at 16:12.
+    # Late means more than two bars behind. MSFT was requested up to 15:35, and its bar of 15:50 is published at 16:12.
     assert judged(NOW + minutes(12) - SECOND) == ([], 2)
     assert judged(NOW + minutes(12)) == ([("MSFT", "5m")], 2)
     assert judged(NOW + minutes(15)) == ([("AAPL", "5m"), ("MSFT", "5m")], 2)
 
 
-def test_requests_reach_back_over_the_time_in_which_a_provider_still_changes_its_bars(
+def test_requests_overlap_by_the_time_in_which_a_provider_still_changes_its_bars(
     market: Callable[..., Market],
 ) -> None:
     both = market(seconds=0)
@@ -263,7 +267,7 @@ def delays_of(rules: FetchRules) -> dict[str | None, timedelta]:
     return {name: each.delay for name, each in rules.publications.items()}
 
 
-def test_the_rules_are_those_of_the_providers_on_the_watchlist() -> None:
+def test_the_fetch_rules_have_the_delays_of_the_providers_on_the_watchlist() -> None:
     watched = Watchlist(
         (Instrument("AAPL", "XNYS"), Instrument("BTC-USD", "24/7", "binance"), Instrument("X", "XNYS", "file")), DAYS
     )
