@@ -29,7 +29,7 @@ from ema_assets_tests.timeframes import M5
 EVERY_BAR = timedelta(minutes=5)
 START = utc("2026-11-25 12:00:30")
 CALENDARS = {"BTC-USD": "24/7", "ETH-USD": "24/7"}
-# The last bar of the history that is loaded.
+# The last bar of the loaded history.
 LOADED = START - timedelta(seconds=30) - EVERY_BAR
 STEPS = 16
 
@@ -44,7 +44,7 @@ def told(*kinds: str, name: str = "mine", **more: Any) -> Alerts:
 
 
 def watching(alerts: Alerts | None, **more: Any) -> Watchlist:
-    # A stop that a rule trails is near the price as a rule, so that there is something to tell.
+    # A stop of one ATR is often near the price, so that there are alerts about it.
     strategies = (
         *CORE["strategies"],
         {"name": "stopped", "rule": "crossover", "atr_stop": 1.0, "entries": "all"},
@@ -72,7 +72,7 @@ EVERYTHING = watching(
 
 
 class Exchange(MemoryExchange):
-    """Called as a provider that there is: bars of any other name are those of a file."""
+    """Has the name of a provider: bars of a source with any other name count as bars of a file."""
 
     name = "sandbox"
 
@@ -111,7 +111,7 @@ GRAPH = build(EVERYTHING)
 def tick(
     database: Database, exchange: MemoryExchange, now: datetime, graph: Graph = GRAPH
 ) -> dict[str, tuple[int, int]]:
-    """What a run does at a close; how many statements each asset took, and how many alerts it has raised."""
+    """Do what a run does at a close, and return the number of statements and of new alerts for each asset."""
     rules = FetchRules(EVERYTHING.history_days, {})
     refresh_fetched(database, exchange, M5, EVERYTHING.symbols, rules, now, older=False)
     counts = {}
@@ -124,7 +124,7 @@ def tick(
 
 @pytest.fixture(scope="module")
 def loaded_url(databases: Databases) -> Iterator[str]:
-    """A database with the history of two symbols."""
+    """A database with the loaded history of two symbols."""
     url = databases.make()
     with Database(url) as database:
         refresh(database, EVERYTHING, new_exchange(), START)
@@ -135,20 +135,20 @@ def loaded_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 def loaded(databases: Databases, loaded_url: str) -> Iterator[Database]:
-    """One for each test."""
+    """A copy of the loaded database for each test."""
     url = databases.make(like=loaded_url)
     with Database(url) as database:
         yield database
     databases.drop(url)
 
 
-# Statements of each asset, and the alerts that it raised, tick by tick.
+# For each tick, the statements and the alerts of each asset.
 _counted: list[dict[str, tuple[int, int]]] = []
 
 
 @pytest.fixture(scope="module")
 def lived(databases: Databases, loaded_url: str) -> Iterator[tuple[Database, MemoryExchange, datetime]]:
-    """Two symbols whose history was loaded, and then an hour bar by bar."""
+    """Two symbols with loaded history, followed by more than an hour bar by bar."""
     url = databases.make(like=loaded_url)
     with Database(url) as database:
         exchange = new_exchange()
@@ -160,7 +160,7 @@ def lived(databases: Databases, loaded_url: str) -> Iterator[tuple[Database, Mem
     databases.drop(url)
 
 
-def test_every_crossover_of_a_bar_that_has_just_closed_is_told_once_and_none_of_history(
+def test_each_crossover_of_a_newly_closed_bar_raises_one_alert_and_history_raises_none(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
     database, _, _ = lived
@@ -171,13 +171,13 @@ def test_every_crossover_of_a_bar_that_has_just_closed_is_told_once_and_none_of_
     mine = found.filter(subscription="mine", kind="crossover").sort("ts", "symbol")
     assert mine.select("symbol", "ts").rows() == live.select("symbol", "ts").rows()
     assert [text.split()[0] for text in mine["text"]] == live["crossover"].to_list()
-    # Each subscription has its own, of what it is about.
+    # Each subscription has its own alerts, for the symbols and timeframes that it names.
     assert set(found.filter(subscription="one")["symbol"]) <= {"ETH-USD"}
     assert found.filter(subscription="one").height == live.filter(symbol="ETH-USD").height
     assert found.filter(subscription="other").is_empty()
 
 
-def test_crossovers_of_a_strategy_with_other_averages_are_told_with_their_names(
+def test_crossovers_of_other_averages_are_reported_with_the_names_of_the_averages(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
     database, _, _ = lived
@@ -191,11 +191,11 @@ def test_crossovers_of_a_strategy_with_other_averages_are_told_with_their_names(
     assert [text.partition(";")[0] for text in quick["text"]] == [
         f"{crossover} crossover, EMA 3 is {where[crossover]} EMA 8" for crossover in live["crossover"]
     ]
-    # Who names no averages is told of all.
+    # A subscription without `averages` gets the crossovers of all averages.
     both = found.filter(pl.col("subscription").is_in(["mine", "quick"]), kind="crossover")
     every = found.filter(subscription="any")
     assert every.sort("ts", "symbol", "text")["text"].to_list() == both.sort("ts", "symbol", "text")["text"].to_list()
-    # Who names a strategy is told of the averages that it goes by, and of its trades.
+    # A subscription with `strategies` gets the crossovers of their averages, and their trades.
     of_quick = found.filter(subscription="of quick", kind="crossover")
     assert of_quick.select("symbol", "ts", "text").equals(quick.select("symbol", "ts", "text"))
     assert set(found.filter(subscription="of quick", kind="entry")["strategy"]) <= {"strategy_quick"}
@@ -211,7 +211,7 @@ def test_crossovers_of_a_strategy_with_other_averages_are_told_with_their_names(
     assert fast == pytest.approx(averages["ema_8"] + (price - averages["ema_8"]) * 2 / 9, rel=1e-4)
 
 
-def test_the_screener_of_other_averages_has_their_next_cross_and_the_trade_of_their_strategy(
+def test_the_screener_of_other_averages_shows_their_next_cross_and_the_trade_of_their_strategy(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
     database, _, _ = lived
@@ -231,7 +231,7 @@ def test_the_screener_of_other_averages_has_their_next_cross_and_the_trade_of_th
     assert shown.rows() == trades.sort("symbol").rows()
 
 
-def test_entries_and_exits_are_told_for_each_strategy_with_what_a_trader_needs(
+def test_entries_and_exits_of_each_strategy_raise_alerts_with_price_reason_and_stop(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
     database, _, _ = lived
@@ -251,7 +251,9 @@ def test_entries_and_exits_are_told_for_each_strategy_with_what_a_trader_needs(
     }
 
 
-def test_what_lasts_is_told_once_per_trade_and_per_leg(lived: tuple[Database, MemoryExchange, datetime]) -> None:
+def test_stop_near_and_about_to_cross_raise_one_alert_per_occurrence(
+    lived: tuple[Database, MemoryExchange, datetime],
+) -> None:
     database, _, _ = lived
     found = alerts_of(database)
     for kind, key in (
@@ -274,17 +276,17 @@ def test_what_lasts_is_told_once_per_trade_and_per_leg(lived: tuple[Database, Me
         near["ts"],
     )
     assert since[0][0] >= 3
-    # The price that it names is the one at which both averages would be equal.
+    # At the price in the text, both averages would be equal.
     price = cross_price_of(near["text"])
     fast = screened["ema_9"] + (price - screened["ema_9"]) * 2 / 10
     slow = screened["ema_30"] + (price - screened["ema_30"]) * 2 / 31
     assert fast == pytest.approx(slow, rel=1e-4)
 
 
-def test_what_a_person_recomputes_new_code_and_a_night_without_power_raise_nothing_old(
+def test_a_backfill_new_code_and_a_long_pause_raise_no_alerts_for_old_bars(
     lived: tuple[Database, MemoryExchange, datetime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One after another, for each leaves the database as the next one wants it."""
+    """The steps are one test, because each leaves the database in the state that the next one needs."""
     database, exchange, now = lived
     before = alerts_of(database).height
     refresh(database, EVERYTHING, exchange, now, everything=True)
@@ -296,7 +298,7 @@ def test_what_a_person_recomputes_new_code_and_a_night_without_power_raise_nothi
     refresh(database, EVERYTHING, exchange, now + timedelta(seconds=10))
     assert alerts_of(database).height == before, "the code version of before"
 
-    # Ten hours later only what closed within the last quarter of an hour is news, and the newest bar.
+    # After ten hours, only the newest bar and those that closed in the last quarter of an hour raise alerts.
     late = now + timedelta(hours=10)
     refresh(database, EVERYTHING, exchange, late)
     found = alerts_of(database)[before:]
@@ -305,8 +307,8 @@ def test_what_a_person_recomputes_new_code_and_a_night_without_power_raise_nothi
     assert len(crossed) > found.filter(kind="crossover").height
 
 
-def test_bars_of_files_raise_nothing(loaded: Database) -> None:
-    """Also where the name of the file says nothing of what it is: it is the one that the ingest stores."""
+def test_bars_of_files_raise_no_alerts(loaded: Database) -> None:
+    """Even a source whose name does not look like a file counts as one, if it is not the name of a provider."""
     exchange, now = new_exchange(), START
     for _ in range(STEPS):
         now += EVERY_BAR
@@ -318,7 +320,7 @@ def test_bars_of_files_raise_nothing(loaded: Database) -> None:
     assert alerts_of(loaded).is_empty()
 
 
-def test_whatever_is_not_called_as_a_provider_is_a_file() -> None:
+def test_every_source_without_the_name_of_a_provider_counts_as_a_file() -> None:
     providers = ["yahoo", "sandbox", "ccxt:gateio", None]
     files = ["bars", "bars.csv", "ccxt:gate.csv", "other:gateio", "file of ccxt"]
     found = raise_alerts.of_providers(pl.DataFrame({"source": [*providers, *files]}))
@@ -326,11 +328,11 @@ def test_whatever_is_not_called_as_a_provider_is_a_file() -> None:
     assert found["is_synthetic"].to_list() == [False, True, False, False]
 
 
-def test_an_alert_knows_whether_its_prices_were_made_up(
+def test_an_alert_records_whether_its_prices_are_synthetic(
     lived: tuple[Database, MemoryExchange, datetime], loaded: Database
 ) -> None:
     assert rows_of(lived[0], "SELECT DISTINCT is_synthetic FROM market.alert") == [(True,)]
-    # From here on a real exchange brings the bars of the same symbols.
+    # From here on, a real exchange delivers the bars of the same symbols.
     exchange, now = new_exchange(), START
     exchange.name = "coinbase"
     for _ in range(STEPS):
@@ -339,7 +341,7 @@ def test_an_alert_knows_whether_its_prices_were_made_up(
     assert rows_of(loaded, "SELECT DISTINCT is_synthetic FROM market.alert") == [(False,)]
 
 
-def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Database) -> None:
+def test_a_correction_that_flips_the_newest_bar_raises_correction_alerts(loaded: Database) -> None:
     database, exchange, now = loaded, new_exchange(), START
     crossed: list[Any] = []
     while not crossed:
@@ -352,7 +354,7 @@ def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Da
         )
     (symbol, ts), *_ = crossed
     before = alerts_of(database).height
-    # The bar turns out to have closed where the one before it did: no cross.
+    # The corrected bar closes where the bar before it closed, so there is no crossover.
     former = exchange.bars.filter(pl.col("symbol") == symbol, pl.col("ts") == ts - EVERY_BAR)["close"][0]
     bar = exchange.bars.filter(pl.col("symbol") == symbol, pl.col("ts") == ts)
     exchange.correct(
@@ -371,17 +373,17 @@ def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Da
     assert text.startswith(
         "a crossover of EMA 9 and EMA 30 has changed: the source changed bars that were stored, from 2026-11-25 "
     )
-    # The bar itself is not news a second time.
+    # The corrected bar raises no second crossover alert.
     assert (
         alerts_of(database)[before:].filter(pl.col("kind") == "crossover", pl.col("ts") == ts, symbol=symbol).is_empty()
     )
 
 
-def test_a_correction_without_a_newer_bar_is_computed_whatever_is_subscribed_to(loaded: Database) -> None:
+def test_a_correction_without_a_newer_bar_is_computed_and_raises_at_most_correction_alerts(loaded: Database) -> None:
     exchange, now = new_exchange(), START
     newest = exchange.bars.filter(pl.col("ts") <= LOADED).sort("ts").group_by("symbol").last()
     exchange.correct(newest.with_columns(close=pl.col("low")))
-    # The exchange has none of the bar that has closed since.
+    # The exchange does not have the bar that has closed since.
     exchange.bars = exchange.bars.filter(pl.col("ts") <= LOADED)
     refresh_fetched(
         loaded, exchange, M5, EVERYTHING.symbols, FetchRules(EVERYTHING.history_days, {}), now + EVERY_BAR, older=False
@@ -399,7 +401,7 @@ def test_an_alert_is_written_with_its_bar_or_not_at_all(loaded: Database, monkey
         def crash(*_: object) -> None:
             raise KeyboardInterrupt
 
-        # The last thing in the transaction is the alert; a crash behind it takes the rows as well.
+        # Alerts are written last in the transaction. A crash after that must roll back the rows as well.
         original = alert_outbox.raise_alerts
         patched.setattr(alert_outbox, "raise_alerts", lambda *given: (original(*given), crash()))
         is_crashed = False
@@ -418,7 +420,7 @@ def test_an_alert_is_written_with_its_bar_or_not_at_all(loaded: Database, monkey
     assert found.select("subscription", "kind", "symbol", "strategy", "occurrence").is_unique().all()
 
 
-def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most(
+def test_alerts_cost_at_most_two_statements_per_batch(
     lived: tuple[Database, MemoryExchange, datetime], loaded: Database
 ) -> None:
     silent = tick(loaded, new_exchange(), START + EVERY_BAR, replace(GRAPH, alerts=None))
@@ -431,7 +433,7 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
     strategies = ("strategy_9_30_ema", "strategy_stopped", "strategy_quick")
     assert more == {
         *((name, 0, False) for name in ("ema_signals", "ema_3", "ema_8", "atr", *strategies)),
-        # Whether a price is near the next cross takes the closes of all symbols.
+        # An alert about the next cross needs the closes of all symbols.
         *((name, *more) for name in ("ema_trend", "ema_trend_3_8") for more in ((1, False), (2, True))),
         *((name, 2, True) for name in strategies),
     }
@@ -458,13 +460,15 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
         (told("crossover"), ("ema_trend", "ema_trend_3_8"), "crossover needs ema_trend, which is switched off"),
     ],
 )
-def test_a_subscription_to_what_is_not_computed_is_refused(alerts: Alerts, off: tuple[str, ...], reason: str) -> None:
+def test_a_subscription_to_results_that_are_not_computed_is_refused(
+    alerts: Alerts, off: tuple[str, ...], reason: str
+) -> None:
     graph = replace(GRAPH, off=frozenset(off))
     with pytest.raises(WatchlistError, match=f"^here: alert 'mine': {reason}"):
         raise_alerts.checked(alerts, graph, "here")
 
 
-def test_averages_that_are_named_go_before_those_of_the_strategies() -> None:
+def test_named_averages_take_precedence_over_those_of_the_strategies() -> None:
     def averages_of(**named: Any) -> tuple[str, ...] | None:
         return raise_alerts.checked(told("crossover", "entry", **named), GRAPH, "here").subscriptions[0].averages
 

@@ -1,4 +1,4 @@
-"""Who only reads what is stored goes on with what is right in the configuration, and is told what is wrong."""
+"""Readers of stored results get the valid part of the configuration, and the error of the rest."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from ema_assets_tests.families.test_a_new_rule import ROW, RULE
 from ema_assets_tests.refresh.test_signals import TOY
 
 BROKEN = "\nimport nowhere_to_be_found\n"
-# Two strategies beside the usual ones, and a signal of one's own with a parameter.
+# Two strategies besides the built-in ones, and a custom signal with a parameter.
 WATCHLIST = f"{CORE_TEXT}\n{ROW}\n" + '[[strategy]]\nname = "bears"\nrule = "crossover"\nside = "short"\n'
 WATCHLIST += '[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD"]\n'
 PARAMETER = '[signals.below_high]\nbars = 5\n\n[[strategy]]\nname = "bears"'
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
+"""A valid signal and a valid rule, each in its folder."""
     """A signal and a rule that are right, each in its folder."""
     signals, strategies = tmp_path / "signals", tmp_path / "strategies"
     signals.mkdir()
@@ -42,7 +42,7 @@ def read(watchlist: str, folders: tuple[Path, Path]) -> tuple[Graph, str | None]
     return graph, wrong
 
 
-def test_while_all_is_right_it_is_the_usual_graph(folders: tuple[Path, Path]) -> None:
+def test_a_valid_configuration_gives_the_usual_graph(folders: tuple[Path, Path]) -> None:
     graph, wrong = read(WATCHLIST, folders)
     assert wrong is None
     assert {"below_high", "strategy_strong", "strategy_bears"} <= graph.nodes.keys()
@@ -59,7 +59,7 @@ def test_a_rule_that_cannot_be_loaded_is_left_out_with_its_strategies(folders: t
     assert {"below_high", "strategy_9_30_ema", "strategy_bears"} <= graph.nodes.keys()
 
 
-def test_a_broken_file_beside_it_leaves_out_nothing_else(folders: tuple[Path, Path]) -> None:
+def test_a_broken_file_leaves_out_nothing_from_other_files(folders: tuple[Path, Path]) -> None:
     for folder in folders:
         (folder / "a_first.py").write_text(BROKEN)
     graph, wrong = read(WATCHLIST, folders)
@@ -68,7 +68,7 @@ def test_a_broken_file_beside_it_leaves_out_nothing_else(folders: tuple[Path, Pa
     assert {"below_high", "strategy_strong", "strategy_bears"} <= graph.nodes.keys()
 
 
-def test_a_signal_that_cannot_be_loaded_is_left_out_with_what_reads_it(folders: tuple[Path, Path]) -> None:
+def test_a_signal_that_cannot_be_loaded_is_left_out_with_everything_that_reads_it(folders: tuple[Path, Path]) -> None:
     (folders[1] / "strong.py").write_text(RULE.replace("reads={}", 'reads={"below_high": ("below_high_pct",)}'))
     (folders[0] / "z_reader.py").write_text(
         TOY.replace('name="below_high"', 'name="reader"')
@@ -86,7 +86,7 @@ def test_a_signal_that_cannot_be_loaded_is_left_out_with_what_reads_it(folders: 
     assert {"rsi", "strategy_9_30_ema", "strategy_bears"} <= graph.nodes.keys()
 
 
-def test_a_signal_is_kept_whose_file_comes_before_that_of_the_one_it_reads(folders: tuple[Path, Path]) -> None:
+def test_a_signal_is_kept_when_its_file_sorts_before_that_of_the_signal_it_reads(folders: tuple[Path, Path]) -> None:
     (folders[0] / "a_reader.py").write_text(
         TOY.replace('name="below_high"', 'name="reader"')
         .replace("below_high_pct", "reader_pct")
@@ -106,7 +106,7 @@ def test_a_signal_is_kept_whose_file_comes_before_that_of_the_one_it_reads(folde
         ('rule = "strong_close"', 'rule = "strong_clse"'),
     ],
 )
-def test_a_mistake_in_a_row_leaves_out_that_strategy(folders: tuple[Path, Path], old: str, new: str) -> None:
+def test_a_mistake_in_a_row_leaves_out_only_that_strategy(folders: tuple[Path, Path], old: str, new: str) -> None:
     assert old in WATCHLIST
     graph, wrong = read(WATCHLIST.replace(old, new), folders)
     assert wrong is not None
@@ -114,7 +114,7 @@ def test_a_mistake_in_a_row_leaves_out_that_strategy(folders: tuple[Path, Path],
     assert {"strategy_9_30_ema", "strategy_bears"} <= graph.nodes.keys()
 
 
-def test_a_parameter_that_is_not_allowed_leaves_the_signal(folders: tuple[Path, Path]) -> None:
+def test_an_invalid_parameter_keeps_the_signal_with_its_default(folders: tuple[Path, Path]) -> None:
     watchlist = WATCHLIST.replace('[[strategy]]\nname = "bears"', PARAMETER.replace("= 5", "= 0"))
     graph, wrong = read(watchlist, folders)
     assert wrong == "watchlist.toml: signals.below_high: `bars` must be a whole number from 1 to 1000, received 0"

@@ -1,4 +1,4 @@
-"""A refresh from provider to trades: what it touches, what it leaves alone, and what a failure costs."""
+"""A refresh from the provider to the trades: what it writes, what it leaves unchanged, and how failures end."""
 
 from datetime import date, datetime, timedelta
 
@@ -32,9 +32,9 @@ from ema_assets_tests.timeframes import D1, H1, M5, M15, ORDER
 SYMBOLS = ("AAPL", "BTC-USD", "MSFT")
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=10, d1_days=90, timeframes=ORDER)
 MONDAY, WEDNESDAY = date(2026, 11, 23), date(2026, 11, 25)
-# A quarter to eleven in New York.
+# 10:45 in New York.
 NOW = utc("2026-11-25 15:45")
-# Enough where it does not matter which: a fetched and a rolled-up timeframe.
+# A fetched and a rolled-up timeframe, for tests that do not need all of them.
 FEW = (M5, M15)
 
 
@@ -66,12 +66,12 @@ def test_a_first_refresh_fills_every_table_and_leaves_nothing_stale(
     tables = tables_of(database)
     for (asset, timeframe), outcome in outcomes.items():
         assert outcome.rows == tables[asset].filter(timeframe=timeframe.key).height
-    # Only closed bars: 14:30 to 15:45 in New York is 15 bars of 5m and one of 1h, and no day yet.
+    # Only closed bars: 14:30 to 15:45 UTC has 15 bars of 5m and one of 1h. The daily bar is still open.
     today = tables[OHLC].filter(pl.col("symbol") == "AAPL", pl.col("ts") >= utc("2026-11-25 00:00"))
     assert dict(today.group_by("timeframe").agg(pl.len()).iter_rows()) == {"5m": 15, "15m": 5, "30m": 2, "1h": 1}
 
 
-def test_when_nothing_is_stale_the_provider_is_not_asked_and_nothing_is_written(
+def test_a_refresh_with_nothing_stale_requests_nothing_and_writes_nothing(
     database: Database, exchange: MemoryExchange
 ) -> None:
     refresh(database, WATCHED, exchange, NOW)
@@ -82,7 +82,7 @@ def test_when_nothing_is_stale_the_provider_is_not_asked_and_nothing_is_written(
     assert versions_of(database) == before
 
 
-def test_a_new_bar_costs_one_row_an_asset_and_one_call(database: Database, exchange: MemoryExchange) -> None:
+def test_a_new_bar_costs_one_row_per_asset_and_one_provider_call(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW)
     before = versions_of(database)
     is_open = (pl.col("status") == "open") & (pl.col("timeframe") == "5m")
@@ -93,7 +93,7 @@ def test_a_new_bar_costs_one_row_an_asset_and_one_call(database: Database, excha
         assert outcomes[asset, M5].written == dict.fromkeys(SYMBOLS, 1)
         assert outcomes[asset, H1].written == {}
         assert before[asset] - versions_of(database)[asset] == set()
-    # A trade that is open is marked to the new bar; every other trade stays as it was.
+    # An open trade is updated with the new bar. All other trades stay as they were.
     rewritten = before[STRATEGY] - versions_of(database)[STRATEGY]
     assert opened
     assert sorted(row[:3] for row in rewritten) == sorted(opened)
@@ -115,7 +115,7 @@ def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, e
     buckets = {"5m": "18:00", "15m": "18:00", "30m": "18:00", "1h": "17:30", "4h": "14:30"}
     assert sorted(rewritten[OHLC]) == sorted((frame, utc(f"2026-11-24 {opened}")) for frame, opened in buckets.items())
     for asset in (EMA_SIGNALS, EMA_TREND):
-        # Where there is no EMA yet (4h), there is none that could change.
+        # 4h has no EMA yet, so none can change.
         assert {frame for frame, _ in rewritten[asset]} - {"4h"} <= buckets.keys() - {"4h"}
         for frame, ts in rewritten[asset]:
             assert ts >= utc(f"2026-11-24 {buckets[frame]}")
@@ -131,7 +131,7 @@ def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, e
     assert corrections["timeframe"].to_list() == ["15m", "1h", "30m", "4h", "5m"]
 
 
-def test_one_failing_symbol_costs_only_itself(database: Database, exchange: MemoryExchange) -> None:
+def test_a_failing_symbol_does_not_affect_other_symbols(database: Database, exchange: MemoryExchange) -> None:
     exchange.failing = {"MSFT": "the exchange is on fire"}
     outcomes = refresh(database, WATCHED, exchange, NOW)
     for timeframe in (M5, D1):
@@ -146,10 +146,10 @@ def test_one_failing_symbol_costs_only_itself(database: Database, exchange: Memo
     assert set(tables_of(database)[STRATEGY]["symbol"]) == {"AAPL", "BTC-USD"}
 
 
-def test_a_provider_that_cannot_be_reached_is_asked_for_one_batch_and_every_series_fails(
+def test_an_unreachable_provider_gets_one_batch_of_requests_and_every_series_fails(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each further batch would wait for its own retries, while the answer is known."""
+    """Each further batch would repeat its retries, although the result is known."""
     monkeypatch.setattr(fetch, "BARS_PER_BATCH", 1)
     exchange.failing = dict.fromkeys(SYMBOLS, "no route to host")
     exchange.failure = Unreachable
@@ -162,7 +162,7 @@ def test_a_provider_that_cannot_be_reached_is_asked_for_one_batch_and_every_seri
     assert {state_of(database, symbol, M5)["failures"] for symbol in SYMBOLS} == {1}
 
 
-def test_a_failing_symbol_is_asked_again_after_its_pause_and_then_is_well(
+def test_a_failing_symbol_is_requested_again_after_its_pause_and_recovers(
     database: Database, exchange: MemoryExchange
 ) -> None:
     exchange.failing = {"MSFT": "no"}
@@ -177,7 +177,7 @@ def test_a_failing_symbol_is_asked_again_after_its_pause_and_then_is_well(
     assert (state["failures"], state["last_error"], state["next_attempt_at"]) == (0, None, None)
 
 
-def test_everything_asks_again_for_the_whole_depth_and_finds_old_corrections(
+def test_a_refresh_of_everything_requests_the_whole_depth_and_detects_old_corrections(
     database: Database, exchange: MemoryExchange
 ) -> None:
     refresh(database, WATCHED, exchange, NOW)
@@ -190,8 +190,8 @@ def test_everything_asks_again_for_the_whole_depth_and_finds_old_corrections(
     assert outcomes[STRATEGY, M5].done == ["AAPL"]
 
 
-def test_an_empty_answer_is_an_answer(database: Database, exchange: MemoryExchange) -> None:
-    """A holiday of one stock, or a symbol that does not trade: asked for, so not stale, but without any bar."""
+def test_an_empty_answer_counts_as_an_answer(database: Database, exchange: MemoryExchange) -> None:
+    """For example for a symbol that does not trade. It was requested, so it is not stale, but it has no bars."""
     exchange.bars = exchange.bars.filter(pl.col("symbol") != "MSFT")
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     state = state_of(database, "MSFT", M5)
@@ -199,7 +199,7 @@ def test_an_empty_answer_is_an_answer(database: Database, exchange: MemoryExchan
     assert "MSFT" not in stale_at(database, NOW).filter(timeframe="5m")["symbol"]
 
 
-def test_a_symbol_whose_first_answer_was_empty_by_mistake_gets_its_past_once_it_has_a_bar(
+def test_a_symbol_with_a_wrongly_empty_first_answer_gets_its_history_with_its_first_bar(
     database: Database, exchange: MemoryExchange
 ) -> None:
     whole = exchange.bars
@@ -218,9 +218,7 @@ def test_a_symbol_whose_first_answer_was_empty_by_mistake_gets_its_past_once_it_
     assert min(each.start for each in exchange.asked) > NOW - timedelta(hours=1)
 
 
-def test_bars_of_a_symbol_whose_last_page_has_not_come_are_not_stored(
-    database: Database, exchange: MemoryExchange
-) -> None:
+def test_bars_of_a_symbol_without_its_last_page_are_not_stored(database: Database, exchange: MemoryExchange) -> None:
     exchange.silent = {"MSFT"}
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
     assert sorted(outcomes[OHLC, M5].done) == ["AAPL", "BTC-USD"]
@@ -228,7 +226,7 @@ def test_bars_of_a_symbol_whose_last_page_has_not_come_are_not_stored(
     assert state_of(database, "MSFT", M5)["checked_through"] is None
 
 
-def test_whole_symbols_are_committed_while_later_pages_still_come(
+def test_complete_symbols_are_committed_before_later_pages_arrive(
     database: Database, database_url: str, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "BARS_PER_TRANSACTION", 100)
@@ -255,7 +253,7 @@ def test_whole_symbols_are_committed_while_later_pages_still_come(
     assert dict(tables_of(database)[OHLC].group_by("symbol").agg(pl.len()).iter_rows()) == whole
 
 
-def test_work_is_cut_into_batches_without_changing_the_result(
+def test_cutting_work_into_batches_does_not_change_the_result(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -269,11 +267,11 @@ def test_work_is_cut_into_batches_without_changing_the_result(
 
 
 class Crash(StoreError):
-    """Stands for a killed process."""
+    """Takes the place of a killed process."""
 
 
 @pytest.mark.parametrize(("asset", "timeframe"), [*((asset, M5) for asset in CHAIN), (OHLC, M15)])
-def test_a_crash_before_the_commit_leaves_ledger_and_data_in_agreement(
+def test_after_a_crash_before_the_commit_the_ledger_and_the_data_agree(
     database: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
     watched = watch({"AAPL": "XNYS"}, m5_days=3, d1_days=10, timeframes=ORDER)
@@ -307,7 +305,7 @@ def test_a_crash_before_the_commit_leaves_ledger_and_data_in_agreement(
     assert all(finished[name].height > before[name].height for name in (OHLC, EMA_SIGNALS, EMA_TREND))
 
 
-def test_a_provider_that_breaks_down_is_closed_and_nothing_is_lost(
+def test_a_provider_that_fails_between_pages_is_closed_and_no_bars_are_lost(
     database: Database, exchange: MemoryExchange
 ) -> None:
     paged = MemoryExchange(exchange.bars, page_rows=50)
@@ -326,7 +324,7 @@ def test_a_provider_that_breaks_down_is_closed_and_nothing_is_lost(
     assert stale_at(database, NOW).is_empty()
 
 
-def test_bars_that_cannot_be_bars_are_kept_aside_with_their_reason_and_once(
+def test_an_invalid_bar_is_recorded_once_with_its_reason_and_not_stored(
     database: Database, exchange: MemoryExchange
 ) -> None:
     bad = exchange.bars.filter(pl.col("symbol") == "AAPL", pl.col("ts") == utc("2026-11-25 15:40"))
@@ -356,7 +354,9 @@ def test_a_rolled_up_bar_waits_for_its_last_base_bar(database: Database, exchang
     assert state_of(database, "AAPL", M15)["dirty_from"] is None
 
 
-def test_a_symbol_taken_off_and_put_back_goes_on_where_it_stopped(database: Database, exchange: MemoryExchange) -> None:
+def test_a_symbol_removed_and_added_again_continues_where_it_stopped(
+    database: Database, exchange: MemoryExchange
+) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     fewer = watch({"AAPL": "XNYS"}, m5_days=10, d1_days=90, timeframes=ORDER)
     refresh(database, fewer, exchange, NOW + timedelta(minutes=5), timeframes=FEW)
@@ -369,9 +369,7 @@ def test_a_symbol_taken_off_and_put_back_goes_on_where_it_stopped(database: Data
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
 
 
-def test_a_bar_is_asked_for_once_the_provider_has_had_time_to_publish_it(
-    database: Database, exchange: MemoryExchange
-) -> None:
+def test_a_bar_is_requested_only_after_the_publication_delay(database: Database, exchange: MemoryExchange) -> None:
     delay = timedelta(seconds=10)
     for seconds, end in ((9, NOW - timedelta(minutes=5)), (10, NOW)):
         refresh(database, WATCHED, exchange, NOW + timedelta(seconds=seconds), timeframes=FEW, delay=delay)
@@ -380,14 +378,14 @@ def test_a_bar_is_asked_for_once_the_provider_has_had_time_to_publish_it(
         exchange.asked = []
 
 
-def test_only_the_symbols_and_timeframes_asked_for_are_refreshed(database: Database, exchange: MemoryExchange) -> None:
+def test_only_the_requested_symbols_and_timeframes_are_refreshed(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW, symbols=["MSFT"], timeframes=[D1])
     tables = tables_of(database)
     for asset in (OHLC, EMA_SIGNALS, EMA_TREND):
         assert tables[asset].select("symbol", "timeframe").unique().rows() == [("MSFT", "1d")]
 
 
-def test_another_code_version_recomputes_that_asset_and_then_what_reads_it(
+def test_a_new_code_version_recomputes_its_asset_and_then_the_assets_that_read_it(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=[M5])

@@ -1,4 +1,4 @@
-"""A split of fetched bars reaches the bars of files that stand in for bars rolled up from them."""
+"""A split of a fetched series also rescales file bars that take the place of bars rolled up from it."""
 
 from datetime import date, timedelta
 
@@ -31,7 +31,7 @@ TODAY = pl.concat([bars_on("XNYS", symbol, M5, FIRST, LAST, seed) for symbol, se
 
 
 def as_traded(bars: pl.DataFrame, ratio: float) -> pl.DataFrame:
-    """`bars` as they were served before a split of GE."""
+    """`bars` as a vendor serves them before a split of GE."""
     old = (pl.col("symbol") == "GE") & (pl.col("ts") < EX_DATE)
     before = moved(bars, ratio).with_columns(pl.col("volume") / ratio)
     return bars.with_columns(pl.when(old).then(before[name]).otherwise(name).alias(name) for name in before.columns[3:])
@@ -39,10 +39,10 @@ def as_traded(bars: pl.DataFrame, ratio: float) -> pl.DataFrame:
 
 @pytest.mark.parametrize("ratio", [7.0, 0.1])
 @pytest.mark.parametrize("days", [("2026-11-16", "2026-11-18"), ("2026-11-09", "2026-11-11")], ids=["among", "before"])
-def test_hours_of_a_file_follow_a_split_of_the_series_that_they_stand_in_for(
+def test_file_bars_of_a_rolled_up_timeframe_follow_a_split_of_the_fetched_series(
     database: Database, ratio: float, days: tuple[str, str]
 ) -> None:
-    # Those of one file lie before everything that the vendor serves.
+    # With "before", the file ends before everything that the vendor serves.
     served = TODAY.filter(pl.col("ts") >= utc("2026-11-12 00:00"))
     file = pl.concat([by_clock(TODAY.filter(symbol=symbol), *days) for symbol in ("GE", "MSFT")])
     sync(database, WATCHED, EVENING)
@@ -57,7 +57,7 @@ def test_hours_of_a_file_follow_a_split_of_the_series_that_they_stand_in_for(
     found = tables_of(database)
     told = "SELECT DISTINCT symbol, timeframe FROM market.bar_revision WHERE kind = 'split' ORDER BY 2"
     assert rows_of(database, told) == [("GE", "1h"), ("GE", "5m")]
-    # What the file said is kept.
+    # The original values of the file are kept.
     kept = "SELECT ts, close FROM market.bar_correction WHERE timeframe = '1h' AND ts = ANY ($1) ORDER BY ts"
     said = as_traded(file, ratio).filter(symbol="GE").select("ts", "close")
     assert rows_of(database, kept, said["ts"]) == said.rows()

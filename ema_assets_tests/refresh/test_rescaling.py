@@ -1,4 +1,4 @@
-"""Series on another scale, whatever the factor: fetched anew or rescaled, and no trade that was not made."""
+"""Series whose scale changes by any factor: they are fetched again or rescaled, and no false trade appears."""
 
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -48,7 +48,7 @@ def minutes(symbol: str, seed: int) -> pl.DataFrame:
     return bars_on("XNYS", symbol, M5, FIRST_5M, LAST, seed)
 
 
-def scaled(bars: pl.DataFrame, factor: float, until: datetime = OPEN, symbol: str = "GE") -> pl.DataFrame:
+"""`bars` as served by a vendor that divides the prices of bars before `until` by `factor`."""
     """`bars` as a vendor serves them that divides what opened before `until`."""
     old = (pl.col("symbol") == symbol) & (pl.col("ts") < until)
     return bars.with_columns(pl.when(old).then(pl.col(name) / factor).otherwise(name).alias(name) for name in PRICES)
@@ -66,7 +66,7 @@ FACTORS = [(1.253, "1253:1000"), (1.324, "1324:1000"), (1.05, "21:20"), (1.0046,
 
 
 @pytest.mark.parametrize(("factor", "name"), FACTORS, ids=[name for _, name in FACTORS])
-def test_a_spin_off_is_one_fetch_of_the_whole_and_no_crossover(database: Database, factor: float, name: str) -> None:
+def test_a_spin_off_is_fetched_once_in_full_and_ends_as_one_computation(database: Database, factor: float, name: str) -> None:
     before = cents(scaled(pl.concat([days("GE", 1), days("MSFT", 2)]), 1 / factor))
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, EVENING, timeframes=DAYS)
@@ -85,8 +85,8 @@ def test_a_spin_off_is_one_fetch_of_the_whole_and_no_crossover(database: Databas
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
-def test_a_re_adjustment_hours_after_the_open_is_seen_in_the_old_part_of_the_overlap(database: Database) -> None:
-    """The bars of the first hours were stored beside a history on the old scale."""
+def test_a_re_adjustment_after_the_first_new_bar_is_detected_by_a_refresh_of_everything(database: Database) -> None:
+    """The first bar after the open was stored beside a history on the old scale."""
     before = scaled(minutes("GE", 1), 1 / 1.253)
     exchange = MemoryExchange(before)
     only = watch({"GE": "XNYS"}, m5_days=12)
@@ -100,16 +100,16 @@ def test_a_re_adjustment_hours_after_the_open_is_seen_in_the_old_part_of_the_ove
     assert [row[2] for row in revisions(database)] == ["rescaled"]
 
 
-# --- no bar is served again -------------------------------------------------------------------------------------------
+# --- no stored bar in the answer --------------------------------------------------------------------------------------
 
 
 def quiet(bars: pl.DataFrame) -> pl.DataFrame:
-    """`bars` without the last hour of the 24th: a request on the 25th covers none that is stored."""
+    """`bars` without the last hour of the 24th, so that a request on the 25th covers no stored bar."""
     return bars.filter(~pl.col("ts").is_between(utc("2026-11-24 20:00"), utc("2026-11-24 21:00"), closed="left"))
 
 
 def stepped(ratio: float) -> pl.DataFrame:
-    """Minutes that go on at the open where they ended the evening before, divided by `ratio`."""
+    """5m bars that open on the 25th at the last close divided by `ratio`."""
     bars = quiet(minutes("GE", 1))
     is_new = pl.col("ts") >= OPEN
     last = bars.filter(~is_new)["close"][-1]
@@ -117,7 +117,7 @@ def stepped(ratio: float) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("ratio", [2.0, 7.0, 0.1])
-def test_an_overnight_split_after_a_quiet_last_hour_is_found(database: Database, ratio: float) -> None:
+def test_an_overnight_split_after_a_quiet_last_hour_is_detected(database: Database, ratio: float) -> None:
     raw = stepped(ratio)
     exchange = MemoryExchange(raw)
     only = watch({"GE": "XNYS"}, m5_days=12)
@@ -132,7 +132,7 @@ def test_an_overnight_split_after_a_quiet_last_hour_is_found(database: Database,
 
 
 @pytest.mark.parametrize("ratio", [2.0, 7.0])
-def test_a_real_move_as_far_as_a_split_is_stored_at_once_and_asked_for_once(database: Database, ratio: float) -> None:
+def test_a_real_move_as_large_as_a_split_is_stored_at_once_after_one_complete_fetch(database: Database, ratio: float) -> None:
     exchange = MemoryExchange(stepped(ratio))
     only = watch({"GE": "XNYS"}, m5_days=12)
     refresh(database, only, exchange, EVENING, timeframes=MINUTES)
@@ -146,7 +146,7 @@ def test_a_real_move_as_far_as_a_split_is_stored_at_once_and_asked_for_once(data
     assert (outcomes[OHLC, M5].refetched, len(exchange.asked)) == (0, 1)
 
 
-# --- facts ------------------------------------------------------------------------------------------------------------
+# --- corporate actions ------------------------------------------------------------------------------------------------
 
 
 def fact(ratio: float, kind: str, at: datetime = OPEN) -> pl.DataFrame:
@@ -154,7 +154,7 @@ def fact(ratio: float, kind: str, at: datetime = OPEN) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("hole", [utc("2026-11-24 20:55"), utc("2026-11-24 21:00")], ids=["one bar", "no bar"])
-def test_a_fact_makes_sure_of_a_spin_off_where_one_bar_or_none_is_served_again(
+def test_a_known_spin_off_confirms_a_re_adjustment_when_at_most_one_bar_overlaps(
     database: Database, hole: datetime
 ) -> None:
     is_quiet = pl.col("ts").is_between(utc("2026-11-24 19:00"), hole, closed="left")
@@ -173,8 +173,8 @@ def test_a_fact_makes_sure_of_a_spin_off_where_one_bar_or_none_is_served_again(
     assert outcomes[OHLC, M5].refetched == 0
 
 
-def test_a_spin_off_of_which_only_the_shares_were_known_gets_the_ratio_that_the_bars_show(database: Database) -> None:
-    """As Alpaca tells of one: who was spun off, and not what it is worth."""
+def test_a_spin_off_without_a_ratio_gets_the_ratio_that_the_bars_show(database: Database) -> None:
+    """Alpaca reports spin-offs in this way: with the new company, but not with its value."""
     told = pl.DataFrame([("GE", "spin-off", OPEN, None, None, "GEV")], schema=ACTION_SCHEMA, orient="row")
     elsewhere = told.with_columns(effective_at=OPEN - timedelta(days=30))
     with database.transaction() as transaction:
@@ -192,13 +192,13 @@ def test_a_spin_off_of_which_only_the_shares_were_known_gets_the_ratio_that_the_
 
     measured = [(OPEN - timedelta(days=30), None, "GEV"), (OPEN, pytest.approx(1.253), "GEV")]
     assert ratios() == measured
-    # The vendor says the same the next night.
+    # The vendor reports the same spin-off in the next night.
     with database.transaction() as transaction:
         assert action_facts.record(transaction, told, "alpaca") == 0
     assert ratios() == measured
 
 
-def test_a_fact_stays_when_the_rest_of_its_answer_has_to_wait(database: Database) -> None:
+def test_a_corporate_action_is_stored_even_when_the_bars_of_its_answer_are_not(database: Database) -> None:
     before = scaled(minutes("GE", 1), 1 / 2)
     exchange = MemoryExchange(before)
     only = watch({"GE": "XNYS"}, m5_days=12)
@@ -211,8 +211,8 @@ def test_a_fact_stays_when_the_rest_of_its_answer_has_to_wait(database: Database
     assert rows_of(database, "SELECT symbol, ratio FROM market.corporate_action") == [("GE", 2.0)]
 
 
-def test_a_fact_says_by_how_much_a_level_shifted(database: Database) -> None:
-    """On the day of a reverse split prices fall, so the step says too little."""
+def test_a_corporate_action_determines_the_ratio_of_a_level_shift(database: Database) -> None:
+    """Prices fall on the day of this reverse split, so the step in the bars is smaller than its ratio."""
     now = utc("2026-11-28 00:00")
     sync(database, watch({"GE": "XNYS"}, provider="file"), now)
     bars = days("GE", 3)[:17]
@@ -236,7 +236,7 @@ def each_five_minutes(database: Database, exchange: MemoryExchange, bars: int) -
 
 
 @pytest.mark.parametrize("factor", [100.0, 0.01, 1 / 190])
-def test_a_vendor_that_turned_all_history_to_another_unit_is_followed_at_once(
+def test_a_vendor_that_converts_all_history_to_another_unit_is_followed_at_once(
     database: Database, factor: float
 ) -> None:
     exchange = MemoryExchange(minutes("GE", 1))
@@ -250,10 +250,10 @@ def test_a_vendor_that_turned_all_history_to_another_unit_is_followed_at_once(
     assert [row[2] for row in revisions(database)] == ["rescaled"]
 
 
-def test_a_level_that_the_vendor_changes_for_new_bars_only_is_taken_over_with_the_fourth_bar(
+def test_a_new_level_of_new_bars_only_is_accepted_when_enough_bars_confirm_it(
     database: Database,
 ) -> None:
-    """From pence to pounds, while the old bars are still served in pence."""
+    """The vendor changes from pence to pounds, and still serves the old bars in pence."""
     whole = minutes("GE", 1)
     is_new = pl.col("ts") >= OPEN
     exchange = MemoryExchange(pl.concat([whole.filter(~is_new), moved(whole.filter(is_new), 0.01)]))
@@ -290,7 +290,7 @@ def test_a_level_that_the_vendor_changes_for_new_bars_only_is_taken_over_with_th
     before=st.integers(10, 60),
     portions=st.lists(st.integers(1, 5), min_size=1, max_size=8),
 )
-def test_a_file_fed_series_takes_a_new_level_over_however_its_bars_come(
+def test_a_series_from_files_accepts_a_new_level_however_its_bars_are_split_into_files(
     module_database: Database, factor: float, before: int, portions: list[int]
 ) -> None:
     empty(module_database)
@@ -310,14 +310,14 @@ def test_a_file_fed_series_takes_a_new_level_over_however_its_bars_come(
         assert found.height == before
         assert revisions(module_database) == []
         return
-    # The bars that were rejected before they were confirmed are there as well.
+    # The bars that were rejected before the confirmation are stored as well.
     assert found["ts"].to_list() == levelled["ts"].to_list()
     moves = found.select((pl.col("close") / pl.col("close").shift(1)).log().abs().max()).item()
     assert moves < 0.2, "no cliff"
     assert [row[2] for row in revisions(module_database)] == ["level shift"]
 
 
-def test_a_real_reverse_split_in_a_file_is_a_level_shift_and_its_bars_are_kept(database: Database) -> None:
+def test_a_real_reverse_split_in_a_file_is_a_level_shift_and_its_bars_are_stored(database: Database) -> None:
     now = utc("2026-11-28 00:00")
     sync(database, watch({"GE": "XNYS"}, provider="file"), now)
     bars = days("GE", 3)[:17].with_columns(
@@ -329,7 +329,7 @@ def test_a_real_reverse_split_in_a_file_is_a_level_shift_and_its_bars_are_kept(d
     assert (summary.stored, summary.rejected, summary.split) == (5, {}, "1:100")
     stored = tables_of(database)[OHLC]
     assert stored["close"].to_list() == pytest.approx([2.4] * 12 + [2.51, 1.96, 1.56, 1.43, 1.40])
-    # Shares were merged: volume follows.
+    # Shares were merged, so the old volume is divided.
     assert stored["volume"][0] == pytest.approx(0.9e6)
 
 
@@ -337,7 +337,7 @@ def test_a_real_reverse_split_in_a_file_is_a_level_shift_and_its_bars_are_kept(d
 
 
 def crashed(volume: float) -> pl.DataFrame:
-    """Days that end on the 25th with a fall by 89 %."""
+    """Daily bars that end on the 25th with a fall of 89 %."""
     is_last = pl.col("ts") == OPEN
     values = {"open": 73.5, "high": 123.0, "low": 55.0, "close": 102.25, "volume": volume}
     before = days("GE", 1).filter(pl.col("ts") <= OPEN)

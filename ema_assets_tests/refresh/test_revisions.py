@@ -1,4 +1,4 @@
-"""When a vendor changes the past: what is computed again, what turned out otherwise, and that the count of it is true."""
+"""Revisions: when a vendor changes past bars, they count what is recomputed and which results change."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -39,7 +39,7 @@ COUNTS = "rows_recomputed, crossovers_flipped, trades_flipped"
 
 @pytest.fixture(scope="module")
 def begun(databases: Databases) -> Iterator[str]:
-    """The URL of a database with everything up to date at `NOW`, to be copied: to compute it takes most of a second."""
+    """The URL of a database that is up to date at `NOW`. Tests copy it, because computing it takes almost a second."""
     url = databases.make()
     with Database(url) as database:
         refresh(database, WATCHED, MemoryExchange(BARS), NOW)
@@ -49,7 +49,7 @@ def begun(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(databases: Databases, begun: str) -> Iterator[str]:
-    """A database of its own for each test, with everything up to date at `NOW`."""
+    """A separate database for each test, up to date at `NOW`."""
     url = databases.make(like=begun)
     yield url
     databases.drop(url)
@@ -65,14 +65,14 @@ def bar_at(moment: datetime, symbol: str = "AAPL", timeframe: Timeframe = M5) ->
 
 
 def earliest_difference(before: pl.DataFrame, after: pl.DataFrame, time: str) -> datetime | None:
-    """The earliest time of rows that are in one of the two only."""
+    """The earliest time of the rows that only one of the two frames has."""
     ours, theirs = set(before.rows()), set(after.rows())
     place = before.columns.index(time)
     return min((row[place] for row in ours ^ theirs), default=None)
 
 
 def bucket_of(bars: pl.DataFrame, moment: datetime, timeframe: Timeframe) -> datetime | None:
-    """The bar that holds `moment`, if it has been published."""
+    """The bar that contains `moment`, if it has been published."""
     opened = [ts for ts in bars["ts"] if ts <= moment < ts + timeframe.duration]
     return opened[0] if opened else None
 
@@ -80,7 +80,7 @@ def bucket_of(bars: pl.DataFrame, moment: datetime, timeframe: Timeframe) -> dat
 def slow_count(
     before: dict[str, pl.DataFrame], after: dict[str, pl.DataFrame], changed_from: datetime
 ) -> tuple[int, int, int]:
-    """Rows that were there and were computed again, crossovers and trades that differ: looked up one by one."""
+    """The known rows that were recomputed, and the crossovers and trades that differ, counted one by one."""
     recomputed = crossovers = trades = 0
     for timeframe in INTRADAY:
         old, new = (
@@ -88,7 +88,7 @@ def slow_count(
             for tables in (before, after)
         )
         last = old[OHLC]["ts"].max()
-        # New bars are new, whatever happened before them.
+        # New bars do not count, whatever changed before them.
         known = {asset: rows.filter(pl.col(TIME[asset]) <= last) for asset, rows in new.items()}
         starts: dict[str, datetime | None] = {
             OHLC: bucket_of(old[OHLC], changed_from, timeframe),
@@ -120,7 +120,7 @@ CORRECTIONS = [
 
 
 @pytest.mark.parametrize(("moment", "factor"), CORRECTIONS)
-def test_a_correction_says_how_far_it_reached(
+def test_a_correction_records_how_far_it_reaches(
     database: Database, exchange: MemoryExchange, moment: str, factor: float
 ) -> None:
     before, versions = tables_of(database), versions_of(database)
@@ -151,7 +151,7 @@ def test_a_correction_says_how_far_it_reached(
     for asset in CHAIN:
         for symbol, frame, time, _ in versions[asset] - now[asset]:
             assert symbol == "AAPL"
-            # A trade that was open is carried on and may end elsewhere.
+            # A trade that was open at the correction continues, and may end elsewhere.
             assert asset == STRATEGY or time >= opened[frame]
     closed = before[STRATEGY].filter(symbol="AAPL").rows(named=True)
     rewritten = {row[1:3] for row in versions[STRATEGY] - now[STRATEGY]}
@@ -164,7 +164,7 @@ def test_a_correction_says_how_far_it_reached(
     assert not over & rewritten
 
 
-def test_a_correction_that_comes_with_a_new_bar_counts_only_what_was_there(
+def test_a_correction_that_arrives_with_a_new_bar_counts_only_known_bars(
     database: Database, exchange: MemoryExchange
 ) -> None:
     before = tables_of(database)
@@ -177,7 +177,7 @@ def test_a_correction_that_comes_with_a_new_bar_counts_only_what_was_there(
     assert counts == slow_count(before, after, changed_from)
 
 
-def test_a_late_bar_reports_its_reach_as_a_correction_does(database: Database) -> None:
+def test_a_late_bar_records_how_far_it_reaches_like_a_correction(database: Database) -> None:
     late = utc("2026-11-24 18:20")
     exchange = MemoryExchange(BARS.filter((pl.col("ts") != late) | (pl.col("symbol") != "AAPL")))
     empty(database)
@@ -187,13 +187,15 @@ def test_a_late_bar_reports_its_reach_as_a_correction_does(database: Database) -
     refresh(database, WATCHED, exchange, NOW)
     (row,) = rows_of(database, f"SELECT kind, changed_from, bars_late, {COUNTS} FROM market.bar_revision")
     assert row[:3] == ("late bars", late, 1)
-    # What is computed at the bar itself lies in the past as well.
+    # The results at the late bar itself count as well.
     counted = slow_count(before, tables_of(database), late)
     assert row[4:] == counted[1:]
     assert row[3] == counted[0]
 
 
-def test_a_corrected_volume_reaches_no_signal_and_flips_nothing(database: Database, exchange: MemoryExchange) -> None:
+def test_a_corrected_volume_changes_no_average_no_trend_and_no_trade(
+    database: Database, exchange: MemoryExchange
+) -> None:
     before, versions = tables_of(database), versions_of(database)
     moment = utc("2026-11-24 18:00")
     store_file(database, bar_at(moment).with_columns(pl.col("volume") + 7), "a file", NOW)
@@ -209,7 +211,7 @@ def test_a_corrected_volume_reaches_no_signal_and_flips_nothing(database: Databa
     assert counts[1:] == (0, 0)
 
 
-def test_the_reach_of_two_corrections_goes_to_each_of_them(database: Database, exchange: MemoryExchange) -> None:
+def test_each_of_several_corrections_records_its_own_reach(database: Database, exchange: MemoryExchange) -> None:
     moment = utc("2026-11-24 18:00")
     for symbol, factor in (("AAPL", 1.5), ("MSFT", 1.00001), ("AAPL", 1.2)):
         store_file(database, moved(bar_at(moment, symbol), factor), "a file", NOW)
@@ -221,7 +223,9 @@ def test_the_reach_of_two_corrections_goes_to_each_of_them(database: Database, e
     assert found[1][2:] == (0, 0)
 
 
-def test_a_corrected_day_is_a_revision_of_the_days(database: Database, exchange: MemoryExchange) -> None:
+def test_a_corrected_daily_bar_is_recorded_as_a_revision_of_the_daily_series(
+    database: Database, exchange: MemoryExchange
+) -> None:
     moment = utc("2026-11-20 14:30")
     exchange.correct(moved(bar_at(moment, timeframe=D1), 1.3))
     refresh(database, WATCHED, exchange, utc("2026-11-25 21:00"))
@@ -230,11 +234,11 @@ def test_a_corrected_day_is_a_revision_of_the_days(database: Database, exchange:
     ]  # fmt: skip
 
 
-def test_a_correction_that_a_refresh_of_everything_finds_says_how_far_it_reached(
+def test_a_correction_detected_by_a_refresh_of_everything_records_how_far_it_reaches(
     database: Database, exchange: MemoryExchange
 ) -> None:
     before = tables_of(database)
-    # Older than what is asked for again by itself.
+    # Older than the overlap of the usual requests.
     changed_from = utc("2026-11-17 15:00")
     exchange.correct(moved(bar_at(changed_from), 1.5))
     refresh(database, WATCHED, exchange, NOW)
@@ -247,7 +251,7 @@ def test_a_correction_that_a_refresh_of_everything_finds_says_how_far_it_reached
     assert sum(outcome.flipped for outcome in outcomes.values()) == expected[1] + expected[2]
 
 
-def test_computing_all_again_is_no_revision(
+def test_recomputing_everything_is_not_recorded_as_a_revision(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_file(database, moved(bar_at(utc("2026-11-24 18:00")), 1.5), "a file", NOW)
@@ -261,7 +265,7 @@ def test_computing_all_again_is_no_revision(
     assert rows_of(database, "SELECT * FROM market.bar_revision") == found
 
 
-def test_bars_as_of_a_moment_are_those_that_were_known_then(database: Database, exchange: MemoryExchange) -> None:
+def test_bars_as_of_a_time_are_those_known_at_that_time(database: Database, exchange: MemoryExchange) -> None:
     def as_of(moment: object) -> list[tuple[object, ...]]:
         return rows_of(
             database,
