@@ -20,8 +20,8 @@ PARAMETER = '[signals.below_high]\nbars = 5\n\n[[strategy]]\nname = "bears"'
 
 
 @pytest.fixture
-"""A valid signal and a valid rule, each in its folder."""
-    """A signal and a rule that are right, each in its folder."""
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """A valid signal and a valid rule, each in its folder."""
     signals, strategies = tmp_path / "signals", tmp_path / "strategies"
     signals.mkdir()
     strategies.mkdir()

@@ -48,8 +48,8 @@ def minutes(symbol: str, seed: int) -> pl.DataFrame:
     return bars_on("XNYS", symbol, M5, FIRST_5M, LAST, seed)
 
 
-"""`bars` as served by a vendor that divides the prices of bars before `until` by `factor`."""
-    """`bars` as a vendor serves them that divides what opened before `until`."""
+def scaled(bars: pl.DataFrame, factor: float, until: datetime = OPEN, symbol: str = "GE") -> pl.DataFrame:
+    """`bars` as served by a vendor that divides the prices of bars before `until` by `factor`."""
     old = (pl.col("symbol") == symbol) & (pl.col("ts") < until)
     return bars.with_columns(pl.when(old).then(pl.col(name) / factor).otherwise(name).alias(name) for name in PRICES)
 
@@ -66,7 +66,9 @@ FACTORS = [(1.253, "1253:1000"), (1.324, "1324:1000"), (1.05, "21:20"), (1.0046,
 
 
 @pytest.mark.parametrize(("factor", "name"), FACTORS, ids=[name for _, name in FACTORS])
-def test_a_spin_off_is_fetched_once_in_full_and_ends_as_one_computation(database: Database, factor: float, name: str) -> None:
+def test_a_spin_off_is_fetched_once_in_full_and_ends_as_one_computation(
+    database: Database, factor: float, name: str
+) -> None:
     before = cents(scaled(pl.concat([days("GE", 1), days("MSFT", 2)]), 1 / factor))
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, EVENING, timeframes=DAYS)
@@ -132,7 +134,9 @@ def test_an_overnight_split_after_a_quiet_last_hour_is_detected(database: Databa
 
 
 @pytest.mark.parametrize("ratio", [2.0, 7.0])
-def test_a_real_move_as_large_as_a_split_is_stored_at_once_after_one_complete_fetch(database: Database, ratio: float) -> None:
+def test_a_real_move_as_large_as_a_split_is_stored_at_once_after_one_complete_fetch(
+    database: Database, ratio: float
+) -> None:
     exchange = MemoryExchange(stepped(ratio))
     only = watch({"GE": "XNYS"}, m5_days=12)
     refresh(database, only, exchange, EVENING, timeframes=MINUTES)

@@ -1,4 +1,4 @@
-"""Stale series to runs."""
+"""Stale series are planned as runs."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ def stale_of(*rows: tuple[str, str, str]) -> pl.DataFrame:
     return frame.with_columns(since=pl.lit(None, UTC_TIME))
 
 
-def test_runs_come_in_order_of_timeframe_and_history_after_everything_live() -> None:
+def test_runs_are_ordered_by_timeframe_with_history_after_everything_live() -> None:
     stale = stale_of(
         ("S01", "1d", "bar closed"),
         ("S02", "5m", "never asked"),
@@ -36,8 +36,8 @@ def test_runs_come_in_order_of_timeframe_and_history_after_everything_live() -> 
     ]
 
 
-def test_what_is_computed_for_the_first_time_comes_last_and_is_left_to_any_other_run_of_its_series() -> None:
-    """Of new symbols the 5m bars of all are loaded before any is rolled up; an old one's close waits for neither."""
+def test_first_computations_come_last_and_are_left_to_other_runs_of_the_same_series() -> None:
+    """All 5m bars of new symbols are loaded before any is rolled up. A newly closed bar waits for neither."""
     stale = stale_of(
         ("S01", "15m", "never computed"),
         ("S02", "15m", "bar closed"),
@@ -51,7 +51,7 @@ def test_what_is_computed_for_the_first_time_comes_last_and_is_left_to_any_other
         PlannedRun(Rectangle(M5, "S03", "S03"), 1, Purpose.HISTORY),
         PlannedRun(Rectangle(M15, "S01", "S04"), 2, Purpose.FIRST),
     ]
-    # The ledger says from where on they are to be computed: from the beginning, like what is computed anew.
+    # In the ledger, `since` is the beginning for first computations too, not only for recomputations.
     from_the_beginning = stale.with_columns(since=pl.lit(BEGINNING, UTC_TIME))
     assert plan_runs(from_the_beginning, SYMBOLS, [], 100) == plan_runs(stale, SYMBOLS, [], 100)
 
@@ -61,7 +61,7 @@ def test_a_series_stale_in_several_assets_counts_once() -> None:
     assert plan_runs(stale, SYMBOLS, [], 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1)]
 
 
-def test_a_run_says_that_it_computes_anew_or_only_tells_where_no_series_of_it_has_new_bars() -> None:
+def test_a_run_only_recomputes_or_reports_when_none_of_its_series_has_new_bars() -> None:
     anew = pl.col("reason") == "input changed"
     stale = stale_of(
         ("S01", "5m", "not recorded"),
@@ -78,12 +78,12 @@ def test_a_run_says_that_it_computes_anew_or_only_tells_where_no_series_of_it_ha
     assert all(run.purpose is not Purpose.ANEW for run in plan_runs(since_a_bar, SYMBOLS, [], 1))
 
 
-def test_a_run_that_also_asks_for_missing_bars_is_one_for_the_newest() -> None:
+def test_a_run_with_missing_bars_and_unrecorded_results_has_the_purpose_newest() -> None:
     stale = stale_of(("S01", "5m", "not recorded"), ("S01", "5m", "bars missing"))
     assert plan_runs(stale, SYMBOLS, [], 9) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1, Purpose.NEWEST)]
 
 
-def test_more_series_than_a_run_takes_are_cut_in_the_order_of_the_symbols() -> None:
+def test_series_beyond_the_size_of_a_run_are_cut_in_the_order_of_the_symbols() -> None:
     stale = stale_of(*((symbol, "5m", "bar closed") for symbol in ("S09", "S00", "S04", "S02", "S07")))
     assert plan_runs(stale, SYMBOLS, [], 2) == [
         PlannedRun(Rectangle(M5, "S00", "S02"), 2),
@@ -92,7 +92,7 @@ def test_more_series_than_a_run_takes_are_cut_in_the_order_of_the_symbols() -> N
     ]
 
 
-def test_series_that_a_run_in_flight_covers_are_left_to_it_on_that_timeframe_only() -> None:
+def test_a_run_in_flight_covers_its_symbols_on_its_own_timeframe_only() -> None:
     stale = stale_of(*((symbol, frame, "bar closed") for symbol in ("S01", "S03", "S06") for frame in ("5m", "1d")))
     in_flight = [Rectangle(M5, "S00", "S03")]
     assert plan_runs(stale, SYMBOLS, in_flight, 100) == [
@@ -101,7 +101,7 @@ def test_series_that_a_run_in_flight_covers_are_left_to_it_on_that_timeframe_onl
     ]
 
 
-def test_no_bar_that_has_just_closed_waits_for_a_run_of_history_that_waits_itself() -> None:
+def test_a_newly_closed_bar_does_not_wait_for_a_history_run_that_is_still_waiting() -> None:
     stale = stale_of(("S01", "5m", "bar closed"), ("S02", "5m", "older bars"), ("S03", "15m", "input changed"))
     waiting = [Rectangle(timeframe, "S00", "S03", takes_closes=False) for timeframe in (M5, M15)]
     assert plan_runs(stale, SYMBOLS, waiting, 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1)]
@@ -115,7 +115,7 @@ def test_a_run_in_flight_for_symbols_no_longer_watched_covers_nothing() -> None:
         assert [run.rectangle.first for run in planned] == ["S01"]
 
 
-def test_the_neighbours_of_what_a_run_in_flight_covers_are_not_left_to_it() -> None:
+def test_the_neighbours_of_series_in_flight_are_planned() -> None:
     stale = stale_of(*((symbol, "5m", "bar closed") for symbol in SYMBOLS[:6]))
     planned = plan_runs(stale, SYMBOLS, [Rectangle(M5, "S02", "S03")], 2)
     assert [(run.rectangle.first, run.rectangle.last) for run in planned] == [("S00", "S01"), ("S04", "S05")]
@@ -161,7 +161,7 @@ def test_every_stale_series_is_in_a_run_or_in_flight_and_no_run_takes_more_than_
     assert sum(run.series for run in planned) <= len(wanted)
 
 
-def test_missing_bars_have_runs_of_their_own_between_what_is_live_and_history() -> None:
+def test_missing_bars_have_their_own_runs_between_live_runs_and_history() -> None:
     stale = stale_of(
         ("AAPL", "5m", "bars missing"),
         ("AAPL", "5m", "bar closed"),

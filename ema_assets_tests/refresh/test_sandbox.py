@@ -1,4 +1,4 @@
-"""The whole way from a socket to the trades: the sandbox re-adjusts a history, as a vendor does after a split."""
+"""From a socket to the trades: the sandbox re-adjusts a history, as a vendor does after a split."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,14 +22,14 @@ from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import rows_of, tables_of, watch
 from ema_assets_tests.timeframes import FETCHED, M5, ORDER
 
-# A Wednesday: the close of the session before, and half an hour into this one.
+# EVENING is the close of a session, and MORNING is half an hour into the next session, on a Wednesday.
 EVENING = datetime(2026, 7, 14, 20, 0, tzinfo=UTC)
 MORNING = datetime(2026, 7, 15, 14, 0, tzinfo=UTC)
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=12, d1_days=200)
 
 
 class _Exchange:
-    """The sandbox at a market time that stands where it is put, and every request that was made of it."""
+    """The sandbox at a fixed market time, with a list of all requests that it received."""
 
     def __init__(self, sandbox: RunningSandbox, database: Database) -> None:
         self.sandbox, self.database = sandbox, database
@@ -71,13 +71,13 @@ def exchange(database: Database) -> Iterator[_Exchange]:
         yield _Exchange(sandbox, database)
 
 
-def test_a_split_is_fetched_again_once_a_timeframe_and_changes_no_trade(exchange: _Exchange) -> None:
+def test_a_split_is_fetched_again_once_per_timeframe_and_changes_no_trade(exchange: _Exchange) -> None:
     database = exchange.database
     exchange.refresh(EVENING)
     trades = tables_of(database)[STRATEGY]
     assert {"5m", "1d"} <= set(trades.filter(symbol="AAPL")["timeframe"])
 
-    # All of history and what is traded from now on: the sandbox goes on where it was, so the split lies ahead.
+    # The split lies ahead, so it divides all of history and also the bars that follow in this test.
     exchange.sandbox.handle.faults.add(Split(symbols=["AAPL"], at=MORNING + timedelta(days=30), ratio=7.0))
     outcomes = exchange.refresh(MORNING)
     assert [outcomes[OHLC, timeframe].refetched for timeframe in FETCHED] == [1, 0]
@@ -106,7 +106,7 @@ def test_a_split_is_fetched_again_once_a_timeframe_and_changes_no_trade(exchange
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
-def test_a_bar_and_a_day_that_are_late_are_found_by_the_requests_for_their_gaps(exchange: _Exchange) -> None:
+def test_a_late_bar_and_a_missing_daily_bar_are_fetched_by_the_requests_for_their_gaps(exchange: _Exchange) -> None:
     database, late = exchange.database, datetime(2026, 7, 14, 15, 0, tzinfo=UTC)
     bar = exchange.sandbox.handle.faults.add(LateBar(symbols=["AAPL"], ts=late))
     exchange.refresh(EVENING)

@@ -1,4 +1,4 @@
-"""Files on another scale than what is stored around them: one scale for the whole series, and no trade of a cliff."""
+"""Files on another scale than the stored bars: the whole series gets one scale, and no false trade appears."""
 
 from datetime import date, datetime, timedelta
 
@@ -18,18 +18,18 @@ from ema_assets_tests.timeframes import D1
 FILES = watch({"AAPL": "XNYS"}, provider="file", timeframes=[D1])
 NOW = utc("2026-11-28 12:00")
 PRICES = ["open", "high", "low", "close"]
-# Two hundred days on the scale of today, about 25.
+# Two hundred daily bars on the present scale, at a price of about 25.
 TODAY = moved(bars_on("XNYS", "AAPL", D1, date(2026, 2, 9), date(2026, 11, 27), 1), 0.25)[:200]
 
 
 def as_traded(bars: pl.DataFrame, ratio: float) -> pl.DataFrame:
-    """`bars` of before a split of `ratio`, as they traded: prices of then, and fewer shares."""
+    """`bars` as they traded before a split of `ratio`, with unadjusted prices and volumes."""
     return moved(bars, ratio).with_columns(pl.col("volume") / ratio)
 
 
 @pytest.fixture
 def stored(database: Database) -> Database:
-    """A series from files, computed to the end of the chain."""
+    """A series from files, with all its results computed."""
     sync(database, FILES, NOW)
     assert ingest(database, TODAY, "today.csv").stored == 200
     return database
@@ -52,9 +52,7 @@ def crossovers_and_trades(database: Database) -> tuple[list[tuple[object, ...]],
 
 
 @pytest.mark.parametrize(("ratio", "name"), [(4.0, "4:1"), (0.1, "1:10"), (1.253, "1253:1000")])
-def test_a_file_as_traded_that_ends_before_what_is_stored_is_brought_to_the_stored_scale(
-    stored: Database, ratio: float, name: str
-) -> None:
+def test_an_unadjusted_older_file_is_converted_to_the_stored_scale(stored: Database, ratio: float, name: str) -> None:
     before = crossovers_and_trades(stored)
     assert all(before)
     summary = ingest(stored, as_traded(TODAY[:120], ratio))
@@ -65,7 +63,7 @@ def test_a_file_as_traded_that_ends_before_what_is_stored_is_brought_to_the_stor
     assert rows_of(stored, "SELECT * FROM market.bar_flag") == []
 
 
-def test_the_cliff_behind_an_older_file_is_flagged_at_the_stored_bar_until_the_file_is_right(
+def test_the_cliff_after_an_unadjusted_older_file_is_flagged_until_an_adjusted_file_arrives(
     database: Database,
 ) -> None:
     flags = "SELECT ts, reason, detail FROM market.bar_flag"
@@ -81,7 +79,7 @@ def test_the_cliff_behind_an_older_file_is_flagged_at_the_stored_bar_until_the_f
     assert rows_of(database, flags) == []
 
 
-def test_days_of_such_a_file_that_were_not_stored_are_on_the_stored_scale_as_well(database: Database) -> None:
+def test_days_of_an_unadjusted_file_that_were_not_stored_are_converted_too(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, pl.concat([TODAY[60:100], TODAY[110:]]), "today.csv")
     summary = ingest(database, as_traded(TODAY[:120], 4.0))
@@ -90,7 +88,7 @@ def test_days_of_such_a_file_that_were_not_stored_are_on_the_stored_scale_as_wel
 
 
 @pytest.mark.parametrize("days", [150, 200], ids=["ends before", "ends with what is stored"])
-def test_a_split_within_a_file_as_traded_brings_its_older_days_to_the_stored_scale(stored: Database, days: int) -> None:
+def test_the_older_days_of_a_file_with_a_split_are_converted_to_the_stored_scale(stored: Database, days: int) -> None:
     before = crossovers_and_trades(stored)
     summary = ingest(stored, pl.concat([as_traded(TODAY[:120], 4.0), TODAY[120:days]]))
     assert summary.unadjusted == "4:1"
@@ -99,7 +97,7 @@ def test_a_split_within_a_file_as_traded_brings_its_older_days_to_the_stored_sca
 
 
 @pytest.mark.parametrize("days", [120, 150], ids=["up to the cliff", "beyond it"])
-def test_a_file_that_is_adjusted_heals_what_was_stored_on_two_scales(database: Database, days: int) -> None:
+def test_an_adjusted_file_repairs_bars_that_were_stored_on_two_scales(database: Database, days: int) -> None:
     sync(database, FILES, NOW)
     ingest(database, pl.concat([as_traded(TODAY[:120], 4.0), TODAY[120:]]), "traded.csv")
     assert rows_of(database, "SELECT ts, reason FROM market.bar_flag") == [(TODAY["ts"][120], "jump")]
@@ -109,7 +107,7 @@ def test_a_file_that_is_adjusted_heals_what_was_stored_on_two_scales(database: D
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
-def test_a_file_of_two_scales_of_which_none_is_the_stored_one_is_refused(stored: Database) -> None:
+def test_a_file_with_two_scales_is_refused_when_neither_is_the_stored_one(stored: Database) -> None:
     twice = pl.concat([as_traded(TODAY[:80], 8.0), as_traded(TODAY[80:120], 2.0)])
     summary = ingest(stored, twice)
     last = TODAY["ts"][79]
@@ -122,13 +120,13 @@ def test_a_file_of_two_scales_of_which_none_is_the_stored_one_is_refused(stored:
     assert closes(stored) == TODAY["close"].to_list()
 
 
-def test_one_file_for_each_scale_is_what_a_refusal_advises(stored: Database) -> None:
+def test_the_bars_of_a_refused_file_can_be_ingested_as_one_file_per_scale(stored: Database) -> None:
     assert ingest(stored, as_traded(TODAY[:80], 8.0)).unadjusted == "8:1"
     assert ingest(stored, as_traded(TODAY[80:120], 2.0)).unadjusted == "2:1"
     assert closes(stored) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
-def test_a_file_that_ends_newest_sets_the_scale_of_all(stored: Database) -> None:
+def test_the_file_with_the_newest_bars_sets_the_scale_of_the_series(stored: Database) -> None:
     newer = bars_on("XNYS", "AAPL", D1, date(2026, 2, 9), date(2026, 11, 27), 1)[190:]
     assert newer["ts"][-1] > TODAY["ts"][-1] + timedelta(days=1)
     summary = ingest(stored, newer, "new.csv")
@@ -136,8 +134,8 @@ def test_a_file_that_ends_newest_sets_the_scale_of_all(stored: Database) -> None
     assert closes(stored) == pytest.approx([*(TODAY["close"][:190] * 4), *newer["close"]], rel=1e-12)
 
 
-def test_what_was_read_again_in_cents_of_before_the_split_changes_no_crossover(stored: Database) -> None:
-    """A file rounds other prices than the vendor of the stored bars did."""
+def test_an_unadjusted_file_rounded_to_cents_changes_no_crossover_and_no_trade(stored: Database) -> None:
+    """A file may round prices differently from the vendor of the stored bars."""
     before = crossovers_and_trades(stored)
     cents = as_traded(TODAY[:120], 7.0).with_columns(pl.col(PRICES).round(2))
     assert ingest(stored, cents).unadjusted == "7:1"
@@ -145,7 +143,7 @@ def test_what_was_read_again_in_cents_of_before_the_split_changes_no_crossover(s
     assert crossovers_and_trades(stored) == before
 
 
-# --- few bars that overlap, or none ------------------------------------------------------------------------------------
+# --- one or two overlapping bars, or none -----------------------------------------------------------------------------
 
 
 def fact(database: Database, kind: str, at: datetime, ratio: float) -> None:
@@ -157,7 +155,7 @@ def fact(database: Database, kind: str, at: datetime, ratio: float) -> None:
 @pytest.mark.parametrize(
     ("overlap", "words"), [(1, "the only bar that is stored, too, is"), (2, "the 2 bars that are")]
 )
-def test_one_or_two_bars_that_are_off_by_a_split_are_asked_about_and_a_fact_makes_them_certain(
+def test_one_or_two_bars_off_by_a_split_are_refused_until_a_corporate_action_confirms_it(
     database: Database, overlap: int, words: str
 ) -> None:
     sync(database, FILES, NOW)
@@ -176,18 +174,18 @@ def test_one_or_two_bars_that_are_off_by_a_split_are_asked_about_and_a_fact_make
     assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(TODAY["volume"].to_list(), rel=1e-12)
 
 
-def test_a_bar_in_the_middle_that_is_off_by_the_ratio_of_a_split_is_a_correction(stored: Database) -> None:
+def test_a_single_bar_in_the_middle_that_is_off_by_a_split_ratio_is_a_correction(stored: Database) -> None:
     assert ingest(stored, as_traded(TODAY[120:121], 2.0)).corrected == 1
 
 
-def test_a_fact_before_the_overlap_explains_nothing(database: Database) -> None:
+def test_a_corporate_action_before_the_overlap_does_not_explain_another_scale(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, as_traded(TODAY[:120], 4.0), "traded.csv")
     fact(database, "split", TODAY["ts"][50], 4.0)
     assert "off by 4:1" in (ingest(database, TODAY[118:], "newer.csv").refused or "")
 
 
-def test_a_fact_brings_what_is_stored_to_the_scale_of_a_file_that_begins_after_it(database: Database) -> None:
+def test_a_split_between_the_stored_bars_and_a_newer_file_rescales_the_stored_bars(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, as_traded(TODAY[:120], 4.0), "traded.csv")
     fact(database, "split", TODAY["ts"][120], 4.0)
@@ -195,7 +193,7 @@ def test_a_fact_brings_what_is_stored_to_the_scale_of_a_file_that_begins_after_i
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
-def test_stored_bars_that_were_adjusted_already_stay_as_they_are(database: Database) -> None:
+def test_stored_bars_that_are_already_adjusted_are_not_rescaled(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, TODAY[:120], "adjusted.csv")
     fact(database, "split", TODAY["ts"][120], 4.0)
@@ -203,8 +201,11 @@ def test_stored_bars_that_were_adjusted_already_stay_as_they_are(database: Datab
     assert closes(database) == TODAY["close"].to_list()
 
 
-def test_facts_bring_a_file_as_traded_that_ends_before_all_that_is_stored_to_its_scale(database: Database) -> None:
-    """No bar is in both, so that nothing but the step to the next bar tells; later facts count as well."""
+def test_corporate_actions_convert_an_unadjusted_file_that_ends_before_all_stored_bars(database: Database) -> None:
+    """No bar is in both, so only the step to the next bar shows the scale.
+
+    A later action between stored bars counts as well. An action after the newest bar does not count.
+    """
     sync(database, FILES, NOW)
     fact(database, "split", TODAY["ts"][120], 4.0)
     fact(database, "spin-off", TODAY["ts"][160], 1.25)
@@ -216,7 +217,7 @@ def test_facts_bring_a_file_as_traded_that_ends_before_all_that_is_stored_to_its
     assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(TODAY["volume"].to_list(), rel=1e-12)
 
 
-def test_a_file_that_ends_before_all_that_is_stored_and_was_adjusted_already_stays_as_it_is(
+def test_an_adjusted_file_that_ends_before_all_stored_bars_is_not_converted(
     database: Database,
 ) -> None:
     sync(database, FILES, NOW)
@@ -230,7 +231,7 @@ def test_a_file_that_ends_before_all_that_is_stored_and_was_adjusted_already_sta
 
 
 def with_dividends(bars: pl.DataFrame, *dividends: tuple[int, float]) -> pl.DataFrame:
-    """`bars` as a vendor has them who adjusts for dividends: places of ex-dates, and the shares of the price."""
+    """`bars` of a vendor that adjusts for dividends, each given by the position of its ex-date and its share."""
     factor = pl.lit(1.0)
     for place, share in dividends:
         factor = factor * pl.when(pl.col("ts") < TODAY["ts"][place]).then(1 - share).otherwise(1.0)
@@ -249,7 +250,7 @@ def with_dividends(bars: pl.DataFrame, *dividends: tuple[int, float]) -> pl.Data
         ([(199, 0.01)], 190, "9 of its closes"),
     ],
 )
-def test_prices_that_are_adjusted_for_dividends_are_refused_and_no_cliff_is_stored(
+def test_prices_adjusted_for_dividends_are_refused_over_unadjusted_prices(
     stored: Database, dividends: list[tuple[int, float]], first: int, how: str
 ) -> None:
     summary = ingest(stored, with_dividends(TODAY[first:], *dividends), "adjusted.csv")
@@ -258,7 +259,7 @@ def test_prices_that_are_adjusted_for_dividends_are_refused_and_no_cliff_is_stor
     assert closes(stored) == TODAY["close"].to_list()
 
 
-def test_prices_without_dividends_are_refused_over_prices_with_them(database: Database) -> None:
+def test_prices_without_adjustment_for_dividends_are_refused_over_adjusted_prices(database: Database) -> None:
     sync(database, FILES, NOW)
     adjusted = with_dividends(TODAY, (80, 0.01), (150, 0.01))
     ingest(database, adjusted, "adjusted.csv")
@@ -266,24 +267,24 @@ def test_prices_without_dividends_are_refused_over_prices_with_them(database: Da
     assert closes(database) == adjusted["close"].to_list()
 
 
-def test_a_small_spin_off_that_is_known_is_no_dividend(stored: Database) -> None:
+def test_a_known_small_spin_off_does_not_count_as_a_dividend(stored: Database) -> None:
     fact(stored, "spin-off", TODAY["ts"][150], 1 / 0.99)
     summary = ingest(stored, with_dividends(TODAY[100:], (150, 0.01)), "adjusted.csv")
     assert summary.refused is None
     assert closes(stored)[:150] == pytest.approx((TODAY["close"][:150] * 0.99).to_list(), rel=1e-12)
 
 
-def test_corrections_here_and_there_are_none_either(stored: Database) -> None:
+def test_scattered_corrections_do_not_count_as_dividends(stored: Database) -> None:
     odd = pl.int_range(pl.len()) % 7 == 0
     corrected = TODAY[100:].with_columns(pl.when(odd).then(pl.col(name) * 0.995).otherwise(name) for name in PRICES)
     assert ingest(stored, corrected, "corrected.csv").refused is None
     assert closes(stored)[100:] == corrected["close"].to_list()
 
 
-# --- files that lack something ----------------------------------------------------------------------------------------
+# --- files without some values ----------------------------------------------------------------------------------------
 
 
-def test_a_file_without_volumes_leaves_those_that_are_stored(stored: Database) -> None:
+def test_a_file_without_volumes_keeps_the_stored_volumes(stored: Database) -> None:
     lacking = TODAY[:150].with_columns(volume=pl.lit(None, pl.Float64))
     summary = ingest(stored, lacking)
     assert (summary.equal, summary.corrected) == (150, 0)
@@ -294,7 +295,7 @@ def test_a_file_without_volumes_leaves_those_that_are_stored(stored: Database) -
     assert found["high"][:150].to_list() == changed["high"].to_list()
 
 
-def test_a_file_of_closes_leaves_the_prices_beside_a_close_that_is_the_same(stored: Database) -> None:
+def test_a_file_of_closes_keeps_the_other_stored_prices_where_the_close_is_the_same(stored: Database) -> None:
     flat = TODAY.with_columns(pl.col("close").alias(name) for name in PRICES)
     flat = flat.with_columns(volume=pl.lit(None, pl.Float64))
     changed = pl.col("ts") == TODAY["ts"][7]
@@ -306,8 +307,8 @@ def test_a_file_of_closes_leaves_the_prices_beside_a_close_that_is_the_same(stor
     assert found.filter(changed).select(PRICES).row(0) == flat.filter(changed).select(PRICES).row(0)
 
 
-def test_what_a_file_lacks_is_on_its_scale(stored: Database) -> None:
-    """Newest bars on another scale, without volumes: what is stored is brought to it, and its volumes with it."""
+def test_a_file_without_volumes_on_another_scale_also_rescales_the_stored_volumes(stored: Database) -> None:
+    """The newest bars have another scale and no volumes. Stored prices and volumes are converted to that scale."""
     lacking = as_traded(TODAY, 4.0).with_columns(volume=pl.lit(None, pl.Float64))
     assert ingest(stored, lacking).split == "1:4"
     found = tables_of(stored)[OHLC]

@@ -1,4 +1,4 @@
-"""What a change of the watchlist's settings does to series that are there already."""
+"""How a change of the watchlist's settings affects series that exist already."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -25,8 +25,8 @@ from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, 
 from ema_assets_tests.timeframes import D1, M5
 
 
-def test_extended_hours_switched_on_and_off_again_end_as_if_they_had_always_been_so(database: Database) -> None:
-    """Early and late bars come when they are wanted and go when they are not; rolled-up bars move with the session."""
+def test_switching_extended_hours_off_ends_as_if_they_had_never_been_on(database: Database) -> None:
+    """Early and late bars come and go with the setting. Rolled-up bars follow the session."""
     week = (date(2026, 11, 23), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
     exchange = MemoryExchange(bars_on("XNYS extended", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
@@ -52,10 +52,8 @@ def test_extended_hours_switched_on_and_off_again_end_as_if_they_had_always_been
 
 
 @pytest.mark.parametrize("hours", ["XNYS", "XNYS extended"])
-def test_a_symbol_that_comes_from_files_no_longer_ends_as_if_it_had_always_come_from_the_provider(
-    database: Database, hours: str
-) -> None:
-    """Nobody was asked meanwhile: not for what the files lack, and not for the sessions of other hours."""
+def test_a_symbol_moved_from_files_back_to_its_provider_ends_as_one_computation(database: Database, hours: str) -> None:
+    """Meanwhile nothing was requested, neither the bars that the files lack nor the sessions of other hours."""
     week = (date(2026, 11, 23), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
     exchange = MemoryExchange(bars_on("XNYS extended", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
@@ -72,7 +70,7 @@ def test_a_symbol_that_comes_from_files_no_longer_ends_as_if_it_had_always_come_
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
-def test_an_ema_that_starts_otherwise_is_computed_again_with_all_that_reads_it(database: Database) -> None:
+def test_another_ema_seed_recomputes_the_emas_and_everything_that_reads_them(database: Database) -> None:
     week = (date(2026, 11, 23), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
@@ -95,8 +93,8 @@ def test_an_ema_that_starts_otherwise_is_computed_again_with_all_that_reads_it(d
     assert all(rows.equals(tables_of(database)[asset]) for asset, rows in seeded_by_mean.items())
 
 
-def test_new_bars_wait_between_an_edit_of_the_configuration_and_the_sync_that_takes_it_up(database: Database) -> None:
-    """Whoever has read the file meanwhile must not put rows of the new version behind those of the one before."""
+def test_new_bars_wait_between_an_edit_of_the_configuration_and_its_sync(database: Database) -> None:
+    """A process that has read the edited file must not append rows of the new version to rows of the old one."""
     week = (date(2026, 11, 23), date(2026, 11, 27))
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
     before, now, later = watch({"AAPL": "XNYS"}), utc("2026-11-27 15:00"), utc("2026-11-27 16:00")
@@ -112,12 +110,12 @@ def test_new_bars_wait_between_an_edit_of_the_configuration_and_the_sync_that_ta
     state = state_of(database, "AAPL", M5, EMA_SIGNALS)
     assert state["dirty_from"] is not None
     assert state["code_version"] == build(before).nodes[EMA_SIGNALS].code_version
-    # A person who asks for everything gets all of the new version at once.
+    # A manual recomputation of everything produces the new version at once.
     assert refresh_computed(database, node, M5, ["AAPL"], later, everything=True).done == ["AAPL"]
     assert state_of(database, "AAPL", M5, EMA_SIGNALS)["dirty_from"] is None
     refresh(database, edited, exchange, later)
     found = tables_of(database)
-    # A process that goes by what was before computes nothing any more, and what it was about to finish is computed again.
+    # A process with the old configuration computes no new bars. What it was about to finish is computed again.
     old = build(before).nodes[EMA_SIGNALS]
     with database.transaction() as transaction:
         ledger.start_again(transaction, [EMA_SIGNALS])
@@ -131,11 +129,11 @@ def test_new_bars_wait_between_an_edit_of_the_configuration_and_the_sync_that_ta
     assert state_of(database, "AAPL", M5, EMA_SIGNALS)["dirty_from"] is None
 
 
-def test_a_longer_history_of_days_is_told_as_what_it_is_and_leaves_no_bar_out(database: Database) -> None:
-    """It was asked for: the source did not send late what was missing, and a day long past is not too new."""
+def test_a_longer_daily_history_is_recorded_with_its_reason_and_skips_no_bar(database: Database) -> None:
+    """The older bars were requested. They are not late bars of the source, and their days do not count as too new."""
     months = (date(2026, 6, 1), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
-    # Labelled as vendors do, before the open; the short history begins on a Saturday.
+    # Labelled before the open, as vendors do. The short history begins on a Saturday.
     days = bars_on("XNYS", "AAPL", D1, *months).with_columns(pl.col("ts").dt.truncate("1d").dt.offset_by("5h"))
     exchange = MemoryExchange(days)
     short, long = (watch({"AAPL": "XNYS"}, d1_days=days, timeframes=[D1]) for days in (63, 150))

@@ -1,4 +1,4 @@
-"""Signals and strategies through the store: from declaration to table, ledger and views."""
+"""Signals and strategies in the database: from the declaration to tables, ledger and views."""
 
 import re
 from datetime import date, timedelta
@@ -16,7 +16,7 @@ from ema_assets_tests.timeframes import FETCHED, FEW, M5
 
 STEP = timedelta(minutes=5)
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
-# Three variants beside the two defaults, so that every option goes through the store.
+# Three variants besides the two defaults, so that the database stores every option.
 STRATEGIES = (
     {"name": "crossover", "entries": "all"},
     {"name": "pullback", "entries": "all"},
@@ -58,7 +58,7 @@ def exchange(first: date = date(2026, 11, 16), last: date = date(2026, 11, 20)) 
 
 
 def contents(database: Database, graph: Graph = GRAPH) -> dict[str, pl.DataFrame]:
-    """Every row of everything that is computed, sorted by key."""
+    """All rows of all computed assets, sorted by key."""
     with database.transaction() as transaction:
         return {
             node.name: transaction.query(f"SELECT * FROM market.{node.name}").sort(
@@ -92,7 +92,7 @@ def test_increments_and_corrections_end_as_one_computation_of_everything(databas
     databases.drop(once)
 
 
-def test_a_whole_recomputation_writes_nothing_new(database: Database) -> None:
+def test_recomputing_everything_writes_no_rows(database: Database) -> None:
     market, now = exchange(), utc("2026-11-18 15:00")
     refresh(database, WATCHED, market, now - STEP)
     refresh(database, WATCHED, market, now)
@@ -135,9 +135,7 @@ def folder(tmp_path):
     return found
 
 
-def test_a_signal_is_added_by_one_file_and_computes_the_past_and_then_only_what_is_new(
-    database: Database, folder
-) -> None:
+def test_a_new_signal_file_computes_the_past_and_then_only_new_bars(database: Database, folder) -> None:
     market, now = exchange(), utc("2026-11-18 15:00")
     few = Watchlist(WATCHED.instruments, WATCHED.history_days)
     refresh(database, few, market, now, timeframes=[M5])
@@ -165,12 +163,12 @@ def test_a_signal_is_added_by_one_file_and_computes_the_past_and_then_only_what_
         .join(found, on=["symbol", "ts"], how="semi")
     )
     assert found.select("symbol", "ts", "below_high_pct").equals(expected)
-    # It stands beside the others in the view of all signals.
+    # Its column is in the view of all signals.
     assert rows_of(database, "SELECT count(below_high_pct) FROM results.signals")[0][0] == found.height
 
 
 @pytest.mark.parametrize("was_removed", [True, False], ids=["a file that was removed before", "another version"])
-def test_a_signal_that_has_failed_is_tried_at_once_when_another_file_has_its_name(
+def test_a_failed_signal_is_retried_at_once_after_its_file_was_removed_or_its_version_changed(
     database: Database, folder, *, was_removed: bool
 ) -> None:
     market, now = exchange(), utc("2026-11-18 15:00")
@@ -196,7 +194,7 @@ def test_a_signal_that_has_failed_is_tried_at_once_when_another_file_has_its_nam
 
 
 @pytest.mark.parametrize("name", ["f", "i", "o", "base", "row"])
-def test_a_signal_may_be_called_as_a_query_calls_its_tables(database: Database, folder, name: str) -> None:
+def test_a_signal_may_have_the_name_of_a_table_alias_in_a_query(database: Database, folder, name: str) -> None:
     few = Watchlist(WATCHED.instruments, WATCHED.history_days)
     (folder / "below_high.py").write_text(TOY.replace('name="below_high"', f'name="{name}"'))
     refresh(database, few, exchange(), utc("2026-11-18 15:00"), timeframes=[M5], graph=build(few, folder))
@@ -215,7 +213,7 @@ def test_a_signal_may_be_called_as_a_query_calls_its_tables(database: Database, 
         ),
     ],
 )
-def test_a_signal_that_would_differ_with_each_new_bar_costs_itself_and_says_why(
+def test_an_unsound_signal_fails_alone_and_reports_the_reason(
     database: Database, folder, old: str, new: str, said: str
 ) -> None:
     few = Watchlist(WATCHED.instruments, WATCHED.history_days)
@@ -230,7 +228,7 @@ def test_a_signal_that_would_differ_with_each_new_bar_costs_itself_and_says_why(
     assert rows_of(database, "SELECT count(*) FROM market.below_high") == [(0,)]
 
 
-def test_a_signal_that_is_switched_off_is_left_alone_and_catches_up_when_it_is_on_again(
+def test_a_disabled_signal_is_not_computed_and_catches_up_when_it_is_enabled_again(
     database: Database,
 ) -> None:
     market, now = exchange(), utc("2026-11-18 15:00")
@@ -246,7 +244,7 @@ def test_a_signal_that_is_switched_off_is_left_alone_and_catches_up_when_it_is_o
     assert back["macd", M5].written == without["ohlc", M5].written
 
 
-def test_a_changed_parameter_recomputes_that_signal_and_what_reads_it_only(database: Database) -> None:
+def test_a_changed_parameter_recomputes_only_that_signal_and_what_reads_it(database: Database) -> None:
     market, now = exchange(), utc("2026-11-18 15:00")
     stops = ({"name": "crossover", "atr_stop": 2.0},)
     plain = Watchlist(WATCHED.instruments, WATCHED.history_days, strategies=stops)

@@ -1,4 +1,4 @@
-"""Variants with EMAs of their own: which assets they make, what these hold, and what a changed span computes again."""
+"""Variants with other EMAs: which assets they add, what these contain, and what a changed span recomputes."""
 
 import math
 from dataclasses import replace
@@ -38,7 +38,7 @@ def graph_of(*rows: dict[str, Any], **changes: Any) -> Graph:
 
 
 def refreshed(database: Database, *rows: dict[str, Any], now: Any = NOW, **options: Any) -> dict[str, int]:
-    """The assets that were computed on 5m, and how many rows were written of each."""
+    """The assets that were computed on 5m, each with the number of rows written."""
     outcomes = refresh(database, watched(*rows), MemoryExchange(BARS), now, timeframes=[M5, H1], **options)
     return {name: outcome.rows for (name, timeframe), outcome in outcomes.items() if outcome.done and timeframe is M5}
 
@@ -52,7 +52,7 @@ def table(database: Database, name: str) -> pl.DataFrame:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def test_its_averages_trends_and_trades_are_those_of_talib_and_increments_end_as_one_computation(
+def test_results_of_other_spans_equal_talib_and_increments_end_as_one_computation(
     database: Database,
 ) -> None:
     names = ["ema_12", "ema_26", "ema_trend_12_26", "wma_20", "strategy_mine", "strategy_dips"]
@@ -84,33 +84,33 @@ def test_its_averages_trends_and_trades_are_those_of_talib_and_increments_end_as
     closed = found["strategy_mine"].filter(status="closed")
     assert closed.select("entry_ts", "side", "entry_price", "exit_ts", "exit_price").rows() == expected_trades
     assert len(expected_trades) > 10
-    # A pullback is ordered above WMA 20: no trade begins where EMA 12 was below it at the close before.
+    # A pullback order needs EMA 12 above WMA 20, so no trade begins where it was below at the close before.
     averages = found["ema_12"].join(found["wma_20"], on="ts").with_columns(pl.col("ema_12", "wma_20").shift(1))
     entered = found["strategy_dips"].select(ts="entry_ts").join(averages, on="ts")
     assert (entered["ema_12"] > entered["wma_20"]).all()
-    # They are listed and read as any other asset is.
+    # Views list the variants like any other strategy.
     shown = rows_of(database, "SELECT count(*) FROM results.trades WHERE strategy = 'strategy_mine'")
     assert shown[0][0] >= closed.height
 
 
-def test_a_changed_span_computes_what_depends_on_it_and_nothing_else(database: Database) -> None:
+def test_a_changed_span_computes_only_what_depends_on_it(database: Database) -> None:
     first = refreshed(database, MINE)
     assert {"ema_12", "ema_26", "ema_trend_12_26", "strategy_mine", "ema_trend"} <= first.keys()
     assert refreshed(database, MINE) == {}
     before = {name: table(database, name) for name in ("ema_26", "ema_trend", "strategy_9_30_ema")}
     changed = refreshed(database, {**MINE, "fast": 13})
     assert changed.keys() == {"ema_13", "ema_trend_13_26", "strategy_mine"}
-    # What the others hold is not touched, and what nobody reads any more is no longer computed.
+    # The other assets are unchanged. Assets that no variant reads any more are not computed.
     for name, rows in before.items():
         assert table(database, name).equals(rows)
     later = refreshed(database, {**MINE, "fast": 13}, now=NOW + timedelta(hours=1))
     assert not {"ema_12", "ema_trend_12_26"} & later.keys()
-    # And back: only what has been missed meanwhile.
+    # With the old span again, only the missed bars are computed.
     back = refreshed(database, MINE, now=NOW + timedelta(hours=1))
     assert back["ema_12"] == back["ema_trend_12_26"] == later["ohlc"] == 12
 
 
-def test_entries_wait_until_its_own_averages_have_converged(database: Database) -> None:
+def test_entries_wait_until_the_averages_of_their_variant_have_converged(database: Database) -> None:
     row = {**MINE, "fast": 5, "slow": 10}
     refreshed(database, row)
     everywhere = table(database, "strategy_mine")["entry_ts"].to_list()
@@ -134,7 +134,7 @@ def test_entries_wait_until_its_own_averages_have_converged(database: Database) 
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 
-def test_a_variant_reads_what_exists_and_makes_only_what_is_missing() -> None:
+def test_a_variant_reads_existing_averages_and_adds_only_missing_ones() -> None:
     plain = graph_of()
     for spans, made in (
         ({}, set()),
@@ -154,7 +154,7 @@ def test_a_variant_reads_what_exists_and_makes_only_what_is_missing() -> None:
     assert order.index("ema_26") < order.index("ema_trend_12_26") < order.index("strategy_mine")
 
 
-def test_what_it_reads_and_how_it_is_called_follow_from_its_spans() -> None:
+def test_the_inputs_version_and_description_of_a_variant_follow_from_its_spans() -> None:
     graph = graph_of({**MINE, "entries": "converged"}, DIPS)
     node, trend = graph.nodes["strategy_mine"], graph.nodes["ema_trend_12_26"]
     assert node.reads["ema_trend_12_26"] == ("crossover", "spread_pct", "bar_number")
@@ -172,7 +172,7 @@ def test_what_it_reads_and_how_it_is_called_follow_from_its_spans() -> None:
     assert "WMA 20" in dips.description
 
 
-def test_they_are_assets_with_their_lineage_in_the_ui() -> None:
+def test_averages_of_a_variant_are_assets_with_their_lineage() -> None:
     assets = {each.key.to_user_string(): each for each in computed_assets(graph_of({**MINE, "higher_timeframe": "1h"}))}
     read = {
         name: {key.to_user_string() for key in assets[name].dependency_keys}
@@ -186,7 +186,7 @@ def test_they_are_assets_with_their_lineage_in_the_ui() -> None:
     assert assets["ema_12"].partitions_def == assets["ema_signals"].partitions_def is not None
 
 
-def test_the_default_variants_are_what_they_were() -> None:
+def test_the_default_variants_keep_their_versions_and_inputs() -> None:
     graph = build(Watchlist((), {}))
     versions = {name: node.code_version for name, node in graph.nodes.items()}
     assert versions["strategy_9_30_ema"] == "3"
@@ -205,7 +205,7 @@ def test_the_default_variants_are_what_they_were() -> None:
         assert variant.converged_after == 208
 
 
-def test_filters_look_at_the_trend_of_its_own_spans() -> None:
+def test_filters_read_the_trend_of_the_spans_of_their_variant() -> None:
     filtered = {**DIPS, "min_spread_pct": 0.1, "higher_timeframe": "1h"}
     node = graph_of(filtered).nodes["strategy_dips"]
     assert node.reads["ema_trend_12_20"] == ("spread_pct", "bar_number")
@@ -215,7 +215,7 @@ def test_filters_look_at_the_trend_of_its_own_spans() -> None:
     assert "ema_trend_12_20" not in graph_of(DIPS).nodes
 
 
-def test_how_emas_begin_holds_for_all_of_them() -> None:
+def test_the_ema_seed_applies_to_the_emas_of_all_spans() -> None:
     nodes = graph_of(MINE, ema_seed="first").nodes
     assert {nodes[name].code_version for name in ("ema_signals", "ema_12", "ema_26")} == {"1 seed=first"}
 
@@ -242,7 +242,7 @@ RULE = Rule(
 """
 
 
-def test_a_rule_of_ones_own_reads_an_average_of_any_span(tmp_path: Path) -> None:
+def test_a_custom_rule_reads_an_average_of_any_span(tmp_path: Path) -> None:
     (tmp_path / "above.py").write_text(OWN)
 
     def reads(span: int) -> set[str]:
@@ -270,13 +270,13 @@ def test_a_rule_of_ones_own_reads_an_average_of_any_span(tmp_path: Path) -> None
         ("fsat = 12", "strategy 'mine': unknown key `fsat`, .*; did you mean `fast`[?]"),
     ],
 )
-def test_wrong_spans_are_refused_with_what_is_allowed(spans: str, message: str) -> None:
+def test_invalid_spans_are_refused_with_the_allowed_values(spans: str, message: str) -> None:
     row = f'[[strategy]]\nname = "mine"\nrule = "crossover"\n{spans}\n[[group]]\nsymbols = ["AAPL"]\n'
     with pytest.raises(ConfigurationError, match=f"^watchlist: {message}"):
         build(parse(f"{CORE_TEXT}\n{row}"))
 
 
-def test_a_made_average_is_refused_where_it_is_switched_off_or_begun_otherwise() -> None:
+def test_an_average_of_a_variant_cannot_be_switched_off_or_have_another_seed() -> None:
     with pytest.raises(ConfigurationError, match="ema_12 cannot be switched off while ema_trend_12_26 reads it"):
         build(replace(watched(MINE), signals_off=("ema_12",)))
     with pytest.raises(ConfigurationError, match=r"how EMAs start is said under `\[ema\]`, not `\[signals.ema_12\]`"):
@@ -284,6 +284,6 @@ def test_a_made_average_is_refused_where_it_is_switched_off_or_begun_otherwise()
 
 
 @pytest.mark.parametrize("span", [2, 3, 9, 10, 26, 30, 100, 500, 1000])
-def test_an_average_has_converged_at_the_first_bar_whose_beginning_weighs_less_than_a_millionth(span: int) -> None:
+def test_an_average_has_converged_when_its_seed_weighs_less_than_a_millionth(span: int) -> None:
     keep = 1 - 2 / (span + 1)
     assert keep ** converged_after(span) < 1e-6 <= keep ** (converged_after(span) - 1)

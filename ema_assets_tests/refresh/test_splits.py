@@ -1,4 +1,4 @@
-"""A vendor that re-adjusts history for a split: fetched again once, and no trade that was not made."""
+"""A vendor re-adjusts history for a split: the history is fetched again once, and no false trade appears."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import date, datetime, timedelta
@@ -32,7 +32,7 @@ from ema_assets_tests.timeframes import D1, M5, ORDER
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=12, d1_days=130)
 MONDAY, FRIDAY = date(2026, 11, 16), date(2026, 11, 27)
 FIRST_DAILY = date(2026, 8, 3)
-# The evening before, and the first bars of the day on which it trades at the new price.
+# The evening before the split, and the first bars of the day on which the symbol trades at the new price.
 BEFORE, AFTER = utc("2026-11-24 21:00"), utc("2026-11-25 14:45")
 EX_DATE = utc("2026-11-25 14:30")
 MINUTES = (M5,)
@@ -51,7 +51,7 @@ ALL = pl.concat([history("AAPL", 1), history("MSFT", 2)])
 
 
 def adjusted(bars: pl.DataFrame, ratio: float, symbol: str = "AAPL", until: datetime = EX_DATE) -> pl.DataFrame:
-    """`bars` as a vendor serves them once it has re-adjusted those of `symbol` that opened before `until`."""
+    """`bars` as a vendor serves them after it has re-adjusted those bars of `symbol` that opened before `until`."""
     old = (pl.col("symbol") == symbol) & (pl.col("ts") < until)
     prices = [
         pl.when(old).then(pl.col(name) / ratio).otherwise(pl.col(name)).alias(name)
@@ -61,7 +61,7 @@ def adjusted(bars: pl.DataFrame, ratio: float, symbol: str = "AAPL", until: date
 
 
 def raw(ratio: float, bars: pl.DataFrame = ALL) -> pl.DataFrame:
-    """`bars` as they traded: before the split at the old price. Its adjusted form is `bars` to the last bit but one."""
+    """`bars` as they traded, at the old price before the split. Adjusted again, they equal `bars` but for rounding."""
     return adjusted(bars, 1 / ratio)
 
 
@@ -75,7 +75,9 @@ def revisions(database: Database) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     ("ratio", "name"), [(7.0, "7:1"), (2.0, "2:1"), (1.5, "3:2"), (0.1, "1:10")], ids=["7:1", "2:1", "3:2", "1:10"]
 )
-def test_a_split_is_one_event_one_fetch_of_the_whole_and_no_trade(database: Database, ratio: float, name: str) -> None:
+def test_a_split_is_one_event_with_one_complete_fetch_and_no_false_trade(
+    database: Database, ratio: float, name: str
+) -> None:
     before = raw(ratio)
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, BEFORE)
@@ -111,7 +113,7 @@ def test_a_split_is_one_event_one_fetch_of_the_whole_and_no_trade(database: Data
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
-def test_volume_is_scaled_and_the_old_values_are_kept(database: Database) -> None:
+def test_a_split_rescales_volume_and_keeps_the_old_values_as_corrections(database: Database) -> None:
     before = raw(2.0)
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
@@ -125,7 +127,7 @@ def test_volume_is_scaled_and_the_old_values_are_kept(database: Database) -> Non
     assert kept == stored.select("symbol", "ts", "close", "volume").rows()
 
 
-def test_a_split_is_found_whatever_the_vendor_rounds_to(database: Database) -> None:
+def test_a_split_is_detected_when_the_vendor_rounds_adjusted_prices_to_cents(database: Database) -> None:
     before = raw(7.0)
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
@@ -135,7 +137,7 @@ def test_a_split_is_found_whatever_the_vendor_rounds_to(database: Database) -> N
     assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "split")]
 
 
-def test_bars_that_the_vendor_does_not_serve_any_more_are_brought_to_the_new_scale(database: Database) -> None:
+def test_bars_that_the_vendor_no_longer_serves_are_converted_to_the_new_scale(database: Database) -> None:
     before = raw(4.0)
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, BEFORE)
@@ -157,7 +159,7 @@ def test_bars_that_the_vendor_does_not_serve_any_more_are_brought_to_the_new_sca
         assert_frame_equal(found[asset].filter(frames), rows.filter(frames), check_exact=True)
 
 
-def test_a_history_that_is_re_adjusted_in_part_fails_and_heals_when_the_vendor_has_finished(
+def test_a_partly_re_adjusted_history_fails_until_the_vendor_has_finished(
     database: Database,
 ) -> None:
     before = raw(2.0)
@@ -187,8 +189,8 @@ def test_a_history_that_is_re_adjusted_in_part_fails_and_heals_when_the_vendor_h
     assert state_of(database, "AAPL", M5)["failures"] == 0
 
 
-def test_a_gap_of_a_series_that_waits_for_its_vendor_waits_too(database: Database) -> None:
-    """Its bars would come on the new scale into a series on the old one."""
+def test_gaps_of_a_partly_re_adjusted_series_are_not_filled(database: Database) -> None:
+    """Their bars would be on the new scale, in a series on the old one."""
     lost = [utc("2026-11-24 16:00"), utc("2026-11-24 16:05")]
     before = raw(7.0)
     exchange = MemoryExchange(before.filter(~pl.col("ts").is_in(lost)))
@@ -203,8 +205,8 @@ def test_a_gap_of_a_series_that_waits_for_its_vendor_waits_too(database: Databas
     assert rows_of(database, "SELECT * FROM market.bar_rejected") == []
 
 
-def test_a_split_that_shows_first_in_the_answer_about_a_gap_is_a_split_as_well(database: Database) -> None:
-    """On a weekend no bar closes, so nothing else would be asked for."""
+def test_a_split_is_detected_in_the_answer_for_a_gap(database: Database) -> None:
+    """For example on a weekend: no bar closes, so nothing else is requested."""
     before = raw(2.0)
     lost = utc("2026-11-20 16:00")
     exchange = MemoryExchange(before.filter(pl.col("ts") != lost, pl.col("ts") != lost + timedelta(minutes=20)))
@@ -221,7 +223,7 @@ def test_a_split_that_shows_first_in_the_answer_about_a_gap_is_a_split_as_well(d
     outcomes = refresh(database, WATCHED, exchange, BEFORE + timedelta(minutes=1), timeframes=MINUTES)
     assert outcomes[OHLC, M5].refetched == 1
     assert len([each for each in exchange.asked if each.instrument.symbol == "AAPL"]) == 2
-    # MSFT, which is not split, missed the same bars: its vendor has them now.
+    # MSFT has no split, but it lacked the same bars. Its vendor serves them now.
     assert {row[:3] for row in revisions(database)} == {("AAPL", "5m", "split"), ("MSFT", "5m", "late bars")}
     assert rows_of(database, "SELECT count(*) FROM market.bar_gap WHERE symbol = 'AAPL'") == [(0,)]
 
@@ -245,7 +247,7 @@ def test_an_overlap_in_another_unit_is_rejected_and_the_stored_bars_stay(databas
     assert revisions(database) == []
 
 
-def test_a_dividend_and_a_correction_of_some_bars_are_no_split(database: Database) -> None:
+def test_a_dividend_and_a_correction_of_some_bars_do_not_count_as_a_split(database: Database) -> None:
     exchange = MemoryExchange(ALL)
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
     is_apple = pl.col("symbol") == "AAPL"
@@ -257,8 +259,8 @@ def test_a_dividend_and_a_correction_of_some_bars_are_no_split(database: Databas
     assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "correction"), ("MSFT", "5m", "correction")]
 
 
-def test_one_stored_bar_that_was_halved_is_looked_into_and_is_a_correction(database: Database) -> None:
-    """A series of which the overlap holds a single bar."""
+def test_one_halved_bar_is_checked_by_a_complete_fetch_and_stored_as_a_correction(database: Database) -> None:
+    """The overlap of the series has only a single bar."""
     times = [utc("2026-11-24 15:00"), utc("2026-11-24 20:50")]
     exchange = MemoryExchange(ALL.filter((pl.col("symbol") == "MSFT") | pl.col("ts").is_in(times) | (pl.col("ts") < utc("2026-11-20 00:00")) | (pl.col("ts") >= EX_DATE)))  # fmt: skip
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
@@ -269,7 +271,7 @@ def test_one_stored_bar_that_was_halved_is_looked_into_and_is_a_correction(datab
     assert [row[:3] for row in revisions(database) if row[2] != "late bars"] == [("AAPL", "5m", "correction")]
 
 
-def test_a_provider_that_fails_during_the_whole_fetch_leaves_all_as_it_was_and_is_asked_again(
+def test_a_failed_complete_fetch_changes_nothing_and_is_repeated_by_the_next_refresh(
     database: Database,
 ) -> None:
     before = raw(7.0)
@@ -293,7 +295,7 @@ def test_a_provider_that_fails_during_the_whole_fetch_leaves_all_as_it_was_and_i
     assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
 
 
-def test_a_file_on_another_scale_brings_what_is_stored_to_its_scale(database: Database) -> None:
+def test_a_newer_file_on_another_scale_rescales_the_stored_bars(database: Database) -> None:
     sync(database, watch({"AAPL": "XNYS"}, provider="file"), AFTER)
     bars = history("AAPL", 1).filter(pl.col("timeframe") == "1d", pl.col("ts") < BEFORE)
     store_file(database, moved(bars.head(60), 7.0), "old.csv", AFTER)
@@ -316,7 +318,7 @@ def test_a_file_on_another_scale_brings_what_is_stored_to_its_scale(database: Da
         (1.6, {"flagged": 1}),
     ],
 )
-def test_a_file_that_goes_on_where_another_ended_is_judged_by_what_is_stored(
+def test_a_file_that_continues_another_one_is_checked_against_the_stored_bars(
     database: Database, factor: float, outcome: dict[str, object]
 ) -> None:
     sync(database, watch({"AAPL": "XNYS"}, provider="file"), AFTER)
@@ -326,10 +328,10 @@ def test_a_file_that_goes_on_where_another_ended_is_judged_by_what_is_stored(
     assert {name: getattr(summary, name) for name in outcome} == outcome
 
 
-# --- seen first while older bars are asked for ------------------------------------------------------------------------
+# --- a split that is first seen in older bars -------------------------------------------------------------------------
 
 DEEPER = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=40, d1_days=130)
-# The morning of the split: no bar has closed since the evening before.
+# The morning of the split. No bar has closed since the evening before.
 MORNING = utc("2026-11-25 13:00")
 DEEP = pl.concat(
     bars_on("XNYS", symbol, M5, date(2026, 10, 1), FRIDAY, seed) for seed, symbol in enumerate(("AAPL", "MSFT"))
@@ -337,7 +339,7 @@ DEEP = pl.concat(
 
 
 def older_of(database: Database, symbol: str) -> tuple[object, ...]:
-    """How far back the 5m bars of a symbol begin, were asked for, and whether more is wanted."""
+    """The first 5m bar of a symbol, how far back its bars were requested, and whether older bars are due."""
     ((first, asked, is_due),) = rows_of(
         database,
         """
@@ -350,7 +352,7 @@ def older_of(database: Database, symbol: str) -> tuple[object, ...]:
     return first, asked, is_due
 
 
-def test_a_split_that_shows_first_in_older_bars_is_one_and_the_older_bars_are_stored(database: Database) -> None:
+def test_a_split_first_seen_in_older_bars_is_detected_and_the_older_bars_are_stored(database: Database) -> None:
     before = raw(4.0, DEEP)
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
@@ -370,7 +372,7 @@ def test_a_split_that_shows_first_in_older_bars_is_one_and_the_older_bars_are_st
     assert exchange.asked == []
 
 
-def test_older_bars_of_a_history_that_is_re_adjusted_in_part_come_when_the_vendor_has_finished(
+def test_older_bars_of_a_partly_re_adjusted_history_arrive_when_the_vendor_has_finished(
     database: Database,
 ) -> None:
     before = raw(4.0, DEEP)
@@ -392,7 +394,7 @@ def test_older_bars_of_a_history_that_is_re_adjusted_in_part_come_when_the_vendo
     assert older_of(database, "AAPL") == (utc("2026-10-16 13:30"), utc("2026-10-16 00:00"), False)
 
 
-def test_older_bars_that_cannot_be_stored_beside_others_cost_only_their_own_series(
+def test_older_bars_that_cannot_be_stored_fail_only_their_own_series(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange = MemoryExchange(DEEP)
