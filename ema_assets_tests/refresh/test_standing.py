@@ -1,4 +1,4 @@
-"""When a provider is given up, for how long, and by which series it is found out that it answers again."""
+"""When a provider is paused, for how long, and which series probes whether it answers again."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ REFUSED = Unauthorized("toy refused access (403): not for this symbol", provider
 
 
 def standing(database: Database, errors: Mapping[str, str | None], now: datetime = NOW) -> ProviderStanding:
-    """Where we stand with a provider whose series have failed so last time."""
+    """The standing of a provider whose series ended with these errors last time."""
     state = pl.DataFrame(
         {"symbol": list(errors), "last_error": list(errors.values())},
         {"symbol": pl.String(), "last_error": pl.String()},
@@ -46,7 +46,7 @@ def breaker(database: Database) -> provider_state.Breaker:
 
 
 def tripped(database: Database, error: str = "toy answered 503: no") -> None:
-    """Have the provider left alone until just before NOW."""
+    """Pause the provider until just before NOW."""
     with database.transaction() as transaction:
         provider_state.trip(transaction, "toy", error, NOW - 31 * SECOND, provider_state.Breaker())
 
@@ -64,7 +64,7 @@ def tripped(database: Database, error: str = "toy answered 503: no") -> None:
         ({"A": MalformedAnswer("not bars", provider="toy"), "B": MalformedAnswer("not bars", provider="toy")}, True),
     ],
 )
-def test_a_provider_is_given_up_by_what_cannot_be_the_fault_of_one_series(
+def test_a_provider_is_paused_after_errors_that_one_series_alone_cannot_cause(
     database: Database, errors: dict[str, ProviderError], is_given_up: bool
 ) -> None:
     found = standing(database, dict.fromkeys("ABC"))
@@ -73,8 +73,8 @@ def test_a_provider_is_given_up_by_what_cannot_be_the_fault_of_one_series(
     assert breaker(database).failures == int(is_given_up)
 
 
-def test_batches_that_bring_nothing_count_together_until_something_is_answered(database: Database) -> None:
-    """A batch of a long history has one series."""
+def test_batches_without_answers_count_together_until_a_series_is_answered(database: Database) -> None:
+    """A batch with a long history has only one series."""
     found = standing(database, dict.fromkeys("ABC"))
     found.judge("A", {"A": REFUSED})
     found.judge("B", {})
@@ -84,7 +84,7 @@ def test_batches_that_bring_nothing_count_together_until_something_is_answered(d
     assert found.refusal is not None
 
 
-def test_a_series_that_failed_by_itself_says_nothing_about_the_provider(database: Database) -> None:
+def test_server_errors_of_a_series_that_failed_by_itself_do_not_count_against_the_provider(database: Database) -> None:
     found = standing(database, {"A": OWN, "B": None, "C": OWN})
     found.judge("AC", {"A": DOWN, "C": REFUSED})
     assert found.refusal is None
@@ -93,8 +93,8 @@ def test_a_series_that_failed_by_itself_says_nothing_about_the_provider(database
     assert breaker(database).failures == 1
 
 
-def test_it_is_asked_for_after_the_others_when_a_provider_is_tried_again(database: Database) -> None:
-    """Else one sick symbol, first in the alphabet, would keep all others waiting for ever."""
+def test_a_series_that_failed_by_itself_is_requested_last_when_a_provider_is_probed(database: Database) -> None:
+    """Otherwise one failing symbol, first in the alphabet, would delay all others forever."""
     tripped(database)
     found = standing(database, {"A": OWN, "B": OTHERS, "C": None})
     assert found.is_unproven
@@ -104,7 +104,7 @@ def test_it_is_asked_for_after_the_others_when_a_provider_is_tried_again(databas
     assert breaker(database).failures == 0
 
 
-def test_where_all_have_failed_by_themselves_each_is_as_good_to_find_out(database: Database) -> None:
+def test_when_all_series_have_failed_by_themselves_the_failure_of_any_probe_counts(database: Database) -> None:
     tripped(database)
     found = standing(database, {"A": OWN, "B": OWN})
     assert found.probe_first(pl.DataFrame({"symbol": ["A", "B"]}))["symbol"].to_list() == ["A", "B"]
@@ -112,8 +112,8 @@ def test_where_all_have_failed_by_themselves_each_is_as_good_to_find_out(databas
     assert (breaker(database).failures, breaker(database).open_until) == (2, NOW + 60 * SECOND)
 
 
-def test_when_only_the_sick_are_due_their_failure_keeps_nobody_else_waiting(database: Database) -> None:
-    """The others of them are asked for another time: the provider may still be down."""
+def test_a_failed_probe_with_a_series_that_failed_by_itself_does_not_delay_other_series(database: Database) -> None:
+    """The other failing series wait for the next attempt, because the provider may still be down."""
     tripped(database)
     before = breaker(database)
     found = standing(database, {"A": OWN, "B": OWN, "C": None})
@@ -136,7 +136,7 @@ def test_when_only_the_sick_are_due_their_failure_keeps_nobody_else_waiting(data
         (Banned("toy has shut us out (418)", provider="toy", retry_after_seconds=1e15), 3 * 24 * 3600),
     ],
 )
-def test_a_long_rest_that_it_asks_for_is_kept_to_also_when_some_series_were_answered(
+def test_a_long_pause_requested_by_a_provider_applies_even_when_some_series_were_answered(
     database: Database, error: ProviderError, seconds: int | None
 ) -> None:
     found = standing(database, dict.fromkeys("ABC"))
@@ -145,7 +145,7 @@ def test_a_long_rest_that_it_asks_for_is_kept_to_also_when_some_series_were_answ
     assert (breaker(database).open_until, found.until) == (until, until)
 
 
-def test_a_503_that_says_for_how_long_is_kept_to_when_nobody_was_answered(database: Database) -> None:
+def test_the_pause_in_a_503_applies_only_when_no_series_was_answered(database: Database) -> None:
     busy = ProviderUnavailable("toy answered 503: busy", provider="toy", retry_after_seconds=600.0)
     one = standing(database, dict.fromkeys("AB"))
     one.judge("AB", {"A": busy})
@@ -154,7 +154,7 @@ def test_a_503_that_says_for_how_long_is_kept_to_when_nobody_was_answered(databa
     assert breaker(database).open_until == NOW + 600 * SECOND
 
 
-def test_a_pause_that_a_wrong_clock_has_written_years_ahead_keeps_nobody_out(database: Database) -> None:
+def test_a_pause_that_a_wrong_clock_wrote_years_ahead_is_ignored(database: Database) -> None:
     with database.transaction() as transaction:
         provider_state.trip(transaction, "toy", "down", utc("2083-10-24 11:51"), provider_state.Breaker())
     assert standing(database, dict.fromkeys("AB")).refusal is None

@@ -1,4 +1,4 @@
-"""Timeframes switched on in a database with bars, switched off, and on again; for all symbols or for some."""
+"""Timeframes are switched on in a database with bars, switched off and on again, for all or for some symbols."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -48,7 +48,7 @@ def keys(database: Database, table: str) -> set[object]:
     return {key for (key,) in rows_of(database, f"SELECT DISTINCT timeframe FROM market.{table}")}
 
 
-def test_a_timeframe_added_to_a_database_with_bars_is_computed_from_them(databases: Databases) -> None:
+def test_a_timeframe_added_to_a_database_is_computed_from_the_stored_bars(databases: Databases) -> None:
     exchange = market()
     grown, whole = databases.make(migrated=False), databases.make(migrated=False)
     with Database(grown) as database, Database(whole) as expected:
@@ -57,7 +57,7 @@ def test_a_timeframe_added_to_a_database_with_bars_is_computed_from_them(databas
         assert H4.key not in keys(database, "series_state")
         asked = len(exchange.asked)
         refresh(database, WATCHED, exchange, NOW)
-        # No provider is asked for what is rolled up.
+        # Rolled-up bars need no request to a provider.
         assert len(exchange.asked) == asked
         migrate(whole)
         refresh(expected, WATCHED, exchange, NOW)
@@ -69,10 +69,10 @@ def test_a_timeframe_added_to_a_database_with_bars_is_computed_from_them(databas
         databases.drop(url)
 
 
-def test_a_timeframe_that_is_switched_off_keeps_its_rows_and_wants_no_work(database: Database) -> None:
+def test_a_disabled_timeframe_keeps_its_rows_and_needs_no_work(database: Database) -> None:
     exchange = market()
     refresh(database, WATCHED, exchange, NOW)
-    # Dirty, failing and waiting: all that makes a series want work.
+    # Changed, failing and waiting: everything that makes a series need work.
     rows_of(
         database,
         "UPDATE market.series_state SET dirty_from = first_ts, failures = 2, last_error = 'no', "
@@ -96,12 +96,12 @@ def test_a_timeframe_that_is_switched_off_keeps_its_rows_and_wants_no_work(datab
     assert rows_of(database, "SELECT * FROM market.ema_trend WHERE timeframe = '4h' ORDER BY symbol, ts") == kept
 
 
-def test_what_is_switched_on_again_equals_what_was_never_off(databases: Databases) -> None:
+def test_a_timeframe_that_is_enabled_again_equals_one_that_was_never_disabled(databases: Databases) -> None:
     exchange = market()
     urls = [databases.make(), databases.make()]
     with Database(urls[0]) as database, Database(urls[1]) as expected:
         refresh(database, WATCHED, exchange, NOW - timedelta(days=1))
-        # A bar is corrected while nobody looks at 4h: long before the newest one of these.
+        # A bar is corrected while 4h is disabled. It lies long before the newest 4h bar.
         refresh(database, WITHOUT_FOUR_HOURS, exchange, NOW)
         exchange.correct(
             exchange.bars.filter(timeframe="5m", symbol="AAPL").slice(100, 1).with_columns(close=pl.col("high"))
@@ -121,7 +121,7 @@ def test_what_is_switched_on_again_equals_what_was_never_off(databases: Database
 
 
 def test_each_symbol_has_the_timeframes_of_its_group(database: Database) -> None:
-    """AAPL is computed on hours alone, for which 5m bars are kept; BTC-USD on minutes and weeks."""
+    """AAPL has only hourly bars, and its 5m bars are stored for them. BTC-USD has 1m bars and weekly bars."""
     one, other = WATCHED.instruments
     watched: Watchlist = replace(
         WATCHED, instruments=(replace(one, timeframes=(H1,)), replace(other, timeframes=(M1, W1)))
@@ -139,7 +139,7 @@ def test_each_symbol_has_the_timeframes_of_its_group(database: Database) -> None
     with database.transaction() as transaction:
         assert stale_for_sweep(transaction, NOW, timedelta(0)).filter(pl.col("reason") != "not recorded").is_empty()
         later = stale_for_sweep(transaction, NOW + timedelta(minutes=1), timedelta(0))
-    # Only what has a bar that closed within this minute.
+    # Only series with a bar that closed within this minute are stale.
     asked = later.filter(pl.col("reason") == "bar closed").select("symbol", "timeframe").rows()
     assert asked == [("BTC-USD", "1m")]
     assert state_of(database, "AAPL", M5)["last_ts"] == utc("2026-11-20 20:55")

@@ -1,4 +1,4 @@
-"""A day that the calendar lacks has no longer bars, and is no reason for the days after it to have none."""
+"""A day that is missing in the calendar has no rolled-up bars, and does not prevent those of later days."""
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -13,14 +13,14 @@ from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, MO1, W1
 
-# Bombay traded on the Saturday, and not on the Monday after it.
+# The exchange in Bombay traded on the Saturday and was closed on the Monday after it.
 FRIDAY, SATURDAY, TUESDAY, LAST = date(2024, 1, 19), date(2024, 1, 20), date(2024, 1, 23), date(2024, 2, 2)
 NOW = utc("2024-02-02 12:00")
 LONGER = (M15, H1, H4, W1, MO1)
 
 
 def bars(symbol: str, first: date, last: date = LAST) -> pl.DataFrame:
-    """Regular 5m and 1d bars, and those of the Saturday where it lies within: at the hours of the Friday."""
+    """Regular 5m and 1d bars from `first` on, and bars of the Saturday at the hours of the Friday."""
     regular = pl.concat(bars_on("XBOM", symbol, timeframe, min(first, FRIDAY), last) for timeframe in (M5, D1))
     special = regular.filter(pl.col("ts").dt.date() == FRIDAY).with_columns(pl.col("ts") + timedelta(days=1))
     return pl.concat([regular, special]).filter(pl.col("ts").dt.date() >= first).sort("timeframe", "ts")
@@ -42,7 +42,7 @@ def rolled_up(database: Database, symbol: str) -> list[tuple[str, datetime]]:
 
 
 @pytest.mark.parametrize("kind", ["file", "provider"])
-def test_a_history_that_begins_on_such_a_day_is_rolled_up_from_the_next_session_on(
+def test_a_history_that_begins_on_an_unlisted_day_is_rolled_up_from_the_next_session_on(
     database: Database, kind: str
 ) -> None:
     names = watched("A", "B")
@@ -61,7 +61,7 @@ def test_a_history_that_begins_on_such_a_day_is_rolled_up_from_the_next_session_
     assert rolled_up(database, "A") == rolled_up(database, "B")
 
 
-def test_a_machine_that_was_off_from_friday_to_the_next_session_rolls_up_that_session(database: Database) -> None:
+def test_after_a_pause_over_an_unlisted_day_the_next_session_is_rolled_up(database: Database) -> None:
     names = watched("A")
     exchange = MemoryExchange(bars("A", date(2024, 1, 15)))
     refresh(database, names, exchange, utc("2024-01-19 12:00"))
@@ -80,7 +80,7 @@ def test_a_machine_that_was_off_from_friday_to_the_next_session_rolls_up_that_se
     ]
 
 
-def test_a_bar_on_such_a_day_alone_leaves_nothing_stale(database: Database) -> None:
+def test_bars_of_an_unlisted_day_alone_leave_nothing_stale(database: Database) -> None:
     names = watched("A")
     exchange = MemoryExchange(bars("A", date(2024, 1, 15)))
     refresh(database, names, exchange, utc("2024-01-19 12:00"))

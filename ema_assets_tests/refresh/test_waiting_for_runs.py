@@ -1,4 +1,4 @@
-"""Two runs at work on one series: a scheduled one leaves it, a person's waits and never claims what it did not do."""
+"""Two runs on one series: a scheduled run skips it, and a manual run waits and reports what it did not compute."""
 
 import threading
 import time
@@ -58,7 +58,7 @@ def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> I
         run.join()
 
 
-def test_a_scheduled_run_leaves_a_held_series_to_whoever_holds_it(loaded: Database) -> None:
+def test_a_scheduled_run_skips_a_series_that_another_run_has_locked(loaded: Database) -> None:
     with loaded.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET dirty_from = first_ts WHERE asset = 'ema_signals'")
     with held(loaded, EMA_SIGNALS, "MSFT", M5):
@@ -67,7 +67,7 @@ def test_a_scheduled_run_leaves_a_held_series_to_whoever_holds_it(loaded: Databa
     assert state_of(loaded, "MSFT", M5, EMA_SIGNALS)["dirty_from"] is not None
 
 
-def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(
+def test_a_manual_run_computes_a_locked_series_as_soon_as_it_is_free(
     loaded: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with loaded.transaction() as transaction:
@@ -77,7 +77,7 @@ def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(
         pause = time.sleep
 
         def sleep(seconds: float) -> None:
-            """The other run ends while this one waits for it."""
+            """End the other run while this run waits for it."""
             pauses.append(seconds)
             let_go.set()
             pause(0.02)
@@ -90,7 +90,7 @@ def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(
 
 
 @pytest.mark.parametrize(("asset", "timeframe"), [(EMA_SIGNALS, M5), (OHLC, M15)])
-def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobody(
+def test_a_manual_run_reports_a_series_that_stays_locked_without_counting_a_failure(
     loaded: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
     monkeypatch.setattr(waiting, "LONGEST_LOCK_SECONDS", 0.1)

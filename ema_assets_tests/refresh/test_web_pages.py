@@ -1,4 +1,4 @@
-"""A vendor that answers a web page for every symbol, from its server to the circuit breaker of all runs."""
+"""A vendor answers with a web page for every symbol: from its server to the circuit breaker of all runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -86,7 +86,7 @@ def breaker(database: Database) -> list[tuple[object, ...]]:
     return rows_of(database, "SELECT failures, open_until, last_error FROM market.provider_state")
 
 
-def test_a_page_for_every_symbol_costs_two_calls_and_opens_the_breaker_of_all_runs(
+def test_a_web_page_for_every_symbol_costs_two_calls_and_opens_the_breaker_of_all_runs(
     database: Database, served: tuple[Consent, str], consent: Consent
 ) -> None:
     outcome = fetched(database, served, NOW)
@@ -94,7 +94,7 @@ def test_a_page_for_every_symbol_costs_two_calls_and_opens_the_breaker_of_all_ru
     assert consent.calls == 2
     assert breaker(database) == [(1, NOW + timedelta(seconds=30), SAID)]
 
-    # While it is open nobody is asked, and then one symbol finds out for all.
+    # While the breaker is open, nothing is requested. After that, one symbol probes for all.
     fetched(database, served, NOW + timedelta(seconds=29))
     assert consent.calls == 2
     fetched(database, served, NOW + timedelta(seconds=30))
@@ -107,7 +107,7 @@ def test_a_page_for_every_symbol_costs_two_calls_and_opens_the_breaker_of_all_ru
     assert breaker(database) == [(0, None, None)]
 
 
-def test_a_page_for_one_symbol_costs_only_that_symbol(
+def test_a_web_page_for_one_symbol_fails_only_that_symbol(
     database: Database, served: tuple[Consent, str], consent: Consent
 ) -> None:
     consent.behind = {SYMBOLS[7]}
@@ -117,10 +117,10 @@ def test_a_page_for_one_symbol_costs_only_that_symbol(
     assert breaker(database) == []
 
 
-def test_the_same_unreadable_answer_for_every_symbol_opens_the_breaker_as_well(
+def test_the_same_unreadable_answer_for_every_symbol_opens_the_breaker_too(
     database: Database, served: tuple[Consent, str], consent: Consent
 ) -> None:
-    """The vendor has another format since last night: no symbol is at fault."""
+    """The vendor has changed its format, so no symbol is the cause."""
     consent.behind, consent.is_new_format = set(), True
     assert set(fetched(database, served, NOW).errors) == set(SYMBOLS)
     ((failures, until, said),) = breaker(database)

@@ -1,4 +1,4 @@
-"""Bars for tests of signals, and what the engine does around `compute`, in the plainest way."""
+"""Bars for the tests of signals, and a plain version of what the engine does around `compute`."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -19,9 +19,10 @@ PRICES = ("open", "high", "low", "close", "volume")
 
 
 def bars_from(closes: list[float], seed: int, *, gaps: bool = True, quiet: float = 0.1) -> pl.DataFrame:
-    """ts, session, open, high, low, close, volume of one symbol, ascending; `quiet` is the share without volume.
+    """The bars of one symbol in ascending order. `quiet` is the share of bars without volume.
 
-    Sessions open daily; with `gaps`, bars are missing here and there, the first of a session among them.
+    The columns are ts, session, open, high, low, close and volume. Sessions open daily. With `gaps`, some bars are
+    missing, and the first bar of a session may be one of them.
     """
     random = np.random.default_rng(seed)
     close = np.array(closes, dtype=np.float64)
@@ -44,13 +45,13 @@ def bars_from(closes: list[float], seed: int, *, gaps: bool = True, quiet: float
 
 
 def together(series: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Several symbols' bars in one frame, sorted by symbol and ts."""
+    """The bars of several symbols in one frame, sorted by symbol and ts."""
     return pl.concat([bars.select(pl.lit(symbol).alias("symbol"), pl.all()) for symbol, bars in sorted(series.items())])
 
 
 @st.composite
 def histories(draw: st.DrawFn, most: int = 120) -> pl.DataFrame:
-    """Bars of one to four symbols of different lengths, some of them without any."""
+    """Bars of one to four symbols with different lengths. Some symbols may have no bars."""
     symbols = draw(st.lists(st.sampled_from(["AAPL", "BTC-USD", "BRK.B", "^GSPC"]), unique=True, min_size=1))
     quiet = st.sampled_from([0.0, 0.2, 1.0])
     return together(
@@ -62,12 +63,12 @@ def histories(draw: st.DrawFn, most: int = 120) -> pl.DataFrame:
 
 
 def walks(bars: int, symbols: int = 3) -> pl.DataFrame:
-    """The same bars each time: random walks of `symbols` symbols."""
+    """Random walks of `symbols` symbols, with the same bars in each call."""
     return together({f"S{n}": bars_from(random_walk(bars, seed=n), seed=n) for n in range(symbols)})
 
 
 def variants(signal: Signal) -> Iterator[Params]:
-    """The defaults, and each parameter changed by itself."""
+    """The default parameters, then each parameter changed alone."""
     yield signal.defaults
     for name, param in signal.params.items():
         others: list[int | float | str] = [choice for choice in param.choices if choice != param.default]
@@ -80,7 +81,7 @@ def variants(signal: Signal) -> Iterator[Params]:
 
 
 def inputs_of(signal: Signal, bars: pl.DataFrame) -> pl.DataFrame:
-    """symbol, ts, session and what `signal` reads, with `_position` from 0 for each symbol."""
+    """The columns symbol, ts, session and what `signal` reads, with `_position` counted from 0 for each symbol."""
     found = bars.select("symbol", "ts", "session", *signal.reads.get("ohlc", ()))
     for asset, columns in signal.reads.items():
         if asset != "ohlc":
@@ -91,34 +92,35 @@ def inputs_of(signal: Signal, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def nothing(signal: Signal) -> pl.DataFrame:
-    """A frame of carried rows without any."""
+    """An empty frame of carried rows."""
     kinds = {column.name: KINDS[column.kind] for column in signal.columns}
     return pl.DataFrame(schema={"symbol": pl.String(), **{name: kinds[name] for name in signal.carries}})
 
 
 def no_rows(signal: Signal) -> pl.DataFrame:
-    """A frame of results without any."""
+    """An empty frame of results."""
     kinds = {column.name: KINDS[column.kind] for column in signal.columns}
     return pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, **kinds})
 
 
 def engine_inputs(signal: Signal, rows: pl.DataFrame) -> pl.DataFrame:
-    """The columns that `compute` is promised, and no other."""
+    """Only the columns that `compute` is promised."""
     dropped = ["_position"] if signal.has_sessions else ["_position", "session"]
     return rows.drop(dropped)
 
 
 def whole(signal: Signal, params: Params, inputs: pl.DataFrame) -> pl.DataFrame:
-    """All of `inputs` computed at once, from nothing."""
+    """All rows of `inputs` computed at once, without a carried state."""
     return signal.compute(engine_inputs(signal, inputs.with_columns(is_new=pl.lit(True))), nothing(signal), params)
 
 
 def advanced(
     signal: Signal, params: Params, inputs: pl.DataFrame, stored: pl.DataFrame, starts: Mapping[str, int]
 ) -> pl.DataFrame:
-    """`stored` with the rows of each symbol in `starts` replaced from that position on, by what `inputs` has from there.
+    """`stored`, with the rows of each symbol in `starts` recomputed from that position on.
 
-    Goes on from the stored row before; where there is none, or it lacks a value, from the symbol's first bar.
+    The computation continues from the stored row before the position. If there is no such row, or if it lacks a value, the
+    computation starts at the first bar of the symbol.
     """
     parts, carried, kept = [], [nothing(signal)], []
     for (symbol,), rows in inputs.partition_by("symbol", as_dict=True, maintain_order=True).items():

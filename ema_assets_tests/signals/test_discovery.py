@@ -1,4 +1,4 @@
-"""Which signals are found, in what order, and what is said of a declaration that cannot be right."""
+"""Which signals are discovered, in which order, and how invalid declarations are reported."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ PACKAGE = ["ema_signals", "ema_trend", "atr", "bollinger", "macd", "relative_vol
 
 
 def write(folder: Path, name: str = "toy", *changes: tuple[str, str]) -> Path:
-    """A file that declares TOY, with its text changed."""
+    """Write a file that declares TOY with these changes to its text."""
     text = dedent(TOY).strip() + "\n"
     for old, new in changes:
         assert old in text
@@ -45,7 +45,7 @@ def write(folder: Path, name: str = "toy", *changes: tuple[str, str]) -> Path:
 
 
 def reading(name: str, *reads: str) -> tuple[tuple[str, str], ...]:
-    """Changes that make TOY a signal `name` with a column of that name, which reads others' columns of their names."""
+    """Changes that make TOY a signal `name` with a column `name`, which reads one column of each signal in `reads`."""
     sources = ", ".join(f'"{each}": ("{each}",)' for each in reads)
     return (
         ('name="toy"', f'name="{name}"'),
@@ -54,11 +54,11 @@ def reading(name: str, *reads: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def test_the_signals_of_the_package_are_found_the_emas_first() -> None:
+def test_the_signals_of_the_package_are_discovered_with_the_emas_first() -> None:
     assert list(discover()) == PACKAGE
 
 
-def test_a_file_in_a_folder_adds_a_signal_and_nothing_beside_it_is_written(tmp_path: Path) -> None:
+def test_a_file_adds_a_signal_other_files_are_ignored_and_nothing_is_written(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "_shared.py").write_text("raise RuntimeError", encoding="utf-8")
     (tmp_path / "notes.txt").write_text("no signal", encoding="utf-8")
@@ -75,7 +75,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert discover(tmp_path)["toy"].defaults == {"factor": 3.0}
 
 
-def test_a_signal_comes_after_what_it_reads_whatever_its_file_is_called(tmp_path: Path) -> None:
+def test_a_signal_comes_after_those_it_reads_whatever_its_file_name_is(tmp_path: Path) -> None:
     write(tmp_path, "a", *reading("a_last", "b_second", "rsi"))
     write(tmp_path, "b", *reading("b_second", "z_first"))
     write(tmp_path, "c", ('name="toy"', 'name="z_first"'), ('Column("toy"', 'Column("z_first"'))
@@ -89,7 +89,7 @@ def test_a_file_does_not_shadow_a_module_of_the_same_name(tmp_path: Path) -> Non
     assert "toy" not in vars(sys.modules["polars"])
 
 
-def test_finding_signals_imports_no_dagster() -> None:
+def test_discovering_signals_does_not_import_dagster() -> None:
     code = "import sys; from ema_assets.signals.discovery import discover; discover(); print('dagster' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -102,7 +102,7 @@ def assert_refused(folder: Path, *parts: str) -> None:
         assert part in str(caught.value)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named_in_the_error(tmp_path: Path) -> None:
     assert_refused(tmp_path / "none", str(tmp_path / "none"), "no such folder")
 
 
@@ -124,7 +124,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_declares_no_signal_is_named_with_the_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_declares_no_signal_is_reported_with_its_path_and_the_cause(
+    tmp_path: Path, text: str, said: str
+) -> None:
     (tmp_path / "mine.py").write_text(text, encoding="utf-8")
     assert_refused(tmp_path, str(tmp_path / "mine.py"), said)
 
@@ -205,13 +207,15 @@ def test_a_file_that_declares_no_signal_is_named_with_the_line(tmp_path: Path, t
         ('{"ohlc": ("close",)}', '{"toy": ("toy",)}', "in a circle: toy → toy"),
     ],
 )
-def test_what_cannot_be_right_is_refused_with_file_and_reason(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_an_invalid_declaration_is_refused_with_its_file_and_the_reason(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
     path = write(tmp_path, "mine", (old, new))
-    # A circle has no single file.
+    # The error about a circle names no single file.
     assert_refused(tmp_path, said, "" if "circle" in said else str(path))
 
 
-def test_two_signals_of_one_name_are_refused_with_both_files(tmp_path: Path) -> None:
+def test_two_signals_with_the_same_name_are_refused_with_both_files(tmp_path: Path) -> None:
     write(tmp_path, "one")
     write(tmp_path, "two")
     assert_refused(tmp_path, str(tmp_path / "one.py"), str(tmp_path / "two.py"), "a signal `toy` already")
@@ -220,19 +224,19 @@ def test_two_signals_of_one_name_are_refused_with_both_files(tmp_path: Path) -> 
     assert_refused(tmp_path, str(tmp_path / "two.py"), "in ema_assets.signals.rsi")
 
 
-def test_a_column_of_two_signals_is_refused_in_the_later_file_naming_the_earlier_one(tmp_path: Path) -> None:
+def test_a_column_of_two_signals_is_refused_in_the_later_file_and_the_earlier_file_is_named(tmp_path: Path) -> None:
     write(tmp_path, "one")
     write(tmp_path, "two", ('name="toy"', 'name="other"'))
     said = f"signal `other`: the signal `toy` has a column 'toy' already, in {tmp_path / 'one.py'}; names must differ"
     assert_refused(tmp_path, f"{tmp_path / 'two.py'}: {said}")
 
 
-def test_signals_may_number_bars_alike(tmp_path: Path) -> None:
+def test_several_signals_may_have_a_column_bar_number(tmp_path: Path) -> None:
     write(tmp_path, "toy", ('Column("toy", "float8"', 'Column("bar_number", "int8"'))
     assert "toy" in discover(tmp_path)
 
 
-def test_signals_that_read_one_another_are_refused(tmp_path: Path) -> None:
+def test_signals_that_read_one_another_in_a_circle_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "one", *reading("one", "two"))
     write(tmp_path, "two", *reading("two", "three"))
     write(tmp_path, "three", *reading("three", "one"))

@@ -1,4 +1,4 @@
-"""EMA columns against TA-Lib, against a row-by-row reference, and against themselves in increments."""
+"""EMA columns equal those of TA-Lib, of a row-by-row reference, and of a computation in increments."""
 
 import csv
 import math
@@ -53,7 +53,7 @@ def test_both_emas_equal_the_row_by_row_reference_for_all_symbols_at_once(series
             assert_close(mine[f"ema_{span}"].to_list(), reference.ema(closes, span))
 
 
-def test_the_committed_values_of_talib_are_met_without_talib() -> None:
+def test_the_committed_values_of_talib_are_reproduced_without_talib() -> None:
     with FILE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     series: dict[str, list[float]] = {}
@@ -70,9 +70,7 @@ def test_the_committed_values_of_talib_are_met_without_talib() -> None:
 
 
 @given(several_series(), st.data())
-def test_computing_in_increments_gives_the_same_bits_as_in_one_go(
-    series: dict[str, list[float]], data: st.DataObject
-) -> None:
+def test_increments_give_the_same_bits_as_one_computation(series: dict[str, list[float]], data: st.DataObject) -> None:
     bars = bars_of(series)
     whole = ema_signals(bars, NOTHING)
     points = {symbol: sorted(data.draw(st.lists(st.integers(30, 125), max_size=4))) for symbol in series}
@@ -81,12 +79,12 @@ def test_computing_in_increments_gives_the_same_bits_as_in_one_go(
         found = ema_signals(part, carried)
         parts.append(found)
         rows = pl.concat([carried, found.select(NOTHING.columns)])
-        # A row that still lacks an EMA is no state to go on from.
+        # A row that still lacks an EMA is not carried.
         carried = rows.group_by("symbol", maintain_order=True).last().drop_nulls()
     assert_frame_equal(pl.concat(parts).sort("symbol", "ts"), whole, check_exact=True)
 
 
-def test_the_first_value_stands_at_the_nth_bar_and_is_the_mean_of_the_first_n_closes() -> None:
+def test_the_first_value_is_at_bar_n_and_is_the_mean_of_the_first_n_closes() -> None:
     closes = random_walk(40, seed=1)
     signals = ema_signals(bars_of({"AAPL": closes}), NOTHING)
     for span in SPANS:
@@ -95,29 +93,29 @@ def test_the_first_value_stands_at_the_nth_bar_and_is_the_mean_of_the_first_n_cl
         assert column[span - 1] == pytest.approx(sum(closes[:span]) / span, rel=1e-12)
 
 
-def test_a_standstill_gives_emas_equal_to_the_price() -> None:
+def test_constant_prices_give_emas_equal_to_the_price() -> None:
     signals = ema_signals(bars_of({"AAPL": [64.0] * 50}), NOTHING)
     assert set(signals["ema_9"][8:]) == set(signals["ema_30"][29:]) == {64.0}
 
 
-def test_a_carried_symbol_without_new_bars_gives_no_row() -> None:
+def test_a_carried_symbol_without_new_bars_gives_no_rows() -> None:
     carried = NOTHING.vstack(pl.DataFrame({"symbol": ["AAPL"], "ema_9": [1.0], "ema_30": [1.0], "bar_number": [44]}))
     found = ema_signals(bars_of({"MSFT": [2.0]}), carried)
     assert found.select("symbol", "bar_number").rows() == [("MSFT", 1)]
 
 
-def test_no_bars_give_no_rows_with_the_same_columns() -> None:
+def test_no_bars_give_an_empty_frame_with_the_same_columns() -> None:
     found = ema_signals(bars_of({"AAPL": []}), NOTHING)
     assert found.is_empty()
     assert found.schema == ema_signals(bars_of({"AAPL": [1.0]}), NOTHING).schema
 
 
-def test_a_series_has_converged_at_the_first_bar_whose_seed_weighs_less_than_a_millionth() -> None:
+def test_a_series_has_converged_when_its_seed_weighs_less_than_a_millionth() -> None:
     keep = 1 - 2 / (product.SLOW_SPAN + 1)
     assert keep**CONVERGED_AFTER_BARS < 1e-6 <= keep ** (CONVERGED_AFTER_BARS - 1)
 
 
-def test_the_database_marks_warming_up_by_the_same_number_of_bars(database: Database) -> None:
+def test_the_database_marks_warming_up_with_the_same_number_of_bars(database: Database) -> None:
     with database.transaction() as transaction:
         found = transaction.query(
             """

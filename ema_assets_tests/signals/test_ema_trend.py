@@ -1,4 +1,4 @@
-"""Trend, crossovers and spread against a row-by-row reference."""
+"""Trend, crossovers and spread equal a row-by-row reference."""
 
 import math
 
@@ -32,7 +32,7 @@ def signals_of(pairs: dict[str, list[tuple[float | None, float | None]]]) -> pl.
 
 @st.composite
 def ema_pairs(draw: st.DrawFn) -> list[tuple[float | None, float | None]]:
-    """A warm-up without slow EMA, perhaps without any, then pairs."""
+    """A warm-up without a slow EMA, which may also lack a fast EMA, and then pairs."""
     warming_up: list[tuple[float | None, float | None]] = [(None, None)] * draw(st.integers(0, 3))
     warming_up += [(fast, None) for fast in draw(st.lists(VALUE, max_size=3))]
     return [*warming_up, *draw(st.lists(st.tuples(VALUE, VALUE), max_size=25))]
@@ -59,7 +59,7 @@ def test_trend_crossover_and_bars_since_cross_equal_the_reference(
 
 
 @given(SERIES, st.data())
-def test_computing_in_increments_gives_the_same_rows_as_in_one_go(
+def test_increments_give_the_same_rows_as_one_computation(
     pairs: dict[str, list[tuple[float | None, float | None]]], data: st.DataObject
 ) -> None:
     signals = signals_of(pairs)
@@ -92,7 +92,7 @@ def test_computing_in_increments_gives_the_same_rows_as_in_one_go(
         pytest.param([(None, None), (2, None), (2, 3)], [None, None, "down"], [None] * 3, [None] * 3, id="warming up"),
     ],
 )
-def test_every_kind_of_bar(
+def test_each_kind_of_bar_has_the_right_trend_and_crossover(
     pairs: list[tuple[float | None, float | None]],
     trend: list[str | None],
     crossover: list[str | None],
@@ -104,7 +104,7 @@ def test_every_kind_of_bar(
     assert found["bars_since_cross"].to_list() == since
 
 
-def test_the_trend_before_the_first_bar_makes_a_flip_of_it() -> None:
+def test_a_carried_trend_makes_the_first_opposite_trend_a_crossover() -> None:
     carried = NOTHING.vstack(pl.DataFrame({"symbol": ["AAPL"], "trend": ["down"], "bars_since_cross": [7]}))
     found = ema_trend(signals_of({"AAPL": [(1, 1), (2, 1)], "MSFT": [(1, 1), (2, 1)]}), carried)
     assert found.select("symbol", "trend", "crossover", "bars_since_cross").rows() == [

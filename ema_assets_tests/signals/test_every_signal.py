@@ -1,4 +1,4 @@
-"""What holds for each signal, drawn from `discover()`: a new one gets these tests without a line here."""
+"""Properties of every signal in `discover()`: a new signal gets these tests without a change here."""
 
 import polars as pl
 import pytest
@@ -22,7 +22,7 @@ from ema_assets_tests.signals.harness import (
 )
 
 each_signal = pytest.mark.parametrize("signal", [pytest.param(each, id=name) for name, each in SIGNALS.items()])
-# With `heavy(2)`, for a signal is drawn for again with each of its parameters.
+# These tests use `heavy(2)`, because each signal is drawn again for each of its parameters.
 each_variant = pytest.mark.parametrize(
     ("signal", "params"),
     [
@@ -34,12 +34,12 @@ each_variant = pytest.mark.parametrize(
 
 
 def assert_same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
-    """The same bits, nulls too."""
+    """Equal to the bit, including nulls."""
     assert_frame_equal(found, expected, check_exact=True)
 
 
 def parts_of(inputs: pl.DataFrame, data: st.DataObject) -> list[dict[str, int]]:
-    """For each of some increments, how many bars there are of each symbol when it comes."""
+    """For each of five increments, the number of bars that each symbol has when it arrives."""
     lengths = dict(inputs.group_by("symbol", maintain_order=True).len().iter_rows())
     cuts = {
         symbol: sorted(data.draw(st.lists(st.integers(0, length), min_size=4, max_size=4)))
@@ -49,7 +49,7 @@ def parts_of(inputs: pl.DataFrame, data: st.DataObject) -> list[dict[str, int]]:
 
 
 def until(inputs: pl.DataFrame, lengths: dict[str, int]) -> pl.DataFrame:
-    """The first bars of each symbol, as many as `lengths` says."""
+    """The first bars of each symbol, as many as `lengths` gives for it."""
     return inputs.filter(
         pl.col("_position") < pl.col("symbol").replace_strict(lengths, default=0, return_dtype=pl.Int64)
     )
@@ -58,7 +58,7 @@ def until(inputs: pl.DataFrame, lengths: dict[str, int]) -> pl.DataFrame:
 @each_variant
 @heavy(2)
 @given(bars=histories(), data=st.data())
-def test_any_split_into_increments_gives_the_bits_of_one_go(
+def test_any_split_into_increments_gives_the_bits_of_one_computation(
     signal: Signal, params: Params, bars: pl.DataFrame, data: st.DataObject
 ) -> None:
     inputs = inputs_of(signal, bars)
@@ -71,7 +71,7 @@ def test_any_split_into_increments_gives_the_bits_of_one_go(
 
 
 @each_signal
-def test_one_bar_at_a_time_gives_the_bits_of_one_go(signal: Signal) -> None:
+def test_one_bar_at_a_time_gives_the_bits_of_one_computation(signal: Signal) -> None:
     inputs = inputs_of(signal, walks(60, symbols=2))
     stored = no_rows(signal)
     for length in range(1, 61):
@@ -94,14 +94,14 @@ def test_a_correction_in_the_middle_gives_the_bits_of_a_computation_from_scratch
     corrected = bars.with_columns(pl.when(is_row).then(pl.col(*PRICES) * factor).otherwise(pl.col(*PRICES)))
     after = inputs_of(signal, corrected)
     symbol, position = after.row(row, named=True)["symbol"], int(after["_position"][row])
-    # Nothing to assert of the other symbols but that they stay.
+    # The other symbols are not recomputed. They only have to stay as they are.
     found = advanced(signal, params, after, whole(signal, params, before), {symbol: position})
     assert_same(found, whole(signal, params, after))
 
 
 @each_signal
 @given(bars=histories(), data=st.data())
-def test_what_comes_later_changes_nothing_before(signal: Signal, bars: pl.DataFrame, data: st.DataObject) -> None:
+def test_later_bars_change_no_earlier_results(signal: Signal, bars: pl.DataFrame, data: st.DataObject) -> None:
     lengths = parts_of(bars.with_columns(pl.int_range(pl.len()).over("symbol").alias("_position")), data)[2]
     position = pl.int_range(pl.len()).over("symbol")
     kept = position < pl.col("symbol").replace_strict(lengths, default=0, return_dtype=pl.Int64)
@@ -121,7 +121,7 @@ def test_no_row_changes_as_the_history_grows_bar_by_bar(signal: Signal) -> None:
 @each_variant
 @heavy(2)
 @given(bars=histories())
-def test_there_is_a_row_for_each_bar_in_order_with_the_declared_columns_and_finite_numbers(
+def test_there_is_one_row_per_bar_with_the_declared_columns_and_finite_numbers(
     signal: Signal, params: Params, bars: pl.DataFrame
 ) -> None:
     found = whole(signal, params, inputs_of(signal, bars))
@@ -137,10 +137,10 @@ def test_there_is_a_row_for_each_bar_in_order_with_the_declared_columns_and_fini
 
 @each_signal
 @given(bars=histories(), data=st.data())
-def test_prices_through_zero_give_finite_numbers_or_nulls_and_the_bits_of_one_go(
+def test_prices_below_zero_give_finite_numbers_or_nulls_and_the_same_bits_in_increments(
     signal: Signal, bars: pl.DataFrame, data: st.DataObject
 ) -> None:
-    """The prices of the other tests less their median, so that half of them are below zero."""
+    """The prices of the other tests minus their median, so that half of them are below zero."""
     prices = PRICES[:-1]
     middle = bars["close"].median()
     assert middle is None or isinstance(middle, float)
@@ -157,20 +157,20 @@ def test_prices_through_zero_give_finite_numbers_or_nulls_and_the_bits_of_one_go
 
 
 @each_signal
-def test_there_are_values_once_the_history_is_long_enough(signal: Signal) -> None:
+def test_every_column_has_values_when_the_history_is_long_enough(signal: Signal) -> None:
     bars = walks(400, symbols=1)
     found = whole(signal, signal.defaults, inputs_of(signal, bars))
     assert [name for name in signal.column_names if found[name].null_count() == found.height] == []
 
 
 @each_variant
-def test_no_bars_give_no_rows_of_the_declared_columns(signal: Signal, params: Params) -> None:
+def test_no_bars_give_an_empty_frame_with_the_declared_columns(signal: Signal, params: Params) -> None:
     assert_same(whole(signal, params, inputs_of(signal, walks(0, symbols=1))), no_rows(signal))
 
 
 @each_signal
 @given(bars=histories())
-def test_a_symbol_does_not_depend_on_the_others_of_its_batch(signal: Signal, bars: pl.DataFrame) -> None:
+def test_a_symbol_does_not_depend_on_the_other_symbols_of_its_batch(signal: Signal, bars: pl.DataFrame) -> None:
     together = whole(signal, signal.defaults, inputs_of(signal, bars))
     for alone in bars.partition_by("symbol"):
         mine = together.filter(symbol=alone["symbol"][0])
@@ -178,12 +178,12 @@ def test_a_symbol_does_not_depend_on_the_others_of_its_batch(signal: Signal, bar
 
 
 @each_signal
-def test_an_unchanged_parameter_leaves_the_version_as_it_is(signal: Signal) -> None:
+def test_default_parameters_leave_the_version_unchanged_and_others_give_distinct_versions(signal: Signal) -> None:
     assert signal.code_version(signal.defaults) == signal.version
     versions = [signal.code_version(params) for params in variants(signal)]
     assert len(set(versions)) == len(versions)
 
 
-def test_the_seed_of_the_emas_is_named_in_their_version() -> None:
+def test_the_version_of_the_emas_contains_a_changed_seed() -> None:
     versions = [SIGNALS["ema_signals"].code_version({"seed": seed}) for seed in ("sma", "first")]
     assert versions == ["1", "1 seed=first"]

@@ -1,4 +1,4 @@
-"""The loops of signals give the same bits in Python and as machine code."""
+"""The loops of signals give the same bits in Python and in machine code."""
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ KERNELS = (rollups.GATHER, recurrence.AVERAGE, trends.TREND, simulation.TRADE)
 
 
 def closes(seed: int, length: int) -> pl.DataFrame:
-    """Three series; of the last one the first closes are not averaged."""
+    """The closes of three series. The first closes of the last series are null."""
     random = np.random.default_rng(seed)
     values = pl.Series("close", np.round(100 + np.cumsum(random.normal(0, 1, 3 * length)), 2))
     rows = pl.DataFrame({"symbol": [name for name in "ABC" for _ in range(length)]}).with_columns(values)
@@ -33,7 +33,7 @@ def closes(seed: int, length: int) -> pl.DataFrame:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
-def test_machine_code_gives_the_bits_of_python(seed: int, length: int) -> None:
+def test_machine_code_gives_the_same_bits_as_python(seed: int, length: int) -> None:
     bars = closes(seed, length)
     results = []
     for is_worth_it in (False, True):
@@ -45,13 +45,13 @@ def test_machine_code_gives_the_bits_of_python(seed: int, length: int) -> None:
         assert_frame_equal(one, other, check_exact=True)
 
 
-def test_an_average_begins_with_a_mean_or_goes_on_from_what_is_carried() -> None:
+def test_an_average_starts_with_a_mean_or_continues_from_a_carried_value() -> None:
     bars = pl.DataFrame({"symbol": ["A"] * 4 + ["B"] * 2, "close": [1.0, 2.0, 6.0, 4.0, 3.0, 5.0]})
     found = averaged(bars, pl.DataFrame({"symbol": ["B"], "mean": [7.0]}), [Average("mean", "close", 0.5, 2, 1)])
     assert found["mean"].to_list() == [None, None, 4.0, 4.0, 5.0, 5.0]
 
 
-def test_warming_up_makes_the_machine_code_that_bars_of_any_length_use() -> None:
+def test_warming_up_compiles_the_machine_code_that_bars_of_any_length_use() -> None:
     warm_up()
     assert all(kernel.is_worth_it(1) for kernel in KERNELS)
     for length in (1, 40):

@@ -1,4 +1,4 @@
-"""A signal of one's own whose values depend on other symbols, later bars or the cut is refused; a sound one never is."""
+"""A custom signal is refused if its values depend on other symbols, later bars or the cut; sound ones never are."""
 
 import time
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def computed(declared: Signal, bars: pl.DataFrame = BARS) -> pl.DataFrame:
         pytest.param(of(pl.int_range(pl.len()).over("symbol"), 0, "int8"), "however a history is cut", id="a count"),
     ],
 )
-def test_what_depends_on_more_than_it_may_is_refused(declared: Signal, said: str) -> None:
+def test_a_signal_that_depends_on_other_symbols_later_bars_or_the_cut_is_refused(declared: Signal, said: str) -> None:
     with pytest.raises(UnsoundSignal, match=said) as caught:
         computed(declared)
     assert str(caught.value).startswith("signal `mine` in /home/me/mine.py, line ")
@@ -86,11 +86,11 @@ def test_what_depends_on_more_than_it_may_is_refused(declared: Signal, said: str
 )
 @pytest.mark.parametrize("bars", [1, 2, 7, 60, 300])
 @pytest.mark.parametrize("symbols", [1, 3])
-def test_what_is_sound_is_not_refused(declared: Signal, bars: int, symbols: int) -> None:
+def test_a_sound_signal_is_not_refused(declared: Signal, bars: int, symbols: int) -> None:
     assert computed(declared, walks(bars, symbols)).height == bars * symbols
 
 
-def test_a_rank_among_all_symbols_is_refused_also_where_the_last_one_is_always_the_lowest() -> None:
+def test_a_rank_among_symbols_is_refused_even_when_the_last_symbol_always_ranks_lowest() -> None:
     apart = BARS.with_columns(CLOSE - 1000 * pl.col("symbol").str.slice(1).cast(pl.Int64))
     with pytest.raises(UnsoundSignal, match="each symbol by itself, but `mine` of S0 at"):
         computed(of(CLOSE.rank().over("ts")), apart)
@@ -119,7 +119,7 @@ def waits_for_each_bar(bars: pl.DataFrame, carried: pl.DataFrame, params: Params
 
 
 @pytest.mark.parametrize("compute", [never_ends, waits_for_each_bar])
-def test_a_compute_that_never_ends_is_ended_for_all_series_at_once(
+def test_a_compute_that_never_ends_is_stopped_and_refused_as_unsound(
     compute: Callable[..., pl.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_modules, "COMPUTE_SECONDS", 0.2)
@@ -131,7 +131,7 @@ def test_a_compute_that_never_ends_is_ended_for_all_series_at_once(
     assert said.endswith("is not done with 900 bars after 1 seconds; is there a loop without an end?")
 
 
-def test_what_compute_raises_is_said_with_the_signal_its_file_and_the_line() -> None:
+def test_an_exception_in_compute_is_reported_with_signal_file_and_line() -> None:
     for compute, said in ((divides, "ZeroDivisionError: division by zero"), (ends_the_process, "SystemExit: 1")):
         mine = checked(signal(compute), __file__)
         with pytest.raises(SignalError) as caught:
@@ -199,7 +199,7 @@ def test_what_compute_raises_is_said_with_the_signal_its_file_and_the_line() -> 
         ),
     ],
 )
-def test_what_compute_must_not_return_is_said_with_the_signal_and_its_file(declared: Signal, said: str) -> None:
+def test_an_invalid_result_of_compute_is_reported_with_signal_and_file(declared: Signal, said: str) -> None:
     with pytest.raises(SignalError) as caught:
         computed(declared)
     message = str(caught.value)
@@ -207,20 +207,20 @@ def test_what_compute_must_not_return_is_said_with_the_signal_and_its_file(decla
     assert f": `compute` must return {said}" in message
 
 
-def test_a_column_without_any_value_yet_has_the_kind_that_it_declares() -> None:
+def test_a_column_of_nulls_gets_the_declared_kind() -> None:
     assert computed(of(pl.lit(None), kind="int8"))["mine"].dtype == pl.Int64
 
 
-def test_whole_numbers_of_another_width_are_those_of_the_column() -> None:
+def test_integers_of_another_width_are_converted_to_the_declared_kind() -> None:
     assert computed(of(CLOSE.rank().over("symbol").cast(pl.UInt32) * 0, kind="int8"))["mine"].dtype == pl.Int64
 
 
-def test_no_bars_are_no_reason_to_refuse() -> None:
+def test_a_computation_without_bars_is_not_refused() -> None:
     assert computed(of(CLOSE.shift(1)), BARS.clear()).is_empty()
 
 
-def test_a_state_that_is_carried_under_another_name_is_refused() -> None:
-    """It goes on from what is stored, which is not the sum that it needs."""
+def test_a_state_that_differs_from_the_carried_column_is_refused() -> None:
+    """The computation continues from the stored column, which is not the sum that it needs."""
 
     def summed(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
         known = bars.join(carried.select("symbol", _sum="mine"), on="symbol", how="left", maintain_order="left")
@@ -242,7 +242,7 @@ def test_a_state_that_is_carried_under_another_name_is_refused() -> None:
 )
 @heavy(2)
 @given(bars=histories(), data=st.data())
-def test_no_signal_of_the_package_is_refused_in_one_go_or_in_increments(
+def test_no_signal_of_the_package_is_refused_in_one_computation_or_in_increments(
     mine: Signal, params: Params, bars: pl.DataFrame, data: st.DataObject
 ) -> None:
     inputs = inputs_of(mine, bars)
@@ -253,7 +253,7 @@ def test_no_signal_of_the_package_is_refused_in_one_go_or_in_increments(
     assert advanced(mine, params, inputs, all_rows if bars.height else no_rows(mine), starts).equals(all_rows)
 
 
-def test_one_that_forgets_symbols_is_refused_in_increments_too() -> None:
+def test_a_signal_that_ignores_symbols_is_refused_in_increments_too() -> None:
     mine = checked(of(CLOSE.rolling_mean(20), 5), "mine.py")
     rows = replace(mine, compute=mine.compute.__wrapped__)  # type: ignore[attr-defined]
     inputs = inputs_of(mine, BARS)
