@@ -38,7 +38,7 @@ def loaded(database: Database) -> Database:
 
 @contextmanager
 def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> Iterator[threading.Event]:
-    """Another run holds one series until the event is set, or the block is left."""
+    """Another run locks one series until the event is set or the block ends."""
     let_go = threading.Event()
     has_it = threading.Event()
 

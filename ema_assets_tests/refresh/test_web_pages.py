@@ -38,7 +38,7 @@ SAID = "yahoo answered a web page instead of data: it asks for consent or a logi
 
 @dataclass
 class Consent:
-    """Yahoo's charts behind a page that asks for consent, for the symbols `behind` it."""
+    """Yahoo's chart server, which answers with a consent page for the symbols in `behind`."""
 
     behind: set[str] = field(default_factory=lambda: set(SYMBOLS))
     is_new_format: bool = False

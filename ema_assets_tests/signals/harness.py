@@ -119,8 +119,8 @@ def advanced(
 ) -> pl.DataFrame:
     """`stored`, with the rows of each symbol in `starts` recomputed from that position on.
 
-    The computation continues from the stored row before the position. If there is no such row, or if it lacks a value, the
-    computation starts at the first bar of the symbol.
+    The computation continues from the stored row before the position. If there is no such row, or if it lacks a value,
+    the computation starts at the first bar of the symbol.
     """
     parts, carried, kept = [], [nothing(signal)], []
     for (symbol,), rows in inputs.partition_by("symbol", as_dict=True, maintain_order=True).items():

@@ -1,4 +1,4 @@
-"""Signals against TA-Lib, at every bar where it has a value."""
+"""Signals equal TA-Lib at every bar where it has a value."""
 
 import math
 import statistics
@@ -19,7 +19,7 @@ talib = pytest.importorskip("talib")
 
 STOCK = random_walk(400, seed=7)
 TINY = random_walk(300, seed=11, price=1.2e-8, volatility=0.05)
-# A halt, a gap overnight, a split that nobody adjusted, and a coarse tick with many equal neighbours.
+# A halt, an overnight gap, an unadjusted split, and a coarse tick with many equal neighbours.
 CLOSES: dict[str, list[float]] = {
     "a stock": STOCK,
     "tiny prices": TINY,
@@ -85,7 +85,7 @@ def assert_equal_where_talib_has_a_value(name: str, params: Params, bars: pl.Dat
         values = found[column].to_list()
         for bar, (value, other) in enumerate(zip(values, expected.tolist(), strict=True)):  # type: ignore[attr-defined]
             if math.isnan(other):
-                # TA-Lib holds MACD back until its signal line begins.
+                # TA-Lib gives no MACD before its signal line begins.
                 assert value is None or column == "macd", (column, bar)
                 continue
             assert value is not None, (column, bar)
@@ -94,10 +94,11 @@ def assert_equal_where_talib_has_a_value(name: str, params: Params, bars: pl.Dat
 
 
 def lost_by_talib(column: str, params: Params, bars: pl.DataFrame, found: pl.DataFrame, bar: int) -> float:
-    """How far off a difference of TA-Lib may be where what it subtracts is nearly the same."""
+    """The possible error of TA-Lib where it subtracts nearly equal numbers."""
     largest = max(bars["close"][: bar + 1])
     if column in ("bb_upper", "bb_lower"):
-        # Its variance is a difference of running sums over all closes so far, with the digits of the largest square.
+        # TA-Lib computes the variance as a difference of running sums over all closes so far. The largest square limits
+        # the precision of these sums.
         deviation = (found["bb_upper"][bar] - found["bb_middle"][bar]) / params["deviations"]
         return 1e-14 * largest * min(largest / deviation if deviation else math.inf, 1e7) * params["deviations"]
     return 1e-14 * largest if column.startswith(("macd", "bb_")) else 0.0
@@ -105,20 +106,20 @@ def lost_by_talib(column: str, params: Params, bars: pl.DataFrame, found: pl.Dat
 
 @each_with_params
 @series
-def test_every_value_of_talib_is_met(name: str, params: Params, closes: list[float]) -> None:
+def test_signals_equal_every_value_of_talib(name: str, params: Params, closes: list[float]) -> None:
     assert_equal_where_talib_has_a_value(name, params, together({"AAPL": bars_from(closes, seed=1)}))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(bars=histories(most=200))
-def test_every_value_of_talib_is_met_on_whatever_is_drawn(name: str, bars: pl.DataFrame) -> None:
+def test_signals_equal_every_value_of_talib_for_drawn_bars(name: str, bars: pl.DataFrame) -> None:
     for alone in bars.partition_by("symbol"):
         assert_equal_where_talib_has_a_value(name, SIGNALS[name].defaults, alone)
 
 
 @given(bars=histories(most=200))
-def test_bollinger_bands_are_those_of_exact_arithmetic(bars: pl.DataFrame) -> None:
-    """Where TA-Lib loses digits: `statistics` computes with fractions."""
+def test_bollinger_bands_equal_those_of_exact_arithmetic(bars: pl.DataFrame) -> None:
+    """TA-Lib loses digits here. `statistics` computes with fractions."""
     for alone in bars.partition_by("symbol"):
         found = whole(SIGNALS["bollinger"], SIGNALS["bollinger"].defaults, inputs_of(SIGNALS["bollinger"], alone))
         closes = alone["close"].to_list()
@@ -131,7 +132,7 @@ def test_bollinger_bands_are_those_of_exact_arithmetic(bars: pl.DataFrame) -> No
 
 
 @given(st.integers(26, 33))
-def test_macd_is_there_before_its_signal_line_begins(bars: int) -> None:
+def test_macd_has_values_before_its_signal_line_begins(bars: int) -> None:
     found = whole(
         SIGNALS["macd"],
         SIGNALS["macd"].defaults,

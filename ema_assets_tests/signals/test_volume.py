@@ -1,4 +1,4 @@
-"""VWAP and relative volume against the plain way, and bar by bar on small examples."""
+"""VWAP and relative volume equal a plain computation, and small examples bar by bar."""
 
 import math
 from datetime import datetime
@@ -33,7 +33,7 @@ def assert_close(found: list[float | None], expected: list[float | None]) -> Non
 
 
 @given(histories())
-def test_vwap_is_what_the_session_s_trades_cost_on_average(bars: pl.DataFrame) -> None:
+def test_vwap_is_the_volume_weighted_mean_of_the_typical_prices_of_the_session(bars: pl.DataFrame) -> None:
     found = computed("vwap", bars)
     for mine in bars.partition_by("symbol"):
         expected = vwap_of(mine.to_dicts(), mine["session"].to_list())
@@ -41,7 +41,7 @@ def test_vwap_is_what_the_session_s_trades_cost_on_average(bars: pl.DataFrame) -
 
 
 @given(histories())
-def test_relative_volume_is_the_volume_over_the_mean_of_the_twenty_bars_before(bars: pl.DataFrame) -> None:
+def test_relative_volume_is_the_volume_divided_by_the_mean_of_the_previous_twenty_bars(bars: pl.DataFrame) -> None:
     found = computed("relative_volume", bars)
     for mine in bars.partition_by("symbol"):
         volumes = mine["volume"].to_list()
@@ -50,12 +50,12 @@ def test_relative_volume_is_the_volume_over_the_mean_of_the_twenty_bars_before(b
         assert_close(found.filter(symbol=mine["symbol"][0])["relative_volume"].to_list(), expected)
 
 
-def test_a_usual_volume_is_exactly_one() -> None:
+def test_a_constant_volume_has_a_relative_volume_of_exactly_one() -> None:
     bars = walks(30, symbols=1).with_columns(volume=pl.lit(333.0))
     assert set(computed("relative_volume", bars)["relative_volume"][20:]) == {1.0}
 
 
-def test_each_session_starts_its_vwap_anew_and_a_session_s_first_bar_is_its_typical_price() -> None:
+def test_each_session_restarts_vwap_with_the_typical_price_of_its_first_bar() -> None:
     bars = walks(60, symbols=2).with_columns(volume=pl.lit(7.0))
     found = computed("vwap", bars)
     firsts = bars.select(pl.struct("symbol", "session").is_first_distinct()).to_series()
@@ -65,7 +65,7 @@ def test_each_session_starts_its_vwap_anew_and_a_session_s_first_bar_is_its_typi
     assert found.filter(firsts)["vwap"].to_list() == pytest.approx(typical.filter(firsts).to_list(), rel=1e-12)
 
 
-def test_vwap_is_null_until_something_has_traded_in_the_session_and_then_stays() -> None:
+def test_vwap_is_null_until_the_first_volume_of_the_session_and_stays_without_volume() -> None:
     bars = walks(6, symbols=1).with_columns(
         volume=pl.Series([5.0, 0.0, 0.0, 0.0, 3.0, 0.0]), session=pl.col("ts").gather([0, 0, 2, 2, 2, 2])
     )

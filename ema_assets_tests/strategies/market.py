@@ -1,4 +1,4 @@
-"""Synthetic bars with every column that a variant reads, random variants, and a store that goes on from states."""
+"""Synthetic bars with all columns that variants read, random variants, and a store that continues from states."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -46,10 +46,10 @@ Bar = dict[str, Any]
 
 
 def bars_from(seed: int, bars: int, tick: float = 0.5, step: float = 2.0, missing: float = 0.1) -> list[Bar]:
-    """`bars` bars on a coarse grid of prices, so that prices meet levels exactly; some bars are missing.
+    """`bars` bars with prices on a coarse grid, so that prices meet levels exactly. Some bars are missing.
 
-    Averages lie near the close, on either side of it and of each other for some bars in a row. All of it is noise: the
-    simulator must not care where its inputs come from.
+    The averages lie near the close, and one stays above the other for some bars in a row. All values are random,
+    because the simulator must not depend on where its inputs come from.
     """
     random = np.random.default_rng(seed)
     per_session = int(random.choice([1, 3, 8, 30]))
@@ -97,9 +97,9 @@ def bars_from(seed: int, bars: int, tick: float = 0.5, step: float = 2.0, missin
 
 
 def bars_at(*rows: tuple[float, float, float, float], **columns: Mapping[int, Any] | Sequence[Any]) -> list[Bar]:
-    """Bars with these open, high, low and close, five minutes apart in one session; the others by name.
+    """Bars with these open, high, low and close, five minutes apart in one session; other columns by name.
 
-    A column is given for all bars, or for some, by their place. The session's last bar is not among these.
+    A column has values for all bars, or for some bars by their position. None of the bars is the last of its session.
     """
     result = []
     for place, (opened, high, low, close) in enumerate(rows):
@@ -157,7 +157,7 @@ def several(most: int = 80) -> st.SearchStrategy[dict[str, list[Bar]]]:
 
 
 class Store:
-    """Stores trades and states as a refresh does: computed rows replace the stored ones from their start on."""
+    """Stores trades and states as a refresh does: computed rows replace the stored rows from their start on."""
 
     def __init__(self, variant: Variant) -> None:
         self.variant = variant

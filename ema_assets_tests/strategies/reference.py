@@ -1,6 +1,7 @@
-"""The reference for the simulator: plain Python that sees the bars of one series one at a time.
+"""The reference for the simulator: plain Python code that sees the bars of one series one at a time.
 
-Slow and obvious. It reads a variant, writes out the words in trades, and shares no code with the simulator.
+The code is slow and simple. It reads a variant, writes sides and reasons of trades as words, and shares no code with
+the simulator.
 """
 
 import math
@@ -16,7 +17,7 @@ SIGN = {"long": 1, "short": -1}
 
 @dataclass
 class Trade:
-    """One trade. `marks` are its equity at the end of each of its bars, `growths` its growth within each."""
+    """One trade. `marks` is its equity at the end of each of its bars, and `growths` is its growth within each."""
 
     side: str
     entry_ts: datetime
@@ -44,7 +45,7 @@ class Trade:
 
 @dataclass
 class Order:
-    """An order to enter: at the next open, or when the market trades beyond `price`."""
+    """An order to enter at the next open, or when the market trades beyond `price`."""
 
     side: str
     price: float | None
@@ -269,7 +270,7 @@ def simulate(bars: list[Bar], variant: Variant) -> list[dict[str, Any]]:
 
 
 def shares_of(trades: list[Trade]) -> list[list[tuple[float, float, float]]]:
-    """The share of each trade in the sum, the sum of squares and the sum of negative squares of its bars' returns.
+    """The share of each trade in the sum, in the sum of squares and in the sum of negative squares of its bar returns.
 
     A bar has one return, even when one trade closes in it and another opens.
     """

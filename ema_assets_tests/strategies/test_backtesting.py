@@ -1,7 +1,8 @@
-"""Performance figures compared with those of the library backtesting.py, over the same bars and the same trades.
+"""Performance figures equal those of the library backtesting.py, for the same bars and the same trades.
 
-docs/STRATEGIES.md says which definitions differ. Those are computed here by the library's definition, from our curve.
-It is imported where it is used: it brings a library that draws, which all workers would import to collect the tests.
+docs/STRATEGIES.md lists the definitions that differ. For these, the tests apply the definition of the library to our
+curve. The library is imported inside a function, because it imports a plotting library. Otherwise every worker would
+import that library to collect the tests.
 """
 
 import math
@@ -22,7 +23,7 @@ CASH = 1e9  # The library trades whole units: with this much, rounding does not 
 
 
 def library(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: float) -> pd.Series:
-    """The library's figures when it buys and sells at the closes of our trades."""
+    """The figures of the library when it buys and sells at the closes of our trades."""
     from backtesting import Backtest, Strategy
 
     frame = pd.DataFrame(
@@ -48,13 +49,13 @@ def library(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: floa
 
     test = Backtest(frame, AsTold, cash=CASH, commission=cost, trade_on_close=True, finalize_trades=False)
     with warnings.catch_warnings():
-        # It warns of the trade that is open at the end, which is meant to stay out of its trades.
+        # The library warns of the trade that is open at the end. That trade is meant to stay out of its trades.
         warnings.filterwarnings("ignore", "Some trades remain open", UserWarning)
         return test.run()
 
 
 def daily(seed: int) -> list[dict[str, Any]]:
-    """One bar per day, without crossovers on the first two and the last two: the library does not trade there."""
+    """One bar per day, without crossovers in the first two and the last two bars, where the library does not trade."""
     bars = bars_from(seed, 600, step=0.5, missing=0.0)
     for number, bar in enumerate(bars):
         bar["ts"] = START + number * timedelta(days=1)
@@ -70,7 +71,7 @@ def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, s
     variant = Variant("x", CROSSOVER, allow_long=side == "long", allow_short=side == "short")
     trades = simulate(frame_of({"X": bars}), NOTHING, variant).trades
     closed = trades.filter(status="closed")
-    # The library has an open trade in its curve, but not among its trades.
+    # The curve of the library contains an open trade, but its list of trades does not.
     rows = trades.rows(named=True)
     figures = library(bars, rows, 0.0)
     nets = closed["net_return_pct"]
@@ -91,15 +92,15 @@ def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, s
         same("Return [%]", (path.equity - 1) * 100)
         same("Max. Drawdown [%]", -path.drawdown * 100)
     same("Buy & Hold Return [%]", (bars[-1]["close"] / bars[0]["close"] - 1) * 100)
-    # Differs: the geometric mean of the trades, where our expectancy is the arithmetic one.
+    # Different definition: this is the geometric mean of the trades. Our expectancy is the arithmetic mean.
     geometric = math.exp(sum(math.log(1 + net / 100) for net in nets) / nets.len()) - 1
     same("Avg. Trade [%]", geometric * 100)
-    # Differs: the library counts the bar of the entry, and leaves the open trade out.
+    # Different definition: the library counts the entry bar, and leaves out the open trade.
     bars_in_trades = int((closed["bars_held"] + 1).sum())
     same("Exposure Time [%]", bars_in_trades / len(bars) * 100)
 
 
-def test_costs_are_taken_at_both_sides_as_the_library_takes_them() -> None:
+def test_costs_apply_to_both_sides_as_in_the_library() -> None:
     bars = daily(5)
     trades = simulate(frame_of({"X": bars}), NOTHING, Variant("x", CROSSOVER, cost_bps=10)).trades
     figures = library(bars, trades.rows(named=True), 0.001)
@@ -109,6 +110,6 @@ def test_costs_are_taken_at_both_sides_as_the_library_takes_them() -> None:
     paid = listed["Commission"] / (listed["Size"] * listed["EntryPrice"]) * 100
     ours = closed["return_pct"] - closed["net_return_pct"]
     assert (paid - ours).abs().max() < 1e-6  # type: ignore[operator]
-    # Returns are relative to the size of each trade: rounding and the reserve for costs do not show here.
+    # Our returns are relative to the size of each trade. They contain neither rounding nor the reserve for costs.
     total = (trades["net_return_pct"] / 100 + 1).product() - 1
     assert math.isclose(figures["Return [%]"] / 100, total, rel_tol=0.01, abs_tol=0.002)

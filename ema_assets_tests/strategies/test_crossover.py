@@ -43,7 +43,7 @@ ENTRY = ("side", "entry_ts", "entry_price", "entry_reason")
 EXIT = ("exit_ts", "exit_price", "exit_reason", "status")
 
 
-def test_a_trade_opens_at_the_close_of_a_bullish_crossover_and_closes_at_that_of_the_bearish_one() -> None:
+def test_a_trade_lasts_from_the_close_of_a_bullish_crossover_to_that_of_the_bearish_one() -> None:
     (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), DEFAULT)
     assert trade == {
         "symbol": "AAPL",
@@ -63,7 +63,7 @@ def test_a_trade_opens_at_the_close_of_a_bullish_crossover_and_closes_at_that_of
         "stop_now": None,
         "target_price": None,
         "r_multiple": None,
-        # From the bar after the entry on: the low of 8 and the high of 14.
+        # From the bar after the entry on: a low of 8 and a high of 14.
         "mae_pct": (8.0 / 10.0 - 1) * 100,
         "mfe_pct": (14.0 / 10.0 - 1) * 100,
         "status": "closed",
@@ -80,7 +80,7 @@ def test_a_trade_opens_at_the_close_of_a_bullish_crossover_and_closes_at_that_of
     }
 
 
-def test_the_open_trade_is_marked_to_the_last_close() -> None:
+def test_an_open_trade_is_valued_at_the_last_close() -> None:
     (trade,) = trades_of(bars_at(*RISE_AND_FALL[:3], crossover=UP_THEN_DOWN), DEFAULT)
     assert picked(trade, *EXIT) == (None, None, None, "open")
     assert picked(trade, "last_ts", "last_price", "return_pct", "bars_held") == (at(2), 13.0, 30.000000000000004, 2)
@@ -155,7 +155,7 @@ STOPPED = Variant("x", CROSSOVER, atr_stop=1.0, atr_target=2.0)
 
 
 def entered_at_100(*following: tuple[float, float, float, float], variant: Variant = STOPPED) -> dict[str, Any]:
-    """The trade entered at the close of 100 with an ATR of 5: stop 95, target 110."""
+    """The trade that is entered at a close of 100 with an ATR of 5: its stop is 95 and its target is 110."""
     bars = bars_at((100, 120, 80, 100), *following, crossover={0: "bullish"}, atr={0: 5.0})
     (trade,) = trades_of(bars, variant)
     return trade
@@ -170,7 +170,7 @@ def test_a_stop_that_is_touched_executes_at_its_price() -> None:
     trade = entered_at_100((99.0, 104.0, 95.0, 103.0))
     assert picked(trade, *EXIT) == (at(1), 95.0, "stop", "closed")
     assert picked(trade, "r_multiple", "return_pct") == (-1.0, (95.0 / 100.0 - 1) * 100)
-    # The high may have come after the stop: it does not count.
+    # The high may have come after the stop, so it does not count.
     assert picked(trade, "mae_pct", "mfe_pct") == ((95.0 / 100.0 - 1) * 100, 0.0)
 
 
@@ -182,7 +182,7 @@ def test_a_gap_below_the_stop_executes_at_the_open() -> None:
 def test_a_target_that_is_touched_executes_at_its_price_and_a_gap_above_it_at_the_open() -> None:
     trade = entered_at_100((101.0, 110.0, 97.0, 103.0))
     assert picked(trade, *EXIT, "r_multiple") == (at(1), 110.0, "target", "closed", 2.0)
-    # The low may have come before the target: it counts against the trade.
+    # The low may have come before the target, so it counts.
     assert trade["mae_pct"] == (97.0 / 100.0 - 1) * 100
     assert picked(entered_at_100((112.0, 115.0, 111.0, 113.0)), "exit_price", "exit_reason") == (112.0, "target")
 
@@ -234,14 +234,14 @@ def test_the_last_bar_of_a_session_has_no_entry_and_neither_places_nor_fills_an_
         assert trades_of(bars, Variant("x", CROSSOVER, fill="next_open", exit_at_session_end=True)) == []
 
 
-def test_without_the_last_bar_a_trade_closes_at_the_first_open_of_the_next_session() -> None:
+def test_if_the_last_bar_is_missing_a_trade_closes_at_the_first_open_of_the_next_session() -> None:
     tomorrow = START + timedelta(days=1)
     bars = bars_at(*RISE_AND_FALL, crossover={0: "bullish"}, session=[START, START, tomorrow, tomorrow, tomorrow])
     (trade,) = trades_of(bars, INTRADAY)
     assert picked(trade, *EXIT) == (at(2), 12.0, "session_missed", "closed")
 
 
-def test_without_the_last_bar_an_order_ends_with_its_session() -> None:
+def test_if_the_last_bar_is_missing_an_order_ends_with_its_session() -> None:
     tomorrow = START + timedelta(days=1)
     bars = bars_at(*RISE_AND_FALL, crossover={1: "bullish"}, session=[START, START, tomorrow, tomorrow, tomorrow])
     assert trades_of(bars, Variant("x", CROSSOVER, fill="next_open", exit_at_session_end=True)) == []
@@ -251,7 +251,7 @@ def test_without_the_last_bar_an_order_ends_with_its_session() -> None:
 
 
 def long_at_crossovers(bars: pl.DataFrame) -> pl.DataFrame:
-    """The trades from each bullish crossover to the next crossover of the series, by one polars expression."""
+    """The trades from each bullish crossover to the next crossover of the series, as one polars expression."""
     marks = bars.group_by("symbol").agg(pl.col("ts", "close", "bar_number").last().name.prefix("mark_"))
     last = pl.coalesce("exit_close", "mark_close")
     return (

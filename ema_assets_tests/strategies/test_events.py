@@ -1,4 +1,4 @@
-"""The event loop in Python and as machine code, and what it does that neither rule of the package asks for."""
+"""The event loop in Python and in machine code, and features of it that no rule of the package uses."""
 
 from dataclasses import replace
 from typing import Any
@@ -47,7 +47,7 @@ def assert_same(one: Simulated, other: Simulated) -> None:
 
 
 @given(several(60), series(60), variants(), st.booleans())
-def test_machine_code_gives_the_bits_of_python(
+def test_machine_code_gives_the_same_bits_as_python(
     drawn: dict[str, list[Bar]], more: list[Bar], variant: Variant, goes_through_zero: bool
 ) -> None:
     bars = frame_of(drawn)
@@ -60,8 +60,8 @@ def test_machine_code_gives_the_bits_of_python(
     assert_same(in_machine_code(after, carried, variant), in_python(after, carried, variant))
 
 
-def test_warming_up_makes_the_one_machine_code_of_all_variants_and_lengths() -> None:
-    """Another type of an argument would be compiled for seconds, in the middle of a run."""
+def test_warming_up_compiles_the_only_machine_code_of_all_variants_and_lengths() -> None:
+    """An argument of another type would be compiled in the middle of a run, which takes seconds."""
     simulation.warm_up()
     bars = frame_of({"A": bars_from(1, 30), "B": bars_from(2, 1)})
     for rule_name in ("crossover", "pullback"):
@@ -73,7 +73,7 @@ def test_warming_up_makes_the_one_machine_code_of_all_variants_and_lengths() -> 
     assert len(simulation.TRADE.machine_code.signatures) == 1  # type: ignore[attr-defined]
 
 
-# --- what a rule may say ----------------------------------------------------------------------------------------------
+# --- what a rule may return -------------------------------------------------------------------------------------------
 
 
 def trades_of(bars: list[Bar], variant: Variant | None = None, **columns: Any) -> list[dict[str, Any]]:
@@ -92,20 +92,20 @@ def picked(trade: dict[str, Any], *names: str) -> tuple[Any, ...]:
 FLAT = (100.0, 101.0, 99.0, 100.0)
 
 
-def test_an_entry_at_the_close_has_the_stop_that_its_bar_names() -> None:
+def test_an_entry_at_the_close_has_the_stop_of_its_bar() -> None:
     bars = bars_at(FLAT, FLAT, (100.0, 101.0, 97.0, 98.0))
     (trade,) = trades_of(bars, enter_long=[True, False, False], stop_long=[98.0, 99.5, 99.5])
     assert picked(trade, "entry_price", "stop_price", "exit_price", "exit_reason") == (100.0, 98.0, 98.0, "stop")
 
 
-def test_an_entry_at_the_next_open_has_the_stop_of_the_bar_that_asked_for_it() -> None:
+def test_an_entry_at_the_next_open_has_the_stop_of_the_bar_with_its_signal() -> None:
     bars = bars_at(FLAT, (103.0, 104.0, 102.0, 103.0), (103.0, 103.0, 100.0, 101.0))
     variant = Variant("x", CROSSOVER, fill="next_open")
     (trade,) = trades_of(bars, variant, enter_long=[True, False, False], stop_long=[101.5, 90.0, 90.0])
     assert picked(trade, "entry_price", "stop_price", "exit_price", "exit_reason") == (103.0, 101.5, 101.5, "stop")
 
 
-def test_a_stop_may_begin_to_trail_without_one_at_entry() -> None:
+def test_a_stop_may_start_to_trail_in_a_trade_that_was_entered_without_one() -> None:
     bars = bars_at(FLAT, FLAT, (100.0, 100.5, 98.0, 99.0))
     (trade,) = trades_of(bars, enter_long=[True, False, False], trail_long=[None, 99.0, 99.5])
     assert picked(trade, "stop_price", "stop_now", "exit_price", "exit_reason", "r_multiple") == (
@@ -121,19 +121,19 @@ def test_the_stop_of_a_short_trade_only_falls() -> None:
     assert picked(trade, "stop_price", "exit_price", "exit_reason") == (110.0, 102.0, "trailing_stop")
 
 
-def test_a_bar_that_asks_for_both_sides_enters_neither() -> None:
+def test_a_bar_with_entries_on_both_sides_enters_neither() -> None:
     assert trades_of(bars_at(FLAT, FLAT), enter_long=[True, False], enter_short=[True, False]) == []
     long_only = Variant("x", CROSSOVER)
     (trade,) = trades_of(bars_at(FLAT, FLAT), long_only, enter_long=[True, False], enter_short=[True, False])
     assert trade["side"] == "long", "the variant does not sell short, so one side is left"
 
 
-def test_a_rule_that_never_leaves_holds_its_first_trade() -> None:
+def test_a_rule_without_exits_keeps_its_first_trade_open() -> None:
     (trade,) = trades_of(bars_at(FLAT, FLAT, FLAT), enter_long=[True, True, True], enter_short=[False, True, False])
     assert picked(trade, "status", "bars_held") == ("open", 2)
 
 
-def test_an_order_without_a_price_is_none() -> None:
+def test_an_order_without_a_price_is_not_placed() -> None:
     bars = bars_at(FLAT, (100.0, 105.0, 100.0, 104.0))
     assert trades_of(bars, enter_long=[True, False], order_long=pl.Series([None, 0.0], dtype=pl.Float64)) == []
     (trade,) = trades_of(bars, enter_long=[True, False], order_long=[102.0, 0.0])
@@ -163,10 +163,10 @@ def test_no_order_is_placed_while_a_trade_is_open() -> None:
 
 
 @given(several(40), variants())
-def test_increments_of_trailing_stops_and_orders_on_both_sides_are_the_whole(
+def test_increments_with_trailing_stops_and_orders_on_both_sides_equal_one_computation(
     drawn: dict[str, list[Bar]], variant: Variant
 ) -> None:
-    """A rule that uses every column there is."""
+    """The rule uses every kind of column."""
     spread = pl.col("wma_30") - pl.col("close")
     rule = replace(
         CROSSOVER,

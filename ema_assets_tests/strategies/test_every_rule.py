@@ -1,4 +1,4 @@
-"""What holds for each rule, drawn from `discover()`: a new one gets these tests without a line here."""
+"""Properties of every rule in `discover()`: a new rule gets these tests without a change here."""
 
 import ast
 import inspect
@@ -32,7 +32,7 @@ each_rule = pytest.mark.parametrize("rule", [pytest.param(rule, id=name) for nam
 
 @st.composite
 def variants_of(draw: st.DrawFn, rule: Rule) -> Variant:
-    """Any combination of options that sessions, stops and fills go through, with the rule's parameters as they are."""
+    """Any combination of sides, fills, costs, stops, targets and session ends, with the default parameters."""
     side = draw(st.sampled_from(["long", "short", "both"]))
     return Variant(
         "strategy_drawn",
@@ -48,7 +48,7 @@ def variants_of(draw: st.DrawFn, rule: Rule) -> Variant:
 
 
 def with_all_that_is_read(drawn: dict[str, list[Bar]], rule: Rule) -> pl.DataFrame:
-    """The bars with noise in the columns of signals that the made-up bars do not have."""
+    """The bars, with noise in the columns of signals that the synthetic bars lack."""
     bars = frame_of(drawn)
     random = np.random.default_rng(bars.height)
     noise: dict[str, Any] = {
@@ -68,7 +68,7 @@ def with_all_that_is_read(drawn: dict[str, list[Bar]], rule: Rule) -> pl.DataFra
 
 @each_rule
 @given(drawn=several(50), data=st.data())
-def test_increments_give_the_same_trades_and_states_as_one_go(
+def test_increments_give_the_same_trades_and_states_as_one_computation(
     rule: Rule, drawn: dict[str, list[Bar]], data: st.DataObject
 ) -> None:
     variant = data.draw(variants_of(rule))
@@ -84,7 +84,7 @@ def test_increments_give_the_same_trades_and_states_as_one_go(
 
 
 @each_rule
-def test_a_long_history_has_trades_on_both_sides_with_the_reasons_that_are_declared(rule: Rule) -> None:
+def test_a_long_history_has_trades_on_both_sides_with_the_declared_reasons(rule: Rule) -> None:
     bars = with_all_that_is_read({"AAPL": bars_from(3, 1500), "MSFT": bars_from(4, 1500)}, rule)
     trades = simulate(bars, NOTHING, Variant("x", rule, allow_short=True)).trades
     for side, entry, leaving in zip(("long", "short"), rule.entry_reasons, rule.exit_reasons, strict=True):
@@ -97,8 +97,8 @@ def test_a_long_history_has_trades_on_both_sides_with_the_reasons_that_are_decla
 
 
 @each_rule
-def test_a_rule_uses_no_clock_and_no_store(rule: Rule) -> None:
-    """It imports the model and the simulator, and libraries that compute."""
+def test_a_rule_imports_only_the_model_the_strategies_and_libraries_that_compute(rule: Rule) -> None:
+    """The result of a rule must depend only on its inputs."""
     module = sys.modules[rule.evaluate.__module__]
     imported = {
         name

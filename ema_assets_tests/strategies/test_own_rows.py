@@ -1,4 +1,4 @@
-"""A rule that looks at other bars is refused wherever it is evaluated, and one that does not never is."""
+"""A rule that uses other bars is refused wherever it is evaluated, and any other rule never is."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +16,14 @@ from ema_assets.strategies.variant import Variant
 from ema_assets_tests.strategies.market import CROSSOVER, NOTHING, RULES, Bar, bars_from, frame_of, several, variants
 
 CLOSE, FAST = pl.col("close"), pl.col("ema_9")
-# The same bars each time: few, where every second one is left out, and more, of which some are chosen.
+# The same bars in each run: few, where every second one is left out, and many, of which some are chosen.
 FEW = frame_of({"A": bars_from(1, 20), "B": bars_from(2, 17)})
 MANY = frame_of({name: bars_from(seed, 900 - 40 * seed) for seed, name in enumerate("ABC")})
 each_size = pytest.mark.parametrize("bars", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many")])
 
 
 def evaluated(bars: pl.DataFrame, evaluate: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
-    """Raises what the simulator says of the rule."""
+    """Simulate with this rule, so that the error about the rule is raised."""
     rule = replace(CROSSOVER, name="mine", evaluate=lambda frame, _: evaluate(frame))
     simulate(bars, NOTHING, Variant("x", rule, allow_short=True))
 
@@ -46,14 +46,14 @@ def evaluated(bars: pl.DataFrame, evaluate: Callable[[pl.DataFrame], pl.DataFram
         pytest.param(pl.col("crossover").is_first_distinct(), id="the first one"),
     ],
 )
-def test_a_rule_that_looks_at_other_bars_is_refused(bars: pl.DataFrame, entry: pl.Expr) -> None:
+def test_a_rule_that_uses_other_bars_is_refused(bars: pl.DataFrame, entry: pl.Expr) -> None:
     with pytest.raises(RuleError, match="`evaluate` must use only the row of each bar, but `enter_long` of "):
         evaluated(bars, lambda frame: frame.select(enter_long=entry, leave_long=CLOSE < FAST))
 
 
 @each_size
 @pytest.mark.parametrize("column", ["stop_long", "trail_long", "order_long", "leave_long", "cancel_short"])
-def test_every_column_counts(bars: pl.DataFrame, column: str) -> None:
+def test_each_kind_of_column_is_checked(bars: pl.DataFrame, column: str) -> None:
     before = CLOSE.shift(1).over("symbol")
     looking = before if column.startswith(("stop", "trail", "order")) else before > CLOSE
     with pytest.raises(RuleError, match=f"but `{column}` of "):
@@ -61,7 +61,7 @@ def test_every_column_counts(bars: pl.DataFrame, column: str) -> None:
 
 
 @each_size
-def test_a_column_that_depends_on_what_other_bars_say_is_refused(bars: pl.DataFrame) -> None:
+def test_a_column_that_exists_only_because_of_other_bars_is_refused(bars: pl.DataFrame) -> None:
     def evaluate(frame: pl.DataFrame) -> pl.DataFrame:
         said = frame.select(enter_long=CLOSE > FAST, order_long=pl.when(pl.int_range(pl.len()) == 1).then("high"))
         return said if said["order_long"].null_count() < frame.height else said.drop("order_long")
@@ -70,7 +70,7 @@ def test_a_column_that_depends_on_what_other_bars_say_is_refused(bars: pl.DataFr
         evaluated(bars, evaluate)
 
 
-def test_it_is_said_which_rule_where_and_of_which_bar() -> None:
+def test_the_error_states_the_rule_its_line_and_the_bar() -> None:
     with pytest.raises(RuleError) as caught:
         evaluated(FEW, lambda frame: frame.select(enter_long=CLOSE.shift(1).over("symbol") < CLOSE))
     said = str(caught.value)
@@ -126,7 +126,7 @@ def test_no_rule_of_the_package_is_refused(drawn: dict[str, list[Bar]], variant:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(4, 700))
-def test_a_shift_of_any_length_shows(seed: int, length: int, count: int) -> None:
+def test_a_shift_of_any_length_is_detected(seed: int, length: int, count: int) -> None:
     bars = frame_of({"A": bars_from(seed, count + length)})
 
     def evaluate(frame: pl.DataFrame) -> pl.DataFrame:

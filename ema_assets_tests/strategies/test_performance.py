@@ -36,9 +36,9 @@ class Performance:
 
 
 def curve(bars: Sequence[Bar], trades: Sequence[Trade], cost: float) -> tuple[list[float], list[Point]]:
-    """The return of each bar, and equity at each close and at each exit, as multiples of the equity at the start.
+    """The return of each bar, and the equity at each close and at each exit, as multiples of the initial equity.
 
-    Everything is put into each trade: a number of shares worth all there is before costs, costs paid from the rest.
+    Each trade holds shares worth all equity before costs. The costs are subtracted from its result.
     """
     equity, returns = 1.0, []
     points: list[Point] = [(None, 1.0)]
@@ -85,7 +85,7 @@ def of_curve(returns: Sequence[float], points: Sequence[Point]) -> Performance:
 
 
 def of_trades(trades: Sequence[Trade], count: int) -> Performance:
-    """The same from the trades in order and the number of bars, as the view in the database computes it."""
+    """The same figures from the ordered trades and the number of bars, as the view in the database computes them."""
     level, drawdown, peak_ts, trough_ts = 1.0, 0.0, None, None
     peak: Point = (None, 1.0)
     for trade in trades:
@@ -109,14 +109,14 @@ def check(bars: list[Bar], variant: Variant) -> None:
     trades = simulate(frame_of({"AAPL": bars}), NOTHING, variant).trades.rows(named=True)
     returns, points = curve(bars, trades, variant.cost_bps / 10_000)
     expected, actual = of_curve(returns, points), of_trades(trades, len(bars))
-    # After a total loss the curve has no returns; trades do not know of earlier trades and go on.
+    # After a total loss the curve has no returns. A trade does not know of earlier trades, so its returns go on.
     is_lost = min(equity for _, equity in points) == 0
     for name in ("equity", "drawdown") if is_lost else ("equity", "drawdown", "mean", "downside"):
         assert math.isclose(getattr(actual, name), getattr(expected, name), rel_tol=1e-9, abs_tol=1e-12), name
-    # A difference of squares: without any movement it is 0 only up to rounding.
+    # The deviation is a difference of squares. Without any movement it is 0 only up to rounding.
     assert is_lost or math.isclose(actual.deviation, expected.deviation, rel_tol=1e-7, abs_tol=1e-8)
     if expected.drawdown > 1e-9:
-        # Either of two equal falls may be named. The curve must fall as deep between the named dates.
+        # If two falls are equal, either may be reported. The curve must fall as deep between the reported dates.
         lows = [equity for ts, equity in points if ts == actual.trough_ts]
         peaks = [equity for ts, equity in points if ts == actual.peak_ts]
         falls = [1 - low / peak for low in lows for peak in peaks]
@@ -130,7 +130,7 @@ def test_trades_add_up_to_the_equity_curve_of_their_bars(bars: list[Bar], varian
 
 @pytest.mark.parametrize("rule", ["crossover", "pullback"])
 @pytest.mark.parametrize("fill", ["close", "next_open"])
-def test_a_long_history_with_costs_and_reversals_adds_up(rule: str, fill: str) -> None:
+def test_a_long_history_with_costs_and_reversals_adds_up_to_its_equity_curve(rule: str, fill: str) -> None:
     for seed in range(3):
         check(bars_from(seed, 500, step=1.0), Variant("x", RULES[rule], True, True, fill, 20.0, atr_stop=2.0))
 
@@ -144,7 +144,7 @@ def test_a_bar_in_which_one_trade_closes_and_another_opens_has_one_return() -> N
     assert math.isclose(trades["bar_returns_square_sum"].sum(), math.fsum(each**2 for each in returns), rel_tol=1e-9)
 
 
-def test_a_short_trade_loses_all_equity_at_most() -> None:
+def test_a_short_trade_loses_at_most_all_equity() -> None:
     bars = bars_from(1, 3)
     for bar, price in zip(bars, (10.0, 25.0, 30.0), strict=True):
         bar.update(open=price, high=price, low=price, close=price, crossover=None)
@@ -158,7 +158,7 @@ def test_a_short_trade_loses_all_equity_at_most() -> None:
 
 
 @pytest.mark.parametrize("ratio", ["profit_factor", "calmar"])
-def test_a_ratio_without_a_bound_ranks_first_and_one_that_is_not_known_last(ratio: str) -> None:
+def test_an_unbounded_ratio_ranks_first_and_an_unknown_ratio_ranks_last(ratio: str) -> None:
     usual = {"best_trade_pct": 2.0, "worst_trade_pct": -1.0, "annualized_return_pct": 5.0, "max_drawdown_pct": -3.0}
     lossless = {"best_trade_pct": 2.0, "worst_trade_pct": 0.0, "annualized_return_pct": 5.0, "max_drawdown_pct": 0.0}
     nothing_won = {**lossless, "best_trade_pct": 0.0, "annualized_return_pct": 0.0}

@@ -13,7 +13,7 @@ from ema_assets_tests.timeframes import H1
 LONG = Variant("strategy_9_30_pullback", PULLBACK)
 SHORT = Variant("x", PULLBACK, allow_long=False, allow_short=True)
 
-# An up trend, EMA 9 at 100 above WMA 30 at 95, and a bar from 101 down to 98 that closes at 99, below EMA 9.
+# EMA 9 at 100 is above WMA 30 at 95, so the trend is up. The bar falls from 101 to 98 and closes at 99, below EMA 9.
 DIP = (101.0, 102.0, 98.0, 99.0)
 FAST, SLOW = 100.0, 95.0
 
@@ -25,7 +25,7 @@ def at(place: int) -> datetime:
 def after_a_dip(
     *following: tuple[float, float, float, float], variant: Variant = LONG, fast: float = FAST, **columns: Any
 ) -> list[dict[str, Any]]:
-    """Trades of DIP and the bars after it. `columns` replace values by the place of their bar."""
+    """The trades of DIP and the bars after it. `columns` replace values by the position of their bar."""
     rows = [DIP, *following]
     if "slow" in columns:
         slow = {**dict.fromkeys(range(len(rows)), SLOW), **columns.pop("slow")}
@@ -49,10 +49,10 @@ EXIT = ("exit_ts", "exit_price", "exit_reason")
 # --- entries ---
 
 
-def test_a_trade_opens_where_the_market_trades_above_the_high_of_the_bar_that_pulled_back() -> None:
+def test_a_trade_opens_when_the_market_trades_above_the_high_of_the_pullback_bar() -> None:
     (trade,) = after_a_dip((100.0, 104.0, 99.5, 103.0))
     assert picked(trade, *ENTRY, "status") == ("long", at(1), 102.0, "pullback", 98.0, "open")
-    # The low of the entry bar may have come after the entry; its high must have.
+    # The low of the entry bar may have come after the entry. The high must have come after it.
     assert picked(trade, "mae_pct", "mfe_pct") == ((99.5 / 102.0 - 1) * 100, (104.0 / 102.0 - 1) * 100)
     assert trade["r_multiple"] == (103.0 - 102.0) / (102.0 - 98.0)
 
@@ -71,7 +71,7 @@ def test_the_order_stays_while_the_trend_lasts() -> None:
     assert picked(trade, *ENTRY) == ("long", at(3), 102.0, "pullback", 98.0)
 
 
-def test_a_later_bar_that_pulls_back_replaces_the_order() -> None:
+def test_a_later_pullback_bar_replaces_the_order() -> None:
     (trade,) = after_a_dip((99.5, 101.0, 97.0, 98.0), (98.5, 101.5, 98.0, 101.0))
     assert picked(trade, *ENTRY) == ("long", at(2), 101.0, "pullback", 97.0)
 
@@ -116,7 +116,7 @@ def test_a_bar_that_reaches_entry_and_stop_executes_both() -> None:
     assert picked(trade, "entry_price", *EXIT, "bars_held") == (102.0, at(1), 98.0, "stop", 0)
 
 
-def test_the_stop_is_the_low_of_the_bar_that_pulled_back() -> None:
+def test_the_stop_is_the_low_of_the_pullback_bar() -> None:
     (trade,) = after_a_dip((100.0, 104.0, 99.0, 103.0), (102.0, 102.0, 98.0, 101.0))
     assert picked(trade, *EXIT, "r_multiple") == (at(2), 98.0, "stop", -1.0)
 
@@ -146,8 +146,8 @@ def test_a_missing_average_does_not_close_a_trade() -> None:
 
 
 @pytest.mark.parametrize("fill", ["close", "next_open"])
-def test_a_close_that_ends_the_trade_moves_no_stop(fill: str) -> None:
-    """The bar pulls back and the trend ends with it: a stop at its low would never have been in force."""
+def test_a_close_that_ends_the_trade_does_not_move_the_stop(fill: str) -> None:
+    """The bar pulls back and also ends the trend. A stop at its low would never have been active."""
     variant = Variant("x", PULLBACK, fill=fill)
     (trade, *_) = after_a_dip(
         (102.0, 104.0, 101.0, 103.0),
@@ -160,17 +160,17 @@ def test_a_close_that_ends_the_trade_moves_no_stop(fill: str) -> None:
     assert picked(trade, "stop_price", "stop_now") == (98.0, 98.0)
 
 
-def test_a_stop_in_atrs_replaces_the_low_and_trails_too() -> None:
+def test_an_atr_stop_replaces_the_low_and_trails_too() -> None:
     variant = Variant("x", PULLBACK, atr_stop=1.0, atr_target=2.0)
     rise, fall = (101.0, 104.0, 100.0, 103.0), (103.0, 103.0, 96.0, 97.0)
     (trade,) = after_a_dip(rise, fall, variant=variant, atr={0: 5.0})
-    # The low of 98 is no stop; the bar from 103 to 97 trades through 97.
+    # The low of 98 is not a stop. The bar from 103 to 97 trades through the stop at 97.
     assert picked(trade, "stop_price", "target_price", *EXIT) == (97.0, 112.0, at(2), 97.0, "stop")
     (trade,) = after_a_dip(rise, (101.0, 103.0, 98.0, 99.0), fall, variant=variant, atr={0: 5.0})
     assert picked(trade, "stop_price", *EXIT) == (97.0, at(3), 98.0, "trailing_stop")
 
 
-def test_the_bar_of_a_stop_can_place_the_next_order() -> None:
+def test_the_bar_of_a_stopped_trade_can_place_the_next_order() -> None:
     first, second = after_a_dip((101, 104, 100, 103), (101, 101, 97, 98), (98, 102, 98, 102))
     assert picked(first, *EXIT) == (at(2), 98.0, "stop")
     assert picked(second, *ENTRY) == ("long", at(3), 101.0, "pullback", 97.0)

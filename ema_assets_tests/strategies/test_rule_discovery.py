@@ -1,4 +1,4 @@
-"""Which rules are discovered, and how a wrong declaration is refused."""
+"""Which rules are discovered, and how an invalid declaration is refused."""
 
 import pkgutil
 import sys
@@ -17,7 +17,7 @@ from ema_assets.strategies.rule import Rule
 from ema_assets.strategies.watchlist_rows import parse_variants
 from ema_assets_tests.strategies.market import CROSSOVER, PULLBACK, RULES
 
-# It reads what is always there, and has no parameters.
+# Reads only what always exists, and has no parameters.
 PLAIN: dict[str, Any] = {
     "reads": {"ema_trend": ("crossover",)},
     "trend": "ema_trend",
@@ -58,7 +58,7 @@ def test_another_module_adds_a_rule_in_the_order_of_names(beside) -> None:
 
 
 @pytest.mark.parametrize(("rule", "received"), [(None, "nothing"), ("crossover", "a str")])
-def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received: str) -> None:
+def test_a_module_that_declares_no_rule_is_named_in_the_error(beside, rule: object, received: str) -> None:
     with pytest.raises(
         ConfigurationError, match=f"strategies.rules.mine: must declare `RULE`.*; it declares {received}$"
     ):
@@ -103,12 +103,14 @@ def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received:
         ({"name": "crossover"}, "there is a rule `crossover` already, in ema_assets.strategies.rules.crossover"),
     ],
 )  # fmt: skip
-def test_a_wrong_declaration_is_refused_with_module_and_reason(beside, changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_declaration_is_refused_with_its_module_and_the_reason(
+    beside, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigurationError, match=f"^ema_assets.strategies.rules.mine: {message}"):
         beside(mine=replace(MINE, **changes))
 
 
-# --- a folder of one's own --------------------------------------------------------------------------------------------
+# --- a folder of custom rules -----------------------------------------------------------------------------------------
 
 OWN = """
 from dataclasses import replace
@@ -118,7 +120,7 @@ RULE = replace(CROSSOVER, name={name!r}, table=None)
 """
 
 
-def test_each_file_of_the_folder_adds_a_rule_and_those_with_an_underscore_do_not(tmp_path: Path) -> None:
+def test_each_file_of_a_folder_adds_a_rule_unless_its_name_starts_with_an_underscore(tmp_path: Path) -> None:
     (tmp_path / "any name.py").write_text(OWN.format(name="mine"))
     (tmp_path / "_helpers.py").write_text("1 / 0")
     assert list(rule_discovery.discover(tmp_path)) == sorted([*RULES, "mine"])
@@ -134,7 +136,7 @@ def test_each_file_of_the_folder_adds_a_rule_and_those_with_an_underscore_do_not
         (OWN.format(name="mine").replace("table=None", "table=None, check=lambda params: params['bars']"), ": rule `mine`: `check` must take the defaults: KeyError: 'bars'"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_file_is_said_with_its_path(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_in_a_file_is_reported_with_its_path(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as caught:
@@ -142,18 +144,12 @@ def test_what_is_wrong_with_a_file_is_said_with_its_path(tmp_path: Path, text: s
     assert str(caught.value) == f"{path}{message}"
 
 
-def test_a_variant_with_the_table_of_a_rule_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "breakout.py").write_text(OWN.format(name="breakout").replace("table=None", "table='strategy_mine'"))
-    with pytest.raises(ConfigurationError, match="^watchlist: strategy 'mine': `name` 'mine' would be the table of the default variant, which is called 'breakout'$"):  # fmt: skip
-        parse_variants([{"name": "mine", "rule": "crossover"}], "watchlist", tmp_path)
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="none: there is no such folder of strategies$"):
         rule_discovery.discover(tmp_path / "none")
 
 
-def test_the_folder_is_the_one_that_is_named_or_the_one_at_home(tmp_path: Path) -> None:
+def test_the_folder_is_the_configured_one_or_strategies_in_the_home_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="`EMA_STRATEGIES_FOLDER` must be a folder"):
         Settings.from_env({"EMA_STRATEGIES_FOLDER": str(tmp_path / "none")})
     assert Settings.from_env({"EMA_HOME": str(tmp_path)}).strategies_folder is None

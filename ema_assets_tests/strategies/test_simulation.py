@@ -1,4 +1,4 @@
-"""The simulator against a plain reference that sees one bar at a time, and against itself in increments."""
+"""The simulator equals a plain reference that sees one bar at a time, and equals itself in increments."""
 
 from collections import Counter
 from itertools import product
@@ -36,7 +36,7 @@ KEY = ["symbol", "entry_ts"]
 
 
 def assert_same(actual: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
-    """Words, times and prices of trades are equal, other figures to 1e-9."""
+    """Check that words, times and prices of trades are equal, and that other figures are equal to 1e-9."""
     assert actual.columns == ["symbol", *TRADE_SCHEMA]
     wanted = pl.DataFrame(expected, schema=TRADE_SCHEMA)
     actual = actual.drop("symbol")
@@ -61,7 +61,7 @@ REASONS = {
 
 @pytest.mark.parametrize("rule", ["crossover", "pullback"])
 def test_long_histories_of_many_series_equal_the_reference(rule: str) -> None:
-    """With stops, targets, fills and sessions in every combination; every exit reason occurs, on both sides."""
+    """All combinations of stops, targets, fills and session ends. Every possible exit reason occurs on both sides."""
     drawn = {f"S{number}": bars_from(number, 100 * number) for number in range(1, 7)}
     bars = frame_of(drawn)
     reasons: Counter[tuple[str, str]] = Counter()
@@ -79,7 +79,7 @@ def test_long_histories_of_many_series_equal_the_reference(rule: str) -> None:
 
 
 @given(several(50), variants(), st.data())
-def test_increments_give_the_same_trades_and_states_as_one_go(
+def test_increments_give_the_same_trades_and_states_as_one_computation(
     drawn: dict[str, list[Bar]], variant: Variant, data: st.DataObject
 ) -> None:
     bars = frame_of(drawn)
@@ -89,16 +89,16 @@ def test_increments_give_the_same_trades_and_states_as_one_go(
         store.go_on(part)
     whole = simulate(bars, NOTHING, variant)
     assert_frame_equal(store.trades, whole.trades, check_exact=True)
-    # More states are kept with increments.
+    # A computation in increments keeps more states.
     kept = store.states.join(whole.states, on=["symbol", "ts"], how="semi")
     assert_frame_equal(kept, whole.states, check_exact=True)
 
 
 @given(several(50), variants(), st.data())
-def test_increments_give_the_same_trades_through_zero_and_every_figure_is_a_number_or_null(
+def test_increments_through_zero_give_the_same_trades_and_every_figure_is_finite_or_null(
     drawn: dict[str, list[Bar]], variant: Variant, data: st.DataObject
 ) -> None:
-    """The prices of the other tests less 100, which is about where they begin."""
+    """The prices of the other tests minus 100, which is about where they begin."""
     prices = ("open", "high", "low", "close", "ema_9", "wma_30")
     bars = frame_of(drawn).with_columns(pl.col(prices) - 100)
     points = {symbol: sorted(data.draw(st.lists(st.integers(0, 50), max_size=4))) for symbol in drawn}
@@ -111,15 +111,15 @@ def test_increments_give_the_same_trades_through_zero_and_every_figure_is_a_numb
         assert column.drop_nulls().is_finite().all(), column.name
     is_defined = (pl.col("entry_price") > 0) & (pl.col("last_price") > 0)
     assert trades.filter(is_defined != pl.col("return_pct").is_not_null()).is_empty()
-    # What adds up over the bars needs a return at the least, and its figures come together or not at all.
+    # Figures that are summed over the bars need a return. If `drawdown` has a value, all of them have one.
     summed = ("bar_returns_sum", "bar_returns_square_sum", "equity_peak", "equity_trough", "drawdown")
     assert trades.filter(pl.any_horizontal(pl.col(summed).is_null()) != pl.col("drawdown").is_null()).is_empty()
     assert trades.filter(pl.col("drawdown").is_not_null() & pl.col("return_pct").is_null()).is_empty()
 
 
 @pytest.mark.parametrize("point", [1, 2, 3])
-def test_what_was_not_defined_on_the_way_is_not_after_going_on_either(point: int) -> None:
-    """One trade, the only one that is open, whose price was below zero at one close."""
+def test_a_figure_that_is_undefined_within_a_trade_stays_undefined_after_an_increment(point: int) -> None:
+    """The only trade is open, and its price was below zero at one close."""
     bars = frame_of({"CL": bars_at(*[(close, close, close, close) for close in (1.0, -0.5, 1.5, 2.0)])})
     bars = bars.with_columns(crossover=pl.when(pl.col("bar_number") == 1).then(pl.lit("bullish")))
     store = Store(DEFAULT)
@@ -132,7 +132,7 @@ def test_what_was_not_defined_on_the_way_is_not_after_going_on_either(point: int
 
 @heavy(2)
 @given(several(20), variants())
-def test_bar_by_bar_gives_the_same_trades_as_one_go(drawn: dict[str, list[Bar]], variant: Variant) -> None:
+def test_bar_by_bar_gives_the_same_trades_as_one_computation(drawn: dict[str, list[Bar]], variant: Variant) -> None:
     bars = frame_of(drawn)
     store = Store(variant)
     for part in cut(bars, dict.fromkeys(drawn, range(1, 20))):
@@ -141,10 +141,10 @@ def test_bar_by_bar_gives_the_same_trades_as_one_go(drawn: dict[str, list[Bar]],
 
 
 @given(several(40), series(40), variants(), st.data())
-def test_a_correction_gives_the_same_from_any_earlier_state_as_from_the_first_bar(
+def test_a_correction_gives_the_same_from_any_earlier_state_as_from_the_first_bar_on(
     drawn: dict[str, list[Bar]], others: list[Bar], variant: Variant, data: st.DataObject
 ) -> None:
-    """The bars differ from some bar on; the computation may go on from any state before it."""
+    """The bars differ from some bar on. The computation may continue from any state before that bar."""
     store = Store(variant)
     for part in cut(frame_of(drawn), dict.fromkeys(drawn, range(7, 40, 7))):
         store.go_on(part)
@@ -165,7 +165,7 @@ def test_a_correction_gives_the_same_from_any_earlier_state_as_from_the_first_ba
 
 
 @given(several(), variants())
-def test_a_series_is_the_same_alone_and_among_others(drawn: dict[str, list[Bar]], variant: Variant) -> None:
+def test_a_series_has_the_same_results_alone_and_among_others(drawn: dict[str, list[Bar]], variant: Variant) -> None:
     together = simulate(frame_of(drawn), NOTHING, variant)
     for symbol, bars in drawn.items():
         alone = simulate(frame_of({symbol: bars}), NOTHING, variant)
@@ -175,7 +175,7 @@ def test_a_series_is_the_same_alone_and_among_others(drawn: dict[str, list[Bar]]
 
 @given(series(30), variants())
 def test_no_trade_depends_on_later_bars(bars: list[Bar], variant: Variant) -> None:
-    """The history up to each bar has the closed trades of the whole history, and the open one as it was then."""
+    """The history up to each bar has the closed trades of the whole history, and the open trade as it was then."""
     whole = simulate(frame_of({"AAPL": bars}), NOTHING, variant).trades
     fixed = ["entry_ts", "side", "entry_price", "entry_reason", "stop_price", "target_price"]
     for count in range(1, len(bars)):
@@ -190,7 +190,7 @@ def test_no_trade_depends_on_later_bars(bars: list[Bar], variant: Variant) -> No
 
 
 @given(several(30), variants())
-def test_a_trade_without_a_further_bar_stays_as_it_was(drawn: dict[str, list[Bar]], variant: Variant) -> None:
+def test_an_open_trade_without_a_further_bar_stays_as_it_was(drawn: dict[str, list[Bar]], variant: Variant) -> None:
     bars = frame_of(drawn)
     whole = simulate(bars, NOTHING, variant)
     carried = whole.states.group_by("symbol").last().drop("ts")
@@ -203,7 +203,7 @@ def test_a_trade_without_a_further_bar_stays_as_it_was(drawn: dict[str, list[Bar
     )  # fmt: skip
 
 
-def test_states_are_kept_every_256_bars_and_for_the_last_eight() -> None:
+def test_states_are_kept_every_256_bars_and_for_the_last_eight_bars() -> None:
     bars = bars_from(1, 600)
     states = simulate(frame_of({"AAPL": bars, "MSFT": bars[:5]}), NOTHING, Variant("x", CROSSOVER)).states
     assert states.schema == {"symbol": pl.String, "ts": pl.Datetime("us", "UTC"), **STATE_SCHEMA}

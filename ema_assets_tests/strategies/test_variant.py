@@ -1,4 +1,4 @@
-"""Variants as a configuration writes them, their versions, and what they read."""
+"""Variants as a configuration declares them, their versions, and what they read."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from ema_assets_tests.timeframes import D1, H1, M5
 ALL_RULES = ", ".join(RULES)
 
 
-def test_without_rows_there_are_the_two_built_in_variants() -> None:
+def test_without_rows_the_two_built_in_variants_exist() -> None:
     assert parse_variants([], "watchlist") == (DEFAULT, Variant("strategy_9_30_pullback", PULLBACK))
     assert DEFAULT.name == "strategy_9_30_ema"
     assert (DEFAULT.side, DEFAULT.fill, DEFAULT.cost_bps) == ("long", "close", 0.0)
@@ -75,13 +75,13 @@ def test_a_variant_can_be_switched_off() -> None:
         ({"name": "crossover", "enabled": "no"}, "`enabled` must be true or false, received 'no'"),
     ],
 )  # fmt: skip
-def test_an_error_names_the_row_the_key_and_what_is_allowed(row: dict[str, object], message: str) -> None:
+def test_an_error_states_the_row_the_key_and_the_allowed_values(row: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as raised:
         parse_variants([row], "my.toml")
     assert str(raised.value).startswith("my.toml: strategy ")
 
 
-def test_a_name_is_used_once() -> None:
+def test_a_name_may_be_used_only_once() -> None:
     with pytest.raises(ConfigurationError, match="the name 'crossover' is used twice"):
         parse_variants([{"name": "crossover"}, {"name": "crossover"}], "watchlist")
 
@@ -91,7 +91,7 @@ def test_rows_must_be_tables() -> None:
         parse_variants(["crossover"], "watchlist")  # type: ignore[list-item]
 
 
-def test_an_unknown_rule_or_side_that_is_nearly_right_gets_a_hint() -> None:
+def test_a_misspelt_rule_side_or_key_gets_a_hint() -> None:
     for row, hint in (
         ({"name": "a", "rule": "crosover"}, "received 'crosover'; did you mean `crossover`?"),
         ({"name": "crossover", "side": "shrt"}, "received 'shrt'; did you mean `short`?"),
@@ -101,7 +101,7 @@ def test_an_unknown_rule_or_side_that_is_nearly_right_gets_a_hint() -> None:
             parse_variants([row], "watchlist")
 
 
-def test_a_version_names_the_options_that_were_changed() -> None:
+def test_a_version_contains_the_changed_options() -> None:
     assert code_version(DEFAULT) == "3"
     assert code_version(Variant("another", CROSSOVER)) == "3"
     assert (
@@ -129,8 +129,8 @@ def test_a_version_names_the_options_that_were_changed() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_version_is_the_text_that_databases_hold(row: dict[str, object], version: str) -> None:
-    """Another text for the same trades would make every series be computed again."""
+def test_a_version_keeps_the_text_that_databases_store(row: dict[str, object], version: str) -> None:
+    """Another text for the same trades would make every series recompute."""
     by_name = {variant.name: variant for variant in parse_variants([row], "watchlist")}
     table = {"crossover": "strategy_9_30_ema", "pullback": "strategy_9_30_pullback", "x": "strategy_x"}[
         str(row["name"])
@@ -138,19 +138,19 @@ def test_a_version_is_the_text_that_databases_hold(row: dict[str, object], versi
     assert code_version(by_name[table]) == version
 
 
-def test_a_later_version_of_a_rule_is_another_version_of_its_variants_only() -> None:
+def test_a_new_version_of_a_rule_is_part_of_the_versions_of_its_variants() -> None:
     assert code_version(Variant("x", replace(CROSSOVER, version="2"))) == "3 rule=crossover@2"
     assert code_version(Variant("x", replace(PULLBACK, version="3"), atr_stop=1.0)) == "3 atr_stop=1.0 rule=pullback@3"
 
 
-def test_a_version_names_the_parameters_of_the_rule_that_were_changed() -> None:
+def test_a_version_contains_the_changed_parameters_of_the_rule() -> None:
     rule = replace(PULLBACK, params={"bars": Param(3, "How many"), "eager": Param(False, "At once")})
     assert code_version(Variant("x", rule)) == "3 rule=pullback@2"
     assert code_version(Variant("x", rule, params={"eager": True})) == "3 eager=True rule=pullback@2"
     assert Variant("x", rule, params={"eager": True}).params == {"bars": 3, "eager": True}
 
 
-def test_what_is_read_follows_from_rule_and_stops() -> None:
+def test_the_inputs_of_a_variant_follow_from_its_rule_and_its_stops() -> None:
     assert reads(DEFAULT) == {
         "ohlc": ("open", "high", "low", "close"),
         "ema_trend": ("crossover", "spread_pct", "bar_number"),
@@ -167,7 +167,7 @@ def test_what_is_read_follows_from_rule_and_stops() -> None:
     assert len(names) == len(set(names))
 
 
-def test_a_higher_timeframe_counts_on_lower_ones_and_sessions_count_within_a_day() -> None:
+def test_a_higher_timeframe_applies_to_lower_ones_and_session_ends_apply_within_a_day() -> None:
     variant = Variant("x", CROSSOVER, higher_timeframe=H1, exit_at_session_end=True)
     assert variant.on(M5) == variant
     assert variant.on(H1).higher_timeframe is None
