@@ -28,7 +28,7 @@ PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
 
 @pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize("is_default", [True, False])
-def test_every_provider_opens_by_name_at_its_own_address_and_delivers_bars(name: str, is_default: bool) -> None:
+def test_every_provider_opens_by_name_at_its_configured_address_and_delivers_bars(name: str, is_default: bool) -> None:
     with running_sandbox([PAIR], required_keys=("key", "secret") if name == "alpaca" else None) as sandbox:
         variables = [f"EMA_{each.upper()}_BASE_URL" for each in PROVIDERS if each != "sandbox"]
         settings = Settings.from_env(

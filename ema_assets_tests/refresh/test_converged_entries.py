@@ -36,8 +36,8 @@ def test_no_trade_begins_before_the_averages_have_converged(database: Database) 
     assert entries(database) == [ts for ts in everywhere if ts >= converged]
 
 
-def test_the_first_converged_bar_may_begin_a_trade(database: Database) -> None:
-    """In `ema_signals`, the same bar is the first one that is not warming up."""
+def test_entries_count_convergence_from_the_same_bar_as_the_warming_up_flag(database: Database) -> None:
+    """The variant's `converged_after` is the number of the first bar that is not warming up."""
     entries(database)
     first = rows_of(
         database,

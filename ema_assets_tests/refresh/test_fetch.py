@@ -67,7 +67,9 @@ def plan(*states: pl.DataFrame, timeframe: Timeframe = M5, everything: bool = Fa
         pytest.param(state(None, calendar="XHKG"), None, id="a calendar without a closed bar has nothing to ask for"),
     ],
 )
-def test_a_request_starts_where_the_stored_series_ends(known: pl.DataFrame, start: datetime | None) -> None:
+def test_the_start_of_a_request_follows_from_the_state_of_its_series(
+    known: pl.DataFrame, start: datetime | None
+) -> None:
     assert plan(known).select("symbol", "start", "end").rows() == ([] if start is None else [("AAPL", start, CLOSED)])
 
 

@@ -179,7 +179,7 @@ def test_increments_corrections_late_bars_and_gaps_in_any_order_end_as_one_compu
         assert rows["timeframe"].n_unique() == 6 or asset == "strategy_9_30_ema"
 
 
-def test_a_split_that_halves_every_price_reaches_the_trades(database: Database) -> None:
+def test_a_split_that_halves_every_price_halves_the_prices_of_the_trades(database: Database) -> None:
     """Halved prices leave spread and trend the same to the bit, but change entry and exit prices."""
     bars = history(3, 0.0)
     exchange = MemoryExchange(bars)

@@ -459,7 +459,7 @@ def test_a_split_rescales_long_history_and_requests_it_again(database: Database)
     assert set(trades["entry_ts"]) <= set(found["entry_ts"])
 
 
-# --- to the bit -------------------------------------------------------------------------------------------------------
+# --- increments equal one computation to the bit ----------------------------------------------------------------------
 
 
 @heavy(12)

@@ -94,7 +94,7 @@ def fail_all(one: MemoryExchange, make: Callable[..., ProviderError]) -> None:
     one.failure = make  # type: ignore[assignment]
 
 
-def test_each_symbol_comes_from_its_own_provider_in_one_refresh(market: Market) -> None:
+def test_one_refresh_requests_each_symbol_from_its_own_provider(market: Market) -> None:
     outcome = market.fetch(NOW)
     assert market.asked() == (STOCKS, ["BTC-USD"])
     assert sorted(outcome.done) == [*STOCKS[:1], "BTC-USD", *STOCKS[1:]]

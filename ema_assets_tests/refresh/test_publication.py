@@ -201,7 +201,7 @@ def test_a_run_that_can_request_bars_at_once_does_not_wait(
     assert clock.slept == []
 
 
-def test_a_clock_set_back_during_a_wait_does_not_block_the_run_forever(
+def test_a_wait_ends_by_monotonic_time_even_if_the_clock_does_not_advance(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = market(seconds=20)

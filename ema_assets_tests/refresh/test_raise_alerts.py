@@ -231,7 +231,7 @@ def test_the_screener_of_other_averages_shows_their_next_cross_and_the_trade_of_
     assert shown.rows() == trades.sort("symbol").rows()
 
 
-def test_entries_and_exits_of_each_strategy_raise_alerts_with_price_reason_and_stop(
+def test_entries_and_exits_of_each_strategy_raise_alerts_and_an_entry_states_its_stop(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
     database, _, _ = lived

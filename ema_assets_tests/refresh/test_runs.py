@@ -125,7 +125,7 @@ def test_symbols_without_a_partition_are_left_out() -> None:
     assert plan_runs(stale_of(("NEW", "5m", "bar closed")), SYMBOLS, [], 9) == []
 
 
-def test_nothing_stale_plans_nothing() -> None:
+def test_without_stale_series_no_runs_are_planned() -> None:
     assert plan_runs(stale_of(), SYMBOLS, [], 9) == []
 
 

@@ -130,7 +130,7 @@ def test_new_bars_wait_between_an_edit_of_the_configuration_and_its_sync(databas
 
 
 def test_a_longer_daily_history_is_recorded_with_its_reason_and_skips_no_bar(database: Database) -> None:
-    """The older bars were requested. They are not late bars of the source, and their days do not count as too new."""
+    """The detail states that older bars were requested. The source did not send them late, and no day is too new."""
     months = (date(2026, 6, 1), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
     # Labelled before the open, as vendors do. The short history begins on a Saturday.

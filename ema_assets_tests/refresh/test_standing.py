@@ -84,7 +84,7 @@ def test_batches_without_answers_count_together_until_a_series_is_answered(datab
     assert found.refusal is not None
 
 
-def test_server_errors_of_a_series_that_failed_by_itself_do_not_count_against_the_provider(database: Database) -> None:
+def test_errors_of_a_series_that_failed_by_itself_do_not_count_against_the_provider(database: Database) -> None:
     found = standing(database, {"A": OWN, "B": None, "C": OWN})
     found.judge("AC", {"A": DOWN, "C": REFUSED})
     assert found.refusal is None

@@ -223,7 +223,7 @@ class Trader:
 
     def mark(self, trade: Trade, price: float, *, is_exit: bool) -> None:
         ts = self.bar["ts"]
-        if trade.last_ts == ts:  # entered at this close
+        if trade.last_ts == ts:  # The trade was entered at this close.
             return
         before = trade.marks[-1][1] if trade.marks else 1.0
         equity = self.equity(trade, price, is_exit=is_exit)

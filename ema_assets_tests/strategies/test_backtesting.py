@@ -19,7 +19,7 @@ from ema_assets.strategies.variant import Variant
 from ema_assets_tests.strategies.market import CROSSOVER, NOTHING, START, bars_from, frame_of
 from ema_assets_tests.strategies.test_performance import curve, of_curve
 
-CASH = 1e9  # The library trades whole units: with this much, rounding does not show.
+CASH = 1e9  # The library trades whole units. With this much cash, rounding has no effect.
 
 
 def library(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: float) -> pd.Series:

@@ -90,7 +90,7 @@ def test_with_fills_at_the_next_open_entry_and_exit_are_one_bar_later() -> None:
     (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, fill="next_open"))
     assert picked(trade, *ENTRY) == ("long", at(1), 10.0, "bullish_crossover")
     assert picked(trade, *EXIT) == (at(4), 8.5, "bearish_crossover", "closed")
-    # The whole entry bar counts, and only the open of the exit bar.
+    # The whole entry bar counts, but only the open of the exit bar.
     assert picked(trade, "bars_held", "mae_pct", "mfe_pct") == (3, (8.0 / 10.0 - 1) * 100, (14.0 / 10.0 - 1) * 100)
 
 

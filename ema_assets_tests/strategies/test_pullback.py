@@ -124,8 +124,8 @@ def test_the_stop_is_the_low_of_the_pullback_bar() -> None:
 def test_the_stop_trails_below_later_bars_that_close_below_ema_9_and_never_falls() -> None:
     (trade,) = after_a_dip(
         (101.0, 104.0, 100.0, 103.0),
-        (103.0, 103.0, 99.0, 99.5),  # closes below EMA 9: the stop is 99 now
-        (100.0, 101.0, 99.5, 101.0),  # does not
+        (103.0, 103.0, 99.0, 99.5),  # closes below EMA 9, so the stop moves to 99
+        (100.0, 101.0, 99.5, 101.0),  # closes above EMA 9, so the stop stays
         (99.5, 100.0, 98.5, 99.0),
     )
     assert picked(trade, "stop_price", "stop_now", *EXIT) == (98.0, 99.0, at(4), 99.0, "trailing_stop")
