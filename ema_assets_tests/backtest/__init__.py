@@ -1,1 +1,1 @@
-"""Tests of backtests: against what is stored, against SQL, against curves bar by bar."""
+"""Tests of backtests. They compare results with stored trades, with SQL and with curves computed bar by bar."""

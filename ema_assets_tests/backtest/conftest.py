@@ -1,4 +1,4 @@
-"""A database with months of bars of three exchanges and strategies of every kind, read and never changed."""
+"""A database with bars of three exchanges and strategies of every kind. The tests only read it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ema_assets_tests.timeframes import M5
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
 NOW = utc("2026-11-20 15:00")
 
-# Between them: both rules, all sides and fills, every filter and limit, and spans of their own.
+# Together they use both rules, all sides and fills, every filter and limit, and custom spans.
 STRATEGIES: Mapping[str, Mapping[str, Any]] = {
     "guarded": {"rule": "crossover", "side": "both", "fill": "next_open", "cost_bps": 25.0, "atr_stop": 1.0},
     "spans": {"rule": "crossover", "side": "both", "entries": "all", "fast": 5, "slow": 13},
@@ -30,7 +30,7 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class World:
-    """The database, what it was filled by, and the watchlist that says so."""
+    """The database, the graph that filled it, and the text of its watchlist."""
 
     database: Database
     graph: Graph
@@ -53,7 +53,7 @@ def _watchlist() -> str:
 
 @pytest.fixture(scope="module")
 def world(databases) -> Iterator[World]:
-    """Twelve days of 5m bars, computed."""
+    """A database with twelve days of 5m bars and everything computed from them."""
     watched = parse(_watchlist(), "watchlist.toml")
     source = MemoryExchange(
         *(
@@ -71,7 +71,7 @@ def world(databases) -> Iterator[World]:
 
 @pytest.fixture
 def url(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of the database, while the settings name its watchlist."""
+    """The URL of the database. The settings name its watchlist."""
     path = tmp_path / "watchlist.toml"
     path.write_text(world.watchlist)
     monkeypatch.setenv("EMA_WATCHLIST", str(path))

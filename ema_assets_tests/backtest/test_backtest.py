@@ -1,4 +1,4 @@
-"""The public module `backtest`: runs, sweeps, walks and curves, and what each of them refuses."""
+"""Tests of the public module `backtest`: runs, sweeps, walks, equity curves and refused arguments."""
 
 import math
 from datetime import UTC, date, datetime, timedelta
@@ -44,7 +44,7 @@ def stored_performance(world: World, name: str, timeframe: str) -> pl.DataFrame:
 
 @pytest.mark.parametrize("timeframe", ["5m", "15m", "1h"])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_run_makes_the_trades_and_the_figures_that_a_refresh_stores(
+def test_a_run_returns_the_trades_and_figures_that_a_refresh_stores(
     world: World, url: str, name: str, timeframe: str
 ) -> None:
     options = dict(STRATEGIES[name])
@@ -56,9 +56,7 @@ def test_a_run_makes_the_trades_and_the_figures_that_a_refresh_stores(
     assert found.performance["symbol"].to_list() == SYMBOLS
 
 
-def test_parameters_of_signals_are_those_of_the_watchlist_and_a_signal_that_is_off_may_be_read(
-    world: World, url: str, tmp_path: Path
-) -> None:
+def test_a_rule_may_read_a_signal_that_the_watchlist_switches_off(world: World, url: str, tmp_path: Path) -> None:
     path = tmp_path / "watchlist.toml"
     path.write_text(world.watchlist.replace("[[strategy]]", '[signals]\noff = ["rsi"]\n\n[[strategy]]', 1))
     folder = tmp_path / "strategies"
@@ -79,7 +77,7 @@ def test_parameters_of_signals_are_those_of_the_watchlist_and_a_signal_that_is_o
     at = dict(rsi.select("ts", "rsi").iter_rows())
     assert trades.height > 5
     assert all(at[ts] < 30 for ts in trades["entry_ts"])
-    # The file is read anew by each call.
+    # Each call reads the file again.
     (folder / "weak.py").write_text((folder / "weak.py").read_text().replace("< 30", "< 20"))
     assert all(at[ts] < 20 for ts in history.run("weak", entries="all").trades["entry_ts"])
 
@@ -92,8 +90,8 @@ def test_parameters_of_signals_are_those_of_the_watchlist_and_a_signal_that_is_o
         ("2026-11-17 07:30", {"24/7": "17 06:00", "XNYS": "16 20:30", "XHKG": "17 06:00"}),
     ],
 )
-def test_a_window_ends_with_what_had_closed_by_then(url: str, end: str, last: dict[str, str]) -> None:
-    """A bar that goes on behind the end would tell of a price after it."""
+def test_a_window_contains_only_bars_that_closed_by_its_end(url: str, end: str, last: dict[str, str]) -> None:
+    """A bar that closes after the end would reveal a price from after the end."""
     found = backtest.load("1h", url=url).run("crossover", fast=2, slow=4, entries="all", end=end)
     newest = dict(found.closes.group_by("symbol").agg(pl.col("ts").max()).iter_rows())
     assert {symbol: f"{ts:%d %H:%M}" for symbol, ts in newest.items()} == {
@@ -103,12 +101,12 @@ def test_a_window_ends_with_what_had_closed_by_then(url: str, end: str, last: di
     assert all(newest[symbol] == ts for symbol, ts in still_open.select("symbol", "last_ts").iter_rows())
 
 
-def test_a_window_begins_without_a_trade_and_averages_know_what_came_before(url: str) -> None:
+def test_a_window_starts_without_trades_and_its_averages_include_earlier_bars(url: str) -> None:
     history = backtest.load("5m", url=url)
     start, end = utc("2026-11-12 12:00"), utc("2026-11-17 18:00")
     whole = history.run("crossover", side="both", entries="all").trades
     found = history.run("crossover", side="both", entries="all", start="2026-11-12 12:00", end="2026-11-17 18:00")
-    # Always in the market, so from the first crossover in the window on the trades are the same.
+    # The strategy is always in the market, so the trades are the same from the first crossover in the window on.
     expected = whole.filter(pl.col("entry_ts").is_between(start, end, closed="left"))
     same = ["symbol", "entry_ts", "side", "entry_price", "entry_reason"]
     assert found.trades.select(same).equals(expected.select(same))
@@ -124,7 +122,7 @@ def test_a_window_begins_without_a_trade_and_averages_know_what_came_before(url:
     assert math.isclose(row["buy_and_hold_pct"], (mine["close"][-1] / mine["close"][0] - 1) * 100)
 
 
-def test_averages_begin_where_the_bars_were_loaded_from(url: str) -> None:
+def test_averages_start_at_the_first_loaded_bar(url: str) -> None:
     whole, later = backtest.load("5m", ["AAPL"], url=url), backtest.load("5m", ["AAPL"], "2026-11-16", url=url)
     assert later.bars.equals(whole.bars.filter(pl.col("ts") >= utc("2026-11-16 00:00")))
     options: dict[str, Any] = {"entries": "all", "start": "2026-11-16"}
@@ -132,8 +130,8 @@ def test_averages_begin_where_the_bars_were_loaded_from(url: str) -> None:
     assert repr(later) == f"History('5m', 1 symbols, {later.bars.height} bars)"
 
 
-def test_dividends_are_no_losses_when_prices_allow_for_them(url: str) -> None:
-    """None are known here, so all adjustments give the same; an unknown one is refused."""
+def test_adjustments_give_the_same_trades_without_dividends_and_an_unknown_one_is_refused(url: str) -> None:
+    """The database has no dividends, so all adjustments give the same prices."""
     found = [
         backtest.load("1h", url=url, adjust=adjust).run("crossover", entries="all").trades
         for adjust in ("splits", "all")
@@ -146,10 +144,10 @@ def test_dividends_are_no_losses_when_prices_allow_for_them(url: str) -> None:
 # --- sweeps -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_is_one_run_per_choice_without_those_that_do_not_fit_together(url: str) -> None:
+def test_a_sweep_runs_every_valid_combination_of_options(url: str) -> None:
     history = backtest.load("15m", url=url)
     found = history.sweep("crossover", **SPANS)
-    # 5 and 5, 8 and 5 are no pair of a fast and a slow average.
+    # The fast average must be shorter than the slow one, so (5, 5) and (8, 5) are left out.
     chosen = [(3, 5), (3, 13), (5, 13), (8, 13)]
     assert found.select("fast", "slow", "symbol").rows() == [(*each, symbol) for each in chosen for symbol in SYMBOLS]
     for fast, slow in chosen:
@@ -158,7 +156,7 @@ def test_a_sweep_is_one_run_per_choice_without_those_that_do_not_fit_together(ur
     assert (found["trades"] > 5).all()
 
 
-def test_values_may_come_from_numpy_or_a_series_and_none_is_the_default(url: str) -> None:
+def test_values_of_a_sweep_may_be_numpy_arrays_or_series_and_none_means_the_default(url: str) -> None:
     history = backtest.load("15m", ["BTC-USD"], url=url)
     found = history.sweep(
         "crossover", fast=np.arange(3, 5), slow=pl.Series([8, 9]), entries="all", atr_stop=[None, 1.5]
@@ -171,7 +169,7 @@ def test_values_may_come_from_numpy_or_a_series_and_none_is_the_default(url: str
     assert found["average_r"].is_null().to_list() == [True, False] * 4
 
 
-def test_an_option_of_a_rule_of_ones_own_may_be_called_as_a_figure(url: str, tmp_path: Path) -> None:
+def test_an_option_of_a_custom_rule_may_have_the_name_of_a_figure(url: str, tmp_path: Path) -> None:
     folder = tmp_path / "strategies"
     folder.mkdir()
     (folder / "timed.py").write_text(
@@ -190,14 +188,14 @@ def test_an_option_of_a_rule_of_ones_own_may_be_called_as_a_figure(url: str, tmp
     assert found["trades"][0] > 1.9 * found["trades"][1]
 
 
-def test_a_sweep_over_the_trend_of_a_longer_timeframe_reads_it(url: str) -> None:
+def test_a_sweep_over_higher_timeframes_uses_the_trend_of_each(url: str) -> None:
     history = backtest.load("5m", ["BTC-USD"], url=url)
     found = history.sweep("crossover", higher_timeframe=[None, "15m", "1h"], entries="all")
     assert found["trades"].n_unique() == 3
     assert found["trades"][0] == found["trades"].max()
 
 
-def test_a_trend_to_wait_for_is_needed_of_the_loaded_symbols_only(world: World, url: str, tmp_path: Path) -> None:
+def test_only_the_loaded_symbols_need_bars_of_the_higher_timeframe(world: World, url: str, tmp_path: Path) -> None:
     text = world.watchlist.replace('timeframes = ["5m", "15m", "1h"]', 'timeframes = ["5m", "15m"]', 1)
     text = text.replace('calendar = "24/7"\n', 'calendar = "24/7"\ntimeframes = ["5m", "15m", "1h"]\n', 1)
     rows = text.replace('higher_timeframe = "1h"', 'higher_timeframe = "15m"')
@@ -210,7 +208,7 @@ def test_a_trend_to_wait_for_is_needed_of_the_loaded_symbols_only(world: World, 
     assert str(caught.value) == message
 
 
-def test_a_rule_that_fails_or_never_ends_names_itself_and_its_line(
+def test_the_error_of_a_failing_or_endless_rule_names_the_rule_and_its_line(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "strategies"
@@ -239,7 +237,7 @@ def test_a_rule_that_fails_or_never_ends_names_itself_and_its_line(
         backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
 
 
-def test_a_rule_that_looks_back_is_refused_as_a_refresh_refuses_it(url: str, tmp_path: Path) -> None:
+def test_a_rule_that_reads_the_previous_bar_is_refused(url: str, tmp_path: Path) -> None:
     folder = tmp_path / "strategies"
     folder.mkdir()
     (folder / "momentum.py").write_text(
@@ -260,7 +258,7 @@ def test_a_rule_that_looks_back_is_refused_as_a_refresh_refuses_it(url: str, tmp
         history.sweep("momentum", entries="all", side=["long", "both"])
 
 
-def test_a_file_that_cannot_be_loaded_is_refused_whatever_rule_is_tried(url: str, tmp_path: Path) -> None:
+def test_a_rule_file_that_cannot_be_imported_is_refused_when_another_rule_is_run(url: str, tmp_path: Path) -> None:
     folder = tmp_path / "strategies"
     folder.mkdir()
     (folder / "broken.py").write_text("import nowhere\n")
@@ -269,7 +267,7 @@ def test_a_file_that_cannot_be_loaded_is_refused_whatever_rule_is_tried(url: str
         history.run("crossover", entries="all")
 
 
-def test_a_sweep_is_the_same_however_many_choices_are_put_together_at_once(
+def test_the_result_of_a_sweep_does_not_depend_on_how_often_frames_are_merged(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history = backtest.load("1h", ["BTC-USD", "AAPL"], url=url)
@@ -279,7 +277,7 @@ def test_a_sweep_is_the_same_however_many_choices_are_put_together_at_once(
     assert history.sweep("crossover", **tried).equals(whole)
 
 
-def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
+def test_a_sweep_over_a_window_equals_a_run_over_that_window(url: str) -> None:
     history = backtest.load("15m", url=url)
     window = {"start": "2026-11-12", "end": "2026-11-18"}
     found = history.sweep("crossover", **SPANS, **window)
@@ -290,7 +288,7 @@ def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
 # --- walk-forward -----------------------------------------------------------------------------------------------------
 
 
-def test_a_window_to_choose_in_may_end_where_the_last_bar_opens() -> None:
+def test_a_training_window_may_end_where_the_last_bar_opens() -> None:
     times = pl.datetime_range(datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC), "1d", eager=True)
     bars = pl.DataFrame({"symbol": "A", "ts": times, "ts_end": times + timedelta(days=1)})
     day = timedelta(days=1)
@@ -301,17 +299,17 @@ def test_a_window_to_choose_in_may_end_where_the_last_bar_opens() -> None:
 
 
 @pytest.mark.parametrize("given", [5, None, "", "5", "1.5d", "100000d", timedelta(0), timedelta(days=-1)])
-def test_what_is_no_length_of_a_window_is_refused_by_name(given: Any) -> None:
+def test_an_invalid_length_of_a_window_is_refused_with_the_name_of_its_argument(given: Any) -> None:
     with pytest.raises(ConfigurationError, match="`train` must be a time such as"):
         walking.length("train", given)
     assert (walking.length("train", "2w"), walking.length("train", "3d")) == (timedelta(days=14), timedelta(days=3))
 
 
 def closed_at_the_end(found: backtest.Backtest) -> pl.DataFrame:
-    """The trades of a run that leaves nothing open: what is open at the last close pays for its exit there.
+    """The trades of a run after every trade that is open at the last close has been closed there, with exit costs.
 
-    What was entered at that close was not, and what its rule left there ends with the window as well. Only the columns
-    that say what was traded, when, why and with what gain.
+    Trades that were entered at the last close are removed. Trades that the rule closed at the last close get the exit
+    reason `window_end`. Only the columns for symbol, times, prices, reasons and net return are returned.
     """
     ends = found.closes.group_by("symbol").agg(last_close_ts=pl.col("ts").max())
     is_last = pl.col("exit_reason").str.ends_with("crossover") & (pl.col("exit_ts") == pl.col("last_close_ts"))
@@ -328,7 +326,7 @@ def closed_at_the_end(found: backtest.Backtest) -> pl.DataFrame:
     )
 
 
-def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> None:
+def test_a_walk_trades_each_window_with_the_options_that_were_best_in_training(url: str) -> None:
     history = backtest.load("15m", url=url)
     walk = history.walk_forward("crossover", train="4d", test=timedelta(days=3), by="expectancy_pct", **SPANS)
     first, last = history.bars["ts"].min(), history.bars["ts"].max()
@@ -352,7 +350,7 @@ def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> Non
         run = history.run("crossover", **{**SPANS, "fast": best["fast"], "slow": best["slow"]}, start=middle, end=end)
         mine = walk.trades.filter(window=number + 1).drop("window")
         if number == 2:
-            # Nothing follows the last window.
+            # No window follows the last one, so its trades may stay open.
             assert mine.equals(run.trades)
         else:
             expected = closed_at_the_end(run)
@@ -389,7 +387,7 @@ def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> Non
         {"atr_stop": 1, "atr_target": 2},
     ],
 )
-def test_a_walk_leaves_nothing_open_where_other_options_may_follow(url: str, more: dict[str, Any]) -> None:
+def test_a_walk_closes_all_trades_at_the_end_of_every_window_but_the_last(url: str, more: dict[str, Any]) -> None:
     history = backtest.load("15m", url=url)
     walk = history.walk_forward("crossover", train="2d", test="2d", by="total_return_pct", **{**SPANS, **more})
     before, last = walk.windows["window"] < walk.windows.height, walk.windows.height
@@ -401,7 +399,7 @@ def test_a_walk_leaves_nothing_open_where_other_options_may_follow(url: str, mor
     for row in trades.filter(exit_reason="window_end").rows(named=True):
         of_window = walk.closes.filter(symbol=row["symbol"], window=row["window"])
         assert (row["exit_ts"], row["exit_price"]) == (of_window["ts"][-1], of_window["close"][-1])
-    # A session that ends with the window is one all the same.
+    # A trade that ends with both its session and its window has the exit reason `session_end`.
     if "exit_at_session_end" in more:
         assert "window_end" not in trades.filter(symbol="AAPL")["exit_reason"]
         assert "session_end" in trades.filter(symbol="AAPL")["exit_reason"]
@@ -410,10 +408,10 @@ def test_a_walk_leaves_nothing_open_where_other_options_may_follow(url: str, mor
         assert "window_end" in trades["exit_reason"]
 
 
-def test_equity_of_a_walk_goes_on_from_window_to_window(url: str) -> None:
+def test_the_equity_of_a_walk_continues_from_window_to_window(url: str) -> None:
     history = backtest.load("15m", url=url)
     varied = {**SPANS, "cost_bps": [30.0, 2.0]}
-    # Of equal win rates the first is chosen, so that both costs occur.
+    # If win rates are equal, the first choice is kept, so both costs occur.
     walk = history.walk_forward("crossover", train="2d", test="2d", by="win_rate_pct", **varied)
     equity = walk.equity()
     level = dict.fromkeys(SYMBOLS, 1.0)
@@ -430,7 +428,7 @@ def test_equity_of_a_walk_goes_on_from_window_to_window(url: str) -> None:
         for (symbol,), expected in run.equity().partition_by("symbol", as_dict=True).items():
             mine = part.filter(symbol=symbol)
             assert mine["ts"].equals(expected["ts"])
-            # A trade that is closed at the end pays for that at the last point.
+            # A trade that is closed at the end of the window pays its exit costs at the last point.
             growth = math.prod(1 + net / 100 for net in traded.filter(symbol=symbol)["net_return_pct"])
             for value, other in zip(mine["equity"], [*expected["equity"][:-1], growth], strict=True):
                 assert math.isclose(value, other * level[str(symbol)], rel_tol=1e-9)
@@ -440,14 +438,14 @@ def test_equity_of_a_walk_goes_on_from_window_to_window(url: str) -> None:
     assert math.isclose(walk.portfolio()["equity"][-1], sum(level.values()) / 3, rel_tol=1e-9)
 
 
-def test_the_windows_of_a_walk_follow_one_another_to_the_last_bar(url: str) -> None:
+def test_the_windows_of_a_walk_have_no_gaps_and_reach_the_last_bar(url: str) -> None:
     history = backtest.load("1h", ["BTC-USD"], url=url)
     walk = history.walk_forward("crossover", train="1w", test="1d", fast=[3, 5], slow=9, entries="all")
     assert all(row == following for row, following in pairwise_of(walk.windows))
     assert history.bars["ts"].max() < walk.windows["test_until"][-1]
 
 
-def test_times_that_no_calendar_reaches_are_all_the_rest_or_too_long(url: str) -> None:
+def test_a_huge_test_window_takes_all_remaining_bars_and_a_huge_training_window_is_refused(url: str) -> None:
     history = backtest.load("1h", ["BTC-USD"], url=url)
     tried: dict[str, Any] = {"fast": [3, 5], "slow": 9, "entries": "all"}
     walk = history.walk_forward("crossover", train="1w", test=timedelta.max, **tried)
@@ -463,8 +461,8 @@ def pairwise_of(windows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
     return [(before[1], after[0]) for before, after in pairwise(rows)]
 
 
-def test_a_choice_is_made_by_bars_that_had_closed_when_it_is_traded(url: str) -> None:
-    """A bar that is open at the end of a window to choose in is no part of it, whatever exchange it comes from."""
+def test_training_uses_only_bars_that_closed_by_the_end_of_its_window(url: str) -> None:
+    """A bar that is still open at the end of a training window is not part of it, on any exchange."""
     opened = utc("2026-11-10 00:00")
     bars = pl.DataFrame(
         {
@@ -479,8 +477,8 @@ def test_a_choice_is_made_by_bars_that_had_closed_when_it_is_traded(url: str) ->
     assert learned.of(bars).height == 4
 
 
-def test_where_there_is_nothing_to_choose_by_nothing_is_traded(url: str) -> None:
-    """No trade in four days of hours with such an entry: profit factor is null for every choice."""
+def test_a_window_without_a_ranking_has_no_trades(url: str) -> None:
+    """No spread is this large, so no choice has a trade and the profit factor of every choice is null."""
     history = backtest.load("1h", ["AAPL"], url=url)
     walk = history.walk_forward("crossover", train="4d", test="4d", by="profit_factor", min_spread_pct=[90.0, 99.0])
     assert walk.windows["min_spread_pct"].is_null().all()
@@ -494,7 +492,7 @@ def test_where_there_is_nothing_to_choose_by_nothing_is_traded(url: str) -> None
 
 
 @pytest.mark.parametrize("options", [{"side": "both", "cost_bps": 25}, {"side": "both", "fill": "next_open"}])
-def test_equity_is_that_of_a_curve_bar_by_bar(url: str, options: dict[str, Any]) -> None:
+def test_equity_equals_a_curve_that_is_computed_bar_by_bar(url: str, options: dict[str, Any]) -> None:
     found = backtest.load("15m", url=url).run("crossover", entries="all", **options)
     equity = found.equity()
     assert equity.select("symbol", "ts").equals(found.closes.select("symbol", "ts"))
@@ -509,11 +507,11 @@ def test_equity_is_that_of_a_curve_bar_by_bar(url: str, options: dict[str, Any])
         lowest = mine["drawdown_pct"].min()
         assert isinstance(lowest, float)
         if "fill" not in options:
-            # Between closes nothing happens here.
+            # With fills at the close, equity changes only at closes.
             assert math.isclose(-lowest, of_curve(returns, points).drawdown * 100, rel_tol=1e-9)
 
 
-def test_a_portfolio_is_the_mean_of_its_parts_each_in_cash_until_it_begins(url: str) -> None:
+def test_a_portfolio_is_the_mean_of_its_symbols_and_each_is_in_cash_before_its_first_bar(url: str) -> None:
     found = backtest.load("15m", url=url).run("crossover", entries="all", side="both")
     whole = found.portfolio()
     curves = {symbol: rows for (symbol,), rows in found.equity().partition_by("symbol", as_dict=True).items()}
@@ -529,7 +527,7 @@ def test_a_portfolio_is_the_mean_of_its_parts_each_in_cash_until_it_begins(url: 
     assert whole["ts"].n_unique() == whole.height
 
 
-def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_symbol_out() -> None:
+def test_equity_ends_at_a_trade_with_a_price_of_zero_or_less_and_a_portfolio_omits_the_symbol() -> None:
     ts = [datetime(2026, 11, day, tzinfo=UTC) for day in range(2, 8)]
     closes = pl.DataFrame(
         {
@@ -545,7 +543,7 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
             "exit_ts": [ts[1], ts[3], ts[3], ts[4]],
             "side": ["long"] * 4,
             "entry_price": [10.0, 12.0, 10.0, 6.0],
-            # C was below zero on its way only.
+            # The price of C is below zero only between entry and exit.
             "net_return_pct": [10.0, None, 200.0, 100 / 3],
             "bar_returns_sum": [0.1, None, 1.5, None],
         },
@@ -559,7 +557,7 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
     assert found.portfolio()["equity"].to_list() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- refused arguments ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -595,7 +593,7 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
         ),
     ],
 )
-def test_what_cannot_be_tried_is_refused_with_what_can(url: str, call: Any, message: str) -> None:
+def test_invalid_arguments_of_a_run_a_sweep_or_a_walk_are_refused(url: str, call: Any, message: str) -> None:
     history = backtest.load("1h", url=url)
     with pytest.raises(ConfigurationError, match=message):
         call(history)
@@ -623,14 +621,14 @@ def test_what_cannot_be_tried_is_refused_with_what_can(url: str, call: Any, mess
         ({"timeframe": "1h", "start": datetime(2026, 11, 1)}, ConfigurationError, "a datetime with a zone"),  # noqa: DTZ001
     ],
 )
-def test_what_cannot_be_loaded_is_refused(
+def test_invalid_arguments_of_load_are_refused(
     url: str, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         backtest.load(**arguments, url=url)
 
 
-def test_whoever_may_only_read_may_try(databases: Databases, url: str) -> None:
+def test_a_user_with_read_access_can_run_a_backtest(databases: Databases, url: str) -> None:
     mine = backtest.load("15m", url=url).run("crossover", entries="all", higher_timeframe="1h")
     with databases.member(url, "ema_reader") as reader:
         theirs = backtest.load("15m", url=reader).run("crossover", entries="all", higher_timeframe="1h")
@@ -638,7 +636,7 @@ def test_whoever_may_only_read_may_try(databases: Databases, url: str) -> None:
     assert theirs.trades.height > 0
 
 
-def test_a_mistake_in_the_watchlist_is_told_as_one(url: str, tmp_path: Path) -> None:
+def test_an_error_in_the_watchlist_is_reported_with_its_file_and_table(url: str, tmp_path: Path) -> None:
     history = backtest.load("1h", url=url)
     path = tmp_path / "watchlist.toml"
     path.write_text(path.read_text().replace("[[strategy]]", "[signals.rsi]\nspann = 3\n\n[[strategy]]", 1))
@@ -646,9 +644,7 @@ def test_a_mistake_in_the_watchlist_is_told_as_one(url: str, tmp_path: Path) -> 
         history.run("crossover")
 
 
-def test_nothing_is_computed_twice_and_nothing_is_kept_longer_than_it_is_read(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_computes_each_asset_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from ema_assets.reports import in_memory
 
     computed: list[str] = []

@@ -1,4 +1,4 @@
-"""What is served to Prometheus, from a real database over a real socket, and that the dashboard asks for nothing else."""
+"""Tests of the metrics for Prometheus, the dashboard and the alert rules, with a real database and a real socket."""
 
 import http.client
 import json
@@ -40,7 +40,7 @@ from ema_assets_tests.timeframes import FETCHED
 
 REPOSITORY = Path(__file__).parents[2]
 HERE_ALONE = Place()
-# Friday, 13:40 in New York; bars were last brought up to date at 12:20 there.
+# Friday, 13:40 in New York. The last refresh was at 12:20 there.
 NOW, LAST = utc("2026-11-20 18:40"), "2026-11-20 17:20"
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
@@ -77,14 +77,14 @@ RUNS = Runs({"queued": 3, "not_started": 0, "starting": 1, "started": 2}, 1_000.
 
 @pytest.fixture
 def at_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The market's time is NOW; the machine's stays what it is."""
+    """The time of the market is NOW. The time of the machine is real."""
     monkeypatch.setattr(clock, "now", lambda: NOW)
     monkeypatch.setattr(exposition, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
 def closed_exporters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every exporter of a test lets its connection go, also when the test fails."""
+    """Close every exporter of a test, even when the test fails."""
     made: list[Exporter] = []
     begin = Exporter.__init__
 
@@ -100,7 +100,7 @@ def closed_exporters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def filled(databases: Databases) -> Iterator[str]:
-    """A pair and a share with everything computed up to LAST, and something of everything that is counted."""
+    """A database with a pair and a share, computed up to LAST, and with rows of everything that metrics count."""
     calendars = {"AAPL": "XNYS", "BTC-USD": "24/7"}
     watched = Watchlist(
         tuple(Instrument(*each) for each in calendars.items()), dict(zip(FETCHED, (3, 60), strict=True)), **CORE
@@ -159,11 +159,11 @@ def test_every_metric_has_the_values_of_the_database(filled: str, tmp_path: Path
     assert found["series_failing"][labelled(asset="ema_trend", timeframe="1d")] == 2
     assert found["series_stale"][labelled(asset="ohlc", timeframe="5m")] == 2
     assert found["series_missing"][labelled(asset="ohlc", timeframe="5m")] == 0
-    # The bar that closed at 12:25 in New York could be asked for three seconds later, on both calendars.
+    # The bar that closed at 12:25 in New York could be requested three seconds later, on both calendars.
     late = (NOW - utc("2026-11-20 17:25")).total_seconds() - 3
     for statistic in ("median", "p99", "max"):
         assert found["freshness_lag_seconds"][labelled(timeframe="5m", statistic=statistic)] == pytest.approx(late)
-    # The day of the pair ended at midnight, and was stored; that of the share is not over.
+    # The daily bar of the pair closed at midnight and is stored. The daily bar of the share is still open.
     assert found["freshness_lag_seconds"][labelled(timeframe="1d", statistic="max")] == 0
     assert found["provider_calls"] == {labelled(provider="binance"): 7.0, labelled(provider="coinbase"): 0.0}
     assert found["provider_calls_left"][labelled(provider="binance")] == 93
@@ -180,7 +180,7 @@ def test_every_metric_has_the_values_of_the_database(filled: str, tmp_path: Path
     phone, gone = labelled(channel="phone"), labelled(channel="gone")
     assert found["alerts_waiting"] == {phone: 3.0, gone: 0.0}
     assert found["alerts_given_up_day"] == {phone: 0.0, gone: 2.0}
-    # Nothing waits for a channel that no row of the watchlist names any more, and so it does not fail.
+    # The channel `gone` has no waiting messages, so it does not count as failing.
     assert found["alert_channel_failures"] == {phone: 4.0, gone: 0.0}
     sizes = found["database_size_bytes"]
     assert sizes[labelled(schema="all")] > sizes[labelled(schema="market")] > sizes[labelled(schema="dagster")]
@@ -203,14 +203,14 @@ def test_series_that_failed_and_wait_for_their_next_attempt_are_stale(
     found = samples(list(exporter.collect()))
     for name in ("series_stale", "series_failing"):
         assert found[name][labelled(asset="ohlc", timeframe="5m")] == 2
-    # No day has closed since they were asked for.
+    # No daily bar has closed since the last request.
     assert found["series_stale"][labelled(asset="ohlc", timeframe="1d")] == 0
     assert exporter.statements <= 24
     exporter.close()
     databases.drop(url)
 
 
-def test_a_scrape_is_as_many_statements_for_many_symbols_and_names_none(
+def test_a_scrape_names_no_symbol_and_costs_the_same_for_any_number_of_symbols(
     databases: Databases, filled: str, tmp_path: Path, at_now: None
 ) -> None:
     counts = []
@@ -241,11 +241,11 @@ def test_a_scrape_is_as_many_statements_for_many_symbols_and_names_none(
     assert lengths[0] == lengths[1]
 
 
-def test_nights_are_no_lag_and_what_is_far_behind_counts_from_its_first_missing_bar(
+def test_nights_add_no_lag_and_lag_counts_from_the_first_missing_bar(
     databases: Databases, filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = databases.make(like=filled)
-    # The share was asked through the close of Thursday; the pair is behind by three days and a month.
+    # The share is complete through the close of Thursday. The pair is three days behind.
     ask(url, "UPDATE market.series_state SET checked_through = '2026-11-19 21:00Z' WHERE symbol = 'AAPL'")
     ask(url, "UPDATE market.series_state SET checked_through = '2026-11-17 17:20Z' WHERE symbol = 'BTC-USD'")
     monkeypatch.setattr(exposition, "LEAST_SECONDS", 0.0)
@@ -285,7 +285,7 @@ def test_the_histogram_counts_each_close_once_and_only_grows(filled: str, tmp_pa
     commit(4.0, 100, -1)  # before this process
     commit(4.0, 10, 5)
     commit(31.0, 2, 6)
-    # Zeros, not nothing: Prometheus would take what it sees first for no increase.
+    # The counts start at zero, because Prometheus does not count the first value that it sees as an increase.
     assert histogram() == {**dict.fromkeys(map(str, BUCKETS), 0.0), "+Inf": 0.0}
     moment[0] = start + timedelta(seconds=12)
     assert set(histogram().values()) == {0.0}  # younger than ten seconds
@@ -302,7 +302,7 @@ def test_the_histogram_counts_each_close_once_and_only_grows(filled: str, tmp_pa
     assert (histogram()["3600.0"], histogram()["+Inf"]) == (12.0, 13.0)
 
 
-def test_a_latency_of_just_a_limit_is_within_it_and_seconds_add_up_over_the_series() -> None:
+def test_a_latency_equal_to_a_limit_is_in_its_bucket_and_seconds_are_summed_over_series() -> None:
     counts = LatencyCounts(utc("2026-11-25 15:00"))
     for seconds, series in ((5.0, 3), (5000.0, 1)):
         rows = pl.DataFrame({"timeframe": ["5m"], "seconds": [seconds], "series": [series]})
@@ -317,7 +317,7 @@ def test_a_latency_of_just_a_limit_is_within_it_and_seconds_add_up_over_the_seri
     assert total == 5015.0
 
 
-def test_a_provider_that_was_not_asked_yet_has_made_no_call(filled: str, tmp_path: Path, at_now: None) -> None:
+def test_the_metrics_of_a_provider_without_calls_are_zero(filled: str, tmp_path: Path, at_now: None) -> None:
     exporter = Exporter(settings_of(filled, tmp_path, EMA_PROVIDER="alpaca"), no_dagster)
     found = samples(list(exporter.collect()))
     for name in ("provider_calls", "provider_failures", "provider_circuit_open", "provider_closed_seconds"):
@@ -326,7 +326,7 @@ def test_a_provider_that_was_not_asked_yet_has_made_no_call(filled: str, tmp_pat
     assert found["provider_calls_left"].keys() == found["provider_calls"].keys()
 
 
-def test_a_clock_that_is_set_back_counts_nothing_twice() -> None:
+def test_no_close_is_counted_twice_when_the_clock_is_set_back() -> None:
     counts = LatencyCounts(NOW)
     after, through = counts.window(NOW - timedelta(hours=1))
     assert (after, through) == (NOW, NOW)
@@ -334,10 +334,10 @@ def test_a_clock_that_is_set_back_counts_nothing_twice() -> None:
     assert counts.cumulative()["5m"][0][0] == ("1.0", 3.0)
 
 
-# --- when something is down -------------------------------------------------------------------------------------------
+# --- databases and servers that are down ------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_down_is_a_metric_and_comes_back(filled: str, tmp_path: Path, at_now: None) -> None:
+def test_a_metric_reports_whether_the_database_is_up(filled: str, tmp_path: Path, at_now: None) -> None:
     exporter = Exporter(settings_of("postgresql://ema:geheim@127.0.0.1:1/x", tmp_path), no_dagster)
     found = samples(list(exporter.collect()))
     assert found.keys() == {"build_info", "database_up"}
@@ -348,13 +348,15 @@ def test_a_database_that_is_down_is_a_metric_and_comes_back(filled: str, tmp_pat
     assert "dagster_runs" not in found
 
 
-def test_an_embedded_server_that_does_not_run_is_neither_started_nor_waited_for(tmp_path: Path) -> None:
+def test_a_scrape_does_not_start_an_embedded_server(tmp_path: Path) -> None:
     exporter = Exporter(Settings.from_env({"EMA_HOME": str(tmp_path / "home")}), no_dagster)
     assert samples(list(exporter.collect()))["database_up"] == {(): 0.0}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_many_who_scrape_at_once_cost_one_reading(filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scrapes_within_the_least_interval_share_one_reading(
+    filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exposition, "LEAST_SECONDS", 3600.0)
     readings = []
     exporter = Exporter(settings_of(filled, tmp_path), lambda timeframes: readings.append(timeframes) or RUNS)
@@ -363,7 +365,7 @@ def test_many_who_scrape_at_once_cost_one_reading(filled: str, tmp_path: Path, m
     assert len(answers) == len(readings) == 1
 
 
-def test_a_role_that_may_only_read_is_enough(databases: Databases, filled: str, tmp_path: Path, at_now: None) -> None:
+def test_read_access_is_enough_for_a_scrape(databases: Databases, filled: str, tmp_path: Path, at_now: None) -> None:
     with databases.member(filled, "ema_reader") as url:
         exporter = Exporter(settings_of(url, tmp_path), no_dagster)
         assert samples(list(exporter.collect()))["database_up"] == {(): 1.0}
@@ -391,7 +393,7 @@ def get(port: int, path: str, **headers: str) -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
-def test_prometheus_reads_what_is_served_and_a_web_page_cannot(filled: str, tmp_path: Path, at_now: None) -> None:
+def test_prometheus_can_parse_the_answer_and_other_hosts_are_refused(filled: str, tmp_path: Path, at_now: None) -> None:
     exporter = Exporter(settings_of(filled, tmp_path), lambda _: RUNS)
     with served(exporter) as port:
         status, text = get(port, "/metrics")
@@ -423,7 +425,7 @@ def test_prometheus_reads_what_is_served_and_a_web_page_cannot(filled: str, tmp_
 # --- Dagster ----------------------------------------------------------------------------------------------------------
 
 
-def test_dagster_says_how_many_runs_wait_and_how_the_last_of_each_timeframe_ended() -> None:
+def test_run_counts_and_the_last_result_per_timeframe_are_read_from_dagster() -> None:
     def run(number: int, status: DagsterRunStatus, timeframe: str) -> DagsterRun:
         tags = {"ema_assets/timeframe": timeframe}
         repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
@@ -457,7 +459,7 @@ def test_dagster_says_how_many_runs_wait_and_how_the_last_of_each_timeframe_ende
     assert all(ended >= found.queued_since - 60 for _, ended in found.last.values())
 
 
-def test_an_instance_that_failed_is_made_anew_at_the_next_question(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instance_that_could_not_be_made_is_made_at_the_next_read(monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [LookupError("down")]
 
     def made() -> DagsterInstance:
@@ -473,7 +475,7 @@ def test_an_instance_that_failed_is_made_anew_at_the_next_question(monkeypatch: 
     assert queue(["5m"]).queued_since is None
 
 
-# --- the dashboard, and rules -----------------------------------------------------------------------------------------
+# --- the dashboard and the alert rules --------------------------------------------------------------------------------
 
 
 def queries() -> dict[str, list[str]]:
@@ -487,7 +489,7 @@ def queries() -> dict[str, list[str]]:
 
 
 def served_labels(filled: str, tmp_path: Path) -> dict[str, set[str]]:
-    """The labels of every metric that is served, by its name without the prefix."""
+    """The labels of every served metric, by its name without the prefix."""
     ask(
         filled,
         """INSERT INTO market.close_latency (timeframe, closed_at, series, seconds, committed_at)
@@ -501,12 +503,12 @@ def served_labels(filled: str, tmp_path: Path) -> dict[str, set[str]]:
 
 
 def asked_for(text: str, labels: dict[str, set[str]]) -> set[str]:
-    """The metrics that the query `text` names, which are served with the labels that it names. Buckets are one."""
+    """The metrics in the query `text`, after checks that they are served and have the labels that the query names."""
     names = re.findall(r"ema_assets_(\w+)", text)
     assert names, text
     for name, matchers in re.findall(r"ema_assets_(\w+)(?:\{([^}]*)\})?", text):
         assert name in labels, text
-        # Of Prometheus itself are the others.
+        # Prometheus itself adds the label `job`.
         assert set(re.findall(r"(\w+)=", matchers)) <= labels[name] | {"job"}, text
     by = {label.strip() for group in re.findall(r"by \(([^)]*)\)", text) for label in group.split(",")}
     assert by <= labels[names[0]] | {"instance"}, text
@@ -514,17 +516,17 @@ def asked_for(text: str, labels: dict[str, set[str]]) -> set[str]:
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
 
 
-def test_every_query_of_the_dashboard_asks_for_what_is_served(filled: str, tmp_path: Path, at_now: None) -> None:
+def test_the_dashboard_queries_every_served_metric_and_no_others(filled: str, tmp_path: Path, at_now: None) -> None:
     labels, texts = served_labels(filled, tmp_path), [text for each in queries().values() for text in each]
     for text in texts:
         assert text.count("ema_assets_") == text.count('{job=~"$job"'), text
     asked = {name for text in texts for name in asked_for(text, labels)}
-    # Nothing is served that nobody looks at.
+    # The dashboard shows every served metric.
     every = {*(gauge.name for gauge in GAUGES), "build_info", "database_up", "dagster_up", "revisions_total"}
     assert every | {"close_latency_seconds"} == asked
 
 
-def test_every_rule_asks_for_what_is_served_and_names_labels_that_it_has(
+def test_every_alert_rule_queries_served_metrics_and_names_only_their_labels(
     filled: str, tmp_path: Path, at_now: None
 ) -> None:
     labels = served_labels(filled, tmp_path)
@@ -543,7 +545,7 @@ def test_every_rule_asks_for_what_is_served_and_names_labels_that_it_has(
     assert len({rule["alert"] for rule in rules}) == len(rules) > 10
 
 
-def test_the_scrape_settings_name_the_port_that_is_the_default() -> None:
+def test_the_scrape_settings_name_the_default_port() -> None:
     from ema_assets.cli.stack import METRICS_PORT
 
     content = yaml.safe_load((REPOSITORY / "deploy/prometheus/prometheus.yml").read_text())
