@@ -1,1 +1,1 @@
-"""Tests of the board: real sockets, a real PostgreSQL, a real browser."""
+"""Tests of the board with real sockets, a real PostgreSQL and a real browser."""

@@ -1,4 +1,4 @@
-"""One board on one filled database for all tests that change nothing, and one browser."""
+"""Fixtures: one board on one filled database for all tests that change nothing, and a browser."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def untouched(databases) -> Iterator[str]:
-    """The URL of a database with two symbols and one with a hostile name, to be copied: nobody connects to it."""
+    """The URL of a database with two symbols and one with a hostile name. It is only copied. Nothing connects to it."""
     url = databases.make()
     with Database(url) as database:
         fill(database)
@@ -26,7 +26,7 @@ def untouched(databases) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def filled(databases, untouched: str) -> Iterator[str]:
-    """A copy of it, for all tests that change nothing."""
+    """A copy of `untouched` for all tests that change nothing."""
     url = databases.make(like=untouched)
     yield url
     databases.drop(url)
@@ -40,14 +40,14 @@ def board(filled: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 @pytest.fixture(scope="module")
 def browser(filled: str) -> Iterator["Browser"]:
-    """While it runs, this thread has an event loop, so the database is filled before."""
+    """A browser. While it runs, this thread has an event loop, so the database is filled first."""
     with chromium(os.environ) as launched:
         yield launched
 
 
 @pytest.fixture
 def page(browser: "Browser") -> Iterator["Page"]:
-    """A tab of its own. What its pages complain about is an error: a blocked script or style, an exception."""
+    """A new tab. The test fails if a page in it logs an error or warning, throws an exception or opens a dialog."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     opened = context.new_page()
     wrong: list[str] = []

@@ -1,4 +1,4 @@
-"""The JSON API over a real socket: what it answers, pages, ETags, errors, its description."""
+"""Tests of the JSON API over a real socket: answers, pages, ETags, errors and the OpenAPI description."""
 
 import json
 import shlex
@@ -37,7 +37,7 @@ def test_an_unchanged_answer_is_304_without_a_body(board: ServedBoard, path: str
 
 
 @each_resource
-def test_the_description_names_what_each_resource_takes_and_answers(board: ServedBoard, path: str) -> None:
+def test_the_description_lists_the_parameters_and_statuses_of_each_resource(board: ServedBoard, path: str) -> None:
     document = board.get("/api/openapi.json").json
     assert document["openapi"].startswith("3.1")
     operation = document["paths"][path]["get"]
@@ -49,7 +49,7 @@ def test_the_description_names_what_each_resource_takes_and_answers(board: Serve
     assert {"200", "304", "400", "503"} <= operation["responses"].keys()
 
 
-def test_the_heat_map_is_what_the_screener_says(board: ServedBoard, filled: str) -> None:
+def test_the_heat_map_shows_the_values_of_the_screener(board: ServedBoard, filled: str) -> None:
     found = board.get("/api/heatmap").json
     assert found["timeframes"] == ["5m", "1h", "1d"]
     assert [row["symbol"] for row in found["rows"]] == ["AAPL", "BTC-USD", HOSTILE]
@@ -109,7 +109,7 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
     assert not found["is_whole"]
 
 
-def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, filled: str) -> None:
+def test_a_chart_shows_the_averages_of_its_strategy(board: ServedBoard, filled: str) -> None:
     asked: dict[str, Any] = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
     plain = board.get("/api/chart", **asked).json
     quick = board.get("/api/chart", strategy="strategy_quick", **asked).json
@@ -127,24 +127,24 @@ def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, f
     assert plain["fast"] != quick["fast"]
     page = board.get("/chart", strategy="strategy_quick", **asked).text
     assert '<th class="num">EMA 5</th><th class="num">EMA 13</th>' in page
-    # Trend and crossovers beside it are those of the same averages.
+    # The trend and the crossovers beside the chart use the same averages.
     assert "EMA 9 and EMA 30" not in page
     assert '<option value="">of the trades</option>' in page
 
 
-def test_a_chart_draws_the_averages_that_are_asked_for_and_tells_their_trend(board: ServedBoard) -> None:
+def test_a_chart_shows_the_requested_averages_and_their_trend(board: ServedBoard) -> None:
     asked: dict[str, Any] = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
     quick = board.get("/api/chart", strategy="strategy_quick", **asked).json
     named = board.get("/api/chart", averages="5/13", **asked).json
     assert (named["averages"], named["fast"], named["slow"]) == (["EMA 5", "EMA 13"], quick["fast"], quick["slow"])
     assert named["trades"] == []
-    # What is asked for goes before what the strategy compares.
+    # The requested averages take precedence over those of the strategy.
     both = board.get("/api/chart", averages="9/30", strategy="strategy_quick", **asked).json
     assert (both["averages"], both["trades"]) == (["EMA 9", "EMA 30"], quick["trades"])
     refused = board.get("/api/chart", averages="12/26", **asked)
     assert (refused.status, refused.json["allowed"]) == (404, ["9/30", "5/13"])
     assert refused.json["error"] == "`averages` must be one of 9/30, 5/13, received '12/26'"
-    # The page remembers it in its links, and tells the trend of these averages.
+    # The links of the page keep the parameter, and the page shows the trend of these averages.
     page = board.get("/chart", averages="5/13", **asked).text
     assert "<option selected>5/13</option>" in page
     assert "/api/chart?symbol=AAPL&amp;timeframe=5m&amp;averages=5%2F13" in page
@@ -153,12 +153,12 @@ def test_a_chart_draws_the_averages_that_are_asked_for_and_tells_their_trend(boa
         row["symbol"]: row for row in board.get("/api/about-to-cross", averages="5/13", timeframe="5m").json["rows"]
     }
     assert f"spread {formats.percent(near['AAPL']['spread_pct'])}" in page
-    # A list of crossovers of other averages leads to charts that draw them.
+    # A list of crossovers of other averages links to charts with these averages.
     crossed = board.get("/crossovers", averages="5/13", timeframe="1h").text
     assert "timeframe=1h&amp;averages=5%2F13" in crossed
 
 
-def test_columns_of_two_trends_have_one_name(board: ServedBoard) -> None:
+def test_two_trends_with_the_same_column_name_keep_their_own_values(board: ServedBoard) -> None:
     names = "ema_trend,ema_trend_5_13"
     found = board.get("/api/chart", symbol="AAPL", timeframe="5m", bars=30, signals=names).json
     values = {line["signal"]: line["values"] for line in found["lines"] if line["column"] == "spread_pct"}
@@ -167,7 +167,7 @@ def test_columns_of_two_trends_have_one_name(board: ServedBoard) -> None:
     assert values["ema_trend"] != values["ema_trend_5_13"]
 
 
-def test_a_line_whose_name_says_percent_has_that_unit_and_is_not_drawn_over_prices(board: ServedBoard) -> None:
+def test_a_column_that_ends_in_pct_has_the_unit_percent_and_is_not_drawn_over_prices(board: ServedBoard) -> None:
     assert series_chart.line_of("band", "upper", on_price=True) == series_chart.Line("band", "upper", True, None)
     assert series_chart.line_of("band", "width_pct", on_price=True) == series_chart.Line(
         "band", "width_pct", False, "percent"
@@ -179,13 +179,13 @@ def test_a_line_whose_name_says_percent_has_that_unit_and_is_not_drawn_over_pric
     assert units["bb_upper"] == (True, None)
 
 
-def test_a_series_with_one_bar_has_a_chart_and_no_trend_yet(board: ServedBoard) -> None:
+def test_the_chart_of_a_series_with_one_bar_has_no_slow_average_and_no_trades(board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol=HOSTILE, timeframe="5m", signals="rsi", strategy="strategy_9_30_ema").json
     assert (len(found["time"]), found["slow"], found["trades"]) == (1, [None], [])
     assert found["is_whole"]
 
 
-def test_lists_come_in_pages_that_hold_everything_once(board: ServedBoard, filled: str) -> None:
+def test_the_pages_of_a_list_contain_every_row_once(board: ServedBoard, filled: str) -> None:
     with Database(filled) as database:
         count = rows_of(database, "SELECT count(*) FROM market.ema_trend WHERE crossover IS NOT NULL")[0][0]
     assert count > 10
@@ -198,7 +198,7 @@ def test_lists_come_in_pages_that_hold_everything_once(board: ServedBoard, fille
     assert (symbols["total"], symbols["pages"], len(symbols["rows"])) == (3, 2, 1)
 
 
-def test_averages_choose_whose_trend_is_shown(board: ServedBoard, filled: str) -> None:
+def test_the_parameter_averages_selects_the_trend_that_is_shown(board: ServedBoard, filled: str) -> None:
     with Database(filled) as database:
         spreads = dict(
             rows_of(database, "SELECT symbol, spread_pct FROM results.screener_5_13 WHERE timeframe = '5m' ORDER BY 1")
@@ -227,7 +227,7 @@ def test_averages_choose_whose_trend_is_shown(board: ServedBoard, filled: str) -
     assert "EMA 9 above EMA 30" in board.get("/").text
 
 
-def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
+def test_parameters_filter_and_sort_the_rows(board: ServedBoard) -> None:
     def shown(**query: Any) -> list[str]:
         return [row["symbol"] for row in board.get("/api/heatmap", **query).json["rows"]]
 
@@ -267,7 +267,7 @@ def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
         ("/nowhere", {}, 404, "there is no /api/nowhere; GET /api/openapi.json"),
     ],
 )
-def test_an_error_says_what_was_received_and_what_is_allowed(
+def test_an_error_states_what_was_received_and_what_is_allowed(
     board: ServedBoard, path: str, query: dict[str, Any], status: int, said: str
 ) -> None:
     answer = board.get(f"/api{path}", **query)
@@ -284,7 +284,7 @@ def test_a_parameter_that_is_given_twice_is_refused(board: ServedBoard) -> None:
     assert answer.json["error"] == "`symbols` must be given once; a list is separated by commas"
 
 
-def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> None:
+def test_the_equity_of_a_portfolio_agrees_with_the_performance_of_its_symbols(board: ServedBoard) -> None:
     rows = board.get("/api/performance", timeframe="1h").json["rows"]
     found = {row["symbol"]: row["total_return_pct"] for row in rows}
     assert {"AAPL", "BTC-USD"} <= found.keys()
@@ -300,7 +300,7 @@ def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> N
     assert board.get("/api/equity", timeframe="1h", group="Crypto").json["series"] == 1
 
 
-def test_an_hour_that_forms_is_no_input_that_has_changed(databases, untouched: str, tmp_path: Path) -> None:
+def test_a_change_in_the_open_hour_is_not_shown_as_a_changed_input(databases, untouched: str, tmp_path: Path) -> None:
     url = databases.make(like=untouched)
     asked: dict[str, Any] = {"symbol": "BTC-USD", "timeframe": "1h"}
     for dirty_from, is_dirty in (("2026-11-20 21:00", False), ("2026-11-20 20:00", True)):
@@ -319,7 +319,7 @@ def test_an_hour_that_forms_is_no_input_that_has_changed(databases, untouched: s
     databases.drop(url)
 
 
-def test_a_profit_factor_without_a_bound_is_the_greatest_one_and_no_figure_comes_last(
+def test_a_profit_factor_without_losses_is_shown_as_infinite_and_sorts_first(
     databases, untouched: str, tmp_path: Path
 ) -> None:
     url = databases.make(like=untouched)
@@ -354,9 +354,7 @@ def test_a_profit_factor_without_a_bound_is_the_greatest_one_and_no_figure_comes
     databases.drop(url)
 
 
-def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
-    databases, untouched: str, tmp_path: Path
-) -> None:
+def test_corrections_gaps_and_failures_are_shown_and_change_the_etag(databases, untouched: str, tmp_path: Path) -> None:
     url = databases.make(like=untouched)
     with board_on(url, tmp_path) as board, Database(url) as database:
         asked = {path: board.get(path).headers["ETag"] for path in ("/api/trust", "/", "/api/heatmap")}
@@ -380,7 +378,7 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
             assert board.get(path, {"If-None-Match": etag}).status == 200
         assert board.get("/api/chart", {"If-None-Match": chart}, symbol="AAPL", timeframe="5m").status == 200
         assert board.get("/api/chart", {"If-None-Match": other}, symbol="BTC-USD", timeframe="5m").status == 304
-        # Bars of an hour are rolled up from those of five minutes.
+        # 1h bars are rolled up from 5m bars, so AAPL|1h is failing as well.
         failing = [f"{row['symbol']}|{row['timeframe']}" for row in board.get("/api/not-fresh").json["rows"]]
         assert failing[:2] == ["AAPL|1h", "AAPL|5m"]
         why = board.get("/api/why", symbol="AAPL", timeframe="5m").json
@@ -410,7 +408,7 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
     databases.drop(url)
 
 
-def test_what_the_clock_alone_changes_has_another_etag(
+def test_an_answer_that_changes_with_the_clock_gets_a_new_etag(
     databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overviews, "_LOOKED_AT_AGAIN_SECONDS", 0.0)
@@ -436,7 +434,7 @@ def test_what_the_clock_alone_changes_has_another_etag(
     databases.drop(url)
 
 
-def test_every_answer_is_json_that_any_reader_takes(board: ServedBoard) -> None:
+def test_every_answer_is_json_without_nan_and_infinity(board: ServedBoard) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
@@ -448,7 +446,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def curls(page: str) -> list[list[str]]:
-    """The words of each `curl` on a page."""
+    """The arguments of each `curl` command on a page."""
     lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
     return [shlex.split(line)[1:] for line in lines if line.startswith("curl ")]
 
@@ -462,7 +460,7 @@ def test_every_documented_request_is_answered(board: ServedBoard, words: list[st
     assert answer.status == 200, answer.text
 
 
-def test_the_documented_fault_is_one() -> None:
+def test_the_documented_fault_is_valid() -> None:
     (body,) = [words[words.index("-d") + 1] for words in curls("WHY_NOT_FRESH.md") if "-d" in words]
     assert parse_fault(body.encode()).symbols == ["BTC-USD"]
     assert len(curls("BOARD.md")) == 5

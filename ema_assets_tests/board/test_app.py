@@ -1,4 +1,4 @@
-"""The pages over a real socket: what they show, whom they refuse, what a hostile name does, and when there is nothing."""
+"""Tests of the pages over a real socket: content, refused hosts, hostile names and databases without data."""
 
 import re
 import socket
@@ -39,7 +39,7 @@ each_page = pytest.mark.parametrize("path", PATHS)
 
 
 class Markup(HTMLParser):
-    """What a strict policy would block, and the ids that are there twice."""
+    """Collects the inline code and foreign addresses that a strict policy blocks, and all ids."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Markup(HTMLParser):
 
 
 @each_page
-def test_a_page_is_whole_without_script_and_an_unchanged_one_is_304(board: ServedBoard, path: str) -> None:
+def test_a_page_has_no_inline_code_and_an_unchanged_page_is_304(board: ServedBoard, path: str) -> None:
     answer = board.get(path, **QUERIES.get(path, {}))
     assert answer.status == 200, answer.text
     markup = Markup(answer.text)
@@ -98,7 +98,7 @@ def test_a_page_is_whole_without_script_and_an_unchanged_one_is_304(board: Serve
         (None, "null", 403),
     ],
 )
-def test_only_its_own_hosts_and_its_own_origin_are_answered(
+def test_the_board_answers_only_its_own_hosts_and_its_own_origin(
     filled: str,
     tmp_path: Path,
     board: ServedBoard,
@@ -121,7 +121,7 @@ def test_only_its_own_hosts_and_its_own_origin_are_answered(
 
 
 def without_the_note(text: str) -> tuple[str, str | None]:
-    """The page without the sentence that the page asked for is not there, and that sentence."""
+    """The page without the note that the requested page does not exist, and the text of that note."""
     note = re.compile(r'<p class="legend behind">(.*?)</p>\n')
     said = note.search(text)
     return note.sub("", text), None if said is None else said.group(1)
@@ -131,7 +131,7 @@ def without_the_note(text: str) -> tuple[str, str | None]:
     ("path", "resource"),
     [("/", "heatmap"), ("/trades", "trades/open"), ("/performance", "performance"), ("/freshness", "not-fresh")],
 )
-def test_a_page_behind_the_last_one_of_a_list_shows_the_last_one(board: ServedBoard, path: str, resource: str) -> None:
+def test_a_page_number_after_the_last_page_shows_the_last_page(board: ServedBoard, path: str, resource: str) -> None:
     behind = board.get(f"/api/{resource}", per_page=1, page=99).json
     assert (behind["rows"], behind["page"]) == ([], 99)
     assert 0 < behind["total"] < 99
@@ -146,7 +146,7 @@ def test_a_page_behind_the_last_one_of_a_list_shows_the_last_one(board: ServedBo
     assert without_the_note(last) == (last, None)
 
 
-def test_a_page_of_crossovers_behind_the_last_one_shows_the_last_one(board: ServedBoard) -> None:
+def test_a_page_number_after_the_last_page_of_crossovers_shows_the_last_page(board: ServedBoard) -> None:
     numbers = range(1, 1000)
     pages = next(each for each in numbers if not board.get("/api/crossovers", per_page=7, page=each).json["has_more"])
     assert pages > 2
@@ -163,7 +163,7 @@ def test_a_page_of_crossovers_behind_the_last_one_shows_the_last_one(board: Serv
     )
 
 
-def test_what_is_said_of_chosen_series_is_not_said_of_all(board: ServedBoard) -> None:
+def test_a_filtered_page_makes_statements_about_the_chosen_series_only(board: ServedBoard) -> None:
     assert board.get("/api/trust").json["fine"] < board.get("/api/trust").json["series"]
     shown = board.get("/freshness", timeframe="5m", symbols="AAPL").text
     assert "All series that are chosen are fresh." in shown
@@ -172,7 +172,7 @@ def test_what_is_said_of_chosen_series_is_not_said_of_all(board: ServedBoard) ->
     assert "No series is loading." in board.get("/freshness", condition="loading").text
 
 
-def test_the_table_of_assets_counts_rolled_up_bars_whose_source_fails(databases, tmp_path: Path) -> None:
+def test_the_table_of_assets_counts_rolled_up_series_whose_source_fails(databases, tmp_path: Path) -> None:
     url = databases.make()
     text = WATCHLIST.replace('["5m", "1h", "1d"]', '["1h", "1d"]')
     watched = watchlist.parse(text)
@@ -212,7 +212,7 @@ def test_symbols_may_be_typed_in_any_case(board: ServedBoard) -> None:
     assert "received &#39;nope&#39;" in unknown.text
 
 
-def test_a_group_without_a_name_is_called_a_group(filled: str, tmp_path: Path) -> None:
+def test_a_group_without_a_name_is_shown_with_its_number(filled: str, tmp_path: Path) -> None:
     with board_on(filled, tmp_path, WATCHLIST.replace('name = "Shares"\n', "")) as board:
         for path in ("/", "/trades", "/crossovers", "/performance", "/freshness"):
             shown = board.get(path, group="1").text
@@ -222,13 +222,13 @@ def test_a_group_without_a_name_is_called_a_group(filled: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_nothing_but_reading_is_allowed(board: ServedBoard, method: str) -> None:
+def test_requests_other_than_get_and_head_are_refused(board: ServedBoard, method: str) -> None:
     answer = board.get("/api/heatmap", method=method)
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.parametrize("path", ["/", "/chart", "/why", "/trades", "/crossovers", "/performance", "/freshness"])
-def test_a_symbol_called_script_is_harmless_on_every_page(board: ServedBoard, path: str) -> None:
+def test_a_symbol_that_contains_a_script_tag_is_escaped_on_every_page(board: ServedBoard, path: str) -> None:
     query: dict[str, Any] = {"symbol": HOSTILE, "timeframe": "5m"} if path in QUERIES else {}
     text = board.get(path, **query).text
     assert HOSTILE not in text
@@ -237,7 +237,7 @@ def test_a_symbol_called_script_is_harmless_on_every_page(board: ServedBoard, pa
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
-def test_what_a_request_says_is_escaped_too(board: ServedBoard) -> None:
+def test_text_from_a_request_is_escaped(board: ServedBoard) -> None:
     asked: dict[str, dict[str, Any]] = {
         "/": {"q": HOSTILE},
         "/chart": {"symbol": "<blink>", "timeframe": "5m"},
@@ -248,7 +248,7 @@ def test_what_a_request_says_is_escaped_too(board: ServedBoard) -> None:
         assert not re.search(r"<(blink|img|script)>", text), path
 
 
-def test_a_search_leads_to_the_chart_or_to_what_contains_it(board: ServedBoard) -> None:
+def test_a_search_opens_the_chart_of_a_single_match_or_lists_all_matches(board: ServedBoard) -> None:
     def found(words: str) -> str:
         return board.get("/go", q=words).text
 
@@ -261,14 +261,14 @@ def test_a_search_leads_to_the_chart_or_to_what_contains_it(board: ServedBoard) 
     assert "No symbol of the watchlist fits" in found("nothing")
 
 
-def test_a_page_that_does_not_exist_and_an_unknown_series_are_told(board: ServedBoard) -> None:
+def test_an_unknown_page_and_an_unknown_symbol_are_answered_with_404(board: ServedBoard) -> None:
     assert board.get("/nowhere").status == 404
     unknown = board.get("/chart", symbol="APPL", timeframe="5m")
     assert unknown.status == 404
     assert "did you mean `AAPL`?" in unknown.text.replace("&#39;", "'")
 
 
-def test_files_are_kept_for_a_year_by_their_version_and_lead_nowhere_else(board: ServedBoard) -> None:
+def test_versioned_files_are_cached_for_a_year_and_paths_to_other_files_are_404(board: ServedBoard) -> None:
     (address,) = re.findall(r'href="(/static/board\.css\?v=\w+)"', board.get("/").text)
     kept = board.get(address)
     assert (kept.status, kept.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
@@ -279,7 +279,7 @@ def test_files_are_kept_for_a_year_by_their_version_and_lead_nowhere_else(board:
     assert board.get("/static/%2e%2e/app.py").status == 404
 
 
-def test_a_page_is_compressed_for_who_takes_it(board: ServedBoard) -> None:
+def test_a_page_is_compressed_for_a_client_that_accepts_gzip(board: ServedBoard) -> None:
     plain = board.get("/")
     packed = board.get("/", {"Accept-Encoding": "gzip"})
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -288,7 +288,7 @@ def test_a_page_is_compressed_for_who_takes_it(board: ServedBoard) -> None:
 
 
 @each_page
-def test_a_database_without_anything_shows_pages_that_say_so(databases, tmp_path: Path, path: str) -> None:
+def test_the_pages_of_an_empty_database_state_that_there_are_no_series(databases, tmp_path: Path, path: str) -> None:
     url = databases.make()
     with board_on(url, tmp_path) as board:
         answer = board.get(path, **QUERIES.get(path, {}))
@@ -300,8 +300,8 @@ def test_a_database_without_anything_shows_pages_that_say_so(databases, tmp_path
     databases.drop(url)
 
 
-def test_series_that_have_no_bars_yet_are_on_every_page(databases, tmp_path: Path) -> None:
-    """The first minute of `up`, and every symbol that has just been added: nothing is loaded, all is expected."""
+def test_every_page_and_resource_is_answered_while_series_have_no_bars_yet(databases, tmp_path: Path) -> None:
+    """This is the state in the first minute of `up`, and of every symbol that has just been added."""
     url = databases.make()
     with Database(url) as database:
         sync(database, watchlist.parse(WATCHLIST), NOW)
@@ -319,8 +319,8 @@ def test_series_that_have_no_bars_yet_are_on_every_page(databases, tmp_path: Pat
     databases.drop(url)
 
 
-def test_bars_that_have_just_closed_are_no_bars_that_are_stored(databases, tmp_path: Path) -> None:
-    """Nothing is late for two minutes, and the page does not say that every bar that has closed is stored."""
+def test_bars_that_have_just_closed_are_not_shown_as_stored(databases, tmp_path: Path) -> None:
+    """A bar is not late in the first two minutes after its close, but the page must not claim that it is stored."""
     url = databases.make()
     text = WATCHLIST.replace('["5m", "1h", "1d"]', '["5m"]').replace('"AAPL"', "")
     watched = watchlist.parse(text)
@@ -337,7 +337,7 @@ def test_bars_that_have_just_closed_are_no_bars_that_are_stored(databases, tmp_p
     databases.drop(url)
 
 
-def test_figures_of_a_timeframe_that_a_symbol_does_not_have_are_not_promised(databases, tmp_path: Path) -> None:
+def test_the_performance_page_states_when_no_chosen_symbol_has_the_timeframe(databases, tmp_path: Path) -> None:
     url = databases.make()
     text = f'{WATCHLIST}[[group]]\nname = "Days"\ncalendar = "24/7"\ntimeframes = ["1d"]\nsymbols = ["LTC-USD"]\n'
     with Database(url) as database:
@@ -354,7 +354,7 @@ def test_figures_of_a_timeframe_that_a_symbol_does_not_have_are_not_promised(dat
     databases.drop(url)
 
 
-def test_a_database_that_was_never_synced_tells_how_to_begin(databases, tmp_path: Path) -> None:
+def test_the_pages_of_a_database_that_was_never_synced_state_how_to_begin(databases, tmp_path: Path) -> None:
     url = databases.make(migrated=False)
     with board_on(url, tmp_path) as board:
         assert "ema-assets up" in board.get("/").text
@@ -366,7 +366,7 @@ def test_a_database_that_was_never_synced_tells_how_to_begin(databases, tmp_path
     databases.drop(url)
 
 
-def test_a_database_that_is_gone_is_told_and_asked_again(
+def test_a_dropped_database_is_reported_with_status_503(
     databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overviews, "_OLDEST_SECONDS", 0.1)
@@ -381,14 +381,14 @@ def test_a_database_that_is_gone_is_told_and_asked_again(
         assert "cannot connect" in page.text
 
 
-def test_a_watchlist_that_went_wrong_is_told_and_the_board_goes_on(
+def test_an_invalid_watchlist_is_reported_and_the_board_keeps_working(
     filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overviews, "_FILES_SECONDS", 0.1)
     with board_on(filled, tmp_path) as board:
         known = {path: board.get(path).headers["ETag"] for path in ("/api/symbols", "/", "/api/trust")}
         file = tmp_path / "watchlist.toml"
-        # The database knows nothing of groups: the file alone tells that the answer is another one.
+        # The database does not store groups, so only the file shows that the answer has changed.
         file.write_text(file.read_text().replace('"Crypto"', '"Coins"'))
         for path, tag in known.items():
             board.another(path, tag)
@@ -400,7 +400,7 @@ def test_a_watchlist_that_went_wrong_is_told_and_the_board_goes_on(
         assert "AAPL" in board.get("/").text
 
 
-def test_a_watchlist_that_could_not_be_taken_up_is_told(
+def test_a_failed_sync_of_the_watchlist_is_reported(
     databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overviews, "_LOOKED_AT_AGAIN_SECONDS", 0.1)
@@ -416,10 +416,8 @@ def test_a_watchlist_that_could_not_be_taken_up_is_told(
     databases.drop(url)
 
 
-def test_a_database_of_an_older_version_is_shown_until_it_is_brought_to_this_one(
-    databases, untouched: str, tmp_path: Path
-) -> None:
-    """The board migrates nothing. Before the twelfth migration its role had no right to see that schema."""
+def test_the_board_shows_a_database_of_an_older_version(databases, untouched: str, tmp_path: Path) -> None:
+    """The board runs no migrations. Before migration 12 its role had no USAGE right on the schema `ema_assets`."""
     url = databases.make(like=untouched)
     with Database(url) as database, database.transaction() as transaction:
         transaction.execute("REVOKE USAGE ON SCHEMA ema_assets FROM ema_reader")
@@ -429,7 +427,7 @@ def test_a_database_of_an_older_version_is_shown_until_it_is_brought_to_this_one
     databases.drop(url)
 
 
-def test_it_reads_as_ema_reader_and_cannot_write(filled: str) -> None:
+def test_the_board_reads_as_ema_reader_and_cannot_write(filled: str) -> None:
     readers = Readers(filled)
     with readers.transaction() as transaction:
         assert readers.has_role
@@ -442,7 +440,7 @@ def test_it_reads_as_ema_reader_and_cannot_write(filled: str) -> None:
         assert transaction.query("SELECT count(*) AS n FROM market.ohlc").item() > 0
 
 
-def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
+def test_a_port_in_use_is_reported_with_an_option_for_another_port() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -455,9 +453,7 @@ def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
         listen("203.0.113.1", 0)
 
 
-def test_a_trend_at_prices_below_zero_has_no_spread_and_is_shown_all_the_same(
-    databases, untouched: str, tmp_path: Path
-) -> None:
+def test_a_trend_without_a_spread_is_shown_with_a_dash(databases, untouched: str, tmp_path: Path) -> None:
     url = databases.make(like=untouched)
     with Database(url) as database, database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = NULL WHERE symbol = 'AAPL'")
@@ -482,7 +478,7 @@ def test_a_spread_that_rounds_to_zero_has_no_sign_on_the_map(databases, untouche
     databases.drop(url)
 
 
-def test_why_there_is_no_trend_is_told(databases, tmp_path: Path) -> None:
+def test_the_chart_states_why_there_is_no_trend_yet(databases, tmp_path: Path) -> None:
     flat = bars_on("24/7", "BTC-USD", D1, date(2026, 9, 1), date(2026, 11, 19)).with_columns(
         pl.lit(100.0).alias(name) for name in ("open", "high", "low", "close")
     )

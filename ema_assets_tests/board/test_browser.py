@@ -1,4 +1,4 @@
-"""The board in a real browser: what is drawn, keys, theme, phone width, no connection, hostile names, a thousand symbols."""
+"""Tests of the board in a real browser: charts, keys, theme, phone width, error pages and hostile names."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +17,7 @@ from ema_assets_tests.browsers import installed_chromium
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-# Canvases that have something drawn: more than one colour.
+# True when a canvas has more than five colours. An empty canvas has fewer.
 DRAWN = """
 () => [...document.querySelectorAll("#chart canvas")].some((canvas) => {
   if (!canvas.width || !canvas.height) return false;
@@ -29,7 +29,7 @@ DRAWN = """
 """
 
 
-# Symbols, times and prices as long as those of a usual watchlist.
+# Puts symbols, times and prices into the lists that are as long as those of a usual watchlist.
 LIKE_THE_WIDEST = """
 () => document.querySelectorAll("aside .list tbody tr").forEach((row) => {
   row.cells[0].firstChild.textContent = "SOL-USD";
@@ -39,7 +39,7 @@ LIKE_THE_WIDEST = """
 """
 
 
-def test_from_the_heat_map_to_a_chart_and_on_with_keys(page: "Page", board: ServedBoard) -> None:
+def test_keys_lead_from_the_heat_map_to_a_chart_and_to_other_series(page: "Page", board: ServedBoard) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(board.url)
@@ -90,7 +90,7 @@ def test_signals_and_trades_are_chosen_on_the_chart_and_equity_is_drawn(page: "P
     page.wait_for_url("**averages=5%2F13**")
     page.wait_for_selector("#chart[data-drawn]")
     assert "EMA 5" in page.locator("#values").inner_text()
-    # The next timeframe has them, too.
+    # The link to another timeframe keeps these averages.
     page.get_by_role("navigation", name="Timeframes").get_by_text("5m").click()
     page.wait_for_url("**averages=5%2F13**timeframe=5m**")
     page.goto(f"{board.url}/performance?timeframe=1h")
@@ -98,7 +98,7 @@ def test_signals_and_trades_are_chosen_on_the_chart_and_equity_is_drawn(page: "P
     assert "drawdown" in page.locator("#values").inner_text()
 
 
-def test_prices_under_the_cursor_are_written_as_everywhere(page: "Page", board: ServedBoard) -> None:
+def test_the_values_beside_a_chart_have_the_price_format_of_the_board(page: "Page", board: ServedBoard) -> None:
     price = 0.0
 
     def answer(route: "Route") -> None:
@@ -107,7 +107,7 @@ def test_prices_under_the_cursor_are_written_as_everywhere(page: "Page", board: 
         route.fulfill(json={**found, **prices})
 
     page.route("**/api/chart?**", answer)
-    # The last one is a little less than it looks, and so is rounded down.
+    # The last price is stored as a slightly smaller number, so it is rounded down.
     for price in (45.39, 253558.374, 1.08432, 161.234, 0.05114, 9.7e-10, -37.63, 1.011395e-8):
         page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
         page.wait_for_selector("#chart[data-drawn]")
@@ -141,7 +141,7 @@ def test_changes_and_returns_that_round_to_zero_have_no_sign_and_small_volumes_a
     assert said[1:] == ["equity0.00 %", "drawdown0.00 %"]
 
 
-# What is drawn, by pane and scale, and how its axis writes a value.
+# Records every drawn series with its pane and its scale. A test can ask a series how its axis writes a value.
 NOTED = """
 let library;
 window.noted = [];
@@ -161,7 +161,9 @@ Object.defineProperty(window, "LightweightCharts", { get: () => library, set: (g
 """
 
 
-def test_signals_of_two_units_have_two_scales_and_small_ones_are_not_zero(page: "Page", board: ServedBoard) -> None:
+def test_signals_of_two_units_have_two_scales_and_small_values_are_not_shown_as_zero(
+    page: "Page", board: ServedBoard
+) -> None:
     values = {"atr": 0.0000123, "atr_pct": 1.5, "macd": -0.0000456}
 
     def answer(route: "Route") -> None:
@@ -207,7 +209,7 @@ def test_the_axis_of_equity_has_no_finer_steps_than_its_labels(page: "Page", boa
     assert axes == [["0.0 %", "0.1 %", "0.2 %"]] * 2
 
 
-def test_the_open_trades_of_a_series_say_whose_they_are(page: "Page", board: ServedBoard) -> None:
+def test_the_open_trades_of_a_series_show_their_strategies(page: "Page", board: ServedBoard) -> None:
     trades = board.get("/api/trades/open").json["rows"]
     symbol, timeframe = trades[0]["symbol"], trades[0]["timeframe"]
     of_series = [each for each in trades if (each["symbol"], each["timeframe"]) == (symbol, timeframe)]
@@ -219,7 +221,7 @@ def test_the_open_trades_of_a_series_say_whose_they_are(page: "Page", board: Ser
     assert len(named) > 0
 
 
-def test_legends_on_a_phone_are_whole_sentences_about_what_is_there(page: "Page", board: ServedBoard) -> None:
+def test_legends_on_a_phone_are_complete_and_explain_only_what_is_shown(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(board.url)
     legend = page.locator(".map .legend")
@@ -232,7 +234,7 @@ def test_legends_on_a_phone_are_whole_sentences_about_what_is_there(page: "Page"
     assert "· bars since the cross · !" in legend.inner_text()
 
 
-def test_the_theme_is_kept_and_follows_the_system_before(page: "Page", board: ServedBoard) -> None:
+def test_the_theme_follows_the_system_until_the_user_chooses_one(page: "Page", board: ServedBoard) -> None:
     def background() -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
@@ -248,7 +250,7 @@ def test_the_theme_is_kept_and_follows_the_system_before(page: "Page", board: Se
     assert background() == dark
 
 
-def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board: ServedBoard) -> None:
+def test_pages_on_a_phone_do_not_scroll_sideways(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     for path in (
         "/",
@@ -261,7 +263,7 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board
         page.goto(f"{board.url}{path}")
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, path
-    # What a trade has returned and how far its stop is stand within that width.
+    # The column with the distance to the stop is within that width.
     page.goto(f"{board.url}/trades")
     ends = page.evaluate(
         "[...document.querySelectorAll('thead th')].filter(e => e.textContent === 'To stop').map(e => e.getBoundingClientRect().right)"
@@ -270,7 +272,7 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board
     assert 0 < ends[0] <= 390
 
 
-# Long names and wide prices in the lists of symbols.
+# Puts long names and wide prices into the lists of symbols.
 LIKE_LONG_NAMES = """
 () => document.querySelectorAll(".tight tbody tr").forEach((row) => {
   row.cells[0].querySelector("a").textContent = "AVERYLONGCOINNAME-USD";
@@ -281,7 +283,7 @@ LIKE_LONG_NAMES = """
 """
 
 
-def test_what_a_list_is_for_is_seen_on_a_phone_beside_a_long_name(page: "Page", board: ServedBoard) -> None:
+def test_the_main_columns_of_a_list_are_visible_on_a_phone_beside_long_names(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     columns = {
         "/": ("Move", "Bar", "To stop"),
@@ -300,22 +302,22 @@ def test_what_a_list_is_for_is_seen_on_a_phone_beside_a_long_name(page: "Page", 
             )
             assert len(ends) == 1, (path, name)
             assert ends[0] <= 390, (path, name)
-        # What is cut is said in full.
+        # A name that is cut off is shown in full as a title.
         assert page.locator(".tight tbody th a").first.get_attribute("title")
 
 
-def test_a_phone_tells_the_series_of_a_symbol_with_a_long_name_apart(page: "Page", board: ServedBoard) -> None:
+def test_a_series_with_a_long_name_is_not_cut_off_on_a_phone(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{board.url}/freshness")
     link = page.locator("#found tbody th a").first
     link.evaluate("(link) => { link.textContent = 'AVERYLONGCOINNAME-USD|15m'; }")
     needed, there = link.evaluate("(link) => [link.scrollWidth, link.clientWidth]")
     assert needed <= there
-    # In two lines, and not letter by letter.
+    # The name wraps into two lines. It does not break after every letter.
     assert there >= 110
 
 
-def test_the_lists_beside_the_map_are_whole_on_a_laptop(page: "Page", board: ServedBoard) -> None:
+def test_the_lists_beside_the_map_are_not_cut_off_on_a_laptop(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(board.url)
     page.evaluate(LIKE_THE_WIDEST)
@@ -325,25 +327,25 @@ def test_the_lists_beside_the_map_are_whole_on_a_laptop(page: "Page", board: Ser
         assert needed <= there
 
 
-def test_a_symbol_called_script_is_text_everywhere(page: "Page", board: ServedBoard) -> None:
+def test_a_symbol_that_contains_a_script_tag_is_shown_as_text(page: "Page", board: ServedBoard) -> None:
     page.goto(board.url)
     assert HOSTILE in page.locator(".heat tbody").inner_text()
     page.locator(".heat tbody tr", has_text=HOSTILE).locator("a").first.click()
     page.wait_for_load_state()
     assert HOSTILE in page.locator("h1").inner_text()
     page.locator("a", has_text="chart").first.click()
-    # A series with one bar: its chart is drawn, and has no averages.
+    # The series has one bar. Its chart is drawn without averages.
     page.wait_for_selector('#chart[data-drawn="1"]')
     assert HOSTILE in page.locator("h1").inner_text()
     assert "EMA 30" in page.locator("#values").inner_text()
 
 
 def leave(page: "Page") -> None:
-    """Before its board ends: that the requests of an open page fail then is no error of the page."""
+    """Leave the page before its board stops. Requests of an open page would fail, and the fixture reports them."""
     page.goto("about:blank")
 
 
-def test_an_empty_database_becomes_a_map_of_a_thousand_symbols_by_itself(
+def test_an_open_page_updates_from_an_empty_database_to_a_map_of_a_thousand_symbols(
     page: "Page", databases, tmp_path: Path
 ) -> None:
     url = databases.make(migrated=False)
@@ -374,16 +376,14 @@ def test_an_empty_database_becomes_a_map_of_a_thousand_symbols_by_itself(
     databases.drop(url)
 
 
-def test_the_chart_of_a_symbol_that_was_just_added_is_drawn_when_its_bars_are_there(
-    page: "Page", databases, tmp_path: Path
-) -> None:
+def test_the_chart_of_a_new_symbol_is_drawn_when_its_bars_are_stored(page: "Page", databases, tmp_path: Path) -> None:
     url = databases.make()
     with Database(url) as database:
         sync(database, watchlist.parse(WATCHLIST), NOW)
     with board_on(url, tmp_path) as board:
         page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
         assert "There are no bars of AAPL|1h yet" in page.locator("#empty").inner_text()
-        # This thread has the browser's event loop.
+        # This thread runs the browser's event loop, so another thread fills the database.
         with Database(url) as database, ThreadPoolExecutor(1) as beside:
             beside.submit(fill, database).result()
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -393,7 +393,7 @@ def test_the_chart_of_a_symbol_that_was_just_added_is_drawn_when_its_bars_are_th
     databases.drop(url)
 
 
-def test_a_page_that_could_not_be_shown_is_loaded_again_by_itself(page: "Page", board: ServedBoard) -> None:
+def test_an_error_page_reloads_by_itself(page: "Page", board: ServedBoard) -> None:
     failed = board.get("/nowhere").text
     page.route("**/trades", lambda route: route.fulfill(body=failed, content_type="text/html"))
     page.goto(f"{board.url}/trades")
@@ -403,16 +403,16 @@ def test_a_page_that_could_not_be_shown_is_loaded_again_by_itself(page: "Page", 
     page.wait_for_selector("#open")
 
 
-def test_an_open_page_of_a_symbol_that_is_taken_off_the_watchlist_says_so(
+def test_an_open_page_of_a_symbol_that_leaves_the_watchlist_shows_an_error(
     browser: "Browser", databases, tmp_path: Path
 ) -> None:
-    # Not the fixture `page`: that a page is not there is an error to the console of a browser.
+    # The fixture `page` would fail here, because a browser logs the 404 of a page as an error.
     context = browser.new_context()
     page = context.new_page()
     url = databases.make()
     with Database(url) as database:
         sync(database, watchlist.parse(WATCHLIST), NOW)
-        # This thread has the browser's event loop.
+        # This thread runs the browser's event loop, so another thread fills the database.
         with ThreadPoolExecutor(1) as beside:
             beside.submit(fill, database).result()
     with board_on(url, tmp_path) as board:
@@ -426,7 +426,7 @@ def test_an_open_page_of_a_symbol_that_is_taken_off_the_watchlist_says_so(
     databases.drop(url)
 
 
-def test_a_missing_browser_is_named_in_one_line_and_an_error_in_ci(tmp_path: Path) -> None:
+def test_a_missing_browser_skips_tests_and_fails_them_in_ci(tmp_path: Path) -> None:
     said = r"no Chromium is installed: `apt-get install chromium`"
     with pytest.raises(pytest.skip.Exception, match=said):
         installed_chromium({"PATH": str(tmp_path)})

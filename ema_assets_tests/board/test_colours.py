@@ -1,4 +1,4 @@
-"""Text of the board can be read on what is behind it, light and dark: a contrast of 4.5 at least, as WCAG AA asks."""
+"""Tests of the colours of the board: text has a contrast of at least 4.5 in both themes, as WCAG AA requires."""
 
 import re
 from importlib import resources
@@ -33,16 +33,16 @@ def luminance(color: str) -> float:
 
 @pytest.mark.parametrize(("ink", "behind"), PAIRS)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(theme: str, ink: str, behind: str) -> None:
+def test_text_has_enough_contrast_with_its_background(theme: str, ink: str, behind: str) -> None:
     colors = LIGHT if theme == "light" else {**LIGHT, **DARK}
     assert contrast(colors[ink], colors[behind]) >= 4.5
 
 
-def test_dark_is_the_same_by_the_system_and_by_choice() -> None:
+def test_the_dark_theme_has_the_same_colours_by_system_setting_and_by_choice() -> None:
     assert DARK == CHOSEN_DARK
 
 
-def test_the_sign_of_the_line_of_trust_stands_out_from_its_colour() -> None:
+def test_the_white_sign_of_each_trust_lamp_has_enough_contrast_with_its_colour() -> None:
     lamps = re.findall(r"\.trust\.\w+ \.lamp \{ background: (#[0-9a-f]{6}); \}", CSS)
     assert len(lamps) == 4
     assert min(contrast("#ffffff", lamp) for lamp in lamps) >= 4.5

@@ -1,11 +1,11 @@
-"""How the board writes numbers and times."""
+"""Tests of how the board writes numbers and times."""
 
 from datetime import UTC, datetime
 
 from ema_assets.board.formats import price, short, signed, unsigned, volume, whole
 
 
-def test_a_price_is_written_as_everywhere_with_a_real_minus() -> None:
+def test_a_price_has_thousands_separators_and_a_real_minus_sign() -> None:
     assert [price(each) for each in (1234.5, 1.08432, 9.7e-10, -37.63, None)] == [
         "1,234.50",
         "1.08432",
@@ -15,7 +15,7 @@ def test_a_price_is_written_as_everywhere_with_a_real_minus() -> None:
     ]
 
 
-def test_what_rounds_to_zero_has_no_sign() -> None:
+def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
     assert [signed(each) for each in (0.004, -0.004, 0.0, -0.0, -0.006)] == ["0.00", "0.00", "0.00", "0.00", "−0.01"]
     assert [unsigned(each, 1) for each in (-0.04, -0.0, -0.06)] == ["0.0", "0.0", "−0.1"]
     assert [whole(each) for each in (-0.4, -0.0, -1.2)] == ["0", "0", "−1"]
@@ -23,7 +23,7 @@ def test_what_rounds_to_zero_has_no_sign() -> None:
     assert [signed(each, 0) for each in (float("-inf"), 10, -10)] == ["−inf", "+10", "−10"]
 
 
-def test_a_small_volume_is_not_nothing() -> None:
+def test_a_small_volume_is_not_shown_as_zero() -> None:
     assert [volume(each) for each in (31113913.4, 100, 80.45, 5, 0.0123, 0.00001234, 0, None)] == [
         "31,113,913",
         "100",
@@ -36,7 +36,7 @@ def test_a_small_volume_is_not_nothing() -> None:
     ]
 
 
-def test_a_time_of_another_year_has_its_year() -> None:
+def test_a_time_in_another_year_shows_its_year() -> None:
     moment, now = datetime(2025, 12, 31, 23, 55, tzinfo=UTC), datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
     assert short(moment, now) == "31 Dec 2025 23:55"
     assert short(now, now) == "01 Jan 00:01"

@@ -1,4 +1,4 @@
-"""What OpenAPI says of answers, beside what the API answers: every field, its type, and no other."""
+"""Tests that the answers of the API have exactly the fields and types of the OpenAPI description."""
 
 from datetime import datetime, timedelta
 from itertools import product
@@ -30,7 +30,7 @@ KNOWN = {
 
 
 def problems(value: Any, schema: dict[str, Any], schemas: dict[str, Any], at: str = "") -> list[str]:
-    """Where `value` is not as `schema` says; of the words of JSON Schema those that the document uses."""
+    """The differences between `value` and `schema`. Only the keywords that the document uses are supported."""
     assert schema.keys() <= KNOWN, schema
     if "$ref" in schema:
         return problems(value, schemas[schema["$ref"].removeprefix("#/components/schemas/")], schemas, at)
@@ -59,7 +59,7 @@ def problems(value: Any, schema: dict[str, Any], schemas: dict[str, Any], at: st
 
 
 def check(board: ServedBoard, path: str, **query: Any) -> Any:
-    """The answer, which is as described."""
+    """The answer, after a check that it matches its description."""
     document = board.get("/api/openapi.json").json
     content = document["paths"][path]["get"]["responses"]["200"]["content"]
     answer = board.get(f"/api{path}", **query)
@@ -69,7 +69,7 @@ def check(board: ServedBoard, path: str, **query: Any) -> Any:
 
 
 def asked_of(path: str) -> list[dict[str, Any]]:
-    """Queries of a resource: without anything that need not be given, and those that bring other fields to light."""
+    """Queries of a resource: one without optional parameters, and others whose answers have more fields."""
     series: list[dict[str, Any]] = [
         {"symbol": symbol, "timeframe": timeframe}
         for symbol, timeframe in (*product(("AAPL", "BTC-USD"), ("5m", "1h", "1d")), (HOSTILE, "5m"))
@@ -90,12 +90,12 @@ def asked_of(path: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", [each.path for each in ALL])
-def test_every_answer_is_as_it_is_described(board: ServedBoard, path: str) -> None:
+def test_every_answer_matches_its_description(board: ServedBoard, path: str) -> None:
     for query in asked_of(path):
         check(board, path, **query)
 
 
-def test_every_resource_has_rows_or_fields_that_are_described(board: ServedBoard) -> None:
+def test_the_fields_and_rows_of_every_resource_are_described(board: ServedBoard) -> None:
     document = board.get("/api/openapi.json").json
     schemas = document["components"]["schemas"]
     for each in ALL:
@@ -109,7 +109,9 @@ def test_every_resource_has_rows_or_fields_that_are_described(board: ServedBoard
             assert set(row["required"]) == row["properties"].keys()
 
 
-def test_answers_about_trouble_and_about_nothing_are_as_described(databases, untouched: str, tmp_path: Path) -> None:
+def test_answers_match_their_description_with_failures_and_without_data(
+    databases, untouched: str, tmp_path: Path
+) -> None:
     url, fresh = databases.make(like=untouched), databases.make()
     with Database(url) as database, database.transaction() as transaction:
         a_correction_and_a_gap(transaction, utc("2026-11-20 20:55"))
@@ -143,7 +145,7 @@ def test_answers_about_trouble_and_about_nothing_are_as_described(databases, unt
     databases.drop(fresh)
 
 
-def test_a_field_of_another_type_a_missing_one_and_one_too_many_are_found() -> None:
+def test_the_check_reports_wrong_types_missing_fields_and_extra_fields() -> None:
     schema = {
         "type": "object",
         "properties": {"a": {"type": "integer"}, "b": {"anyOf": [{"type": "number"}, {"type": "null"}]}},

@@ -1,4 +1,4 @@
-"""Databases for the board and boards that serve them: a few series, none, a thousand symbols."""
+"""Databases for the tests of the board, and boards that serve them."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ from ema_assets_tests.timeframes import D1, FEW, M5
 from ema_assets_tests.waiting import wait_until
 
 NOW = utc("2026-11-20 21:00:30")
-# No watchlist lets such a symbol in; a database may hold it all the same.
+# A watchlist refuses such a symbol, but a database may contain it.
 HOSTILE = "<script>alert(1)</script>"
 
 WATCHLIST = f"""
@@ -63,7 +63,7 @@ symbols = ["BTC-USD"]
 
 
 class Headers(dict[str, str]):
-    """The headers of an answer, whose names are found however they are spelt."""
+    """The headers of an answer. Their names are not case-sensitive."""
 
     def __init__(self, items: Iterable[tuple[str, str]]) -> None:
         super().__init__((name.lower(), value) for name, value in items)
@@ -77,7 +77,7 @@ class Headers(dict[str, str]):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the board answered."""
+    """An answer of the board."""
 
     status: int
     headers: Headers
@@ -94,14 +94,14 @@ class Answer:
 
 @dataclass
 class ServedBoard:
-    """A board that listens at `url`; the market's time may be moved, and the machine's by what has `passed`."""
+    """A board that listens at `url`. `now` is the time of the market, and `passed` is added to that of the machine."""
 
     url: str
     now: datetime
     passed: timedelta = timedelta()
 
     def get(self, path: str, /, headers: Mapping[str, str] | None = None, method: str = "GET", **query: Any) -> Answer:
-        """Ask it, as a client that compresses nothing."""
+        """Send a request, as a client that does not accept compression."""
         address = f"{self.url}{path}{f'?{urlencode(query)}' if query else ''}"
         request = urllib.request.Request(address, headers=dict(headers or {}), method=method)
         try:
@@ -112,7 +112,7 @@ class ServedBoard:
                 return Answer(error.code, Headers(error.headers.items()), error.read())
 
     def another(self, path: str, etag: str, /, **query: Any) -> Answer:
-        """Poll it with an ETag, as a page does, until its answer is another one."""
+        """Poll with an ETag, as a page does, until the answer has changed."""
 
         def answered() -> Answer | None:
             answer = self.get(path, {"If-None-Match": etag}, **query)
@@ -154,7 +154,7 @@ def board_on(database_url: str, folder: Path, text: str = WATCHLIST, **options: 
 
 
 def fill(database: Database) -> None:
-    """Two symbols with everything computed, and one bar of a third with a hostile name."""
+    """Store two symbols with everything computed, and one bar of a third symbol with a hostile name."""
     exchange = MemoryExchange(
         bars_on("XNYS", "AAPL", M5, date(2026, 11, 9), date(2026, 11, 20), 1),
         bars_on("XNYS", "AAPL", D1, date(2026, 6, 1), date(2026, 11, 20), 2),
@@ -173,7 +173,7 @@ def fill(database: Database) -> None:
 
 
 def fill_widely(database: Database, symbols: int) -> None:
-    """`symbols` symbols on three timeframes with a newest bar, averages and a trend each, made by the database itself."""
+    """Insert `symbols` symbols on three timeframes by SQL, each with one bar, averages and a trend."""
     watched = watchlist.parse(WATCHLIST)
     names = [f"S{number:04}" for number in range(symbols)]
     instruments = tuple(Instrument(name, "24/7", timeframes=FEW) for name in names)
@@ -203,7 +203,7 @@ def fill_widely(database: Database, symbols: int) -> None:
 
 
 def a_correction_and_a_gap(transaction: Transaction, missing: datetime) -> None:
-    """A corrected 5m bar of AAPL, and one that is missing and will be asked for."""
+    """Insert a corrected 5m bar of AAPL, and a missing one that will be requested."""
     transaction.execute(
         """
         INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected, bars_late,
