@@ -1,4 +1,4 @@
-"""Alerts in the outbox, as a run would have raised them."""
+"""Raises alerts in the outbox as a run does, and reads their deliveries."""
 
 from datetime import datetime
 
@@ -18,7 +18,7 @@ def raised(
     at: datetime | None = None,
     is_synthetic: bool = False,
 ) -> int:
-    """Raise a crossover of each of `count` symbols; how many that were not there. `at` is when, else now."""
+    """Raise one crossover per symbol for `count` symbols, at the time `at` or now. Return how many of them are new."""
     rows = pl.DataFrame(
         {
             "subscription": subscription,
@@ -43,7 +43,7 @@ def raised(
 
 
 def deliveries(database: Database) -> list[tuple[str, str, str, str | None]]:
-    """Symbol, channel, state and note of all that was handed over, in order."""
+    """Symbol, channel, state and note of all deliveries, in order."""
     with database.transaction() as transaction:
         return transaction.query(
             """SELECT a.symbol, d.channel, d.state, d.note

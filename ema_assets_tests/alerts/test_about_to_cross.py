@@ -1,4 +1,4 @@
-"""What is said of averages that are about to cross: a move that makes them, or one that would keep them from it."""
+"""Tests of the alert about averages that are about to cross: which move causes or prevents the crossover."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from ema_assets.model.symbols import DOWN, UP
         (DOWN, 100.0, 0.0, "(bullish) if the next close reaches 100.00, +0.00 % from 100.00"),
     ],
 )
-def test_a_move_with_the_trend_keeps_averages_from_crossing(
+def test_the_text_states_which_move_causes_or_prevents_the_crossover(
     trend: str, cross_price: float, move_pct: float, said: str
 ) -> None:
     row = {"trend": trend, "close": 100.0, "cross_price": cross_price, "move_pct": move_pct}

@@ -1,4 +1,4 @@
-"""Channels: secrets come from the environment, and nothing that is shown holds one."""
+"""Tests of channels: their secrets come from the environment and are never shown."""
 
 import pytest
 
@@ -19,17 +19,17 @@ ENV = {
     ("template", "url"),
     [
         ("tgram://${TOKEN}/${CHAT}", f"tgram://{TOKEN}/-100123"),
-        # Quoted where it is a part, for a password may have any characters.
+        # A variable that is a part of the URL is quoted, because a password may have any characters.
         ("mailto://me:${PASSWORD}@example.com", "mailto://me:p%40ss%2Fw%3Frd%231@example.com"),
         ("${WHOLE}", "json://host.example/hook?a=b"),
         ("ntfy://my-topic", "ntfy://my-topic"),
     ],
 )
-def test_variables_are_put_into_a_url(template: str, url: str) -> None:
+def test_variables_are_inserted_into_a_url(template: str, url: str) -> None:
     assert Channel("phone", template).url(ENV) == url
 
 
-def test_variables_that_are_not_set_are_named_and_nothing_else_is() -> None:
+def test_an_error_names_only_the_variables_that_are_not_set() -> None:
     channel = Channel("phone", "tgram://${TOKEN}/${NOT_SET}/${BLANK}/literal-secret")
     with pytest.raises(ConfigurationError) as raised:
         channel.url(ENV)
@@ -42,7 +42,7 @@ def test_variables_that_are_not_set_are_named_and_nothing_else_is() -> None:
         inline_channel("${CHAT}").url({})
 
 
-def test_a_channel_without_a_name_is_called_by_its_scheme_and_shows_no_more() -> None:
+def test_a_channel_without_a_name_is_named_after_its_scheme_and_shows_no_secret() -> None:
     one, other = (inline_channel(f"tgram://{token}/chat") for token in ("secret-one", "secret-two"))
     assert one.name != other.name
     assert one == inline_channel("tgram://secret-one/chat")
@@ -84,7 +84,7 @@ def test_a_channel_without_a_name_is_called_by_its_scheme_and_shows_no_more() ->
         ("", "must be a URL of Apprise"),
     ],
 )
-def test_what_is_wrong_with_a_url_is_said_without_showing_it(template: str, problem: str | None) -> None:
+def test_a_problem_with_a_url_is_reported_without_its_secret(template: str, problem: str | None) -> None:
     found = problem_with_template(template)
     assert (found is None) == (problem is None)
     if found is not None and problem is not None:
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_url_is_said_without_showing_it(template: str, prob
         assert "hunter2" not in found
 
 
-def test_an_error_keeps_its_words_and_loses_every_part_of_the_url() -> None:
+def test_secret_parts_of_the_url_are_removed_from_an_error() -> None:
     url = f"tgram://{TOKEN}/-100123?key=query-secret"
     said = (
         f"Failed to send: HTTPSConnectionPool(host='api.telegram.org'): /bot{TOKEN}/sendMessage "
@@ -106,11 +106,11 @@ def test_an_error_keeps_its_words_and_loses_every_part_of_the_url() -> None:
     assert without_secrets(said, web) == "hooks.example.com:8080 refused user with *** (***) at /***/path, error=404"
 
 
-def test_an_error_keeps_short_words_and_the_scheme_also_where_they_stand_in_the_url() -> None:
+def test_short_words_and_the_scheme_stay_in_an_error_although_the_url_contains_them() -> None:
     said = "tgram://: bot1 has no topic T0KEN at tgram:abcd"
     assert without_secrets(said, "tgram://bot1/T0KEN/abcd") == "tgram://: bot1 has no topic *** at tgram:abcd"
 
 
-def test_what_stands_where_other_urls_have_a_host_is_a_secret_of_most_services_and_so_is_what_is_no_url() -> None:
+def test_the_host_part_of_most_urls_and_text_that_is_not_a_url_are_hidden() -> None:
     assert without_secrets("slack refused secret-one", "slack://secret-one/secret-two") == "slack refused ***"
     assert without_secrets("no service for secret-one", "secret-one/secret-two") == "no service for ***"

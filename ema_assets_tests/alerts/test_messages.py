@@ -1,4 +1,4 @@
-"""Messages: one title that counts, a line for each alert, and no more than a phone shows."""
+"""Tests of messages: a title with counts, one line per alert, and a limited length."""
 
 import pytest
 
@@ -22,11 +22,11 @@ def test_one_alert_names_its_series_in_the_title() -> None:
     assert compose([Told(1, "mine", "series_failing", "fails", "AAPL", "1h")]).body == "AAPL 1h: fails"
     entry = compose([told(1, "entry", "AAPL", strategy="strategy_9_30_ema")])
     assert entry.body == "AAPL 1h strategy_9_30_ema, bar of 2026-11-26 15:00 UTC: bullish crossover"
-    # One that was raised before its kind was renamed or removed.
+    # These alerts were raised before their kind was renamed or removed.
     assert compose([told(1, "gone"), told(2, "gone")]).title == "2 gone"
 
 
-def test_five_hundred_are_counted_in_the_title_and_the_first_are_lines() -> None:
+def test_many_alerts_are_counted_in_the_title_and_only_the_first_have_lines() -> None:
     message = compose([*(told(number) for number in range(499)), told(500, "entry", strategy="strategy_9_30_ema")])
     assert message.title == "499 crossovers, entry"
     lines = message.body.splitlines()
@@ -36,7 +36,7 @@ def test_five_hundred_are_counted_in_the_title_and_the_first_are_lines() -> None
 
 
 @pytest.mark.parametrize("room", [10, 60, 130, 400, 10_000])
-def test_a_body_fits_into_the_room_of_its_service(room: int) -> None:
+def test_a_body_fits_the_limit_of_its_service(room: int) -> None:
     message = compose([told(number) for number in range(8)], room=room)
     assert len(message.body) <= room
     if room >= 130:
@@ -44,7 +44,7 @@ def test_a_body_fits_into_the_room_of_its_service(room: int) -> None:
         more = 8 - len(shown)
         assert (f"… and {more} more" in message.body) == (more > 0)
     assert message.body.startswith("S000 1h, "[: room - 1])
-    # A text that has just the room it needs is not cut.
+    # A text that fits exactly is not cut off.
     one = told(1).line
     assert (compose([told(1)], room=len(one)).body, compose([told(1)], room=len(one) - 1).body) == (one, f"{one[:-2]}…")
 
@@ -54,12 +54,12 @@ def test_the_same_fact_for_two_subscriptions_is_one_line() -> None:
     assert compose(twice) == compose(twice[:1])
 
 
-def test_made_up_prices_are_called_so() -> None:
+def test_synthetic_prices_are_marked_in_the_title() -> None:
     assert compose([told(1), told(2, is_synthetic=True)]).title == "[SYNTHETIC prices] 2 crossovers"
     assert compose([told(1)]).title.startswith("crossover: ")
 
 
-def test_trouble_and_its_end_are_told_apart() -> None:
+def test_the_title_distinguishes_trouble_from_its_end() -> None:
     began = Told(1, "mine", "provider_shut_out", "sandbox has not answered")
     over = Told(2, "mine", "provider_shut_out", "over after 3 min: sandbox has not answered", is_over=True)
     assert (compose([began]).title, compose([began]).is_trouble) == ("provider shut out", True)
@@ -71,5 +71,5 @@ def test_trouble_and_its_end_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("value", "said"), [(-0.004, "+0.00 %"), (-0.0, "+0.00 %"), (-0.006, "-0.01 %"), (0.204, "+0.20 %")]
 )
-def test_what_is_rounded_to_nothing_has_no_minus(value: float, said: str) -> None:
+def test_a_percentage_that_rounds_to_zero_has_no_minus_sign(value: float, said: str) -> None:
     assert percent_text(value) == said

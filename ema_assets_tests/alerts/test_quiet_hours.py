@@ -1,4 +1,4 @@
-"""Quiet hours: over midnight, in any zone, and on the days on which clocks are set."""
+"""Tests of quiet hours: over midnight, in any time zone, and on days on which clocks change."""
 
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -25,10 +25,10 @@ TOKYO_MORNING = QuietHours(time(8), time(9), ZoneInfo("Asia/Tokyo"))
         (NIGHT, "2026-11-27 06:00", None),
         (QuietHours(time(12), time(13, 30), BERLIN), "2026-11-26 11:15", "2026-11-26 12:30"),
         (QuietHours(time(12), time(13, 30), BERLIN), "2026-11-26 12:30", None),
-        # In Tokyo the next day has begun.
+        # In Tokyo it is already the next day.
         (TOKYO_MORNING, "2026-11-26 23:30", "2026-11-27 00:00"),
         (TOKYO_MORNING, "2026-11-27 00:00", None),
-        # Spring: 02:00 to 03:00 do not exist, the night is an hour shorter.
+        # In spring, 02:00 to 03:00 does not exist and the night is an hour shorter.
         (NIGHT, "2026-03-28 21:00", "2026-03-29 05:00"),
         (NIGHT, "2026-03-29 04:59", "2026-03-29 05:00"),
         (NIGHT, "2026-03-29 05:00", None),
@@ -36,7 +36,7 @@ TOKYO_MORNING = QuietHours(time(8), time(9), ZoneInfo("Asia/Tokyo"))
         (QuietHours(time(22), time(2, 30), BERLIN), "2026-03-29 01:30", None),
         (QuietHours(time(2, 30), time(6), BERLIN), "2026-03-29 01:29", None),
         (QuietHours(time(2, 30), time(6), BERLIN), "2026-03-29 01:30", "2026-03-29 04:00"),
-        # Autumn: 02:00 to 03:00 come twice, the night is an hour longer.
+        # In autumn, 02:00 to 03:00 occurs twice and the night is an hour longer.
         (NIGHT, "2026-10-24 20:00", "2026-10-25 06:00"),
         (QuietHours(time(22), time(2, 30), BERLIN), "2026-10-25 00:45", "2026-10-25 01:30"),
         (QuietHours(time(22), time(2, 30), BERLIN), "2026-10-25 01:29", "2026-10-25 01:30"),
@@ -45,7 +45,7 @@ TOKYO_MORNING = QuietHours(time(8), time(9), ZoneInfo("Asia/Tokyo"))
         (QuietHours(time(2, 15), time(6), BERLIN), "2026-10-25 00:14", None),
     ],
 )
-def test_quiet_hours_end_when_the_clock_on_the_wall_says_so(hours: QuietHours, now: str, until: str | None) -> None:
+def test_quiet_hours_begin_and_end_by_local_time(hours: QuietHours, now: str, until: str | None) -> None:
     assert hours.until(utc(now)) == (None if until is None else utc(until))
 
 
@@ -53,7 +53,7 @@ def test_quiet_hours_are_shown_with_their_zone() -> None:
     assert str(NIGHT) == "22:00 to 07:00 Europe/Berlin"
 
 
-def test_no_moment_of_a_year_is_quiet_beyond_its_end() -> None:
+def test_quiet_hours_follow_local_time_throughout_a_year() -> None:
     moment, nights = utc("2026-01-01 00:00"), set[datetime]()
     while moment.year == 2026:
         until = NIGHT.until(moment)
@@ -67,12 +67,12 @@ def test_no_moment_of_a_year_is_quiet_beyond_its_end() -> None:
     assert len(nights) == 366
 
 
-def test_an_alert_waits_for_others_and_for_the_morning() -> None:
+def test_an_alert_waits_for_its_group_and_for_the_end_of_quiet_hours() -> None:
     day = Subscription("day", ("crossover",), ("hook",), group_seconds=30)
     night = Subscription("night", ("crossover",), ("hook",), quiet=NIGHT, group_seconds=120)
     assert day.due_at(utc("2026-11-26 12:00"), utc("2026-11-26 12:00")) == utc("2026-11-26 12:00:30")
     assert night.due_at(utc("2026-11-26 12:00"), utc("2026-11-26 12:00")) == utc("2026-11-26 12:02")
-    # Quiet hours begin while it waits for others.
+    # Quiet hours begin while the alert waits for its group.
     assert night.due_at(utc("2026-11-26 20:59"), utc("2026-11-26 20:59")) == utc("2026-11-27 06:00")
-    # It was raised before them, and nobody has delivered until now.
+    # The alert was raised before quiet hours, and its delivery is late.
     assert night.due_at(utc("2026-11-26 15:00"), utc("2026-11-26 23:00")) == utc("2026-11-27 06:00")

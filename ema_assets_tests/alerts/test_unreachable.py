@@ -1,4 +1,4 @@
-"""A channel that cannot be reached says why: a refused connection, a certificate and a typo are mended differently."""
+"""Tests of the reason that is reported for a channel that cannot be reached. Each reason needs another remedy."""
 
 import socketserver
 import ssl
@@ -20,7 +20,7 @@ MESSAGE = Message("title", "body", is_trouble=False)
 
 @contextmanager
 def serving(*answers: bytes) -> Iterator[int]:
-    """A port whose server sends the next of `answers` for each line that begins, and closes behind the last."""
+    """A port whose server sends `answers` one by one, reads a line after each, and then closes the connection."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -43,25 +43,25 @@ def problem_of(template: str, **env: str) -> str:
     return problem.reason
 
 
-def test_a_refused_connection_is_one() -> None:
+def test_a_refused_connection_is_reported() -> None:
     assert problem_of("json://127.0.0.1:1/${TOKEN}").endswith(" to 127.0.0.1: Connection refused")
 
 
-def test_a_server_without_tls_is_named_as_such() -> None:
+def test_a_server_without_tls_is_reported() -> None:
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as port:
         assert problem_of(f"jsons://127.0.0.1:{port}/${{TOKEN}}").endswith(": it does not speak TLS as expected")
 
 
-def test_an_answer_that_breaks_off_is_named_as_such() -> None:
+def test_an_incomplete_answer_is_reported() -> None:
     with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf") as port:
         problem = problem_of(f"json://127.0.0.1:{port}/${{TOKEN}}")
-    # The system may say that the connection was reset.
+    # The system may report a reset connection instead.
     assert problem.endswith(
         (": the connection was closed before the answer was complete", ": Connection reset by peer")
     )
 
 
-def test_a_server_of_mail_that_refuses_is_quoted_without_addresses() -> None:
+def test_the_refusal_of_a_mail_server_is_quoted_without_addresses() -> None:
     answers = (
         b"220 here\r\n",
         b"250 here\r\n",
@@ -83,7 +83,7 @@ def test_a_server_of_mail_that_refuses_is_quoted_without_addresses() -> None:
         ("certificate has expired.", "its certificate is not accepted: certificate has expired"),
     ],
 )
-def test_a_certificate_that_is_not_accepted_says_what_is_wrong_with_it(cause: str, said: str) -> None:
+def test_a_certificate_that_is_not_accepted_is_reported_with_the_reason(cause: str, said: str) -> None:
     inner = ssl.SSLCertVerificationError(1, "verify failed")
     inner.verify_message = cause
     outer = OSError(f"https://hooks.example.com/{SECRET}")
@@ -91,14 +91,14 @@ def test_a_certificate_that_is_not_accepted_says_what_is_wrong_with_it(cause: st
     assert why_unreachable(outer) == said
 
 
-def test_a_server_that_hangs_does_not_answer_in_time() -> None:
+def test_a_timeout_is_reported_as_no_answer_in_time() -> None:
     outer = OSError(f"https://hooks.example.com/{SECRET}")
     outer.__context__ = TimeoutError("timed out")
     assert why_unreachable(outer) == "no answer in time"
     assert why_unreachable(requests.ReadTimeout(SECRET)) == "no answer in time"
 
 
-def test_of_errors_within_errors_the_innermost_says_it() -> None:
+def test_the_innermost_of_nested_errors_is_reported() -> None:
     outer = OSError(5, f"https://hooks.example.com/{SECRET}")
     outer.__cause__ = OSError(f"https://hooks.example.com/{SECRET}")
     outer.__cause__.__context__ = ConnectionRefusedError(111, "Connection refused")

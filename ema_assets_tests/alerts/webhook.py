@@ -1,4 +1,4 @@
-"""A web server that takes messages as `json://` of Apprise sends them, and can refuse them or hang."""
+"""A web server that receives messages as Apprise sends them to `json://`, and can refuse them or hang."""
 
 import json
 import threading
@@ -11,10 +11,10 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 
 class Webhook:
-    """What came in, in order. While `status` is not 200 messages are refused; while `gate` is clear answers wait.
+    """The received messages, in order. Messages are refused while `status` is not 200. Answers wait for `gate`.
 
-    So are always those to a topic in `refused_topics`, as ntfy has topics.
-    `location` is where answers lead that are redirects, `retry_after` what they say of the next attempt.
+    Messages to a topic in `refused_topics` are always refused. Topics are those of ntfy.
+    `location` and `retry_after` are the values of the headers `Location` and `Retry-After` of answers.
     """
 
     def __init__(self, port: int) -> None:
@@ -30,23 +30,23 @@ class Webhook:
 
     @property
     def url(self) -> str:
-        """As a channel has it."""
+        """The URL for a channel."""
         return f"json://127.0.0.1:{self.port}/hook"
 
     @property
     def titles(self) -> list[str]:
-        """Of all messages that came in."""
+        """The titles of all received messages."""
         return [str(message["title"]) for message in self.received]
 
     @property
     def lines(self) -> list[str]:
-        """Of the bodies of all messages."""
+        """The lines of the bodies of all received messages."""
         return [line for message in self.received for line in str(message["message"]).splitlines()]
 
 
 @contextmanager
 def webhook() -> Iterator[Webhook]:
-    """A server on a port of its own."""
+    """A server on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -61,7 +61,7 @@ def webhook() -> Iterator[Webhook]:
                     self.send_header("Retry-After", hook.retry_after)
                 self.end_headers()
             except OSError:
-                pass  # whoever has sent it is gone
+                pass  # the sender has closed the connection
 
         def do_GET(self) -> None:
             hook.gets += 1

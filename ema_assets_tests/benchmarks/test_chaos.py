@@ -1,4 +1,4 @@
-"""What the chaos suite says of faults, and what it takes for equal. The faults themselves are run by hand."""
+"""Tests of the reports and comparisons of the chaos suite. The faults themselves are run by hand."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,13 @@ from benchmarks.chaos.starts import STARTS, of_seed
 FAULTS = discover()
 
 
-def test_every_fault_says_what_it_does_and_how_it_heals_under_a_name_of_its_own() -> None:
+def test_every_fault_has_a_name_and_describes_what_it_does_and_how_it_heals() -> None:
     assert len(FAULTS) >= 18
     assert all(fault.name == name and fault.does and fault.heals for name, fault in FAULTS.items())
     assert {"kill-worker", "kill-postgres", "disk-full", "clock-back", "two-stacks"} <= set(FAULTS)
 
 
-def test_ten_seeds_of_four_faults_each_have_had_them_all_and_begin_on_every_day_that_is_special() -> None:
+def test_ten_seeds_with_four_faults_each_cover_all_faults_and_all_starts() -> None:
     seeds = range(1, 11)
     first = Counter(fault.name for seed in seeds for fault in chosen(list(FAULTS.values()), seed)[:4])
     assert set(first) == set(FAULTS)
@@ -33,7 +33,7 @@ def test_ten_seeds_of_four_faults_each_have_had_them_all_and_begin_on_every_day_
     assert {of_seed(seed).name for seed in seeds} == {start.name for start in STARTS}
 
 
-def test_a_fault_that_cannot_be_had_is_skipped_with_its_reason_and_never_counts_as_passed(capsys: Any) -> None:
+def test_an_impossible_fault_is_skipped_with_its_reason_and_does_not_count_as_passed(capsys: Any) -> None:
     said: list[str] = []
     fault = Fault("no-disk", "fills a disk", "by itself", _never, why_not=lambda world: "only root may")
     world: Any = SimpleNamespace(say=said.append)
@@ -47,7 +47,7 @@ def test_a_fault_that_cannot_be_had_is_skipped_with_its_reason_and_never_counts_
     assert "seed 1, disk-full: skipped: only root may" in printed
 
 
-def test_a_seed_is_good_only_when_nothing_has_failed_differed_or_stayed_stale() -> None:
+def test_a_seed_is_good_only_if_nothing_failed_was_skipped_differed_or_stayed_stale() -> None:
     passed = {"fault": "kill-up", "outcome": "passed", "healed_s": 3.0, "rows": 9, "wrong": []}
     assert is_good(_seed(passed))
     assert not is_good(_seed({**passed, "outcome": "FAILED"}))
@@ -57,7 +57,7 @@ def test_a_seed_is_good_only_when_nothing_has_failed_differed_or_stayed_stale() 
         assert not is_good(_seed(passed) | wrong)
 
 
-def test_while_the_market_goes_on_newer_rows_are_no_difference_and_older_ones_are() -> None:
+def test_newer_rows_are_no_difference_but_missing_and_changed_older_rows_are() -> None:
     again = pl.DataFrame({"symbol": ["A"] * 3, "ts": [1, 2, 3], "close": [1.0, 2.0, 3.0]})
     newer = pl.DataFrame({"symbol": ["A"] * 4, "ts": [1, 2, 3, 4], "close": [1.0, 2.0, 3.0, 4.0]})
     assert _equal(newer, again)
@@ -67,7 +67,7 @@ def test_while_the_market_goes_on_newer_rows_are_no_difference_and_older_ones_ar
     assert not _equal(pl.concat([newer, newer.head(1)]).sort("ts"), again)
 
 
-def test_a_trade_that_was_open_may_be_closed_by_now_and_none_may_be_lost_or_changed() -> None:
+def test_an_open_trade_may_have_closed_but_no_trade_may_be_missing_or_changed() -> None:
     again = pl.DataFrame({"symbol": ["A", "A"], "entry_ts": [1, 5], "status": ["closed", "open"], "exit_ts": [3, None]})
     closed_since = again.with_columns(status=pl.lit("closed"), exit_ts=pl.col("exit_ts").fill_null(7))
     assert _equal(closed_since, again, "entry_ts")

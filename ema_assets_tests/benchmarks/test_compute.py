@@ -1,4 +1,4 @@
-"""benchmarks.compute at a tiny size, and that it does not print a ratio of unlike things."""
+"""Tests of benchmarks.compute at a tiny size. It prints no ratio when the results differ."""
 
 import json
 import subprocess
@@ -29,9 +29,9 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def sizes() -> list[dict[str, Any]]:
-    """What is measured of two sizes, for the tests of this module: it takes ten processes."""
+    """The measurements of two sizes. They take ten processes, so the tests of this module share them."""
     pytest.importorskip("talib")
-    # 44 sessions to the end of December hold two that close early, and the clock change of early November.
+    # The 44 sessions up to the end of December include two early closes and the clock change of early November.
     done = call("--series", "2", "3", "--sessions", "44", "--batch-rows", "7000", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -39,10 +39,10 @@ def sizes() -> list[dict[str, Any]]:
     return found
 
 
-def test_all_ways_come_to_the_same_values_across_batches_a_clock_change_and_early_closes(
+def test_all_implementations_agree_across_batches_a_clock_change_and_early_closes(
     sizes: list[dict[str, Any]],
 ) -> None:
-    # An early close is 42 bars of five minutes instead of 78.
+    # A session with an early close has 42 bars of 5m instead of 78.
     bars_a_series = 44 * 78 - 2 * 36
     assert [(size["series"], size["batches"], size["bars"]) for size in sizes] == [
         (2, 1, 2 * bars_a_series),
@@ -59,7 +59,7 @@ def test_all_ways_come_to_the_same_values_across_batches_a_clock_change_and_earl
             assert way["peak_mb"] > 0
 
 
-def test_the_table_has_a_line_for_every_way(
+def test_the_table_has_one_line_per_implementation(
     sizes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = compute.Size(**{**sizes[0], "ways": [compute.Way(**way) for way in sizes[0]["ways"]]})
@@ -77,7 +77,7 @@ def test_the_table_has_a_line_for_every_way(
     ]
 
 
-def test_a_size_of_nothing_is_refused() -> None:
+def test_a_size_of_zero_is_refused() -> None:
     done = call("--series", "0")
     assert done.returncode == 2
     assert "must be at least 1, received 0" in done.stderr
@@ -92,7 +92,7 @@ def columns(**changed: Any) -> dict[str, Any]:
     }
 
 
-def test_equal_columns_differ_by_nothing_and_rounding_is_told_apart_from_error() -> None:
+def test_equal_columns_have_no_difference_and_rounding_is_measured() -> None:
     assert worst_difference(columns(), columns(), "here") == 0.0
     rounded = columns(ema_9=np.array([np.nan, 100.0, 101.0 * (1 + 1e-12)]))
     assert worst_difference(columns(), rounded, "here") == pytest.approx(1e-12, rel=1e-3)
@@ -108,7 +108,7 @@ def test_equal_columns_differ_by_nothing_and_rounding_is_told_apart_from_error()
         ({"ts": np.array([1, 2, 3])}, "here: the columns differ: ['ema_9', 'exit_ts']"),
     ],
 )
-def test_unlike_values_end_the_benchmark_with_the_place_where_they_differ(other: dict[str, Any], message: str) -> None:
+def test_different_values_stop_the_benchmark_and_their_place_is_reported(other: dict[str, Any], message: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         worst_difference(columns(), other, "here")
     assert message in str(stopped.value)

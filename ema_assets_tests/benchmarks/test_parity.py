@@ -1,4 +1,4 @@
-"""benchmarks.parity on a small file, and its arithmetic against what can be worked out by hand."""
+"""Tests of benchmarks.parity on a small file, and of its arithmetic with results calculated by hand."""
 
 import json
 import re
@@ -34,8 +34,8 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_agreement_begins_where_the_recurrence_says_it_must() -> None:
-    # After a first close of 2 the price stands at 1, so that both differences can be worked out.
+def test_agreement_begins_at_the_bar_that_follows_from_the_recurrence() -> None:
+    # The first close is 2 and all others are 1, so both differences can be calculated by hand.
     closes = [2.0, *[1.0] * (WINDOW_BARS - 1)]
     found = measure("step", bars_of(closes))
     assert found.windows == 1
@@ -44,11 +44,11 @@ def test_agreement_begins_where_the_recurrence_says_it_must() -> None:
         keep = 1 - 2 / (span + 1)
         at_first_value = abs(1 / span - keep ** (span - 1))
         expected = span + next(n for n in range(WINDOW_BARS) if at_first_value * keep**n < AGREED)
-        # One bar of play, for the difference is divided by an average that is not yet 1.
+        # A tolerance of one bar, because the difference is divided by an average that is not yet 1.
         assert abs(found.first.worst[f"ema_{span}"] - expected) <= 1
 
 
-def test_the_bars_that_the_page_gives_for_each_distance_follow_from_the_recurrence() -> None:
+def test_the_numbers_of_bars_on_the_page_follow_from_the_recurrence() -> None:
     page = (REPOSITORY / "docs/SIGNALS.md").read_text(encoding="utf-8")
     (head,) = re.findall(r"^\| distance of the two at the start.*$", page, re.MULTILINE)
     distances = [float(percent) / 100 for percent in re.findall(r"([\d.]+) %", head)]
@@ -59,7 +59,7 @@ def test_the_bars_that_the_page_gives_for_each_distance_follow_from_the_recurren
         assert [int(bars) for bars in row.split("|") if bars.strip()] == expected
 
 
-def test_a_standstill_agrees_from_the_first_bar_that_both_have() -> None:
+def test_averages_of_a_constant_price_agree_from_their_first_bar() -> None:
     found = measure("still", bars_of([42.0] * 2 * WINDOW_BARS))
     assert found.long is not None
     for agreement in (found.first, found.long):
@@ -68,7 +68,7 @@ def test_a_standstill_agrees_from_the_first_bar_that_both_have() -> None:
         assert agreement.at_converged < 1e-12
 
 
-def test_a_file_is_measured_as_ingest_reads_it_and_short_series_are_named(tmp_path: Path) -> None:
+def test_a_file_of_bars_is_measured_and_series_that_are_too_short_are_named(tmp_path: Path) -> None:
     closes = np.array(random_walk(3 * WINDOW_BARS, 9))
     frame = bars_of(closes.tolist()).select(
         pl.Series("symbol", ["AAPL"] * (len(closes) - 100) + ["KO"] * 100),
@@ -91,7 +91,7 @@ def test_a_file_is_measured_as_ingest_reads_it_and_short_series_are_named(tmp_pa
     assert "AAPL|1h" in call(str(file)).stdout
 
 
-def test_files_without_a_long_series_end_with_a_sentence(tmp_path: Path) -> None:
+def test_files_without_a_long_series_give_an_error_message(tmp_path: Path) -> None:
     file = tmp_path / "bars.csv"
     file.write_text("ts,open,high,low,close,volume\n2026-07-01T14:00:00Z,1,1,1,1,1\n")
     done = call(str(file), "--symbol", "AAPL", "--timeframe", "1h")

@@ -1,4 +1,4 @@
-"""benchmarks.sweep at a tiny size, and that it prints no ratio of unlike things."""
+"""Tests of benchmarks.sweep at a tiny size. It prints no ratio when the trades differ."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_both_ways_trade_alike_before_a_figure_is_printed() -> None:
+def test_a_tiny_sweep_prints_all_figures() -> None:
     pytest.importorskip("backtesting")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.sweep", "--symbols", "1", "--days", "29", "--json"],
@@ -36,7 +36,7 @@ class _History:
     bars: pl.DataFrame
 
 
-def test_a_trade_more_is_refused() -> None:
+def test_an_additional_trade_stops_the_benchmark() -> None:
     pytest.importorskip("backtesting")
     from benchmarks import sweep
 

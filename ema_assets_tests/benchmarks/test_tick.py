@@ -1,4 +1,4 @@
-"""The tick's benchmark: its line through what was measured, what it counts of a process, and what it prints."""
+"""Tests of the benchmark of a tick: the line through its measurements, the cost of a process, and its rows."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import pytest
 from benchmarks.measure import Line, fit, spend
 from benchmarks.tick import Baseline, Row, history_days_of, row_of
 
-# What whoever reads the JSON relies on.
+# Readers of the JSON rely on these fields.
 PROMISED = {
     "symbols",
     "plan_ms",
@@ -56,22 +56,22 @@ def test_points_on_a_line_give_that_line() -> None:
     assert line.at(100) == pytest.approx(203)
 
 
-def test_the_line_through_scattered_points_is_the_one_of_least_squares() -> None:
+def test_scattered_points_give_the_line_of_least_squares() -> None:
     line = fit([(0, 1), (1, 0), (2, 5)])
     assert (line.fixed, line.slope) == pytest.approx((0, 2))
 
 
-def test_a_single_size_is_scaled_from_nothing() -> None:
+def test_a_single_size_gives_a_line_through_zero() -> None:
     assert fit([(2, 10), (2, 14)]) == Line(0.0, 6.0)
 
 
-def test_no_points_are_no_line() -> None:
+def test_a_line_without_points_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one point"):
         fit([])
 
 
 def test_a_process_is_counted_with_its_children(tmp_path: Path) -> None:
-    """A tenth of a second of CPU in a grandchild; a lower bound holds on any machine."""
+    """A grandchild uses a tenth of a second of CPU time. Lower bounds hold on any machine."""
     burn = "import time\nwhile time.process_time() < 0.1: pass"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}], check=True)"
     spent = spend([sys.executable, "-c", child], os.environ, tmp_path / "log")
@@ -80,7 +80,7 @@ def test_a_process_is_counted_with_its_children(tmp_path: Path) -> None:
     assert spent.peak_mb > 1
 
 
-def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+def test_the_output_of_a_failed_process_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="it is broken"):
         spend([sys.executable, "-c", "raise RuntimeError('it is broken')"], os.environ, tmp_path / "log")
 
@@ -96,12 +96,12 @@ def test_a_row_has_the_promised_fields_and_is_compared_with_both_baselines() -> 
     assert row["cpu_ratio_standby"] == 800
 
 
-def test_all_fields_of_a_row_come_from_what_was_found_or_from_the_baseline() -> None:
+def test_every_field_of_a_row_comes_from_the_measurements_or_the_baseline() -> None:
     computed = {"symbols", "history_days", "cpu_ratio", "cpu_ratio_in_process", "cpu_ratio_standby", "load_average"}
     rest = {field.name for field in fields(Row)} - set(FOUND) - computed
     assert all(name.startswith("naive_") for name in rest)
 
 
-def test_large_sizes_get_less_history_unless_it_is_given() -> None:
+def test_large_sizes_get_less_history_by_default() -> None:
     assert history_days_of(1_000, None) > history_days_of(10_000, None)
     assert history_days_of(10_000, 10) == 10

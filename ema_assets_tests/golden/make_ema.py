@@ -1,7 +1,7 @@
-"""Makes ema.csv: generated closes with TA-Lib's EMA 9 and EMA 30 beside them.
+"""Writes ema.csv: generated closes with TA-Lib's EMA 9 and EMA 30.
 
-Run `python -m ema_assets_tests.golden.make_ema` with TA-Lib installed. Only needed to add a series: the file is what
-the tests read, so that they check against TA-Lib's numbers where TA-Lib is not installed.
+Run `python -m ema_assets_tests.golden.make_ema` with TA-Lib installed. This is only needed to add a series. The tests
+read the file, so they compare with TA-Lib's numbers even if TA-Lib is not installed.
 """
 
 import csv
@@ -16,7 +16,7 @@ COLUMNS = ("series", "bar", "close", "ema_9", "ema_30")
 
 
 def closes() -> dict[str, list[float]]:
-    """The series in the file: decimals a vendor could send."""
+    """The series in the file, with decimals as a vendor could send them."""
     return {
         "stock": [round(close, 2) for close in random_walk(130, 930)],
         "tiny coin": [round(close, 10) for close in random_walk(90, 31, price=1.2e-5, volatility=0.05)],

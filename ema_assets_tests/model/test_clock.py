@@ -1,4 +1,4 @@
-"""The market's time, the machine's or a virtual one."""
+"""Tests of the time of the market, which is that of the machine or of a virtual clock."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,14 +16,14 @@ SINCE = datetime(2026, 11, 24, 20, 0, tzinfo=UTC)
 FAST = {"EMA_CLOCK": "2026-11-20T14:30Z x60 until 2026-11-20T16:30Z since 2026-11-24T20:00Z"}
 
 
-def test_without_the_variable_the_time_is_the_machines() -> None:
+def test_without_the_variable_the_time_is_that_of_the_machine() -> None:
     before = datetime.now(UTC)
     for env in ({}, {"EMA_CLOCK": " "}):
         assert before <= clock.now(env) <= datetime.now(UTC)
         assert clock.at(SINCE, env) == clock.instant_of(SINCE, env) == SINCE
 
 
-def test_a_virtual_clock_runs_as_many_times_as_fast_and_then_at_the_machines_pace() -> None:
+def test_a_virtual_clock_runs_fast_until_its_limit_and_then_at_normal_speed() -> None:
     assert clock.at(SINCE, FAST) == START
     assert clock.at(SINCE + timedelta(seconds=5), FAST) == START + timedelta(minutes=5)
     assert clock.at(SINCE + timedelta(minutes=2), FAST) == START + timedelta(hours=2)
@@ -39,7 +39,7 @@ def test_two_processes_that_read_the_same_variable_agree() -> None:
 
 
 @given(st.timedeltas(timedelta(days=-2), timedelta(days=2)))
-def test_every_moment_has_its_instant(since_start: timedelta) -> None:
+def test_a_moment_can_be_converted_to_an_instant_and_back(since_start: timedelta) -> None:
     moment = START + since_start
     again = clock.at(clock.instant_of(moment, FAST), FAST)
     assert abs(again - moment) <= timedelta(microseconds=60)
@@ -57,17 +57,17 @@ def test_every_moment_has_its_instant(since_start: timedelta) -> None:
         "2026-11-20T14:30Z x60 since yesterday",
     ],
 )
-def test_what_is_no_clock_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_clock_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigurationError, match="`EMA_CLOCK` must be a time with its zone.*such as 2026.*received"):
         Settings.from_env({"EMA_CLOCK": text})
 
 
-def test_a_clock_that_nobody_started_is_no_clock_for_several_processes() -> None:
+def test_a_clock_without_a_start_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"must say `since` when.*EMA_CLOCK='2026-11-20T14:30:00Z x60 since"):
         clock.now({"EMA_CLOCK": "2026-11-20T14:30Z x60"})
 
 
-def test_real_prices_have_no_virtual_time() -> None:
+def test_a_virtual_clock_is_refused_for_real_prices() -> None:
     with pytest.raises(ConfigurationError, match="`EMA_CLOCK` is for synthetic prices only, and yahoo"):
         Settings.from_env({**FAST, "EMA_PROVIDER": "yahoo"})
     settings = Settings.from_env({**FAST, "EMA_SANDBOX_URL": "http://127.0.0.1:1"})

@@ -1,4 +1,4 @@
-"""Columns and parameters as signals and rules declare them."""
+"""Tests of the columns and parameters that signals and rules declare."""
 
 import pytest
 
@@ -19,7 +19,7 @@ INF = float("inf")
         (Param(False, ""), True),
     ],
 )
-def test_a_value_within_the_limits_is_taken(param: Param, value: object) -> None:
+def test_a_value_within_the_limits_is_accepted(param: Param, value: object) -> None:
     assert param.problem_with(value) is None
 
 
@@ -44,20 +44,20 @@ def test_a_value_within_the_limits_is_taken(param: Param, value: object) -> None
         (Param(True, ""), 1, "must be true or false, received 1"),
     ],
 )  # fmt: skip
-def test_any_other_value_is_refused_with_what_is_allowed(param: Param, value: object, said: str) -> None:
+def test_an_invalid_value_is_refused_with_what_is_allowed(param: Param, value: object, said: str) -> None:
     assert param.problem_with(value) == said
 
 
-def test_a_flag_may_be_a_default() -> None:
+def test_a_default_may_be_true_or_false() -> None:
     assert list(problems_with_params({"flag": Param(False, "a flag")})) == []
 
 
-def test_infinity_is_no_default() -> None:
+def test_infinity_is_refused_as_a_default() -> None:
     said = ["the default of `far` must be 0 to inf, received inf"]
     assert list(problems_with_params({"far": Param(INF, "", least=0, most=INF)})) == said
 
 
-def test_only_a_text_has_choices() -> None:
+def test_only_a_text_column_may_have_choices() -> None:
     columns = (Column("a", "text", "", choices=("x", "y")), Column("b", "float8", "", choices=("1",)))
     assert list(problems_with_columns(columns)) == ["column 'b' must be a text to have `choices`, received the kind 'float8'"]  # fmt: skip
 

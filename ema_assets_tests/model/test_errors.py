@@ -1,9 +1,9 @@
-"""What messages say of what is allowed."""
+"""Tests of error messages that name the allowed values."""
 
 from ema_assets.model.errors import not_one_of
 
 
-def test_of_thousands_that_are_allowed_the_first_are_named_and_the_one_that_was_meant() -> None:
+def test_a_long_list_of_allowed_values_is_shortened_and_the_closest_one_is_suggested() -> None:
     allowed = [f"S{number:04}" for number in range(5000)]
     said = str(not_one_of("symbol", "S4711X", allowed))
     assert said.startswith("`symbol` must be one of S0000, S0001, ")

@@ -1,4 +1,4 @@
-"""Plain Python as machine code: the same function, its cache, and when it is worth it."""
+"""Tests of kernels: plain Python as machine code, its cache, and the number of rows for which it is used."""
 
 import ast
 import sys
@@ -33,13 +33,13 @@ def _half(value):
 
 @pytest.fixture
 def module(tmp_path: Path) -> Iterator[Any]:
-    """A module with a kernel, in a folder of its own."""
+    """A module with a kernel, in its own folder."""
     path = tmp_path / "package" / "totals.py"
     path.parent.mkdir()
     path.write_text(SOURCE, encoding="utf-8")
     module = ModuleType("kernel_of_a_test")
     sys.modules[module.__name__] = module
-    # Python itself shall write no bytecode where the test looks for machine code.
+    # Python must not write bytecode into the folder in which the test looks for machine code.
     exec(compile(SOURCE, str(path), "exec"), module.__dict__)
     yield module
     del sys.modules[module.__name__]
@@ -60,13 +60,13 @@ def _no_setting_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 VALUES = np.array([0.1, 0.7, 1e9])
 
 
-def test_the_functions_of_its_module_are_compiled_with_it(module: Any) -> None:
+def test_a_kernel_is_compiled_with_the_functions_of_its_module(module: Any) -> None:
     kernel = Kernel(module.total)
     assert kernel.machine_code(VALUES) == kernel.python(VALUES.tolist()) == module.total(VALUES)
     assert not hasattr(module._half, "signatures"), "the module itself stays plain Python"
 
 
-def test_machine_code_is_kept_beside_the_bytecode(module: Any) -> None:
+def test_machine_code_is_cached_beside_the_bytecode(module: Any) -> None:
     Kernel(module.total).machine_code(VALUES)
     folder = Path(module.total.__code__.co_filename).parent / "__pycache__"
     assert {path.suffix for path in folder.iterdir()} == {".nbi", ".nbc"}
@@ -75,7 +75,7 @@ def test_machine_code_is_kept_beside_the_bytecode(module: Any) -> None:
     assert sum(again.stats.cache_hits.values()) == 1  # type: ignore[attr-defined]
 
 
-def test_machine_code_is_kept_under_the_home_folder_when_the_package_cannot_be_written(
+def test_machine_code_is_cached_in_the_home_folder_when_the_package_is_not_writable(
     module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMA_HOME", str(tmp_path / "home"))
@@ -84,14 +84,16 @@ def test_machine_code_is_kept_under_the_home_folder_when_the_package_cannot_be_w
     assert {path.suffix for path in (tmp_path / "home" / "kernels").rglob("*.nb?")} == {".nbi", ".nbc"}
 
 
-def test_without_any_folder_each_process_compiles_for_itself(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_compiled_even_without_a_cache_folder(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core.caching import CompileResultCacheImpl
 
     monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
     assert Kernel(module.total).machine_code(VALUES) == module.total(VALUES)
 
 
-def test_one_process_compiles_at_a_time_wherever_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_process_compiles_at_a_time_unless_no_folder_can_be_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernels, "_is_writable", lambda _: False)
     monkeypatch.setenv("EMA_HOME", str(tmp_path))
     with kernels.compiling() as first, kernels.compiling() as second:
@@ -103,15 +105,15 @@ def test_one_process_compiles_at_a_time_wherever_the_cache_is(tmp_path: Path, mo
         assert (first, second) == (True, True), "there is no folder to share"
 
 
-def test_python_does_few_rows_until_machine_code_is_at_hand(module: Any) -> None:
+def test_few_rows_are_computed_in_python_until_machine_code_is_loaded(module: Any) -> None:
     kernel = Kernel(module.total)
     assert not kernel.is_worth_it(1)
     kernel.machine_code(VALUES)
     assert kernel.is_worth_it(1)
 
 
-def test_it_is_compiled_for_more_rows_than_it_is_read_from_the_cache_for(module: Any) -> None:
-    """All rows that a process has done count: a full recomputation comes in batches."""
+def test_compiling_needs_more_rows_than_loading_from_the_cache(module: Any) -> None:
+    """All rows that a process has computed count, because a full recomputation comes in batches."""
     fresh = Kernel(module.total)
     assert not fresh.is_worth_it(kernels.WORTH_IMPORTING_ROWS)
     assert not fresh.is_worth_it(kernels.WORTH_COMPILING_ROWS - kernels.WORTH_IMPORTING_ROWS - 1)
@@ -122,8 +124,8 @@ def test_it_is_compiled_for_more_rows_than_it_is_read_from_the_cache_for(module:
     assert cached.is_worth_it(1)
 
 
-def test_numba_is_imported_when_a_kernel_is_called_and_by_no_module() -> None:
-    """Its import takes a quarter of a CPU second, which neither the command line nor a tick shall pay."""
+def test_no_module_imports_numba_at_its_top_level() -> None:
+    """Its import takes a quarter of a CPU second, which commands and ticks without a kernel must not spend."""
     for path in Path(ema_assets.__file__).parent.rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []

@@ -1,4 +1,4 @@
-"""What a process has freed stays its own."""
+"""Tests that a process keeps the memory that it has freed."""
 
 import resource
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from ema_assets.model.memory import keep_freed
 
-# A process of its own, because what is kept stays kept.
+# Runs in a separate process, because the setting cannot be undone.
 _PROGRAM = """
 import resource
 import numpy as np
@@ -26,7 +26,7 @@ print(page_faults())
 """
 
 
-def test_memory_that_was_freed_is_written_to_again_without_page_faults() -> None:
+def test_freed_memory_is_reused_with_few_page_faults() -> None:
     if not keep_freed():
         pytest.skip("only glibc knows how")
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True, timeout=60)
@@ -34,6 +34,6 @@ def test_memory_that_was_freed_is_written_to_again_without_page_faults() -> None
     assert int(done.stdout) < pages / 10
 
 
-def test_on_another_system_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keep_freed_does_nothing_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed()

@@ -1,4 +1,4 @@
-"""A user's own module that does not come to an end: every process that loads it says so and goes on."""
+"""Tests of the time limit for a user's own modules: an endless module is reported and the process continues."""
 
 import signal
 import subprocess
@@ -35,7 +35,7 @@ def in_the_main_thread(work: Callable[[], object]) -> None:
 
 
 def in_another_thread(work: Callable[[], object]) -> None:
-    """As a tick of a sensor does."""
+    """Run `work` in another thread, as a tick of a sensor does."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -53,7 +53,7 @@ def in_another_thread(work: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("run", [in_the_main_thread, in_another_thread])
 @pytest.mark.parametrize("kind", [*ENDLESS, *SLEEPS])
-def test_a_module_without_an_end_is_named_with_its_line_and_is_not_tried_again_until_it_has_changed(
+def test_an_endless_module_is_named_with_its_line_and_not_loaded_again_until_it_changes(
     tmp_path: Path, run: Callable[[Callable[[], object]], None], kind: str
 ) -> None:
     if kind in SLEEPS and run is in_another_thread:
@@ -74,7 +74,7 @@ def test_a_module_without_an_end_is_named_with_its_line_and_is_not_tried_again_u
     assert own_modules.load(path, "signal").answer == 42
 
 
-def test_a_call_has_more_time_for_more_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_gets_more_time_for_more_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[float] = []
 
     @contextmanager
@@ -91,7 +91,7 @@ def test_a_call_has_more_time_for_more_bars(monkeypatch: pytest.MonkeyPatch) -> 
     assert given == [60.0, 460.0]
 
 
-def test_a_call_that_polars_ends_with_an_error_of_its_own_took_too_long_all_the_same(
+def test_an_overdue_call_is_reported_as_too_long_even_if_polars_raises_its_own_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(own_modules, "COMPUTE_SECONDS", 0.0)
@@ -103,7 +103,7 @@ def test_a_call_that_polars_ends_with_an_error_of_its_own_took_too_long_all_the_
         own_modules.in_time(fails, 0)
 
 
-def test_what_a_call_raises_in_time_is_its_own() -> None:
+def test_an_error_within_the_time_limit_is_passed_on() -> None:
     def fails() -> None:
         raise ValueError("its own")
 
@@ -111,7 +111,7 @@ def test_what_a_call_raises_in_time_is_its_own() -> None:
         own_modules.in_time(fails, 1)
 
 
-def test_files_are_those_that_are_not_left_out_and_all_of_them_are_known(tmp_path: Path) -> None:
+def test_files_of_leaves_out_helpers_and_given_files_and_all_files_does_not(tmp_path: Path) -> None:
     for name in ("b.py", "a.py", "_helper.py", "notes.txt"):
         (tmp_path / name).write_text("")
     (tmp_path / "below").mkdir()
@@ -123,7 +123,7 @@ def test_files_are_those_that_are_not_left_out_and_all_of_them_are_known(tmp_pat
         list(own_modules.files_of(tmp_path / "none", "signals"))
 
 
-def test_a_time_limit_of_somebody_else_goes_on(tmp_path: Path) -> None:
+def test_a_timer_that_is_already_running_continues(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("")
     before = signal.signal(signal.SIGALRM, lambda *_: None)
     try:
@@ -135,7 +135,7 @@ def test_a_time_limit_of_somebody_else_goes_on(tmp_path: Path) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_functions_that_are_called_to_check_a_declaration_have_the_limit_too(tmp_path: Path) -> None:
+def test_functions_that_discovery_calls_have_the_time_limit_too(tmp_path: Path) -> None:
     signals, strategies = tmp_path / "signals", tmp_path / "strategies"
     for folder in (signals, strategies):
         folder.mkdir()
@@ -154,7 +154,7 @@ def test_functions_that_are_called_to_check_a_declaration_have_the_limit_too(tmp
         rule_discovery.discover(strategies)
 
 
-# A profiler that is called at every call of a function: with something left behind in the interpreter it never returns.
+# The profiler is called at every function call. If the limit left state in the interpreter, it would never return.
 PROFILED = """
 import sys, threading
 from ema_assets.model.time_limits import time_limit
@@ -173,6 +173,6 @@ print("done")
 """
 
 
-def test_a_limit_that_was_kept_leaves_nothing_behind_in_the_interpreter() -> None:
+def test_a_limit_that_was_not_reached_leaves_no_state_in_the_interpreter() -> None:
     done = subprocess.run([sys.executable, "-c", PROFILED], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "done\n", done.stderr

@@ -1,4 +1,4 @@
-"""A user's own modules import files beside them, which are read again after an edit."""
+"""Tests of a user's own modules that import files in their folder, which are read again after an edit."""
 
 import importlib
 import sys
@@ -21,14 +21,14 @@ class Folder:
         self.path = path
 
     def write(self, **texts: str) -> None:
-        """Write files, each by the name of its module; `__` stands for a folder's end."""
+        """Write one file per module name. `__` separates a folder from the name of the file."""
         for name, text in texts.items():
             path = self.path / f"{name.replace('__', '/')}.py"
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
     def answer(self, name: str = "mine") -> object:
-        """`answer` of the module `name`, loaded now."""
+        """Load the module `name` and return its `answer`."""
         return load(self.path / f"{name}.py", "signal").answer
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "signals")
 
 
-def test_a_file_beside_is_imported_with_a_dot_and_read_again_after_an_edit(folder: Folder) -> None:
+def test_a_file_in_the_same_folder_is_imported_with_a_dot_and_read_again_after_an_edit(folder: Folder) -> None:
     folder.write(mine="from ._helpers import answer\n", _helpers="answer = 41\n")
     assert folder.answer() == 41
     folder.write(_helpers="answer = 42\n")
@@ -52,13 +52,13 @@ def test_a_file_beside_is_imported_with_a_dot_and_read_again_after_an_edit(folde
     )
 
 
-def test_what_has_not_changed_is_executed_once_for_all_that_import_it(folder: Folder) -> None:
+def test_an_unchanged_file_is_executed_once_for_all_modules_that_import_it(folder: Folder) -> None:
     folder.write(mine="from ._helpers import answer\n", other="from ._helpers import answer\n")
     folder.write(_helpers="answer = object()\n")
     assert folder.answer() is folder.answer("other") is folder.answer()
 
 
-def test_a_file_that_a_file_beside_imports_counts_too_also_of_a_folder_below(folder: Folder) -> None:
+def test_an_edit_of_an_indirectly_imported_file_is_seen(folder: Folder) -> None:
     folder.write(mine="from .shared.numbers import answer\n", shared__numbers="from .._deep import answer\n")
     folder.write(_deep="answer = 1\n")
     assert folder.answer() == 1
@@ -66,7 +66,7 @@ def test_a_file_that_a_file_beside_imports_counts_too_also_of_a_folder_below(fol
     assert folder.answer() == 2
 
 
-def test_an_import_within_a_function_finds_what_stood_there_when_its_module_was_loaded_last(folder: Folder) -> None:
+def test_an_import_in_a_function_finds_the_file_as_it_was_when_its_module_was_loaded(folder: Folder) -> None:
     folder.write(mine="def answer():\n    from ._late import number\n    return number\n", _late="number = 1\n")
     first = folder.answer()
     assert callable(first)
@@ -77,7 +77,7 @@ def test_an_import_within_a_function_finds_what_stood_there_when_its_module_was_
     assert (first(), second()) == (1, 2)
 
 
-def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> None:
+def test_files_with_the_same_name_in_two_folders_are_two_modules(tmp_path: Path) -> None:
     answers = []
     for number, name in enumerate(("signals", "strategies")):
         folder = Folder(tmp_path / name)
@@ -86,7 +86,7 @@ def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> Non
     assert answers == [0, 1]
 
 
-def test_an_edit_in_one_folder_leaves_alone_what_another_one_has_imported(tmp_path: Path) -> None:
+def test_an_edit_in_one_folder_does_not_reload_the_modules_of_another(tmp_path: Path) -> None:
     folder, other = Folder(tmp_path / "signals"), Folder(tmp_path / "strategies")
     for each in (folder, other):
         each.write(mine="from ._helpers import answer\n", _helpers="answer = object()\n")
@@ -114,14 +114,14 @@ def test_a_module_knows_its_file(folder: Folder) -> None:
     assert folder.answer() == str(folder.path / "mine.py")
 
 
-def test_what_a_failed_file_has_made_so_far_is_imported_by_no_other(folder: Folder) -> None:
+def test_a_file_that_failed_cannot_be_imported_by_another_file(folder: Folder) -> None:
     folder.write(mine="answer = 1\n1 / 0\n", other="from .mine import answer\n")
     for name in ("mine", "other", "mine"):
         with pytest.raises(ConfigurationError, match="ZeroDivisionError"):
             folder.answer(name)
 
 
-def test_modules_of_others_are_found_by_python_itself(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_modules_are_found_by_python_itself(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.write(mine="answer = 1\n")
     folder.answer()
     finders = list(sys.meta_path)
@@ -131,7 +131,7 @@ def test_modules_of_others_are_found_by_python_itself(folder: Folder, monkeypatc
     assert sys.meta_path == finders
 
 
-def test_no_other_module_is_shadowed_and_none_can_be_imported_without_a_dot(folder: Folder) -> None:
+def test_own_files_shadow_no_other_module_and_cannot_be_imported_without_a_dot(folder: Folder) -> None:
     folder.write(mine="import json\nanswer = json.dumps(1)\n", json="raise AssertionError\n")
     assert folder.answer() == "1"
     folder.write(mine="from _helpers import answer\n", _helpers="answer = 1\n")
@@ -142,7 +142,7 @@ def test_no_other_module_is_shadowed_and_none_can_be_imported_without_a_dot(fold
     assert "_helpers" not in sys.modules
 
 
-def test_dataclasses_with_annotations_that_are_text_are_made(folder: Folder) -> None:
+def test_dataclasses_with_postponed_annotations_work(folder: Folder) -> None:
     folder.write(
         mine="from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
         "@dataclass\nclass Pair:\n    a: int\n\nanswer = Pair(1).a\n"
@@ -157,7 +157,7 @@ def test_dataclasses_with_annotations_that_are_text_are_made(folder: Folder) -> 
         ("\nanswer = (\n", "SyntaxError: '(' was never closed"),
     ],
 )
-def test_an_error_in_a_file_beside_names_it_and_its_line(folder: Folder, text: str, said: str) -> None:
+def test_an_error_in_an_imported_file_names_that_file_and_its_line(folder: Folder, text: str, said: str) -> None:
     folder.write(mine="\nfrom ._helpers import answer\n", _helpers=text)
     with pytest.raises(ConfigurationError) as raised:
         folder.answer()
@@ -167,7 +167,7 @@ def test_an_error_in_a_file_beside_names_it_and_its_line(folder: Folder, text: s
     )
 
 
-def test_an_error_in_the_file_itself_says_its_line_once(folder: Folder) -> None:
+def test_an_error_in_the_file_itself_names_its_line_once(folder: Folder) -> None:
     folder.write(mine="\nanswer = (\n")
     with pytest.raises(ConfigurationError) as raised:
         folder.answer()
@@ -176,7 +176,7 @@ def test_an_error_in_the_file_itself_says_its_line_once(folder: Folder) -> None:
     )
 
 
-def test_an_error_when_a_function_of_it_is_called_names_it_too(folder: Folder) -> None:
+def test_an_error_in_a_function_of_an_imported_file_names_that_file(folder: Folder) -> None:
     folder.write(mine="from ._helpers import answer\n", _helpers="def answer():\n    return {}['x']\n")
     answer = folder.answer()
     assert callable(answer)
@@ -186,7 +186,7 @@ def test_an_error_when_a_function_of_it_is_called_names_it_too(folder: Folder) -
     assert place_beside(ValueError("elsewhere")) == ""
 
 
-def test_an_endless_file_beside_is_named_and_tried_again_when_it_has_changed(
+def test_an_endless_imported_file_is_named_and_loaded_again_after_it_changes(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_modules, "LIMIT_SECONDS", 0.2)

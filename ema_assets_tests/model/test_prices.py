@@ -1,4 +1,4 @@
-"""How a price is written for people."""
+"""Tests of how a price is written for people."""
 
 import pytest
 
@@ -28,5 +28,5 @@ from ema_assets.model.prices import price_text
         (float("nan"), "nan"),
     ],
 )
-def test_a_price_has_six_digits_that_count_and_two_decimals_at_least(price: float, text: str) -> None:
+def test_a_price_is_rounded_to_six_significant_digits_but_not_below_two_decimals(price: float, text: str) -> None:
     assert price_text(price) == text

@@ -1,4 +1,4 @@
-"""Pages of other sites get no answer, however a browser sends what they ask for; programs and the own pages do."""
+"""Tests that requests from pages of other sites are refused, and those from programs and own pages are answered."""
 
 import asyncio
 from typing import Any
@@ -58,7 +58,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 
 def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is sent back; nothing of it by the app when it is refused."""
+    """The messages that are sent back. The app sends none of them if the request is refused."""
     parts = {"type": "http", "method": "GET", "path": "/", "query_string": ""}
     headers = [(name.encode(), value.encode()) for name, value in request.items() if name not in parts]
     scope: dict[str, Any] = {**parts, **{name: value for name, value in request.items() if name in parts}}
@@ -90,7 +90,7 @@ def test_pages_of_other_sites_are_refused(kind: str) -> None:
         assert rest[0]["body"].startswith(b"Refused: ")
 
 
-def test_two_hosts_are_none() -> None:
+def test_a_request_with_two_host_headers_is_refused() -> None:
     scope = {
         "type": "http",
         "method": "GET",
@@ -107,7 +107,7 @@ def test_two_hosts_are_none() -> None:
     assert sent[0]["status"] == 403
 
 
-def test_the_start_of_a_server_is_passed_on() -> None:
+def test_the_lifespan_of_a_server_is_passed_on_to_the_app() -> None:
     passed: list[Any] = []
 
     async def app(scope: Any, _receive: Any, _send: Any) -> None:
@@ -117,7 +117,7 @@ def test_the_start_of_a_server_is_passed_on() -> None:
     assert passed == ["lifespan"]
 
 
-def test_more_hosts_are_named_by_a_variable() -> None:
+def test_a_variable_allows_more_hosts() -> None:
     assert allowed_hosts({}) == HERE
     assert allowed_hosts({"EMA_ALLOWED_HOSTS": " Ema.Example.com, 10.0.0.7 , [FD00::1]"}) == HERE | {
         "ema.example.com",

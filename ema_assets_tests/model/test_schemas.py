@@ -1,4 +1,4 @@
-"""Frames are checked where a package hands one to another."""
+"""Tests of the check of frames that one package passes to another."""
 
 import re
 

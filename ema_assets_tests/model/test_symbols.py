@@ -1,4 +1,4 @@
-"""Symbols, timeframes and series keys: parsed once, at the edge."""
+"""Tests of the parsing of symbols, timeframes and series keys."""
 
 from datetime import timedelta
 
@@ -46,12 +46,12 @@ NO_SYMBOLS = [
 
 
 @pytest.mark.parametrize("text", SYMBOLS)
-def test_what_vendors_use_is_a_symbol(text: str) -> None:
+def test_symbols_of_vendors_are_accepted(text: str) -> None:
     assert parse_symbol(text) == text
 
 
 @pytest.mark.parametrize("text", NO_SYMBOLS)
-def test_anything_else_is_no_symbol_and_the_error_says_what_was_received(text: str) -> None:
+def test_any_other_text_is_refused_and_the_error_names_what_was_received(text: str) -> None:
     with pytest.raises(InvalidKeyError) as caught:
         parse_symbol(text)
     assert "`symbol` must be 1 to 32 letters" in str(caught.value)
@@ -60,7 +60,7 @@ def test_anything_else_is_no_symbol_and_the_error_says_what_was_received(text: s
 
 
 @given(st.text())
-def test_a_symbol_never_holds_what_dagster_keeps_for_itself(text: str) -> None:
+def test_a_symbol_never_contains_characters_that_dagster_reserves(text: str) -> None:
     try:
         symbol = parse_symbol(text)
     except InvalidKeyError:
@@ -69,7 +69,7 @@ def test_a_symbol_never_holds_what_dagster_keeps_for_itself(text: str) -> None:
 
 
 @given(st.sampled_from(SYMBOLS), st.sampled_from(ORDER))
-def test_a_series_reads_as_it_is_written(symbol: str, timeframe: Timeframe) -> None:
+def test_a_series_that_was_written_can_be_parsed_again(symbol: str, timeframe: Timeframe) -> None:
     series = Series(symbol, timeframe)
     assert str(series) == f"{symbol}|{timeframe.key}"
     assert Series.parse(str(series)) == series
@@ -98,7 +98,7 @@ def test_a_malformed_series_is_refused_with_what_is_allowed(text: str, sentence:
     assert sentence in str(caught.value)
 
 
-def test_timeframes_have_one_order_from_short_to_long() -> None:
+def test_timeframes_are_ordered_from_short_to_long() -> None:
     assert [each.key for each in ORDER] == ["5m", "15m", "30m", "1h", "4h", "1d"]
     assert sorted(set(ORDER)) == list(ORDER)
     assert sorted(ORDER, key=lambda each: each.rank) == list(ORDER)

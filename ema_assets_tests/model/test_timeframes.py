@@ -1,4 +1,4 @@
-"""The timeframes there are: how they are written, where their bars come from, when these close."""
+"""Tests of timeframes: their keys, the source of their bars, and when these close."""
 
 import copy
 import pickle
@@ -31,7 +31,7 @@ from ema_assets_tests.timeframes import D1, H1, M1, M5, MO1, W1
         ("12M", 366 * 1440, "1d", "*/15 * * * *"),
     ],
 )
-def test_what_follows_from_the_length_of_a_bar(key: str, minutes: int, base: str, cron: str) -> None:
+def test_length_base_and_cron_follow_from_the_key_of_a_timeframe(key: str, minutes: int, base: str, cron: str) -> None:
     timeframe = by_key(key)
     assert (timeframe.minutes, timeframe.base.key, timeframe.cron) == (minutes, base, cron)
     assert timeframe.is_fetched == (key == base)
@@ -50,7 +50,7 @@ def test_what_follows_from_the_length_of_a_bar(key: str, minutes: int, base: str
         ("24h", "; did you mean `1d`?"),
     ],
 )
-def test_one_length_has_one_key_and_others_are_refused_with_what_is_allowed(key: str, hint: str) -> None:
+def test_other_keys_are_refused_with_the_allowed_ones_and_a_suggestion(key: str, hint: str) -> None:
     with pytest.raises(KeyError):
         by_key(key)
     with pytest.raises(InvalidKeyError) as caught:
@@ -61,7 +61,7 @@ def test_one_length_has_one_key_and_others_are_refused_with_what_is_allowed(key:
     )
 
 
-def test_shorter_ones_come_first_and_are_more_urgent() -> None:
+def test_shorter_timeframes_come_first_and_have_a_lower_rank() -> None:
     assert [each.key for each in sorted({*USUAL, by_key("10m"), by_key("3M")})] == [
         "1m", "3m", "5m", "10m", "15m", "30m", "45m", "1h", "2h", "4h", "1d", "1w", "1M", "3M",
     ]  # fmt: skip
@@ -71,7 +71,7 @@ def test_shorter_ones_come_first_and_are_more_urgent() -> None:
     assert by_key("3M").rank == len(USUAL)
 
 
-def test_fetched_ones_are_those_of_providers_and_live_ones_are_short() -> None:
+def test_three_timeframes_are_fetched_and_those_of_up_to_five_minutes_are_live() -> None:
     assert FETCHED == (M1, M5, D1)
     assert [each.key for each in USUAL if each.is_live] == ["1m", "3m", "5m"]
     with pytest.raises(ValueError, match="must be a fetched one, received 1w, which is rolled up"):
@@ -80,7 +80,7 @@ def test_fetched_ones_are_those_of_providers_and_live_ones_are_short() -> None:
         _ = M5.source
 
 
-def test_a_day_is_a_session_a_week_is_more_and_an_hour_less() -> None:
+def test_an_hour_is_intraday_a_day_is_a_session_and_a_week_is_a_period() -> None:
     assert [(each.is_intraday, each.is_session, each.period) for each in (H1, D1, W1, MO1)] == [
         (True, False, None), (False, True, None), (False, False, "week"), (False, False, "month"),
     ]  # fmt: skip
@@ -90,7 +90,7 @@ def test_names_of_tables_have_no_capital_letters() -> None:
     assert [each.sql_name for each in (M1, MO1, by_key("12M"), H1)] == ["1m", "1mo", "12mo", "1h"]
 
 
-def test_a_length_is_the_timeframe_of_a_day_or_less() -> None:
+def test_a_length_of_up_to_a_day_gives_a_timeframe() -> None:
     lengths = [timedelta(minutes=1), timedelta(minutes=90), timedelta(hours=2), timedelta(days=1)]
     assert [str(lasting(each)) for each in lengths] == ["1m", "90m", "2h", "1d"]
     assert [lasting(each) for each in (timedelta(seconds=90), timedelta(0), timedelta(days=7))] == [None] * 3

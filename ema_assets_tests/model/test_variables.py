@@ -1,4 +1,4 @@
-"""Environment variables: what is read, and what is refused by its name."""
+"""Tests of secrets in environment variables: how they are read, and which are refused."""
 
 import pytest
 
@@ -9,7 +9,7 @@ SECRET = Secret("EMA_TOY_TOKEN")
 
 
 @pytest.mark.parametrize("text", ["topsecret", " topsecret\n", "topsecret\r\n"])
-def test_a_secret_is_read_without_what_a_file_puts_around_it(text: str) -> None:
+def test_a_secret_is_read_without_surrounding_whitespace(text: str) -> None:
     assert SECRET.read({"EMA_TOY_TOKEN": text}) == "topsecret"
 
 
@@ -27,7 +27,7 @@ def test_an_empty_secret_is_none(env: dict[str, str]) -> None:
         ("top\udcffsecret", "none of ASCII"),
     ],
 )
-def test_a_secret_that_no_header_can_carry_is_refused_by_its_name_and_not_shown(text: str, what: str) -> None:
+def test_a_secret_that_no_header_can_contain_is_refused_by_name_and_not_shown(text: str, what: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         SECRET.read({"EMA_TOY_TOKEN": text})
     assert str(refused.value) == (

@@ -1,4 +1,4 @@
-"""What a watchlist costs: the arithmetic gives what was measured, and the page shows what the function says."""
+"""Tests of the estimated cost of a watchlist: it agrees with the measurements and with the page."""
 
 import re
 from pathlib import Path
@@ -13,25 +13,25 @@ from ema_assets.reports.capacity import Market, estimate, estimate_markets
 PAGE = (Path(__file__).parents[2] / "docs/CAPACITY.md").read_text()
 
 
-def test_where_it_was_measured_the_estimate_is_the_measurement() -> None:
+def test_the_estimate_equals_the_measurements_that_it_is_based_on() -> None:
     hundred, thousand = (estimate(symbols, DEFAULT) for symbols in (100, 1000))
     assert hundred.cpu_seconds_per_tick == pytest.approx(0.38)
     assert thousand.cpu_seconds_per_tick == pytest.approx(0.95)
-    # Ninety stocks and ten pairs, per trading day and level at 14 days: 15.6 of them.
+    # With 14 days of retention, Dagster's records level off at the size of 15.6 trading days.
     mixed = [estimate(90, DEFAULT), estimate(10, DEFAULT, is_always_open=True)]
     assert sum(each.market_megabytes_per_day for each in mixed) == pytest.approx(128 / 15)
     assert sum(each.dagster_megabytes for each in mixed) == pytest.approx(140 * 2571 / 165)
     assert estimate(10_000, DEFAULT).calls_per_tick == 50
 
 
-def test_closes_of_a_day_are_those_of_the_market() -> None:
+def test_the_number_of_closes_per_day_depends_on_the_market() -> None:
     keys = ("1m", "5m", "15m", "1h", "4h", "1d")
     assert [capacity.closes_per_day(by_key(key), is_always_open=False) for key in keys] == [390, 78, 26, 7, 2, 1]
     assert [capacity.closes_per_day(by_key(key), is_always_open=True) for key in keys] == [1440, 288, 96, 24, 6, 1]
 
 
 def test_markets_that_are_open_together_share_their_runs() -> None:
-    """What one market costs, and two of which one never closes; symbols above a thousand take a run more."""
+    """Stocks alone, and stocks with pairs that trade all day. A run takes at most a thousand series."""
     m5, d1 = by_key("5m"), by_key("1d")
     stocks, pairs = Market(600, {m5: 78, d1: 1}), Market(600, {m5: 288})
     alone, both = estimate_markets([stocks], 4), estimate_markets([stocks, pairs], 4)
@@ -43,7 +43,7 @@ def test_markets_that_are_open_together_share_their_runs() -> None:
     assert estimate_markets([stocks], 12) == estimate(600, [m5, d1], is_everything=True)
 
 
-def test_the_page_shows_what_the_function_says() -> None:
+def test_the_page_shows_the_figures_of_the_function() -> None:
     shown = [line for line in PAGE.splitlines() if re.match(r"\| [\d,]+ \| (chain|everything) \|", line)]
     expected = []
     for symbols in (100, 1000, 10_000, 100_000):
@@ -59,6 +59,6 @@ def test_the_page_shows_what_the_function_says() -> None:
 
 
 @pytest.mark.parametrize("symbols", [0, -1, 100_001])
-def test_what_the_figures_are_not_good_for_is_refused(symbols: int) -> None:
+def test_a_number_of_symbols_outside_the_limits_is_refused(symbols: int) -> None:
     with pytest.raises(ConfigurationError, match=f"from 1 to 100,000, received {symbols}"):
         estimate(symbols, DEFAULT)

@@ -1,4 +1,4 @@
-"""The large chart of a series: what is drawn is what is stored."""
+"""Tests of the large chart of a series: it draws what is stored."""
 
 import sys
 from collections.abc import Iterator
@@ -45,12 +45,12 @@ def drawn(market: Database, bars: int = 60, timeframe: Timeframe = H1) -> tuple[
 
 
 def heights(axes: Axes) -> list[float]:
-    """How high each bar is."""
+    """The height of each bar."""
     return [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
 
 
 @pytest.mark.parametrize("close", [1.08432, 9.7e-10, 253558.37])
-def test_the_price_axis_says_whole_prices(market: Database, close: float) -> None:
+def test_the_price_axis_shows_full_prices_without_an_offset(market: Database, close: float) -> None:
     with market.transaction() as transaction:
         picture = picture_of(transaction, GRAPH, "AAPL", H1, 60)
     prices = pl.Series([close * (1 + place / 100_000) for place in range(60)])
@@ -64,7 +64,7 @@ def test_the_price_axis_says_whole_prices(market: Database, close: float) -> Non
     assert min(shown) == pytest.approx(close, rel=1e-3)
 
 
-def test_candles_averages_and_volume_are_those_that_are_stored(market: Database) -> None:
+def test_the_chart_draws_the_stored_candles_averages_and_volume(market: Database) -> None:
     figure, bars = drawn(market)
     stored = rows_of(
         market,
@@ -87,7 +87,7 @@ def test_candles_averages_and_volume_are_those_that_are_stored(market: Database)
     )
 
 
-def test_each_trade_has_its_entry_and_its_exit_where_they_were(market: Database) -> None:
+def test_each_trade_has_a_marker_at_its_entry_and_its_exit(market: Database) -> None:
     figure, bars = drawn(market, 400, M5)
     trades = rows_of(
         market,
@@ -121,7 +121,7 @@ def test_a_trade_that_began_before_the_first_bar_has_no_entry_in_the_chart(marke
     assert not {"^", "v", "x"} & set(markers)
 
 
-def test_one_bar_is_a_chart(market: Database) -> None:
+def test_a_chart_of_a_single_bar_is_drawn(market: Database) -> None:
     figure, bars = drawn(market, 1)
     assert bars.height == 1
     out = BytesIO()
@@ -129,7 +129,7 @@ def test_one_bar_is_a_chart(market: Database) -> None:
     assert out.getvalue().startswith(b"\x89PNG")
 
 
-def test_read_gives_the_same_picture(market: Database) -> None:
+def test_read_chart_draws_the_same_chart_and_refuses_invalid_arguments(market: Database) -> None:
     figure = read.chart("AAPL", "1h", bars=60, url=market.url)
     mine, _ = drawn(market)
     assert heights(figure.axes[0]) == heights(mine.axes[0])
@@ -139,7 +139,7 @@ def test_read_gives_the_same_picture(market: Database) -> None:
         read.chart("AAPL", "1h", bars=0, url=market.url)
 
 
-def test_other_averages_are_drawn_where_a_strategy_compares_them(databases: Databases) -> None:
+def test_averages_that_a_strategy_compares_can_be_drawn(databases: Databases) -> None:
     watched = replace(
         WATCHED,
         strategies=(
@@ -173,13 +173,17 @@ def test_other_averages_are_drawn_where_a_strategy_compares_them(databases: Data
         ("AAPL", "mine", "`strategy` must be one of strategy_9_30_ema, received 'mine'"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(market: Database, symbol: str, strategy: str | None, sentence: str) -> None:
+def test_a_series_without_bars_and_an_unknown_strategy_are_refused(
+    market: Database, symbol: str, strategy: str | None, sentence: str
+) -> None:
     with market.transaction() as transaction, pytest.raises(ConfigurationError) as caught:
         picture_of(transaction, GRAPH, symbol, H1, strategy=strategy)
     assert str(caught.value) == sentence
 
 
-def test_without_matplotlib_the_way_to_get_it_is_said(market: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_matplotlib_is_reported_with_the_command_that_installs_it(
+    market: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with market.transaction() as transaction:
         picture = picture_of(transaction, GRAPH, "AAPL", H1)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -1,4 +1,4 @@
-"""Equity by hand: two series, trades that win, lose and stay open, marked in between."""
+"""Tests of equity curves with results calculated by hand: trades that win, lose and stay open."""
 
 from datetime import timedelta
 
@@ -41,7 +41,7 @@ def trade(database: Database, symbol: str, begin: int, end: int, pct: float | No
 
 @pytest.fixture
 def traded(database: Database) -> Database:
-    """A and B with a hundred bars of an hour at 100, but for the price of 110 from the 40th to the 60th."""
+    """A and B with a hundred 1h bars. The price is 110 from hour 40 to hour 60, else 100."""
     put(database, "INSERT INTO market.instrument (symbol, calendar) VALUES ('A', '24/7'), ('B', '24/7'), ('C', '24/7')")
     for asset in ("ohlc", "strategy_9_30_ema"):
         put(
@@ -73,11 +73,11 @@ def found(database: Database, symbols: list[str] | None = None) -> equities.Equi
 
 
 def at(curve: pl.DataFrame, hour: int) -> float:
-    """What the curve says at an hour, or said last before it."""
+    """The value of the curve at an hour, or its last value before that."""
     return float(curve.filter(pl.col("ts") <= START + timedelta(hours=hour))["equity"][-1])
 
 
-def test_a_series_compounds_and_is_marked_while_a_trade_is_open(traded: Database) -> None:
+def test_the_equity_of_a_series_compounds_and_follows_the_price_of_an_open_trade(traded: Database) -> None:
     trade(traded, "A", 10, 20, 10.0)
     trade(traded, "A", 30, 70, -50.0)
     own = found(traded, ["A"])
@@ -95,7 +95,7 @@ def test_a_curve_that_never_falls_has_a_drawdown_of_zero_without_a_sign(traded: 
     assert str(found(traded, ["A"]).max_drawdown_pct) == "0.0"
 
 
-def test_a_trade_has_paid_for_its_entry_while_it_is_open(traded: Database) -> None:
+def test_an_open_trade_has_already_paid_its_entry_costs(traded: Database) -> None:
     trade(traded, "A", 30, 70, 0.0, cost_pct=2.0)
     trade(traded, "B", 30, 99, 0.0, cost_pct=1.0, status="open")
     for symbol in ("A", "B"):
@@ -104,7 +104,7 @@ def test_a_trade_has_paid_for_its_entry_while_it_is_open(traded: Database) -> No
         assert at(curve, 50) == pytest.approx(1.09)
 
 
-def test_a_portfolio_is_the_mean_of_its_parts_and_cash_counts(traded: Database) -> None:
+def test_a_portfolio_is_the_mean_of_its_series_including_those_in_cash(traded: Database) -> None:
     trade(traded, "A", 10, 20, 10.0)
     trade(traded, "B", 30, 99, 4.0, side="short", status="open")
     both = found(traded)
@@ -116,7 +116,7 @@ def test_a_portfolio_is_the_mean_of_its_parts_and_cash_counts(traded: Database) 
     assert found(traded, ["B"]).total_return_pct == pytest.approx(4.0)
 
 
-def test_what_is_lost_stays_lost_and_what_is_not_defined_is_left_out(traded: Database) -> None:
+def test_a_total_loss_is_final_and_a_series_with_an_undefined_return_is_left_out(traded: Database) -> None:
     trade(traded, "A", 10, 20, -130.0)
     trade(traded, "A", 30, 40, 50.0)
     trade(traded, "B", 10, 20, None)
@@ -128,7 +128,7 @@ def test_what_is_lost_stays_lost_and_what_is_not_defined_is_left_out(traded: Dat
     assert found(traded, ["C"]).series == 0
 
 
-def test_a_price_of_zero_or_less_within_a_trade_leaves_a_series_out_as_one_at_its_ends_does(traded: Database) -> None:
+def test_a_series_with_a_price_of_zero_or_less_within_a_trade_is_left_out(traded: Database) -> None:
     trade(traded, "A", 10, 20, 10.0)
     trade(traded, "B", 10, 20, 10.0, bar_returns=None)
     whole = found(traded)

@@ -1,4 +1,4 @@
-"""Each condition of a series, by the ledger and the clock, and what is said of it in sentences."""
+"""Tests of the conditions of a series, which follow from the ledger and the clock, and of their sentences."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,7 +38,7 @@ def fresh(databases) -> Iterator[str]:
 
 
 class Undone(Exception):
-    """What a test has changed is as it was before."""
+    """Raised at the end of a test to roll its changes back."""
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def transaction(fresh: str) -> Iterator[Transaction]:
 
 def asked(transaction: Transaction, series: Series, now: datetime) -> Why:
     conditions = freshness.conditions(transaction, now)
-    # Work was done a moment ago by the machine's clock, whatever the market's says.
+    # By the clock of the machine, the last work was done five seconds ago.
     work = transaction.query("SELECT max(computed_at) AS at FROM market.series_state").item()
     found = why(transaction, series, conditions, "sandbox", now, work + timedelta(seconds=5))
     assert found is not None
@@ -128,12 +128,12 @@ STATES = {
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_series_says_how_it_stands_and_what_to_do(transaction: Transaction, name: str) -> None:
+def test_a_series_has_a_condition_with_a_headline_and_advice(transaction: Transaction, name: str) -> None:
     now, change, timeframe, headline, advice = STATES[name]
     if change:
         transaction.execute(f"UPDATE market.series_state SET {change} WHERE asset = 'ohlc' AND timeframe = '5m'")
     if name.startswith("incomplete"):
-        # Bars that did not trade are no reason: the same series is fresh before the gap is noted.
+        # A bar without trades is not missing, so the series is fresh until the gap is noted.
         assert asked(transaction, Series("AAPL", timeframe), now).condition == "fresh"
         transaction.execute(
             """
@@ -151,7 +151,7 @@ def test_a_series_says_how_it_stands_and_what_to_do(transaction: Transaction, na
     assert found.base == (None if timeframe is M5 else SERIES)
 
 
-def test_bars_of_the_hour_that_forms_are_no_change_of_those_that_have_closed(transaction: Transaction) -> None:
+def test_a_change_in_the_open_hour_does_not_wait_for_a_run(transaction: Transaction) -> None:
     def told(dirty_from: datetime) -> Why:
         transaction.execute(
             "UPDATE market.series_state SET dirty_from = $1 WHERE asset = 'ohlc' AND timeframe = '1h'", dirty_from
@@ -166,7 +166,7 @@ def test_bars_of_the_hour_that_forms_are_no_change_of_those_that_have_closed(tra
     assert "An input of ohlc has changed: it waits for a run." in corrected.reasons
 
 
-def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction) -> None:
+def test_silent_and_computing_series_and_an_idle_machine_are_reported(transaction: Transaction) -> None:
     transaction.execute(
         "UPDATE market.series_state SET dirty_from = $1 WHERE asset = 'ema_signals' AND timeframe = '5m'", NOW
     )
@@ -185,7 +185,7 @@ def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction
     assert why(transaction, Series("MSFT", M5), conditions, "sandbox", NOW, NOW) is None
 
 
-def test_timeframes_of_which_files_bring_no_bars_are_no_trouble(database: Database) -> None:
+def test_timeframes_for_which_files_have_no_bars_do_not_count_as_not_fresh(database: Database) -> None:
     watched = watch({"OLD": "XNYS"}, provider="file", timeframes=FEW)
     sync(database, watched, NOW)
     store_file(database, bars_on("XNYS", "OLD", D1, utc("2026-10-01").date(), utc("2026-11-19").date()), "old.csv", NOW)
@@ -196,7 +196,7 @@ def test_timeframes_of_which_files_bring_no_bars_are_no_trouble(database: Databa
         assert set(found.series["condition"]) == {"from files"}
         assert {row["not_fresh"] for row in found.breadth().values()} == {0}
         assert trust(transaction, found.series, NOW).verdict == "fresh"
-        # A number per series that has bars, as `status` has it.
+        # `status` counts only series that have bars.
         assert {each.timeframe: each.series for each in status.by_asset(transaction, NOW)} == {"1d": 1}
         of = {timeframe.key: asked(transaction, Series("OLD", timeframe), NOW) for timeframe in FEW}
     no_bars = "OLD|5m has no bars: they come from files, and none with 5m bars was ingested."
@@ -207,7 +207,7 @@ def test_timeframes_of_which_files_bring_no_bars_are_no_trouble(database: Databa
     assert {found.advice for found in of.values()} == {()}
 
 
-def test_the_verdict_is_the_worst_of_all_series(transaction: Transaction) -> None:
+def test_the_verdict_is_the_worst_condition_of_all_series(transaction: Transaction) -> None:
     def verdict(transaction: Transaction, now: datetime) -> str:
         return trust(transaction, freshness.conditions(transaction, now), now).verdict
 

@@ -1,4 +1,4 @@
-"""`ema-assets screen`, and what `read` gives of signals, strategies, the screener and pages."""
+"""Tests of `ema-assets screen`, and of `read` for signals, strategies, the screener and pages of rows."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def stored(databases: Databases) -> Iterator[str]:
-    """A database with everything computed for four symbols; tests only read it."""
+    """A database with everything computed for four symbols. Tests only read it."""
     url = databases.make()
     market = MemoryExchange(
         *(
@@ -74,7 +74,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
     return found
 
 
-def test_one_row_per_symbol_sorted_as_asked(run: Run) -> None:
+def test_the_screener_has_one_row_per_symbol_in_the_requested_order(run: Run) -> None:
     found = rows(run("--timeframe", "15m", "--sort", "rsi", "--json"))
     assert {row["symbol"] for row in found} == set(SYMBOLS)
     assert {row["timeframe"] for row in found} == {"15m"}
@@ -85,13 +85,13 @@ def test_one_row_per_symbol_sorted_as_asked(run: Run) -> None:
     assert [row["symbol"] for row in again] == [row["symbol"] for row in reversed(found)][:2]
 
 
-def test_about_to_cross_means_the_smallest_move_of_the_price(run: Run) -> None:
+def test_the_order_cross_puts_the_smallest_move_to_a_crossover_first(run: Run) -> None:
     moves = [abs(float(str(row["cross_distance_pct"]))) for row in rows(run("--sort", "cross", "--json"))]
     assert moves == sorted(moves)
     assert len(set(moves)) == len(SYMBOLS)
 
 
-def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is_where_it_is_now(
+def test_the_screener_shows_the_open_trades_of_the_requested_strategy_with_their_current_stops(
     run: Run, stored: str
 ) -> None:
     name = "strategy_9_30_pullback"
@@ -119,14 +119,14 @@ def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is
 
 
 @pytest.mark.parametrize("trend", ["up", "down"])
-def test_only_the_trend_that_was_asked_for(run: Run, trend: str) -> None:
+def test_the_option_trend_keeps_only_symbols_with_that_trend(run: Run, trend: str) -> None:
     everyone = rows(run("--timeframe", "5m", "--json"))
     assert trend in {row["trend"] for row in everyone}
     found = rows(run("--timeframe", "5m", "--trend", trend, "--json"))
     assert [row["symbol"] for row in found] == [row["symbol"] for row in everyone if row["trend"] == trend]
 
 
-def test_only_crossovers_that_are_as_young_as_was_asked_for(run: Run) -> None:
+def test_the_option_crossed_within_keeps_only_symbols_with_a_recent_crossover(run: Run) -> None:
     everyone = rows(run("--timeframe", "5m", "--json"))
     ages = sorted({row["bars_since_cross"] for row in everyone})
     assert len(ages) > 1
@@ -134,7 +134,7 @@ def test_only_crossovers_that_are_as_young_as_was_asked_for(run: Run) -> None:
     assert {row["symbol"] for row in young} == {row["symbol"] for row in everyone if row["bars_since_cross"] == ages[0]}
 
 
-def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> None:
+def test_the_table_shows_the_trend_on_every_timeframe(run: Run) -> None:
     result = run("--symbol", "AAPL")
     assert result.exit_code == 0, result.output
     head, line, note = result.stdout.splitlines()
@@ -148,7 +148,7 @@ def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> No
     assert price_text(row["cross_price"]) in line.split()
 
 
-def test_a_symbol_is_shown_only_while_all_that_was_asked_for_is_so(run: Run) -> None:
+def test_a_symbol_is_shown_only_if_all_filters_match(run: Run) -> None:
     row = next(row for row in rows(run("--timeframe", "5m", "--json")) if row["bars_since_cross"])
     symbol, trend, since = str(row["symbol"]), str(row["trend"]), int(str(row["bars_since_cross"]))
     asked = ("--timeframe", "5m", "--symbol", symbol)
@@ -160,7 +160,7 @@ def test_a_symbol_is_shown_only_while_all_that_was_asked_for_is_so(run: Run) -> 
     assert run(*asked, "--trend", "down" if trend == "up" else "up").stdout == nothing
 
 
-def test_a_limit_counts_only_the_symbols_of_the_table(run: Run, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_counts_only_the_symbols_in_the_table(run: Run, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ("--sort", "symbol", "--limit", "2")
     with Database(stored) as database:
         with database.transaction() as transaction:
@@ -197,13 +197,15 @@ def test_a_limit_counts_only_the_symbols_of_the_table(run: Run, stored: str, mon
         ),
     ],
 )
-def test_a_wrong_question_is_answered_with_what_is_allowed(run: Run, arguments: list[str], sentence: str) -> None:
+def test_an_invalid_option_is_refused_with_a_reason(run: Run, arguments: list[str], sentence: str) -> None:
     result = run(*arguments)
     assert result.exit_code != 0
     assert sentence in result.stderr
 
 
-def test_before_anything_was_set_up_it_says_so(run: Run, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_without_results_is_reported(
+    run: Run, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = databases.make(migrated=False)
     monkeypatch.setenv("EMA_DATABASE_URL", url)
     result = run()
@@ -212,7 +214,7 @@ def test_before_anything_was_set_up_it_says_so(run: Run, databases: Databases, m
     databases.drop(url)
 
 
-def test_the_help_offers_every_way_to_sort() -> None:
+def test_the_option_sort_offers_every_order() -> None:
     (option,) = [each for each in main.commands["screen"].params if each.name == "sort"]
     assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == tuple(SORTS)
@@ -231,7 +233,7 @@ def test_signals_are_read_side_by_side(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["rsi", "macd", "atr", "bollinger", "vwap", "relative_volume", "wma"])
-def test_what_was_known_is_computed_as_it_is_stored(home: Path, name: str) -> None:
+def test_signals_as_of_a_future_time_equal_the_stored_signals(home: Path, name: str) -> None:
     stored = read.signals("30m", names=[name])
     assert stored.drop_nulls().height
     assert read.signals("30m", names=[name], as_of="2100-01-01").equals(stored)
@@ -246,7 +248,7 @@ def test_trades_of_each_strategy_can_be_read_now_and_as_of_a_moment(home: Path, 
         read.trades("5m", strategy="strategy")
 
 
-def test_the_screener_and_the_performance_are_frames(home: Path) -> None:
+def test_the_screener_and_the_performance_can_be_read_as_frames(home: Path) -> None:
     assert read.screener("1h").height == len(SYMBOLS)
     assert read.screener(symbols=["AAPL"]).height == 6
     found = read.performance("5m", strategy="strategy_9_30_ema")
@@ -255,7 +257,7 @@ def test_the_screener_and_the_performance_are_frames(home: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [1_000, 77, 1])
-def test_pages_are_all_rows_once_in_order(home: Path, rows: int) -> None:
+def test_pages_contain_all_rows_once_and_in_order(home: Path, rows: int) -> None:
     frame = "4h" if rows == 1 else "5m"
     pages = list(read.pages("ohlc", frame, ["AAPL", "XOM"], rows=rows))
     assert max(page.height for page in pages) <= rows
@@ -263,7 +265,7 @@ def test_pages_are_all_rows_once_in_order(home: Path, rows: int) -> None:
     assert list(read.pages("ohlc", "5m", [])) == []
 
 
-def test_pages_of_nothing_are_refused(home: Path) -> None:
+def test_pages_without_rows_or_of_an_unknown_asset_are_refused(home: Path) -> None:
     with pytest.raises(ConfigurationError, match="`rows` must be at least 1, received 0"):
         next(read.pages("ohlc", "5m", rows=0))
     with pytest.raises(
@@ -289,12 +291,12 @@ def test_pages_of_nothing_are_refused(home: Path) -> None:
         ("[[strategy]]\nname = 'x'\nrule = 'cross'", "`rule` must be one of crossover, pullback"),
     ],
 )
-def test_a_wrong_configuration_is_named_with_what_is_allowed(text: str, sentence: str) -> None:
+def test_an_invalid_configuration_is_refused_with_a_reason(text: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=f"mine: .*{sentence}" if "mine" not in sentence else sentence):
         build(parse(f"{text}\n{FILE}", "mine"))
 
 
-def test_a_folder_of_signals_that_is_named_must_exist(tmp_path: Path) -> None:
+def test_a_configured_folder_of_signals_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="`EMA_SIGNALS_FOLDER` must be a folder"):
         Settings.from_env({"EMA_SIGNALS_FOLDER": str(tmp_path / "none")})
     assert Settings.from_env({"EMA_HOME": str(tmp_path)}).signals_folder is None

@@ -1,4 +1,4 @@
-"""The chart on the page of a partition: an image in Markdown that the Dagster UI draws where it stands."""
+"""Tests of the chart on the page of a partition: an image in Markdown that the Dagster UI draws inline."""
 
 import xml.etree.ElementTree as ET
 from urllib.parse import unquote
@@ -41,11 +41,11 @@ def paths(text: str) -> dict[str, str]:
     return {path.attrib["stroke"]: path.attrib["d"] for path in root.iter(f"{SVG}path")}
 
 
-def test_candles_stand_where_their_prices_are() -> None:
+def test_candles_are_drawn_at_their_prices() -> None:
     bars = pl.DataFrame(
         {"open": [10.0, 30.0], "high": [40.0, 30.0], "low": [10.0, 10.0], "close": [30.0, 20.0], "fast": [None, None]}
     ).with_columns(pl.col("fast").cast(pl.Float64), slow=pl.lit(None, pl.Float64))
-    # Sixty units from 40 down to 10: two a point.
+    # The chart is 60 units high and shows prices from 10 to 40: two units per point.
     assert paths(small_chart("X 5m", bars)) == {
         "gray": "m2 0v60m4-40v40",
         "teal": "m2 20v40",
@@ -53,7 +53,7 @@ def test_candles_stand_where_their_prices_are() -> None:
     }
 
 
-def test_averages_are_lines_and_begin_where_they_exist() -> None:
+def test_averages_are_drawn_as_lines_from_their_first_value() -> None:
     bars = pl.DataFrame(
         {name: [0.0, 30.0, 60.0] for name in ("open", "high", "low", "close")}
         | {"fast": [None, 30.0, 60.0], "slow": [60.0, None, 0.0]}
@@ -63,14 +63,14 @@ def test_averages_are_lines_and_begin_where_they_exist() -> None:
     assert found["violet"] == "m2 0m8 60"
 
 
-def test_entries_are_marked_below_and_exits_above() -> None:
+def test_entries_are_marked_at_the_bottom_and_exits_at_the_top() -> None:
     found = paths(small_chart("X 5m", walk(10), entries=[3], exits=[7]))
     assert found["lime"] == "m14 57v4"
     assert found["red"] == "m30 0v4"
     assert "lime" not in paths(small_chart("X 5m", walk(10)))
 
 
-def test_marks_of_bars_that_are_left_out_are_left_out_too() -> None:
+def test_bars_that_are_not_drawn_have_no_marks() -> None:
     found = paths(small_chart("X 5m", walk(60), entries=[0, 59], exits=[1]))
     assert found["lime"].count("m") == 1
     assert "red" not in found
@@ -82,7 +82,7 @@ def test_marks_of_bars_that_are_left_out_are_left_out_too() -> None:
     scale=st.sampled_from([0.0, 0.0001, 0.01, 0.3]),
     marks=st.lists(st.integers(0, 59), max_size=12),
 )
-def test_it_never_has_more_characters_than_the_ui_draws_inline(
+def test_a_chart_never_has_more_characters_than_the_ui_draws_inline(
     count: int, seed: int, scale: float, marks: list[int]
 ) -> None:
     marks = sorted({mark for mark in marks if mark < count})
@@ -94,6 +94,6 @@ def test_it_never_has_more_characters_than_the_ui_draws_inline(
 
 
 @pytest.mark.parametrize("price", [-37.63, 0.0, 1e-9, 65_000.0])
-def test_a_price_that_does_not_move_is_a_flat_line(price: float) -> None:
+def test_a_constant_price_is_drawn_as_a_flat_line(price: float) -> None:
     bars = pl.DataFrame({name: [price] * 3 for name in ("open", "high", "low", "close", "fast", "slow")})
     assert paths(small_chart("X 1d", bars))["teal"] == "m2 0v1m4-1v1m4-1v1"

@@ -1,4 +1,4 @@
-"""What `status` says in sentences."""
+"""Tests of the sentences that `status` prints."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from ema_assets_tests.refresh.exchange import watch
 NOW = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)
 
 
-def test_a_provider_that_does_not_answer_is_named_with_the_day_on_which_it_is_asked_again(database: Database) -> None:
+def test_a_provider_that_does_not_answer_is_named_with_the_time_of_the_next_attempt(database: Database) -> None:
     sync(database, watch({"BTC-USD": "24/7"}), NOW)
     with database.transaction() as transaction:
         seen = provider_state.breaker(transaction, "sandbox")
@@ -23,7 +23,7 @@ def test_a_provider_that_does_not_answer_is_named_with_the_day_on_which_it_is_as
         ]
 
 
-def test_a_provider_of_which_no_symbol_is_watched_any_more_is_no_trouble(database: Database) -> None:
+def test_a_provider_without_watched_symbols_is_not_reported_as_failing(database: Database) -> None:
     coins, metals = watch({"BTC-USD": "24/7"}), watch({"SI=F": "CMES"}, provider="yahoo")
 
     def said(default: str | None = "sandbox") -> tuple[list[str], bool, int]:
@@ -41,9 +41,9 @@ def test_a_provider_of_which_no_symbol_is_watched_any_more_is_no_trouble(databas
     assert said() == (["yahoo", "yahoo"], True, 1)
     sync(database, coins, NOW)
     assert said() == said(None) == ([], False, 0)
-    # It is the default now, of the symbol that names none.
+    # With yahoo as the default, the symbol that names no provider uses it.
     assert said("yahoo")[:2] == (["yahoo", "yahoo"], True)
-    # Also who does not know the default hears of one that no symbol has ever named.
+    # Without a known default, a provider that no symbol has ever named is reported as well.
     with database.transaction() as transaction:
         provider_state.trip(transaction, "binance", "gone", NOW, provider_state.breaker(transaction, "binance"))
     assert said(None) == (["binance"], True, 1)

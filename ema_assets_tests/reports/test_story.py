@@ -1,4 +1,4 @@
-"""The story of a series and of a bar: each sentence is what the tables say."""
+"""Tests of the story of a series and of a bar: its sentences agree with the tables."""
 
 import re
 from datetime import date, timedelta
@@ -30,7 +30,7 @@ WORKING_DAY = (date(2026, 11, 2), date(2026, 11, 25))
 
 @pytest.fixture
 def life(database: Database) -> Life:
-    """A day with a close before the auction, and a bar that does not come."""
+    """A daily bar that first has a close from before the auction, and a 5m bar that is missing."""
     days = bars_on("XNYS", "AAPL", D1, *WORKING_DAY, 1)
     minutes = bars_on("XNYS", "AAPL", M5, *WORKING_DAY, 2).filter(pl.col("ts") != LOST)
     exchange = LivingExchange(days, minutes)
@@ -45,7 +45,7 @@ def told(life: Life, timeframe: object, ts: object) -> list[str]:
     return [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<then>", line) for line in lines]
 
 
-def test_a_day_is_preliminary_then_corrected_then_final(life: Life) -> None:
+def test_a_daily_bar_is_preliminary_then_corrected_then_final(life: Life) -> None:
     (early,) = life.exchange.until[0][1]["close"]
     assert told(life, D1, OPENED)[-2].startswith("It is now open ")
     assert told(life, D1, OPENED)[-1] == "It is preliminary: its provider may still change it."
@@ -60,7 +60,7 @@ def test_a_day_is_preliminary_then_corrected_then_final(life: Life) -> None:
     assert lines[-1] == "It is final: it was requested after the time in which its provider changes bars."
 
 
-def test_a_bar_that_is_missing_says_how_often_it_was_asked_for(life: Life) -> None:
+def test_the_story_of_a_missing_bar_states_how_often_it_was_requested(life: Life) -> None:
     assert told(life, M5, LOST)[1:] == [
         "It is missing, noted at 2026-11-25 21:00: open, requested again 0 times.",
         "It will be requested again at 2026-11-25 21:12.",
@@ -73,7 +73,7 @@ def test_a_bar_that_is_missing_says_how_often_it_was_asked_for(life: Life) -> No
     assert hour[-3].endswith(", rolled up from 5m.")
 
 
-def test_a_symbol_is_told_by_timeframe(life: Life) -> None:
+def test_the_story_of_a_symbol_has_one_line_per_timeframe(life: Life) -> None:
     with life.database.transaction() as transaction:
         lines = story.of_symbol(transaction, "AAPL")
     assert [line.partition(":")[0] for line in lines] == [
@@ -101,7 +101,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.usefixtures("home")
-def test_the_command_tells_a_symbol_before_the_tables_and_a_bar_alone(life: Life) -> None:
+def test_the_command_prints_the_story_of_a_symbol_before_the_tables_and_of_a_bar_alone(life: Life) -> None:
     result = run("--symbol", "AAPL")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("AAPL|5m: 2026-11-23 14:30 to 2026-11-25 20:55 UTC, 233 from memory.")
@@ -125,7 +125,7 @@ def test_the_command_tells_a_symbol_before_the_tables_and_a_bar_alone(life: Life
         ),
     ],
 )
-def test_half_a_question_says_what_is_missing(arguments: list[str], said: str) -> None:
+def test_incomplete_or_invalid_options_are_refused_with_a_reason(arguments: list[str], said: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert said in result.stderr

@@ -1,4 +1,4 @@
-"""A chart in characters."""
+"""Tests of the chart for the terminal, which consists of characters."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ Bar = tuple[float, float, float, float, float | None]
 
 
 def picture(bars: Sequence[Bar], trades: Sequence[dict[str, Any]] = (), **columns: Sequence[float | None]) -> Picture:
-    """Hourly bars of open, high, low, close and volume; `trades` give what they do not leave out."""
+    """A picture of 1h bars of open, high, low, close and volume. Fields that `trades` leave out have default values."""
     frame = pl.DataFrame(
         list(bars), schema=dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64), orient="row"
     )
@@ -49,8 +49,8 @@ def text(lines: Sequence[Line]) -> list[str]:
     return ["".join(cell.text for cell in line).rstrip() for line in lines]
 
 
-def test_bodies_are_thick_wicks_are_thin_and_halves_of_cells_are_told_apart() -> None:
-    # Ten prices on five rows: a row has two.
+def test_bodies_are_thick_wicks_are_thin_and_both_can_end_at_half_a_cell() -> None:
+    # Ten prices on five rows: two prices per row.
     drawn = text(terminal_chart(picture([(1, 9, 0, 4, None), (8, 9, 4, 5, None)]), 40, 9))
     assert drawn == [
         "X 1h  bar of 2026-11-20 23:00 UTC  clos…",
@@ -65,14 +65,14 @@ def test_bodies_are_thick_wicks_are_thin_and_halves_of_cells_are_told_apart() ->
     ]
 
 
-def test_averages_run_on_between_bars_that_stand_apart_and_are_seen_through_wicks() -> None:
+def test_averages_continue_between_bars_and_cover_wicks_but_not_bodies() -> None:
     drawn = text(terminal_chart(picture([(8, 9, 0, 9, None)] * 2, fast=[2, 4], slow=[None, 9]), 60, 12))
     assert drawn[1].startswith(f"{FAST} EMA 9 4.00  {SLOW} EMA 30 9.00  spread -55.56 %")
     assert [line[:6] for line in drawn[3:] if FAST in line] == [f"│  {FAST * 3}", f"{FAST * 3}│  "]
     assert [line[:6] for line in drawn[3:] if SLOW in line] == [f"┃  ┃{SLOW * 2}"]
 
 
-def test_the_spread_is_that_of_the_signal_and_is_left_out_where_the_slow_average_is_not_above_zero() -> None:
+def test_the_spread_is_shown_only_if_the_slow_average_is_above_zero() -> None:
     bar = (8.0, 9.0, 1.0, 4.0, None)
     averages = {
         (10.0, 8.0): "spread +25.00 %",
@@ -85,7 +85,7 @@ def test_the_spread_is_that_of_the_signal_and_is_left_out_where_the_slow_average
         assert said.endswith(ending)
 
 
-def test_entries_point_into_the_direction_of_the_trade_and_exits_stand_on_the_other_side() -> None:
+def test_entries_point_in_the_direction_of_the_trade_and_exits_are_on_the_other_side() -> None:
     bars = [(5.0, 6.0, 4.0, 5.5, None)] * 6 + [(5.0, 10.0, 0.0, 5.5, None)]
     trades = [
         {"entry_ts": BEGIN, "exit_ts": BEGIN + timedelta(hours=2), "exit_price": 10.25},
@@ -105,13 +105,13 @@ def test_entries_point_into_the_direction_of_the_trade_and_exits_stand_on_the_ot
     )
 
 
-def test_volume_stands_below_in_eighths_of_a_row_and_is_left_out_where_there_is_none() -> None:
+def test_volume_is_drawn_below_in_eighths_of_a_row_and_left_out_if_there_is_none() -> None:
     drawn = text(terminal_chart(picture([(1, 2, 1, 2, volume) for volume in (16, 12, 1, None)]), 40, 16))
     assert [line[:12] for line in drawn if "▁" in line or "volume" in line] == ["█  ▄        ", "█  █  ▁     "]
     assert "volume" not in "".join(text(terminal_chart(picture([(1, 2, 1, 2, None)]), 40, 16)))
 
 
-def test_it_keeps_to_the_width_and_the_height_and_shows_the_newest_bars() -> None:
+def test_a_chart_fits_the_width_and_the_height_and_shows_the_newest_bars() -> None:
     bars = [(100.0 + n % 7, 109.0, 99.0, 101.0 + n % 5, float(n)) for n in range(500)]
     for columns, rows in ((80, 24), (200, 50), (40, 8)):
         drawn = text(terminal_chart(picture(bars), columns, rows))
@@ -120,7 +120,7 @@ def test_it_keeps_to_the_width_and_the_height_and_shows_the_newest_bars() -> Non
         assert f"{BEGIN + timedelta(hours=500 - bars_that_fit(columns)):%m-%d %H:%M}" in drawn[-1]
 
 
-def test_prices_of_currencies_and_of_the_smallest_coins_are_seen_in_full() -> None:
+def test_prices_of_currencies_and_of_the_smallest_coins_are_shown_in_full() -> None:
     pair = [(1.0841, 1.0849, 1.084, 1.08432 + n / 100_000, None) for n in range(300)]
     assert any(line.endswith("◂1.08731") for line in text(terminal_chart(picture(pair), 80, 24)))
     coin = [(9.6e-10, 9.9e-10, 9.5e-10, 9.7e-10, None)] * 300
@@ -130,11 +130,11 @@ def test_prices_of_currencies_and_of_the_smallest_coins_are_seen_in_full() -> No
     assert any(line.endswith("┤0.00000000096") for line in drawn)
 
 
-def test_the_time_axis_has_the_day_where_it_changes() -> None:
+def test_the_time_axis_shows_the_day_where_it_changes() -> None:
     drawn = text(terminal_chart(picture([(1, 2, 1, 2, None)] * 60), 80, 12))
     assert drawn[-1].split() == ["11-20", "22:00", "11-21", "12:00", "11-22", "02:00", "16:00", "11-23", "06:00"]
 
 
-def test_one_bar_that_does_not_move_is_drawn() -> None:
+def test_a_single_bar_with_a_constant_price_is_drawn() -> None:
     drawn = text(terminal_chart(picture([(7, 7, 7, 7, 0)]), 80, 24))
     assert [line for line in drawn if "7" in line[3:]][1:] == ["╻   ◂7.00"]
