@@ -1,11 +1,11 @@
-"""What Dagster's chart makes of its values, as far as we rely on it: the instance. The chart itself is not here."""
+"""Builds the instance that Dagster's chart makes of its values. The chart itself is not in this repository."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two files of values as Helm reads them: tables are merged, a list replaces a list."""
+    """Merge two files of values as Helm does: tables are merged, and a list replaces a list."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
@@ -57,7 +57,7 @@ def _database(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _snake(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys as Dagster spells them; those of `purgeAfterDays`, which are words of Dagster, included."""
+    """Convert all keys to the spelling of Dagster, including the keys below `purgeAfterDays`."""
     return {
         "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key): (
             _snake(value) if isinstance(value, dict) else value

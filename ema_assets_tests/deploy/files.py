@@ -1,4 +1,4 @@
-"""The files of deploy/ as tests read them: YAML, and the variables that Compose puts in."""
+"""Reads the files of deploy/ for tests: YAML, and the variables that Compose inserts."""
 
 import re
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from ema_assets.cli import main
 REPOSITORY = Path(__file__).parents[2]
 DOCKER = REPOSITORY / "deploy" / "docker"
 HELM = REPOSITORY / "deploy" / "helm"
-# What a user fills in.
+# The variables that a user sets.
 FILLED_IN = {"DATABASE_PASSWORD": "pAss1", "BROKER_PASSWORD": "pAss2", "EMA_PROVIDER": "alpaca"}
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 def loaded(path: Path) -> dict[str, Any]:
-    """A file of YAML."""
+    """The content of a YAML file."""
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
 
 
 def filled_in(text: str, env: Mapping[str, str]) -> str:
-    """`text` as Compose would read it with `env`; KeyError for a variable that has to be set and is not."""
+    """`text` as Compose reads it with `env`. Raises KeyError if a required variable is not set."""
 
     def value(match: re.Match[str]) -> str:
         name, kind, rest = match.groups()
@@ -36,12 +36,12 @@ def filled_in(text: str, env: Mapping[str, str]) -> str:
 
 
 def environment_of(service: Mapping[str, Any], env: Mapping[str, str] = FILLED_IN) -> dict[str, str]:
-    """The variables of a service."""
+    """The environment variables of a service."""
     return {name: filled_in(str(value), env) for name, value in service.get("environment", {}).items()}
 
 
 def parse_ours(words: list[str]) -> None:
-    """Have our command line parse `ema-assets …`; it fails for a command or an option that is not there."""
+    """Parse the command `ema-assets …`. This fails for an unknown command or option."""
     command: Command = main
     arguments = list(words)
     while isinstance(command, Group):

@@ -1,4 +1,4 @@
-"""deploy/docker/: what can be checked without Docker. Commands, variables, ports, keys, the image, its health check."""
+"""Tests of deploy/docker/ that need no Docker: commands, variables, ports, keys, the image and its health check."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ OURS = {
     **{name: each for name, each in COMPOSE["services"].items() if name != "postgres"},
     "worker": CELERY["services"]["worker"],
 }
-# Ticks and runs; nobody else calls a provider.
+# These services execute ticks and runs. No other service calls a provider.
 CALL_PROVIDERS = {"code", "daemon", "worker"}
 HOME = "/opt/dagster/dagster_home"
 
@@ -43,7 +43,7 @@ HOME = "/opt/dagster/dagster_home"
 # --- services ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_command_is_one_of_ours_or_of_dagster() -> None:
+def test_each_service_runs_a_valid_command_of_ema_assets_or_dagster() -> None:
     for name, service in OURS.items():
         match service["command"]:
             case ["ema-assets", *words]:
@@ -59,14 +59,14 @@ def test_each_command_is_one_of_ours_or_of_dagster() -> None:
                 pytest.fail(f"{name}: {other}")
 
 
-def test_dagsters_services_log_in_the_format_of_the_image() -> None:
+def test_the_services_of_dagster_log_in_the_format_of_the_image() -> None:
     (log_format,) = re.findall(r"EMA_LOG_FORMAT=(\w+)", DOCKERFILE)
     (of_image,) = re.findall(r"^CMD (\[.*\])$", LAST_STAGE, re.MULTILINE)
     commands = [json.loads(of_image), *(OURS[name]["command"] for name in ("code", "daemon", "webserver"))]
     assert [command[command.index("--log-format") + 1] for command in commands] == [log_format] * 4
 
 
-def test_the_ui_is_behind_the_checks_of_host_and_origin_and_seen_by_this_machine_alone() -> None:
+def test_the_ui_is_the_guarded_webserver_and_ports_are_published_only_on_this_machine() -> None:
     assert OURS["webserver"]["command"][:3] == ["python", "-m", "ema_assets.defs.webserver"]
     services = [*COMPOSE["services"].items(), *CELERY["services"].items()]
     published = {name: service["ports"] for name, service in services if "ports" in service}
@@ -81,7 +81,7 @@ def test_only_services_that_call_providers_have_their_keys() -> None:
         env = environment_of(service, {**FILLED_IN, **keys})
         assert (without_provider_keys(env) != env) == (name in CALL_PROVIDERS), name
         assert not {"id", "secret"} & set(without_provider_keys(env).values()), name
-    # With Celery the daemon only hands runs on.
+    # With Celery, the daemon only passes runs on.
     daemon = environment_of(CELERY["services"]["daemon"])
     assert {name: daemon[name] for name in keys} == dict.fromkeys(keys, "")
     assert {name for name, each in CELERY["services"].items() if "EMA_CELERY_BROKER" in each["environment"]} == {
@@ -91,13 +91,13 @@ def test_only_services_that_call_providers_have_their_keys() -> None:
     }
 
 
-def test_the_variables_of_each_service_are_settings_that_are_accepted() -> None:
+def test_the_variables_of_each_service_are_valid_settings() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "ema_assets").rglob("*.py"))
     known = set(re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', code))
     for name, service in OURS.items():
         env = environment_of(service, {**FILLED_IN, "APCA_API_KEY_ID": "id", "APCA_API_SECRET_KEY": "secret"})
         assert set(env) <= known, name
-        # As they are mounted.
+        # The folder of the repository that is mounted at this path.
         here = {variable: value.replace("/etc/ema-assets", str(DOCKER / "config")) for variable, value in env.items()}
         settings = Settings.from_env(here)
         assert settings.provider == "alpaca", name
@@ -106,7 +106,7 @@ def test_the_variables_of_each_service_are_settings_that_are_accepted() -> None:
         assert settings.signals_folder == DOCKER / "config" / "signals", name
 
 
-def test_no_password_is_written_down_and_none_has_a_default() -> None:
+def test_compose_files_contain_no_passwords_and_no_defaults_for_them() -> None:
     for path in (DOCKER / "compose.yaml", DOCKER / "compose.celery.yaml"):
         text = path.read_text(encoding="utf-8")
         for line in re.findall(r"^.*(?:PASS|://ema:).*$", text, re.MULTILINE):
@@ -118,7 +118,7 @@ def test_no_password_is_written_down_and_none_has_a_default() -> None:
     assert set(FILLED_IN) | {"APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "EMA_ALLOWED_HOSTS", "IMAGE_EXTRAS"} <= named
 
 
-def test_services_can_little_and_come_back() -> None:
+def test_services_have_few_privileges_and_restart_after_failures() -> None:
     for name, service in OURS.items():
         assert service["image"] == "ema-assets", name
         assert service["cap_drop"] == ["ALL"], name
@@ -132,17 +132,17 @@ def test_services_can_little_and_come_back() -> None:
     major = re.match(r"postgres:(\d+)", COMPOSE["services"]["postgres"]["image"])
     assert major is not None
     assert int(major[1]) >= 15
-    # A run is tagged with the host of its process: that of the next container has to be the same.
+    # A run is tagged with the host of its process, so the next container must have the same host name.
     assert OURS["daemon"]["hostname"] == "daemon"
 
 
-def test_the_code_location_is_the_service_that_serves_it() -> None:
+def test_the_workspace_names_the_service_and_the_port_of_the_code_location() -> None:
     ((location,),) = (each.values() for each in loaded(DOCKER / "workspace.yaml")["load_from"])
     assert location["host"] in COMPOSE["services"]
     assert COMPOSE["services"][location["host"]]["expose"] == [str(location["port"])]
 
 
-def test_dagsters_instance_is_that_of_one_machine_or_with_celery_that_of_several() -> None:
+def test_the_services_use_the_dagster_yaml_of_one_machine_or_that_of_celery() -> None:
     assert loaded(DOCKER / "dagster.yaml") == loaded(REPOSITORY / "dagster.yaml")
     assert (DOCKER / CELERY["configs"]["instance"]["file"]).resolve() == REPOSITORY / "deploy/celery/dagster.yaml"
     mounted = {"source": "instance", "target": f"{HOME}/dagster.yaml"}
@@ -153,7 +153,7 @@ def test_dagsters_instance_is_that_of_one_machine_or_with_celery_that_of_several
     }
 
 
-def test_every_file_that_the_page_names_is_there() -> None:
+def test_every_file_that_the_page_names_exists() -> None:
     page = (REPOSITORY / "docs" / "DOCKER.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\bdeploy/[\w./-]+\w", page)) - {"deploy/docker/.env", "deploy/docker/alerts.env"}
     assert len(named) >= 8
@@ -163,7 +163,7 @@ def test_every_file_that_the_page_names_is_there() -> None:
 # --- the image --------------------------------------------------------------------------------------------------------
 
 
-def test_the_image_has_the_versions_of_the_lock_and_no_root() -> None:
+def test_the_image_installs_the_locked_versions_and_does_not_run_as_root() -> None:
     installs = [line for line in DOCKERFILE.splitlines() if line.startswith("RUN uv pip install")]
     assert ["--constraints requirements.lock" in line or "--no-deps" in line for line in installs] == [True, True]
     assert DOCKERFILE.count("\nFROM ") == 2
@@ -174,7 +174,7 @@ def test_the_image_has_the_versions_of_the_lock_and_no_root() -> None:
     assert f"--uid {user} " in LAST_STAGE
 
 
-def test_the_environment_of_the_image_is_that_of_the_stack_and_has_no_secret() -> None:
+def test_the_environment_of_the_image_has_the_variables_of_the_stack_and_no_secrets() -> None:
     (block,) = re.findall(r"^ENV (PATH=.*?[^\\])$", LAST_STAGE, re.MULTILINE | re.DOTALL)
     env = dict(line.strip(" \\").split("=", 1) for line in block.splitlines())
     assert {name: env[name] for name in DAGSTER_EVENT_VARIABLES} == DAGSTER_EVENT_VARIABLES
@@ -184,7 +184,7 @@ def test_the_environment_of_the_image_is_that_of_the_stack_and_has_no_secret() -
 
 
 def is_sent(path: str) -> bool:
-    """Whether .dockerignore lets `path` into the context: its last line that fits decides."""
+    """Whether .dockerignore lets `path` into the build context. The last line that matches decides."""
     sent = True
     for line in (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines():
         pattern = line.removeprefix("!")
@@ -193,7 +193,7 @@ def is_sent(path: str) -> bool:
     return sent
 
 
-def test_what_the_image_copies_is_there_and_sent_and_nothing_secret_is() -> None:
+def test_the_build_context_contains_what_the_image_copies_and_no_secrets() -> None:
     copied = [
         word for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]
     ]
@@ -203,7 +203,7 @@ def test_what_the_image_copies_is_there_and_sent_and_nothing_secret_is() -> None
     assert [path for path in secret if is_sent(path)] == []
 
 
-def test_dagsters_own_command_is_the_guarded_webserver(tmp_path: Path) -> None:
+def test_the_command_dagster_webserver_runs_the_guarded_webserver(tmp_path: Path) -> None:
     script = DOCKER / "dagster-webserver"
     assert os.access(script, os.X_OK)
     (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
@@ -213,7 +213,7 @@ def test_dagsters_own_command_is_the_guarded_webserver(tmp_path: Path) -> None:
     assert done.stdout == "-m|ema_assets.defs.webserver|-p|80|a b|"
 
 
-# --- its health check -------------------------------------------------------------------------------------------------
+# --- the health check -------------------------------------------------------------------------------------------------
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -245,12 +245,12 @@ def healthy() -> ModuleType:
     return module
 
 
-def test_a_service_is_healthy_that_answers(healthy: ModuleType, port: int) -> None:
+def test_a_service_that_answers_is_healthy(healthy: ModuleType, port: int) -> None:
     assert healthy.problem(f"http://127.0.0.1:{port}/server_info") is None
     assert healthy.problem(f"tcp://127.0.0.1:{port}") is None
 
 
-def test_a_service_is_not_healthy_that_answers_otherwise_or_not_at_all(healthy: ModuleType, port: int) -> None:
+def test_a_service_with_another_answer_or_no_answer_is_not_healthy(healthy: ModuleType, port: int) -> None:
     assert healthy.problem(f"http://127.0.0.1:{port}/other") == f"http://127.0.0.1:{port}/other answers 204"
     for url in ("tcp://127.0.0.1:1", "http://127.0.0.1:1/server_info", "tcp://127.0.0.1"):
         assert healthy.problem(url).startswith(f"{url}: ")

@@ -1,4 +1,4 @@
-"""deploy/helm/: the values of Dagster's chart that we rely on. The chart itself is not here."""
+"""Tests of deploy/helm/: the values for Dagster's chart. The chart itself is not in this repository."""
 
 import asyncio
 import importlib.util
@@ -32,7 +32,7 @@ def environments() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             yield f"{where} {part}", values[part].get("env", [])
 
 
-def test_secrets_come_from_secrets() -> None:
+def test_secret_variables_come_from_secrets_of_kubernetes() -> None:
     found = set()
     for where, variables in environments():
         for variable in variables:
@@ -50,21 +50,21 @@ def test_secrets_come_from_secrets() -> None:
     assert "postgresqlPassword" not in VALUES["postgresql"]
 
 
-def test_the_queue_is_that_of_one_machine() -> None:
+def test_the_run_queue_has_the_limits_of_one_machine() -> None:
     queue = VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
     runs = INSTANCE["concurrency"]["runs"]
     assert queue["maxConcurrentRuns"] == runs["max_concurrent_runs"]
     assert queue["tagConcurrencyLimits"] == runs["tag_concurrency_limits"]
     assert queue["dequeueIntervalSeconds"] == INSTANCE["run_coordinator"]["config"]["dequeue_interval_seconds"]
     assert VALUES["retention"]["sensor"]["purgeAfterDays"] == INSTANCE["retention"]["sensor"]["purge_after_days"]
-    # The workers of Celery take as many as the queue lets go.
+    # The workers of Celery execute as many runs as the queue releases.
     command = CONTAINER["command"]
     processes = int(command[command.index("--processes") + 1])
     assert WORKER["spec"]["replicas"] * processes == queue["maxConcurrentRuns"]
 
 
 @pytest.mark.parametrize("over", [{}, CELERY], ids=["pods", "celery"])
-def test_the_instance_that_the_chart_writes_is_loaded_and_reaches_its_database(
+def test_the_instance_that_the_chart_writes_can_be_loaded_and_reaches_its_database(
     over: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = urlsplit(database_url)
@@ -93,7 +93,7 @@ def test_the_instance_that_the_chart_writes_is_loaded_and_reaches_its_database(
             assert type(instance.run_launcher).__name__ == "LaneRunLauncher"
 
 
-def test_the_probe_of_the_webserver_gets_through_its_checks() -> None:
+def test_the_probe_of_the_webserver_passes_its_host_check() -> None:
     webserver = VALUES["dagsterWebserver"]
     probe = webserver["readinessProbe"]["httpGet"]
     assert probe["port"] == webserver["service"]["port"] > 1024
@@ -105,16 +105,16 @@ def test_the_probe_of_the_webserver_gets_through_its_checks() -> None:
             return (await client.get(probe["path"], headers=headers)).status_code
 
     assert asyncio.run(asked(headers)) == 200
-    # What the kubelet sends by itself.
+    # Without these headers, the kubelet sends the address of the pod as the host.
     assert asyncio.run(asked({})) == 403
 
 
-def test_the_probe_of_the_code_location_imports_nothing_and_asks_its_port() -> None:
+def test_the_probe_of_the_code_location_runs_a_script_of_the_image_on_its_port() -> None:
     interpreter, program, url = CODE["readinessProbe"]["exec"]["command"]
     assert interpreter == "python"
     assert f"COPY deploy/docker/{Path(program).name} {program}\n" in (DOCKER / "Dockerfile").read_text()
     assert url == f"tcp://127.0.0.1:{CODE['port']}"
-    # The schema of the chart wants it, and its template leaves it out of the probe.
+    # The schema of the chart requires this value. The template of the chart does not put it into the probe.
     assert CODE["readinessProbe"]["enabled"] is True
 
 
@@ -123,7 +123,7 @@ def test_pods_with_keys_have_no_rights_in_the_cluster() -> None:
     assert WORKER["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
 
 
-def test_every_pod_has_our_image_is_not_root_and_asks_for_its_memory() -> None:
+def test_every_pod_has_the_same_image_does_not_run_as_root_and_requests_memory() -> None:
     parts = {"webserver": VALUES["dagsterWebserver"], "daemon": VALUES["dagsterDaemon"], "code": CODE}
     image = CODE["image"]
     for name, part in parts.items():
@@ -143,14 +143,14 @@ def test_every_pod_has_our_image_is_not_root_and_asks_for_its_memory() -> None:
     assert f"DAGSTER_HOME={VALUES['global']['dagsterHome']} " in dockerfile
 
 
-def test_the_code_location_is_ours_and_runs_have_its_environment() -> None:
+def test_the_module_of_the_code_location_exists_and_runs_have_its_environment() -> None:
     assert CODE["codeServerArgs"][0] == "--module-name"
     assert importlib.util.find_spec(CODE["codeServerArgs"][1]) is not None
     assert CODE["includeConfigInLaunchedRuns"] == {"enabled": True}
     assert VALUES["runLauncher"]["type"] == "K8sRunLauncher"
 
 
-def test_with_celery_the_launcher_is_that_of_several_hosts() -> None:
+def test_the_values_for_celery_have_the_launcher_and_the_queue_of_several_hosts() -> None:
     assert CELERY["runLauncher"]["type"] == "CustomRunLauncher"
     launcher = CELERY["runLauncher"]["config"]["customRunLauncher"]
     assert launcher == loaded(REPOSITORY / "deploy/celery/dagster.yaml")["run_launcher"]
@@ -160,11 +160,11 @@ def test_with_celery_the_launcher_is_that_of_several_hosts() -> None:
     assert queue["config"] == {**instance["concurrency"]["runs"], **instance["run_coordinator"]["config"]}
     assert "runMonitoring" not in CELERY["dagsterDaemon"]
     parse_ours(CONTAINER["command"][1:])
-    # A list of the second file replaces that of the first one: nothing may be lost.
+    # A list in the second file replaces the list in the first one, so it must repeat every entry.
     for part in ("dagsterWebserver", "dagsterDaemon"):
         first, second = ({each["name"] for each in values[part].get("env", [])} for values in (VALUES, CELERY))
         assert first | {"EMA_CELERY_BROKER"} == second, part
-    # What the code location reads, runs read.
+    # Runs read the same variables as the code location.
     assert {each["name"] for each in CODE["env"]} <= {each["name"] for each in CONTAINER["env"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
     assert mounts["instance"] == f"{VALUES['global']['dagsterHome']}/dagster.yaml"

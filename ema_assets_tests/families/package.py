@@ -1,4 +1,4 @@
-"""A copy of the package with one file or record more, and Python that runs with it."""
+"""Copies the package with additional or changed files, and runs Python with the copy."""
 
 import os
 import shutil
@@ -17,9 +17,9 @@ _REPOSITORY = _PACKAGE.parent
 def package_with(
     folder: Path, *, new: Mapping[str, str] | None = None, replaced: Mapping[str, str] | None = None
 ) -> Path:
-    """Copy the package into `folder`, add the files `new` (path within the package to text), and return the folder.
+    """Copy the package into `folder`, add the files `new` (path within the package to text), and return `folder`.
 
-    `replaced` maps a path to the text that the copy has instead of the package's.
+    `replaced` maps the path of an existing file to its new text in the copy.
     """
     copy = folder / "ema_assets"
     shutil.copytree(_PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))

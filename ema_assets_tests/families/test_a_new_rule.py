@@ -1,6 +1,6 @@
-"""A rule that is one file in a user's folder trades: from the watchlist to the rows in the database.
+"""Tests of a rule that is one file in a user's folder, from the watchlist to the rows in the database.
 
-The file is the example of docs/STRATEGIES.md, and so is its row in the watchlist.
+The file and its row in the watchlist are the examples in docs/STRATEGIES.md.
 """
 
 import re
@@ -60,7 +60,7 @@ def exchange() -> MemoryExchange:
 
 
 def expected(bars: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """A trader who buys at the open after a strong close and sells at the open after a close in the lower half."""
+    """Trades that buy at the open after a strong close and sell at the open after a close in the lower half."""
     trades: list[list[Any]] = []
     buys = sells = False
     for bar in bars:
@@ -79,7 +79,7 @@ def trades_in(frame: pl.DataFrame, symbol: str) -> list[tuple[Any, ...]]:
     return frame.filter(symbol=symbol).select("entry_ts", "entry_price", "exit_ts", "exit_price").rows()
 
 
-def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(graph: Graph) -> None:
+def test_a_rule_in_the_watchlist_becomes_an_asset_that_trades(graph: Graph) -> None:
     node = graph.nodes["strategy_strong"]
     assert node.reads == {"ohlc": ("open", "high", "low", "close"), "ema_trend": ("spread_pct", "bar_number")}
     assert node.code_version == "3 fill=next_open rule=strong_close strength=0.8"
@@ -94,7 +94,7 @@ def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(graph: Graph) 
     assert set(trades["exit_reason"].drop_nulls()) == {"lower_half"}
 
 
-def test_it_trades_in_a_database_that_was_made_without_it(graph: Graph, database: Database) -> None:
+def test_a_rule_trades_in_a_database_that_was_filled_without_it(graph: Graph, database: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     first, later = (
         {
@@ -118,7 +118,7 @@ def test_it_trades_in_a_database_that_was_made_without_it(graph: Graph, database
     assert shown == [(stored.height,)]
 
 
-def test_one_that_looks_back_costs_only_itself_and_says_why(database: Database, tmp_path: Path) -> None:
+def test_only_a_rule_that_reads_other_bars_fails_and_its_error_states_why(database: Database, tmp_path: Path) -> None:
     looking = RULE.replace("leave_long=distance < 0", 'leave_long=pl.col("close") < pl.col("close").shift(1)')
     assert looking != RULE
     (tmp_path / "strong.py").write_text(looking, encoding="utf-8")
@@ -144,7 +144,7 @@ def test_one_that_looks_back_costs_only_itself_and_says_why(database: Database, 
 
 @pytest.fixture
 def rule(tmp_path: Path) -> Rule:
-    """The rule of the docs."""
+    """The rule in docs/STRATEGIES.md."""
     (tmp_path / "strong.py").write_text(RULE, encoding="utf-8")
     return discover(tmp_path)["strong_close"]
 
@@ -165,7 +165,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, rule: Rule, watchlist: str) -> str:
         ('rule = "strong_close"', 'rule = "crossover"', "strategy 'strong', rule 'crossover': unknown key `strength`, allowed are name, rule, .*"),
     ],
 )  # fmt: skip
-def test_an_error_in_its_row_is_named(
+def test_an_error_in_the_row_of_a_rule_is_named(
     monkeypatch: pytest.MonkeyPatch, rule: Rule, old: str, new: str, message: str
 ) -> None:
     assert old in WATCHLIST
@@ -181,7 +181,7 @@ def test_an_error_in_its_row_is_named(
         ({"ema_signals": ("bar_number",)}, "column 'bar_number' is read twice; names must differ between assets"),
     ],
 )  # fmt: skip
-def test_an_asset_or_column_that_is_not_there_is_named(
+def test_an_invalid_asset_or_column_that_a_rule_reads_is_named(
     monkeypatch: pytest.MonkeyPatch, rule: Rule, reads: dict[str, tuple[str, ...]], message: str
 ) -> None:
     received = refused(monkeypatch, replace(rule, reads=reads), WATCHLIST)
@@ -189,14 +189,14 @@ def test_an_asset_or_column_that_is_not_there_is_named(
     assert re.fullmatch(wanted, received), received
 
 
-def test_its_parameters_are_checked_together(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
+def test_the_check_of_a_rule_can_refuse_its_parameters(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
     received = refused(
         monkeypatch, replace(rule, check=lambda params: f"{params['strength']:g} is too much"), WATCHLIST
     )
     assert received == "watchlist: strategy 'strong': 0.8 is too much"
 
 
-def test_it_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
+def test_a_rule_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
     received = refused(monkeypatch, replace(rule, reads={"rsi": ("rsi",)}), WATCHLIST)
     assert "rsi cannot be switched off while strategy_strong reads it" in received
 

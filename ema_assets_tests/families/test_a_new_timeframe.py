@@ -1,4 +1,4 @@
-"""A timeframe that the watchlist names appears everywhere, also in a database that was made without it."""
+"""Tests that a new timeframe in the watchlist appears everywhere, even in a database that was filled without it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,7 +39,7 @@ def with_minutes() -> MemoryExchange:
 
 @pytest.fixture(scope="module")
 def url(databases: Databases) -> Iterator[str]:
-    """A database with the usual timeframes, in which the others were switched on."""
+    """A database that was filled with the usual timeframes, and then with the new ones as well."""
     made = databases.make()
     with Database(made) as database:
         refresh(database, WATCHED, exchange(), NOW)
@@ -65,14 +65,14 @@ def stored(database: Database, timeframe: Timeframe) -> pl.DataFrame:
 
 
 def period_of(timeframe: Timeframe, opens: datetime, ts: datetime, day: date) -> object:
-    """Which bar of `timeframe` holds `ts`, of the session `day` that began at `opens`."""
+    """A key of the bar of `timeframe` that contains `ts`, in the session `day` that opens at `opens`."""
     if timeframe is W1:
         return day.isocalendar()[:2]
     return (day.year, day.month) if timeframe is MO1 else (opens, (ts - opens) // timeframe.duration)
 
 
 def expected(database: Database, timeframe: Timeframe) -> list[tuple[object, ...]]:
-    """The closed bars, from the stored ones of the source, session by session; the last of a session may be shorter."""
+    """The closed bars, rolled up from stored source bars by session. The last bar of a session may be shorter."""
     found: list[tuple[object, ...]] = []
     for symbol, calendar in CALENDARS.items():
         groups: dict[object, list[tuple[Any, ...]]] = {}
@@ -101,13 +101,13 @@ def expected(database: Database, timeframe: Timeframe) -> list[tuple[object, ...
 
 
 @pytest.mark.parametrize("timeframe", [each for each in NEW if not each.is_fetched])
-def test_its_bars_are_those_of_a_walk_through_the_sessions(grown: Database, timeframe: Timeframe) -> None:
+def test_the_bars_of_a_new_timeframe_equal_a_rollup_session_by_session(grown: Database, timeframe: Timeframe) -> None:
     wanted = expected(grown, timeframe)
     assert len(wanted) > 4
     assert stored(grown, timeframe).rows() == wanted
 
 
-def test_it_is_a_partition_a_table_a_schedule_a_rollup_and_a_row_of_every_result(grown: Database, url: str) -> None:
+def test_a_new_timeframe_has_partitions_a_schedule_and_rows_in_every_result(grown: Database, url: str) -> None:
     definitions = assembled(build(GROWN))
     keys = [each.key for each in ALL]
     partitions = definitions.resolve_assets_def("ema_signals").partitions_def
@@ -116,7 +116,7 @@ def test_it_is_a_partition_a_table_a_schedule_a_rollup_and_a_row_of_every_result
     assert {f"refresh_{key}" for key in keys} < set(schedules)
     assert schedules["refresh_1m"].cron_schedule == "*/1 * * * *"
     assert schedules["refresh_10m"].cron_schedule == "*/5 * * * *"
-    # Nothing of it is left to do but a bar that has not closed.
+    # The only work that is left is that of bars that have not closed.
     counts = dict(
         rows_of(
             grown,
@@ -146,8 +146,8 @@ def test_it_is_a_partition_a_table_a_schedule_a_rollup_and_a_row_of_every_result
         assert performance.filter(strategy="strategy_9_30_ema").height == 2
 
 
-def test_a_bar_of_a_week_is_final_when_its_last_day_is(database: Database) -> None:
-    """Thanksgiving's week: the bar closes on Friday at 13:00 in New York, and is no more final than that day."""
+def test_a_weekly_bar_is_final_when_its_last_day_is_final(database: Database) -> None:
+    """In the week of Thanksgiving, the weekly bar closes on Friday at 13:00 in New York."""
     watched = replace(GROWN, instruments=tuple(replace(each, timeframes=(W1,)) for each in GROWN.instruments[:1]))
     friday = exchange_sessions("XNYS", date(2026, 11, 27), date(2026, 11, 27))["close"][0]
     market = MemoryExchange(bars_on("XNYS", "AAPL", by_key("1d"), date(2026, 1, 2), date(2026, 11, 27)))
@@ -169,8 +169,10 @@ def test_a_bar_of_a_week_is_final_when_its_last_day_is(database: Database) -> No
     ("timeframe", "bars_a_year"),
     [(W1, 365.25 / 7), (MO1, 12.0), (by_key("3M"), 4.0)],
 )
-def test_a_year_of_longer_bars_is_a_year(database: Database, timeframe: Timeframe, bars_a_year: float) -> None:
-    """What is said per year goes by how many bars a year has."""
+def test_annualized_figures_use_the_number_of_bars_per_year(
+    database: Database, timeframe: Timeframe, bars_a_year: float
+) -> None:
+    """Figures per year depend on how many bars a year has."""
     watched = replace(
         GROWN, instruments=tuple(replace(each, timeframes=(timeframe,)) for each in GROWN.instruments[:1])
     )
@@ -178,7 +180,7 @@ def test_a_year_of_longer_bars_is_a_year(database: Database, timeframe: Timefram
     watched = replace(watched, history_days={**watched.history_days, by_key("1d"): 7_600})
     refresh(database, watched, market, NOW)
     refresh_performance(database)
-    # The growth over all, and per year, say how many years there were.
+    # The number of years follows from the total growth and the growth per year.
     bars, years = rows_of(
         database,
         """

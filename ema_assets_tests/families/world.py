@@ -12,7 +12,7 @@ WATCHED = watch({"AAPL": "XNYS", "BTC-USD": "24/7"}, m5_days=30, d1_days=90)
 
 
 def exchange() -> MemoryExchange:
-    """Bars of both symbols for a month of 5m and three of 1d."""
+    """An exchange with both symbols: one month of 5m bars and three months of 1d bars."""
     return MemoryExchange(
         pl.concat(
             bars_on(calendar, symbol, by_key(key), first, date(2026, 11, 25), seed)
