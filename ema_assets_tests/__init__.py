@@ -1,8 +1,8 @@
-"""The tests. One thread for polars, from before it is imported: three workers on two cores have no use for more.
+"""The tests. They limit polars to one thread before it is imported, because three workers already use two cores.
 
-The frames of a test are small, and waking other threads for them is a sixth of its processor time. What `e2e/` starts
-has all threads, and so has a run with `EMA_HYPOTHESIS=thorough`. This process and those that are started may keep what
-they have compiled: without that each of a hundred compiles the package anew, and each worker rewrites all assertions.
+The frames of a test are small, and waking other threads for them takes a sixth of its CPU time. The processes of `e2e/`
+and a run with `EMA_HYPOTHESIS=thorough` use all threads. This process and those that it starts write bytecode. Without
+it, each of a hundred processes would compile the package again, and each worker would rewrite all assertions.
 """
 
 import os

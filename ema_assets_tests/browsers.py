@@ -1,4 +1,4 @@
-"""The browser that is installed, driven by Playwright, which downloads none."""
+"""Starts the installed browser with Playwright. No browser is downloaded."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ ARGUMENTS = (
 
 
 def installed_chromium(env: Mapping[str, str]) -> str:
-    """Its path. Without one, the test that asks is skipped, or fails where CI=true."""
+    """The path of the installed Chromium. Without one, the calling test is skipped, or fails if CI=true."""
     found = next(filter(None, (shutil.which(name, path=env.get("PATH")) for name in CHROMIUMS)), None)
     if found is None:
         missing = "no Chromium is installed: `apt-get install chromium`, or Chrome, makes the browser tests run"
@@ -30,7 +30,7 @@ def installed_chromium(env: Mapping[str, str]) -> str:
 
 @contextmanager
 def chromium(env: Mapping[str, str]) -> Iterator["Browser"]:
-    """The installed Chromium; a test that asks for it where there is none is skipped, or fails where CI=true."""
+    """Start the installed Chromium. Without one, the calling test is skipped, or fails if CI=true."""
     from playwright.sync_api import sync_playwright
 
     path = installed_chromium(env)

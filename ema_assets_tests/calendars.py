@@ -1,7 +1,7 @@
-"""Sessions from the library of calendars, made once per run of the tests and read by all its workers.
+"""A cache of the sessions of the calendar library, which all workers of a test run share.
 
-The library takes a quarter of a second of processor time for each calendar, and the tests ask for some twenty, many of
-them while they are collected, which each worker does for itself.
+The library takes a quarter of a CPU second per calendar. The tests request about twenty calendars, many of them during
+collection, which each worker does separately.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ Make = Callable[[str, date, date], pl.DataFrame]
 
 
 class Kept:
-    """`make`, which asks the library, for each question once: by this process, and with a `folder` by all that share it."""
+    """Calls `make` once for the same arguments: once in this process, or once for all that share `folder`."""
 
     def __init__(self, make: Make, folder: Path | None) -> None:
         self._make = make
@@ -33,7 +33,7 @@ class Kept:
         import exchange_calendars
 
         if exchange_calendars.get_calendar.__module__ != "exchange_calendars.calendar_utils":
-            return self._make(calendar, first, last)  # a test has put another library in its place
+            return self._make(calendar, first, last)  # a test has replaced the library
         key = (calendar, first, last)
         if key not in self._frames:
             self._frames[key] = self._shared(*key)
@@ -52,18 +52,18 @@ class Kept:
                     self._make(calendar, first, last).write_ipc(made)
                     made.rename(path)
                 return pl.read_ipc(path.read_bytes())
-        except PermissionError:  # in a test that has become another user
+        except PermissionError:  # in a test that has changed to another user
             return self._make(calendar, first, last)
 
 
 def keep_for_this_run(run: str | None) -> None:
-    """From now on ask the library only once; `run` is the name of the run whose workers share what it says."""
+    """Cache sessions from now on. `run` is the name of the test run whose workers share the cache, or None."""
     kept = Kept(exchanges._sessions_between, _folder_of(run) if run else None)
     pytest.MonkeyPatch().setattr(exchanges, "_sessions_between", kept)
 
 
 def forget(run: str) -> None:
-    """Delete what the workers of `run` shared."""
+    """Delete the cache that the workers of `run` shared."""
     shutil.rmtree(_folder_of(run), ignore_errors=True)
 
 

@@ -1,6 +1,6 @@
-"""One embedded server for the whole run, a database of its own for every test, and how hard hypothesis works.
+"""Fixtures: one embedded server per worker, one database per test, and the number of examples of hypothesis.
 
-`EMA_HYPOTHESIS=thorough` draws ten times the examples.
+`EMA_HYPOTHESIS=thorough` draws ten times as many examples.
 """
 
 import gc
@@ -33,15 +33,15 @@ from ema_assets_tests.core import CORE
 from ema_assets_tests.timeframes import FEW
 
 _TEMPLATE = "migrated"
-# What the server of one worker of pytest needs, several times over.
+# Several times the space that the server of one pytest worker needs.
 _ROOM = 2 * 1024**3
 
-# A slow machine is no bug: neither the time of an example nor the time of drawing one decides.
+# Neither examples nor their generation have a time limit, because a slow machine is not a bug.
 settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=250)
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "default"))
 
-# Also for what the modules of tests ask for while they are imported.
+# This is called here, because test modules request sessions while they are imported.
 calendars.keep_for_this_run(os.environ.get("PYTEST_XDIST_TESTRUNUID"))
 _runs: set[str] = set()
 
@@ -53,14 +53,14 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Delete what its workers have shared."""
+    """Delete the cache that the workers shared."""
     for run in _runs:
         calendars.forget(run)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """What is imported and collected stays: to look through it for garbage again and again is a tenth of the time."""
+    """Disable garbage collection here: what is collected stays in use, and scanning it takes a tenth of the time."""
     gc.disable()
     try:
         return (yield)
@@ -70,7 +70,7 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first: the files that start the whole product, then those beside the rooms, with mypy."""
+    """Run the slowest tests first: those that start the whole product, then those in this folder, such as mypy."""
     beside = Path(__file__).parent
     items.sort(key=lambda item: (item.get_closest_marker("e2e") is None, item.path.parent != beside))
 
@@ -82,14 +82,14 @@ class Databases:
         self._server_url = server_url
         self._own = psycopg2.connect(server_url)
         self._made = 0
-        # Tests lose nothing in a crash; waiting for the disk takes half of their time.
+        # The data of tests may be lost in a crash, and waiting for the disk takes half of their time.
         for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
             self.execute(f"ALTER SYSTEM SET {setting} = off")
         self.execute("SELECT pg_reload_conf()")
         self.execute(f"CREATE DATABASE {_TEMPLATE}")
         migrate(self.url_of(_TEMPLATE))
         with Database(self.url_of(_TEMPLATE)) as template, template.transaction() as transaction:
-            # Partitions for all usual timeframes; views as most tests want them, and the sessions that they ask for.
+            # Partitions for all usual timeframes, and the views and sessions that most tests use.
             graph = build(Watchlist((), {}, **CORE))
             sync_watchlist.adopt_graph(transaction, graph)
             sync_watchlist.adopt_graph(transaction, replace(graph, timeframes=FEW))
@@ -108,7 +108,7 @@ class Databases:
         except psycopg2.OperationalError:
             if not self._own.closed:
                 raise
-            # A test has ended the connection, or started the server again.
+            # A test has closed the connection or restarted the server.
             self._own = psycopg2.connect(self._server_url)
             self._execute(sql)
 
@@ -118,30 +118,30 @@ class Databases:
             cursor.execute(sql)
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close all connections."""
         self.copies.close()
         self._own.close()
 
     def make(self, *, migrated: bool = True, like: str | None = None) -> str:
-        """Make a database and return its URL: a copy of the one at the URL `like`, an empty one without `migrated`."""
+        """Create a database and return its URL: a copy of the one at `like`, or of the template if `migrated`, or empty."""
         self._made += 1
         name = f"test_{self._made}"
         template = urlsplit(like).path.strip("/") if like else _TEMPLATE if migrated else "template0"
-        # With fsync off a copy of the files is twice as fast as a copy through the log.
+        # With fsync off, a copy of the files is twice as fast as a copy through the log.
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         if like in self.copies if like else migrated:
             self.copies.add(name)
         return self.url_of(name)
 
     def drop(self, url: str) -> None:
-        """Drop a database and whoever is connected to it."""
+        """Drop a database and close all connections to it."""
         name = urlsplit(url).path.strip("/")
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
         self.copies.discard(name)
 
     @contextmanager
     def member(self, url: str, role: str) -> Iterator[str]:
-        """The URL of the database at `url` for a user of its own who has the rights of `role` and no others."""
+        """The URL of the database at `url` for a new user that has only the rights of `role`."""
         parts = urlsplit(url)
         port = urlsplit(self._server_url).port
         self.execute(f"CREATE ROLE member LOGIN PASSWORD 'a password' IN ROLE {role}")
@@ -153,12 +153,12 @@ class Databases:
 
 
 def heavy(share: int = 6) -> settings:
-    """For properties whose example takes seconds: one in `share` of the profile's examples."""
+    """Settings for properties whose examples take seconds: the profile's number of examples divided by `share`."""
     return settings(max_examples=max(settings.default.max_examples // share, 1))
 
 
 def empty(database: Database) -> None:
-    """Take every row out of the market tables, but for the sessions and the graph, which are the same for every test."""
+    """Delete all rows of the market tables, except sessions and the graph, which are the same for every test."""
     with database.transaction() as transaction:
         tables = transaction.query(
             """
@@ -171,7 +171,7 @@ def empty(database: Database) -> None:
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
-    """The server of the whole run."""
+    """The databases of the embedded server, which all tests of a worker share."""
     with (
         TemporaryDirectory(prefix="ema_assets_tests_", dir=_quickest_folder(), ignore_cleanup_errors=True) as folder,
         EmbeddedServer(Path(folder) / "postgres") as server,
@@ -184,10 +184,10 @@ def databases() -> Iterator[Databases]:
 
 
 def _quickest_folder() -> Path | None:
-    """A folder in memory where there is one with room, else None for the usual one.
+    """A folder in memory if there is one with enough space, else None for the default folder.
 
-    ext4 does not give out an inode again for some seconds after its file was deleted and looks for others one by one: of
-    the half second that a new database takes after one was dropped, that is nine tenths.
+    For some seconds after a file was deleted, ext4 does not reuse its inode and searches for others one by one. This is
+    nine tenths of the half second that a new database takes after another one was dropped.
     """
     in_memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     has_room = in_memory.is_dir() and os.access(in_memory, os.W_OK) and shutil.disk_usage(in_memory).free > _ROOM
@@ -211,19 +211,19 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that failed is tried again after a hundredth of the usual pause, as often as usual."""
+    """Failed calls are repeated as often as usual, but after a hundredth of the usual pause."""
     monkeypatch.setattr(calls, "_JITTER", (0.005, 0.015))
 
 
 @pytest.fixture
 def no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coinbase is asked as soon as there is something to ask, not five times a second."""
+    """Requests to Coinbase are sent at once, not at most five per second."""
     monkeypatch.setattr(coinbase, "_REQUESTS_PER_SECOND", 1_000)
 
 
 @pytest.fixture(scope="module")
 def module_database(databases: Databases) -> Iterator[Database]:
-    """A database for all examples of the property tests of one module; they start each example with `empty`."""
+    """A database for all property tests of one module. They call `empty` at the start of each example."""
     url = databases.make()
     with Database(url) as connected:
         yield connected

@@ -1,8 +1,8 @@
-"""Connections of the store to copies of one database: ADBC's driver reads the types of the original, once for all.
+"""Connections of the store to copies of one database. The ADBC driver reads the types of the original only once.
 
-Before its first connection to a database the driver reads all types and all columns in it, which takes 50 ms of
-processor time here and 10 ms there. A copy has the types of its original under the same numbers. What is made in the
-copy later, the driver does not know, as in any connection that was open before.
+Before its first connection to a database, the driver reads all types and columns in it. This takes 50 ms of CPU time
+in this process and 10 ms in the server. A copy has the same types as its original, with the same numbers. The driver
+does not know types that are created in the copy later, as with any connection that was open before.
 """
 
 import threading
@@ -19,7 +19,7 @@ _connect = adbc.connect
 
 
 class Copies:
-    """Databases that are copies of the one at the URL `original`, or copies of copies; all on one server."""
+    """Databases on one server that are copies of the one at the URL `original`, or copies of such copies."""
 
     def __init__(self, original: str) -> None:
         self._server = urlsplit(original).netloc
@@ -28,11 +28,11 @@ class Copies:
         self._driver = adbc_driver_postgresql.connect(original)
 
     def add(self, name: str) -> None:
-        """Count the database `name` as one of them."""
+        """Register the database `name` as a copy."""
         self._names.add(name)
 
     def discard(self, name: str) -> None:
-        """The database `name` is none of them any more: it was dropped."""
+        """Remove the database `name`, which was dropped."""
         self._names.discard(name)
 
     def __contains__(self, url: str) -> bool:
@@ -40,21 +40,21 @@ class Copies:
         return parts.netloc == self._server and parts.path.strip("/") in self._names
 
     def connect(self, url: str, **options: Any) -> adbc.Connection:
-        """As `adbc.connect`: a new connection of its own, in a session of its own."""
+        """Open a new connection with its own session, as `adbc.connect` does."""
         if url not in self:
             return _connect(url, **options)
         settings = options.get("conn_kwargs") or {}
         with self._turn:
             self._driver.set_options(uri=url)
             connection = adbc_driver_manager.AdbcConnection(self._driver, **settings)
-        # What the connection closes with itself is not the driver.
+        # With an empty stack, closing the connection does not close the driver.
         return adbc.Connection(ExitStack(), connection, conn_kwargs=settings)
 
     def put_in(self, patched: pytest.MonkeyPatch) -> None:
-        """Have the store connect so."""
+        """Make the store use `connect`."""
         patched.setattr(adbc, "connect", self.connect)
 
     def close(self) -> None:
-        """Let the driver go, unless the process still holds a connection: resources of Dagster keep theirs to its end."""
+        """Close the driver, unless a connection is still open. Dagster's resources keep theirs open to the end."""
         with suppress(RuntimeError):
             self._driver.close()

@@ -1,4 +1,4 @@
-"""The chain from bars to trades alone: most tests ask nothing of the other signals, and each costs its time."""
+"""Settings for the chain from bars to trades only. Most tests do not need other signals, and each takes time."""
 
 import importlib
 from dataclasses import replace
@@ -10,12 +10,12 @@ from ema_assets.signals.discovery import discover
 
 OFF = tuple(name for name in discover() if name not in ("ema_signals", "ema_trend"))
 
-# For a Watchlist that is made in Python, and for the text of one.
+# CORE is for a Watchlist that is made in Python, CORE_TEXT for the text of one.
 CORE: dict[str, Any] = {
     "signals_off": OFF,
     "strategies": (
         {"name": "pullback", "enabled": False},
-        # Few tests have so many bars that averages converge.
+        # Few tests have enough bars for averages to converge.
         {"name": "crossover", "entries": "all"},
     ),
 }

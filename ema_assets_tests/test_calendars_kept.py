@@ -1,4 +1,4 @@
-"""What the library of calendars says is kept: the same for all workers of a run, and nothing of what it refuses."""
+"""Tests of the cache of the calendar library: all workers of a run share it, and errors are not cached."""
 
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 
 
 class Library:
-    """Counts what it is asked for; knows no calendar but one."""
+    """Records its calls. It knows only one calendar."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, date, date]] = []
@@ -27,7 +27,7 @@ class Library:
         return pl.DataFrame({"session": [first, last]})
 
 
-def test_one_worker_asks_and_the_others_read(tmp_path: Path) -> None:
+def test_one_worker_calls_the_library_and_the_others_read_the_cache(tmp_path: Path) -> None:
     first, second = Library(), Library()
     one, other = Kept(first, tmp_path / "kept"), Kept(second, tmp_path / "kept")
     frames = [kept("XNYS", *WEEK) for kept in (one, one, other, other)]
@@ -37,7 +37,7 @@ def test_one_worker_asks_and_the_others_read(tmp_path: Path) -> None:
     assert len(second.asked) == 1
 
 
-def test_what_is_refused_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_calendar_that_was_refused_is_requested_again(tmp_path: Path) -> None:
     library = Library()
     kept = Kept(library, tmp_path)
     for _ in range(2):
@@ -46,7 +46,7 @@ def test_what_is_refused_is_asked_for_again(tmp_path: Path) -> None:
     assert len(library.asked) == 2
 
 
-def test_a_test_that_replaces_the_library_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_that_replaces_the_library_does_not_use_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> object:
         raise NotImplementedError("not this one")
 

@@ -1,4 +1,4 @@
-"""A connection to a copy of a database is what any connection is, though the driver has read the types only once."""
+"""Tests that connections to copies of a database work as any other, although their types are not read again."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests import connections
 from ema_assets_tests.conftest import Databases
 
-# A column of each kind that the tables have, and a row of a type of ours.
+# One column of each kind that the tables have, and a value of the composite type `market.bar`.
 EVERY_KIND = """
 SELECT 'AAPL'::text AS symbol, 1.5::float8 AS close, 7::bigint AS volume, 3::integer AS bars, true AS is_new,
        timestamptz '2026-11-25 15:45+00' AS ts, date '2026-11-25' AS day, ARRAY['5m', '1h'] AS timeframes,
@@ -32,7 +32,7 @@ def other_url(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
-def test_connections_to_two_copies_at_once_are_each_to_its_own(database_url: str, other_url: str) -> None:
+def test_two_connections_to_two_copies_each_reach_their_own_database(database_url: str, other_url: str) -> None:
     with Database(database_url) as one, Database(other_url) as other:
         for database in (one, other, one):
             with database.transaction() as transaction:
@@ -43,7 +43,7 @@ def test_connections_to_two_copies_at_once_are_each_to_its_own(database_url: str
             assert database.url.partition("?")[0].endswith(f"/{name}")
 
 
-def test_every_connection_is_a_session_of_its_own_that_ends_with_it(database_url: str) -> None:
+def test_every_connection_has_its_own_session_and_its_settings_end_with_it(database_url: str) -> None:
     pids = [query(database_url, "SELECT pg_backend_pid() AS pid")["pid"].item() for _ in range(2)]
     assert len(set(pids)) == 2
     with Database(database_url, "of this test") as database, database.transaction() as transaction:
@@ -53,7 +53,7 @@ def test_every_connection_is_a_session_of_its_own_that_ends_with_it(database_url
     assert query(database_url, "SELECT current_setting('application_name') AS it").item() != "of this test"
 
 
-def test_a_copy_gives_what_it_gives_to_a_driver_that_has_read_its_own_types(
+def test_a_copy_returns_the_same_rows_with_a_driver_that_read_the_types_of_the_copy(
     databases: Databases, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert database_url in databases.copies
@@ -63,7 +63,7 @@ def test_a_copy_gives_what_it_gives_to_a_driver_that_has_read_its_own_types(
     assert query(database_url, EVERY_KIND).schema == found.schema
 
 
-def test_a_database_that_is_no_copy_has_its_types_read(databases: Databases) -> None:
+def test_a_database_that_is_no_copy_can_be_queried(databases: Databases) -> None:
     url = databases.make(migrated=False)
     try:
         assert url not in databases.copies
@@ -72,7 +72,7 @@ def test_a_database_that_is_no_copy_has_its_types_read(databases: Databases) -> 
         databases.drop(url)
 
 
-def test_a_copy_that_was_dropped_cannot_be_reached(databases: Databases) -> None:
+def test_a_dropped_copy_cannot_be_reached(databases: Databases) -> None:
     url = databases.make()
     with Database(url) as database:
         with database.transaction() as transaction:
@@ -84,7 +84,7 @@ def test_a_copy_that_was_dropped_cannot_be_reached(databases: Databases) -> None
                 transaction.execute("SELECT 1")
 
 
-def test_databases_are_made_also_after_the_server_has_ended_the_connection(databases: Databases) -> None:
+def test_databases_can_be_created_after_the_server_has_closed_the_connection(databases: Databases) -> None:
     query(databases.url_of("ema"), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                                    "WHERE datname = 'ema' AND pid <> pg_backend_pid() "
                                    "AND backend_type = 'client backend'")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The house stays in order: short modules and functions, names that occur once, first lines, words with one meaning."""
+"""Tests of the order of the code: short modules and functions, unique names, docstrings and the use of words."""
 
 import ast
 import re
@@ -12,16 +12,16 @@ PACKAGE = REPOSITORY / "ema_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 MOST_LINES = 400
-# A screen, without the docstring.
+# One screen, without the docstring.
 MOST_LINES_OF_A_FUNCTION = 55
 
-# Rooms whose modules mirror those of another room: the command line shows what the others do, the sandbox speaks what
-# the clients of the vendors understand, and an asset records what an operation does.
+# Modules in these rooms may have the names of modules in other rooms: the command line shows what other rooms do, the
+# sandbox speaks the formats of the vendors, and an asset records what an operation does.
 MIRRORS = ("cli", "sandbox", "defs")
-# Every family of records is declared and found in the same way.
+# Every family of records has modules with these names.
 OF_EACH_FAMILY = ("declaration", "discovery")
 
-# Words that had several meanings, and what is said instead. The glossary is in CONTRIBUTING.md.
+# Words that had several meanings, and their replacements. The glossary is in CONTRIBUTING.md.
 RETIRED_WORDS = {
     r"put[ _]aside": "skipped",
     r"spoil(s|ed|t)?": "poison",
@@ -70,7 +70,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
     assert {name: length for name, length in lengths.items() if length > MOST_LINES_OF_A_FUNCTION} == {}
 
 
-def test_no_two_rooms_have_a_module_of_one_name_unless_they_mirror_each_other() -> None:
+def test_no_two_rooms_have_modules_with_the_same_name_unless_one_mirrors_others() -> None:
     rooms: dict[str, set[str]] = {}
     for module in MODULES:
         name = module.parent.name if module.name == "__init__.py" else module.stem
@@ -88,7 +88,7 @@ def test_the_first_line_of_every_module_is_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("word", RETIRED_WORDS)
-def test_a_retired_word_does_not_come_back(word: str) -> None:
+def test_a_retired_word_is_not_used(word: str) -> None:
     pages = [*(REPOSITORY / name for name in PAGES), *sorted((REPOSITORY / "docs").glob("*.md"))]
     sources = [*MODULES, *sorted(PACKAGE.rglob("*.sql")), *sorted(PACKAGE.rglob("*.toml"))]
     pattern = re.compile(rf"(?<![a-z]){word}(?![a-z])", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What the pages say is so: links lead somewhere, and the code in them runs as it stands."""
+"""Tests of the pages of the documentation: links lead somewhere, and their commands, queries and code work."""
 
 import importlib.util
 import re
@@ -45,13 +45,13 @@ def all_blocks(language: str) -> list[tuple[str, str]]:
 
 
 def inline_code(page: Path) -> list[str]:
-    """What stands in backticks outside code blocks."""
+    """The text in backticks outside code blocks."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     return re.findall(r"`([^`\n]+)`", text)
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub makes of the headings of a page."""
+    """The anchors that GitHub creates for the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -148,8 +148,8 @@ def test_the_symbols_that_a_page_adds_are_not_on_the_default_watchlist_already(n
     assert [symbol for symbol in added if symbol in there] == []
 
 
-def test_every_piece_of_a_watchlist_is_understood() -> None:
-    # A rule that a page declares itself has a test of its own.
+def test_every_part_of_a_watchlist_on_a_page_is_valid() -> None:
+    # A rule that a page declares itself has its own test.
     own = {
         name for _, block in all_blocks("python") if "RULE = " in block for name in re.findall(r'name="(\w+)"', block)
     }
@@ -166,18 +166,20 @@ WITH_A_SIGNAL = [(page, block) for page, block in all_blocks("python") if "SIGNA
 
 
 def declared(block: str, folder: Path) -> Signal:
-    """The signal of a block, found as a user's own file is."""
+    """The signal that a code block declares, discovered as one in a user's own file."""
     folder.mkdir(exist_ok=True)
     (folder / "below_high.py").write_text(block, encoding="utf-8")
     return discover(folder)["below_high"]
 
 
-def test_the_readme_and_the_page_of_signals_each_have_one() -> None:
+def test_the_readme_and_the_page_of_signals_each_declare_one_signal() -> None:
     assert [page for page, _ in WITH_A_SIGNAL] == ["README.md", "SIGNALS.md"]
 
 
 @pytest.mark.parametrize(("page", "block"), WITH_A_SIGNAL, ids=[page for page, _ in WITH_A_SIGNAL])
-def test_a_documented_signal_is_what_it_says_however_a_history_is_cut(page: str, block: str, tmp_path: Path) -> None:
+def test_a_documented_signal_has_the_same_correct_values_in_one_step_and_in_several(
+    page: str, block: str, tmp_path: Path
+) -> None:
     signal = declared(block, tmp_path)
     inputs = inputs_of(signal, walks(160, symbols=2))
     found = whole(signal, signal.defaults, inputs)
@@ -197,7 +199,7 @@ def test_a_documented_signal_is_what_it_says_however_a_history_is_cut(page: str,
 
 @pytest.fixture(scope="module")
 def filled(databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """Two symbols with everything computed, the signal of the README among it."""
+    """A database of two symbols with everything computed, including the signal of the README."""
     calendars = {"AAPL": "XNYS", "BTC-USD": "24/7"}
     watched = Watchlist(
         tuple(Instrument(*each) for each in calendars.items()), dict(zip(FETCHED, (10, 200), strict=True))
@@ -230,18 +232,18 @@ def test_the_signal_of_the_readme_has_a_table_and_a_column_of_the_results(filled
 QUERIES = [(page, sql) for page, sql in all_blocks("sql") if page != "STRATEGIES.md" and "NOLOGIN" not in sql]
 
 
-def test_what_a_dba_makes_is_what_migrate_would_make() -> None:
+def test_the_documented_sql_for_roles_is_that_of_migrate() -> None:
     (made,) = [sql for page, sql in all_blocks("sql") if page == "SECURITY.md" and "NOLOGIN" in sql]
     assert made.splitlines() == [f"{each};" for each in roles.MAKING]
 
 
 def without_end(sql: str) -> str:
-    """One statement as the database's own way of reading takes it."""
+    """The statements without the last semicolon, which `query` does not accept."""
     return sql.rstrip().removesuffix(";")
 
 
 @pytest.mark.parametrize(("page", "sql"), QUERIES, ids=[f"{page}-{n}" for n, (page, _) in enumerate(QUERIES)])
-def test_every_query_of_a_page_finds_something(filled: Database, page: str, sql: str) -> None:
+def test_every_query_of_a_page_returns_rows(filled: Database, page: str, sql: str) -> None:
     with filled.transaction() as transaction:
         if "CREATE ROLE" in sql:
             for statement in without_end(sql).split(";"):
@@ -259,7 +261,7 @@ def test_every_query_of_a_page_finds_something(filled: Database, page: str, sql:
             assert transaction.query(without_end(sql)).height > 0
 
 
-# Declarations of signals, rules and providers are no scripts.
+# Declarations of signals, rules and providers are not scripts.
 SCRIPTS = [(page, code) for page, code in all_blocks("python") if not re.search(r"^[A-Z]+ = ", code, re.MULTILINE)]
 
 

@@ -1,4 +1,4 @@
-"""The project holds to what it says of itself: style, types, import contracts, packaging and documentation."""
+"""Tests of the project itself: style, types, import contracts, packaging and documentation."""
 
 import ast
 import re
@@ -55,17 +55,17 @@ def test_imports_go_one_way_and_only_defs_know_dagster() -> None:
     _passes("-c", code, "--config", "setup.cfg", "--no-cache")
 
 
-def test_every_module_says_what_belongs_there() -> None:
+def test_every_module_has_a_docstring() -> None:
     for path in (REPOSITORY / "ema_assets").rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path.relative_to(REPOSITORY)
 
 
-# A statement begins so, in capitals, with something behind it.
+# A statement starts with one of these words in capitals, followed by a name or a symbol.
 _STATEMENT = re.compile(
     r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|TRUNCATE|COMMENT ON|GRANT|ANALYZE|REFRESH|SET|"
     r"LOCK|COPY|VACUUM|DO|CALL|SHOW)\s+[\w.\"*(%$]"
 )
-# What else speaks to PostgreSQL, and why that is not the store's.
+# Modules outside the store that contain SQL, and why.
 _SPEAKS_SQL = {
     "ema_assets/runtime/postgres/postmaster.py": "makes the database that the store is in",
     "ema_assets/defs/storage.py": "keeps the connections of Dagster's own tables",
@@ -73,7 +73,7 @@ _SPEAKS_SQL = {
 
 
 def _speaks_sql(source: str) -> bool:
-    """True when a module has a text that begins as a statement does, or hands any text to a cursor or transaction."""
+    """Whether a module has a string that starts like a statement, or passes a string to a cursor or transaction."""
     tree = ast.parse(source)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -85,14 +85,14 @@ def _speaks_sql(source: str) -> bool:
     return False
 
 
-def test_sql_stands_in_the_store_only() -> None:
+def test_only_the_store_contains_sql() -> None:
     speaking = {
         path.relative_to(REPOSITORY).as_posix()
         for path in (REPOSITORY / "ema_assets").rglob("*.py")
         if _speaks_sql(path.read_text())
     }
     assert {name for name in speaking if not name.startswith("ema_assets/store/")} == set(_SPEAKS_SQL)
-    # It sees the store's own statements, so that it would see others.
+    # The check finds the statements of the store, so it would find others.
     assert {"ema_assets/store/quality.py", "ema_assets/store/ledger/work.py"} <= speaking
 
 
@@ -103,15 +103,15 @@ def test_no_statement_lists_timeframes() -> None:
             assert not re.search(rf"'({keys})'|_({keys})\b", path.read_text()), path.relative_to(REPOSITORY)
 
 
-def test_every_end_to_end_test_can_be_left_out_by_its_marker() -> None:
+def test_every_file_of_end_to_end_tests_has_the_marker_e2e() -> None:
     for path in (REPOSITORY / "ema_assets_tests/e2e").glob("test_*.py"):
         assert "\npytestmark = pytest.mark.e2e\n" in path.read_text(), path.name
 
 
-# --- what is said twice is said alike -----------------------------------------------------------------------------------
+# --- files that must agree --------------------------------------------------------------------------------------------
 
 
-def test_the_dagster_yaml_at_the_top_is_the_one_in_the_package() -> None:
+def test_the_dagster_yaml_at_the_top_equals_the_one_in_the_package() -> None:
     assert (REPOSITORY / "dagster.yaml").read_bytes() == (REPOSITORY / "ema_assets/dagster.yaml").read_bytes()
 
 
@@ -130,7 +130,7 @@ def test_the_default_watchlist_has_90_stocks_and_10_pairs() -> None:
     assert (calendars.count("XNYS"), calendars.count("24/7")) == (90, 10)
 
 
-def test_the_lock_file_has_a_version_of_every_requirement_that_meets_it() -> None:
+def test_the_lock_file_has_a_matching_version_of_every_requirement() -> None:
     text = (REPOSITORY / "requirements.lock").read_text()
     locked = {
         canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE)
@@ -145,7 +145,7 @@ def test_the_lock_file_has_a_version_of_every_requirement_that_meets_it() -> Non
 
 
 class _Watched(Mapping[str, str]):
-    """An empty environment that remembers what it was asked for."""
+    """An empty environment that records which variables are read."""
 
     def __init__(self) -> None:
         self.asked: set[str] = set()
@@ -184,11 +184,11 @@ def _modules(folder: str) -> list[str]:
     return [path.name for path in (REPOSITORY / "ema_assets" / folder).glob("*.py")]
 
 
-def test_nothing_but_its_own_module_and_the_sandbox_that_speaks_like_it_knows_a_vendor_by_name() -> None:
-    """So that the next one is one new file."""
+def test_only_providers_and_modules_for_their_formats_name_a_vendor() -> None:
+    """A new vendor then needs only one new file."""
     vendors = [name for name, provider in PROVIDERS.items() if provider.is_asked and provider.service is None]
     assert set(vendors) == {"alpaca", "yahoo", "binance", "coinbase"}
-    # Exchanges of the same names stand before or behind the symbols that others write.
+    # Some services put the name of an exchange, such as Binance, before or after a symbol.
     at_home = ("providers", "sandbox/dialects", "market/listing_codes.py", "files/layouts")
     for path in (REPOSITORY / "ema_assets").rglob("*.py"):
         where = path.relative_to(REPOSITORY / "ema_assets").as_posix()
@@ -203,7 +203,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert command in _console_lines("CONTRIBUTING.md")
 
 
-def test_the_start_command_of_the_readme_differs_from_the_tests_only_in_what_it_starts() -> None:
+def test_the_start_command_and_the_test_command_of_the_readme_install_in_the_same_way() -> None:
     start, test = [line for line in _console_lines("README.md") if line.startswith("python3 -m venv")]
     assert start.split("ema-assets up")[0] == test.replace("'.[test]'", ".").split("pytest")[0]
     scripts = _pyproject()["project"]["scripts"]
@@ -219,19 +219,19 @@ def _console_lines(name: str) -> list[str]:
 # --- the wheel --------------------------------------------------------------------------------------------------------
 
 
-def test_a_wheel_carries_everything_that_the_code_reads(tmp_path: Path) -> None:
+def test_a_wheel_contains_every_file_that_the_code_reads(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(REPOSITORY / "ema_assets", source / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "deploy/package").mkdir(parents=True)
     for name in ("pyproject.toml", "setup.cfg", "LICENSE", "deploy/package/README.md"):
         shutil.copy(REPOSITORY / name, source / name)
-    # The build backend itself: no isolated environment, so nothing is downloaded.
+    # The build backend is called directly, without an isolated environment, so nothing is downloaded.
     _passes("-c", f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})", cwd=source)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
         (shown,) = (archive.read(name).decode() for name in packed if name.endswith("/METADATA"))
-    # Where the package is published there is nothing that a relative link could lead to.
+    # Relative links would lead nowhere on the page of the published package.
     assert "# ema-assets\n" in shown
     assert re.findall(r"\]\((?!https://)", shown) == []
     modules = {str(path.relative_to(source)) for path in (source / "ema_assets").rglob("*.py")}

@@ -1,4 +1,4 @@
-"""The public module `read`: what is stored, and what was known at some moment."""
+"""Tests of the public module `read`: what is stored, and what was known at a given time."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -64,7 +64,7 @@ def everything(database: Database, as_of: datetime | None = None) -> dict[tuple[
     }
 
 
-def test_what_is_read_is_what_is_stored(database: Database) -> None:
+def test_read_returns_what_is_stored(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
     stored = tables_of(database)
     for (asset, timeframe), rows in everything(database).items():
@@ -73,10 +73,10 @@ def test_what_is_read_is_what_is_stored(database: Database) -> None:
         assert rows.height > 0 or (asset, timeframe) in WITHOUT_TRADES
 
 
-def test_what_was_known_at_a_moment_can_be_read_later(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More bars, a late bar, a correction and one more of the same bar, a split: all of it is undone.
+def test_what_was_known_at_a_given_time_can_be_read_later(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More bars, a late bar, two corrections of one bar and a split are all undone.
 
-    Its 264 reads share a connection; to open one takes longer than to read.
+    The 264 reads share one connection, because opening a connection takes longer than a read.
     """
     monkeypatch.setattr(read, "database_of", lambda _url: nullcontext(database))
     source = exchange()
@@ -106,7 +106,7 @@ def test_what_was_known_at_a_moment_can_be_read_later(database: Database, monkey
     assert all(rows.is_empty() for rows in everything(database, before_all).values())
 
 
-def test_the_documented_query_says_what_was_known(database: Database) -> None:
+def test_the_documented_query_returns_what_was_known(database: Database) -> None:
     source = exchange()
     refresh(database, WATCHED, source, utc("2026-11-25 16:00"))
     before = clock(database)
@@ -120,13 +120,13 @@ def test_the_documented_query_says_what_was_known(database: Database) -> None:
         plan = transaction.query(f"EXPLAIN {query}", before, utc("2026-11-25 15:50"))
     assert then == old["close"].item()
     assert now == then * 1.01
-    # The function is inlined: the filter reaches the index, and other timeframes are not looked at.
+    # The function is inlined, so the filter uses the index and other timeframes are not read.
     text = "\n".join(plan.to_series().to_list())
     assert "ohlc_5m_pkey" in text
     assert "ohlc_1d" not in text
 
 
-def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
+def test_symbols_and_times_limit_what_is_read(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
     found = read.bars("1h", ["AAPL"], "2026-11-24 15:30", datetime(2026, 11, 24, 17, 30, tzinfo=UTC), url=database.url)
     assert found["ts"].to_list() == [utc("2026-11-24 15:30"), utc("2026-11-24 16:30")]
@@ -138,7 +138,7 @@ def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
     assert set(read.trends("4h", url=database.url)["symbol"]) == {"AAPL", "BTC-USD"}
 
 
-def test_symbols_may_be_written_in_small_letters_and_times_as_numpy_and_pandas_have_them(database: Database) -> None:
+def test_symbols_may_be_in_lower_case_and_times_may_be_those_of_numpy_and_pandas(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
     start, end = "2026-11-24 15:30", "2026-11-24 17:30"
     expected = read.bars("1h", ["AAPL"], start, end, url=database.url)
@@ -187,12 +187,12 @@ def test_symbols_may_be_written_in_small_letters_and_times_as_numpy_and_pandas_h
         ({"symbols": [None, "AAPL|"]}, InvalidKeyError, "`symbol` must be"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_are_named(arguments: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         read.bars(**{"timeframe": "5m", "url": "postgresql://nobody@127.0.0.1:1/none", **arguments})  # type: ignore[arg-type]
 
 
-def test_a_timeframe_that_was_never_on_is_named(database: Database) -> None:
+def test_a_timeframe_that_was_never_on_the_watchlist_is_refused(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-24 16:00"))
     sentence = "`timeframe` must be one that the watchlist has or had, 5m, 15m, 30m, 1h, 4h, 1d, received '2h'"
     for call in (read.bars, read.trends, lambda frame, url: next(read.pages("ohlc", frame, url=url))):
@@ -201,12 +201,12 @@ def test_a_timeframe_that_was_never_on_is_named(database: Database) -> None:
         assert str(caught.value) == sentence
 
 
-def test_a_database_that_is_not_there_is_named() -> None:
+def test_the_error_for_an_unreachable_database_names_it() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/none"):
         read.trades("5m", url="postgresql://nobody:secret@127.0.0.1:1/none")
 
 
-def test_bars_can_be_read_as_they_traded_and_with_dividends(database: Database) -> None:
+def test_bars_can_be_read_unadjusted_and_adjusted_for_dividends(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
     split_at, paid_at, later = utc("2026-11-24 14:30"), utc("2026-11-25 14:30"), utc("2026-12-01 14:30")
     rows = [
@@ -239,8 +239,10 @@ def test_bars_can_be_read_as_they_traded_and_with_dividends(database: Database) 
 
 
 @pytest.mark.parametrize("told_at", ["2026-11-25 00:00", "2026-11-25 14:30", "2026-11-25 09:00"])
-def test_bars_before_hours_of_an_ex_date_trade_without_the_dividend_already(database: Database, told_at: str) -> None:
-    """Whether its source knew the day, the exchange's own open, or the first trade."""
+def test_bars_before_the_open_of_an_ex_date_already_trade_without_the_dividend(
+    database: Database, told_at: str
+) -> None:
+    """The source may date the dividend at midnight, at the regular open or at the first trade of the day."""
     now, opened = utc("2026-11-27 02:00"), utc("2026-11-25 09:00")
     bars = pl.concat(
         bars_on("XNYS extended", "AAPL", timeframe, date(2026, 11, 23), date(2026, 11, 25)) for timeframe in (M5, D1)
@@ -258,8 +260,8 @@ def test_bars_before_hours_of_an_ex_date_trade_without_the_dividend_already(data
         assert held["close"].to_list() == expected.to_list(), timeframe
 
 
-def test_a_week_that_an_action_falls_into_is_that_of_its_days(database: Database) -> None:
-    """Its close is of after the action, its open of before, and a dividend is a part of the close before the ex-date."""
+def test_a_week_or_month_with_a_corporate_action_agrees_with_its_days(database: Database) -> None:
+    """Its open is from before the action and its close from after it. A dividend scales the bars before its ex-date."""
     days = bars_on("XNYS", "AAPL", D1, date(2026, 10, 1), date(2026, 12, 1), seed=1)
     watched = watch({"AAPL": "XNYS"}, d1_days=90, timeframes=(D1, W1, MO1))
     refresh(database, watched, MemoryExchange(days), utc("2026-12-02 12:00"))
@@ -279,7 +281,7 @@ def test_a_week_that_an_action_falls_into_is_that_of_its_days(database: Database
                 assert (bar["open"], bar["close"]) == (mine["open"][0], mine["close"][-1]), (adjust, timeframe)
                 assert (bar["high"], bar["low"]) == (mine["high"].max(), mine["low"].min())
                 assert bar["volume"] == pytest.approx(mine["volume"].sum(), rel=1e-12)
-    # Without its days, a week is on the scale of its close.
+    # Without daily bars, the scale of its close applies to the whole week.
     with database.transaction() as transaction:
         transaction.execute("DELETE FROM market.ohlc WHERE timeframe = '1d'")
         transaction.execute("UPDATE market.series_state SET last_ts = NULL WHERE asset = 'ohlc' AND timeframe = '1d'")
@@ -289,14 +291,14 @@ def test_a_week_that_an_action_falls_into_is_that_of_its_days(database: Database
     assert found.filter(inside)["close"][-1] == stored.filter(inside)["close"][-1]
 
 
-def test_an_adjustment_that_does_not_exist_or_of_a_moment_is_refused() -> None:
+def test_an_unknown_adjustment_and_an_adjustment_with_as_of_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="`adjust` must be one of splits, all, none"):
         read.bars("1d", adjust="dividends")
     with pytest.raises(ConfigurationError, match="`adjust` must be 'splits' together with `as_of`, received 'none'"):
         read.bars("1d", adjust="none", as_of="2026-11-20 15:05")
 
 
-def test_a_symbol_that_never_was_on_the_watchlist_is_refused(database: Database) -> None:
+def test_a_symbol_that_was_never_on_the_watchlist_is_refused(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"), timeframes=[M5])
     wrong = r"`symbols` must be among those that the watchlist has or had, received 'MSFT'"
     for reader in (read.bars, read.signals, read.trends, read.trades, read.screener, read.performance):
@@ -313,7 +315,7 @@ def test_a_bar_ends_with_its_session_and_longer_timeframes_join_as_of_their_clos
     url = database.url
     hours = read.trends("1h", ends=True, url=url)
     last = hours.filter(pl.col("symbol") == "AAPL", pl.col("ts") == utc("2026-11-25 20:30"))
-    # From the open at 14:30 on: the seventh hour has 30 minutes.
+    # The session opens at 14:30, so its seventh hour has only 30 minutes.
     assert last["ts_end"].to_list() == [utc("2026-11-25 21:00")]
     others = hours.filter(pl.col("symbol") == "BTC-USD")
     assert (others["ts_end"] - others["ts"] == timedelta(hours=1)).all()
@@ -324,17 +326,17 @@ def test_a_bar_ends_with_its_session_and_longer_timeframes_join_as_of_their_clos
     joined = bars.sort("ts_end").join_asof(
         hours.sort("ts_end").select("symbol", "ts_end", hour="ts"), on="ts_end", by="symbol", check_sortedness=False
     )
-    # At 15:30 the first hour of AAPL's day is known, and not a bar sooner.
+    # The first hour of AAPL's session is known at 15:30, and not one bar earlier.
     at = dict(joined.filter(symbol="AAPL").select("ts", "hour").iter_rows())
     assert at[utc("2026-11-24 15:20")] == utc("2026-11-23 20:30")
     assert at[utc("2026-11-24 15:25")] == utc("2026-11-24 14:30")
-    # Also of what was known at some moment, and in other prices.
+    # The same is true with `as_of` and with adjusted prices.
     moment = clock(database)
     assert read.trends("1h", as_of=moment, ends=True, url=url).equals(hours)
     assert read.bars("1d", ["AAPL"], adjust="all", ends=True, url=url).equals(days)
 
 
-def test_all_strategies_are_read_at_once(database: Database, tmp_path: Path) -> None:
+def test_the_trades_of_all_strategies_can_be_read_at_once(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "watchlist.toml"
     path.write_text(path.read_text() + '\n[[strategy]]\nname = "all"\nrule = "crossover"\nentries = "all"\n')
     watched = load(path)
@@ -348,7 +350,7 @@ def test_all_strategies_are_read_at_once(database: Database, tmp_path: Path) -> 
         assert rows.equals(read.trades("5m", strategy=str(name), url=database.url))
 
 
-def test_while_a_rule_of_ones_own_is_broken_the_others_are_read_with_a_warning(
+def test_other_trades_can_be_read_with_a_warning_while_a_custom_rule_is_broken(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"), timeframes=[M5])
@@ -361,7 +363,7 @@ def test_while_a_rule_of_ones_own_is_broken_the_others_are_read_with_a_warning(
     assert found.equals(expected)
 
 
-def test_assets_say_what_there_is() -> None:
+def test_assets_lists_every_asset_with_its_kind_inputs_and_columns() -> None:
     found = read.assets()
     kinds = dict(found.select("asset", "kind").iter_rows())
     assert (kinds["ohlc"], kinds["ema_trend"], kinds[STRATEGY]) == ("bars", "signal", "strategy")
@@ -369,7 +371,7 @@ def test_assets_say_what_there_is() -> None:
     assert trend["reads"] == ["ema_signals"]
     assert trend["is_on"]
     assert {"ts", "trend", "crossover"} <= set(trend["columns"])
-    # What CORE_TEXT switches off is said to be off, and parents come before what reads them.
+    # Signals that CORE_TEXT switches off are not on, and the inputs of an asset are listed before it.
     assert not found.row(by_predicate=pl.col("asset") == "rsi", named=True)["is_on"]
     order = found["asset"].to_list()
     assert all(

@@ -1,4 +1,4 @@
-"""The site of the documentation has every page, loads nothing from elsewhere, and its links lead where they should."""
+"""Tests of the documentation site: it has every page, loads nothing from other servers, and converts links."""
 
 import re
 import runpy
@@ -15,7 +15,7 @@ HOOK = "deploy/site/outside_pages.py"
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads names of Python objects as nothing: the site's generator is not installed here."""
+    """Reads names of Python objects as None, because the generator of the site is not installed here."""
 
 
 _Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
@@ -39,7 +39,7 @@ def test_the_navigation_names_every_page_of_docs_once() -> None:
 
 
 def test_the_site_loads_nothing_from_other_servers() -> None:
-    # A font of the theme would come from Google, and what draws a fence of Mermaid from unpkg.
+    # A font of the theme would be loaded from Google, and the program that draws Mermaid diagrams from unpkg.
     assert SITE["theme"]["font"] is False
     assert "extra_javascript" not in SITE
     assert "extra_css" not in SITE
@@ -63,7 +63,7 @@ def test_the_site_loads_nothing_from_other_servers() -> None:
         ("index.md", r"`AAPL\|5m`", r"`AAPL\|5m`"),
     ],
 )
-def test_links_and_tables_read_on_the_site_as_in_the_repository(page: str, line: str, on_site: str) -> None:
+def test_links_and_tables_are_converted_for_the_site(page: str, line: str, on_site: str) -> None:
     hook = runpy.run_path(str(REPOSITORY / HOOK))
     here = SimpleNamespace(file=SimpleNamespace(src_uri=page))
     assert hook["on_page_markdown"](line, here, config=None, files=None) == on_site

@@ -1,4 +1,4 @@
-"""The timeframes by the names that tests call them, and those of a watchlist that names none."""
+"""Short names of timeframes for tests, and the timeframes of a watchlist that names none."""
 
 from ema_assets.model.timeframes import DEFAULT, by_key
 
@@ -16,5 +16,5 @@ ORDER = DEFAULT
 FETCHED = tuple(each for each in ORDER if each.is_fetched)
 ROLLED_UP = tuple(each for each in ORDER if not each.is_fetched)
 
-# One of each kind, for tests that ask nothing of the others: each timeframe costs a refresh its time.
+# One timeframe of each kind, for tests that do not need the others: each one makes a refresh slower.
 FEW = (M5, H1, D1)

@@ -1,7 +1,7 @@
-"""Waiting for what another process or thread is about to do, and event loops whose time is not the machine's.
+"""Waits for other processes and threads, and runs event loops whose time is not that of the machine.
 
-A busy machine makes waiting longer and nothing else: what is waited for is noticed soon, and given up only when nothing
-can be at work on it any more.
+On a busy machine, waiting only takes longer. A result is noticed soon after it is there, and the limit is so long that
+no process can still be working on it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ def wait_until(
     seconds: float = GIVEN_UP_AFTER_SECONDS,
     poll_seconds: float = 0.05,
 ) -> T:
-    """What `look` gives as soon as that is true; `evidence` is asked for when it never is."""
+    """Return the result of `look` as soon as it is true. If it never is, the error contains that of `evidence`."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         if time.monotonic() > deadline:
@@ -36,16 +36,16 @@ def wait_until(
 
 
 def run_virtually(main: Callable[[Callable[[], float]], Coroutine[Any, Any, T]]) -> T:
-    """The result of `main`, which gets the clock of its loop. Waiting takes no time; for code without I/O."""
+    """Return the result of `main`, which gets the clock of its loop. For code without I/O: waiting takes no time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main(runner.get_loop().time))
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):
-    """Its clock goes as the machine's does, and is put forward by whoever calls `leap`, from any thread.
+    """A loop whose clock runs as that of the machine does. Any thread can move it forward with `leap`.
 
-    For code that talks to a real server: what takes a minute is over at once, and no limit has to be so short that a
-    busy machine exceeds it by itself.
+    For code that talks to a real server: a pause of a minute is over at once, so no test needs a limit that is so short
+    that a busy machine exceeds it.
     """
 
     def __init__(self) -> None:
@@ -54,11 +54,11 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         super().__init__()
 
     def time(self) -> float:
-        """The machine's seconds and those leapt."""
+        """The seconds of the machine plus those of all leaps."""
         return super().time() + self._leapt
 
     def leap(self, seconds: float) -> None:
-        """Put the clock forward, and wake the loop so that it sees what is due."""
+        """Move the clock forward, and wake the loop so that it runs what is due."""
         with self._leaps:
             self._leapt += seconds
         self.call_soon_threadsafe(lambda: None)
