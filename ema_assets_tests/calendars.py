@@ -22,7 +22,7 @@ Make = Callable[[str, date, date], pl.DataFrame]
 
 
 class Kept:
-    """Calls `make` once for the same arguments: once in this process, or once for all that share `folder`."""
+    """Calls `make` once for the same arguments: once in this process, or for all processes that share `folder`."""
 
     def __init__(self, make: Make, folder: Path | None) -> None:
         self._make = make

@@ -123,7 +123,7 @@ class Databases:
         self._own.close()
 
     def make(self, *, migrated: bool = True, like: str | None = None) -> str:
-        """Create a database and return its URL: a copy of the one at `like`, or of the template if `migrated`, or empty."""
+        """Create a database and return its URL: a copy of `like` or of the template, or empty if not `migrated`."""
         self._made += 1
         name = f"test_{self._made}"
         template = urlsplit(like).path.strip("/") if like else _TEMPLATE if migrated else "template0"

@@ -63,7 +63,7 @@ def test_a_copy_returns_the_same_rows_with_a_driver_that_read_the_types_of_the_c
     assert query(database_url, EVERY_KIND).schema == found.schema
 
 
-def test_a_database_that_is_no_copy_can_be_queried(databases: Databases) -> None:
+def test_a_database_that_is_not_a_copy_can_be_queried(databases: Databases) -> None:
     url = databases.make(migrated=False)
     try:
         assert url not in databases.copies

@@ -221,7 +221,7 @@ def filled(databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Data
     databases.drop(url)
 
 
-def test_the_signal_of_the_readme_has_a_table_and_a_column_of_the_results(filled: Database) -> None:
+def test_the_signal_of_the_readme_has_a_table_and_a_column_in_the_results(filled: Database) -> None:
     with filled.transaction() as transaction:
         for name in ("market.below_high", "results.signals"):
             rows = transaction.query(f"SELECT below_high_pct FROM {name} WHERE timeframe = '5m'")
@@ -232,7 +232,7 @@ def test_the_signal_of_the_readme_has_a_table_and_a_column_of_the_results(filled
 QUERIES = [(page, sql) for page, sql in all_blocks("sql") if page != "STRATEGIES.md" and "NOLOGIN" not in sql]
 
 
-def test_the_documented_sql_for_roles_is_that_of_migrate() -> None:
+def test_the_documented_sql_for_roles_equals_that_of_migrate() -> None:
     (made,) = [sql for page, sql in all_blocks("sql") if page == "SECURITY.md" and "NOLOGIN" in sql]
     assert made.splitlines() == [f"{each};" for each in roles.MAKING]
 

@@ -38,7 +38,7 @@ def _pyproject() -> dict[str, Any]:
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
-def test_ruff_finds_nothing() -> None:
+def test_ruff_finds_no_problems() -> None:
     _passes("-m", "ruff", "check", "--no-cache", ".")
 
 
@@ -46,11 +46,11 @@ def test_every_file_is_formatted() -> None:
     _passes("-m", "ruff", "format", "--no-cache", "--check", ".")
 
 
-def test_mypy_finds_nothing() -> None:
+def test_mypy_finds_no_problems() -> None:
     _passes("-m", "mypy")
 
 
-def test_imports_go_one_way_and_only_defs_know_dagster() -> None:
+def test_imports_keep_the_contracts_in_setup_cfg() -> None:
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     _passes("-c", code, "--config", "setup.cfg", "--no-cache")
 

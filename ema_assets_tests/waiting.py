@@ -25,7 +25,7 @@ def wait_until(
     seconds: float = GIVEN_UP_AFTER_SECONDS,
     poll_seconds: float = 0.05,
 ) -> T:
-    """Return the result of `look` as soon as it is true. If it never is, the error contains that of `evidence`."""
+    """Return the result of `look` as soon as it is true. If it never is, raise an error that shows `evidence()`."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         if time.monotonic() > deadline:

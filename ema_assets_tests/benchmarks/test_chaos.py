@@ -57,7 +57,7 @@ def test_a_seed_is_good_only_if_nothing_failed_was_skipped_differed_or_stayed_st
         assert not is_good(_seed(passed) | wrong)
 
 
-def test_newer_rows_are_no_difference_but_missing_and_changed_older_rows_are() -> None:
+def test_newer_rows_are_ignored_but_missing_and_changed_older_rows_are_differences() -> None:
     again = pl.DataFrame({"symbol": ["A"] * 3, "ts": [1, 2, 3], "close": [1.0, 2.0, 3.0]})
     newer = pl.DataFrame({"symbol": ["A"] * 4, "ts": [1, 2, 3, 4], "close": [1.0, 2.0, 3.0, 4.0]})
     assert _equal(newer, again)

@@ -76,7 +76,7 @@ def test_keys_lead_from_the_heat_map_to_a_chart_and_to_other_series(page: "Page"
     assert {url.split("/")[2] for url in asked} == {board.url.split("/")[2]}
 
 
-def test_signals_and_trades_are_chosen_on_the_chart_and_equity_is_drawn(page: "Page", board: ServedBoard) -> None:
+def test_signals_strategies_and_averages_can_be_chosen_and_equity_is_drawn(page: "Page", board: ServedBoard) -> None:
     page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
     page.wait_for_selector("#chart[data-drawn]")
     page.get_by_label("rsi").check()

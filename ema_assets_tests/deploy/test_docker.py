@@ -97,7 +97,7 @@ def test_the_variables_of_each_service_are_valid_settings() -> None:
     for name, service in OURS.items():
         env = environment_of(service, {**FILLED_IN, "APCA_API_KEY_ID": "id", "APCA_API_SECRET_KEY": "secret"})
         assert set(env) <= known, name
-        # The folder of the repository that is mounted at this path.
+        # The folder deploy/docker/config is mounted at /etc/ema-assets.
         here = {variable: value.replace("/etc/ema-assets", str(DOCKER / "config")) for variable, value in env.items()}
         settings = Settings.from_env(here)
         assert settings.provider == "alpaca", name

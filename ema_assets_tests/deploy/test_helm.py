@@ -109,7 +109,7 @@ def test_the_probe_of_the_webserver_passes_its_host_check() -> None:
     assert asyncio.run(asked({})) == 403
 
 
-def test_the_probe_of_the_code_location_runs_a_script_of_the_image_on_its_port() -> None:
+def test_the_probe_of_the_code_location_runs_a_script_of_the_image_with_its_port() -> None:
     interpreter, program, url = CODE["readinessProbe"]["exec"]["command"]
     assert interpreter == "python"
     assert f"COPY deploy/docker/{Path(program).name} {program}\n" in (DOCKER / "Dockerfile").read_text()

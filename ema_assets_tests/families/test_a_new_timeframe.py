@@ -116,7 +116,7 @@ def test_a_new_timeframe_has_partitions_a_schedule_and_rows_in_every_result(grow
     assert {f"refresh_{key}" for key in keys} < set(schedules)
     assert schedules["refresh_1m"].cron_schedule == "*/1 * * * *"
     assert schedules["refresh_10m"].cron_schedule == "*/5 * * * *"
-    # The only work that is left is that of bars that have not closed.
+    # No work is left, except for bars that have not closed.
     counts = dict(
         rows_of(
             grown,

@@ -125,7 +125,7 @@ def test_compiling_needs_more_rows_than_loading_from_the_cache(module: Any) -> N
 
 
 def test_no_module_imports_numba_at_its_top_level() -> None:
-    """Its import takes a quarter of a CPU second, which commands and ticks without a kernel must not spend."""
+    """The import of numba takes a quarter of a CPU second, too long for commands and ticks that need no kernel."""
     for path in Path(ema_assets.__file__).parent.rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []

@@ -111,7 +111,7 @@ def test_an_error_within_the_time_limit_is_passed_on() -> None:
         own_modules.in_time(fails, 1)
 
 
-def test_files_of_leaves_out_helpers_and_given_files_and_all_files_does_not(tmp_path: Path) -> None:
+def test_files_of_skips_helpers_and_excluded_files_and_all_files_lists_everything(tmp_path: Path) -> None:
     for name in ("b.py", "a.py", "_helper.py", "notes.txt"):
         (tmp_path / name).write_text("")
     (tmp_path / "below").mkdir()

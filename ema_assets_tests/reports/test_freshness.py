@@ -185,7 +185,7 @@ def test_silent_and_computing_series_and_an_idle_machine_are_reported(transactio
     assert why(transaction, Series("MSFT", M5), conditions, "sandbox", NOW, NOW) is None
 
 
-def test_timeframes_for_which_files_have_no_bars_do_not_count_as_not_fresh(database: Database) -> None:
+def test_timeframes_without_bars_in_files_are_not_reported_as_problems(database: Database) -> None:
     watched = watch({"OLD": "XNYS"}, provider="file", timeframes=FEW)
     sync(database, watched, NOW)
     store_file(database, bars_on("XNYS", "OLD", D1, utc("2026-10-01").date(), utc("2026-11-19").date()), "old.csv", NOW)

@@ -265,7 +265,7 @@ def test_pages_contain_all_rows_once_and_in_order(home: Path, rows: int) -> None
     assert list(read.pages("ohlc", "5m", [])) == []
 
 
-def test_pages_without_rows_or_of_an_unknown_asset_are_refused(home: Path) -> None:
+def test_pages_of_zero_rows_and_pages_of_an_unknown_asset_are_refused(home: Path) -> None:
     with pytest.raises(ConfigurationError, match="`rows` must be at least 1, received 0"):
         next(read.pages("ohlc", "5m", rows=0))
     with pytest.raises(

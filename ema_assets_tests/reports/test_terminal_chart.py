@@ -105,7 +105,7 @@ def test_entries_point_in_the_direction_of_the_trade_and_exits_are_on_the_other_
     )
 
 
-def test_volume_is_drawn_below_in_eighths_of_a_row_and_left_out_if_there_is_none() -> None:
+def test_volume_is_drawn_below_the_prices_in_eighths_of_a_row_and_left_out_if_missing() -> None:
     drawn = text(terminal_chart(picture([(1, 2, 1, 2, volume) for volume in (16, 12, 1, None)]), 40, 16))
     assert [line[:12] for line in drawn if "▁" in line or "volume" in line] == ["█  ▄        ", "█  █  ▁     "]
     assert "volume" not in "".join(text(terminal_chart(picture([(1, 2, 1, 2, None)]), 40, 16)))
