@@ -13,7 +13,7 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 class Webhook:
     """The received messages, in order. Messages are refused while `status` is not 200.
 
-    Answers wait until `gate` is set. Messages to a topic in `refused_topics` are always refused. Topics are those of ntfy.
+    Answers wait until `gate` is set. Messages to a topic in `refused_topics` are always refused, as by ntfy.
     `location` and `retry_after` are the values of the headers `Location` and `Retry-After` of answers.
     """
 
