@@ -144,6 +144,12 @@ def test_an_error_in_a_file_is_reported_with_its_path(tmp_path: Path, text: str,
     assert str(caught.value) == f"{path}{message}"
 
 
+def test_a_variant_with_the_table_of_a_rule_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "breakout.py").write_text(OWN.format(name="breakout").replace("table=None", "table='strategy_mine'"))
+    with pytest.raises(ConfigurationError, match="^watchlist: strategy 'mine': `name` 'mine' would be the table of the default variant, which is called 'breakout'$"):  # fmt: skip
+        parse_variants([{"name": "mine", "rule": "crossover"}], "watchlist", tmp_path)
+
+
 def test_a_missing_folder_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="none: there is no such folder of strategies$"):
         rule_discovery.discover(tmp_path / "none")
