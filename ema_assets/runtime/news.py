@@ -1,6 +1,6 @@
 """What `up` reports while it runs: each thing once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
 from ema_assets.config.settings import Settings
@@ -49,12 +49,13 @@ def greet(settings: Settings, addresses: Mapping[str, str], database: str, watch
 class News:
     """How loading goes until all is up to date; then only problems, until symbols are added.
 
-    That the database answers again is reported as well.
+    The end of a problem with the database or the configuration is reported as well.
     """
 
     def __init__(self, say: Say) -> None:
         self._say = say
         self._told: set[str] = set()
+        self._problems_now: dict[str, set[str]] = {}
         self._looks = 0
         self._symbols = 0
         self._last: Mapping[Timeframe, tuple[int, int]] = {}
@@ -68,12 +69,27 @@ class News:
             self._told.add(topic or line)
             self._say(f"  {line}")
 
+    def while_it_lasts(self, lines: Collection[str], ended: str) -> None:
+        """Say each of `lines` that was not among those of the last call, and `ended` once there are none any more.
+
+        A problem that comes back after its end is reported again. Calls with the same `ended` belong together.
+        """
+        before = self._problems_now.get(ended, set())
+        for line in dict.fromkeys(lines):
+            if line not in before:
+                self._say(f"  {line}")
+        if before and not lines:
+            self._say(f"  {ended}")
+        self._problems_now[ended] = set(lines)
+
     def look(self, database: Database) -> None:
         """Say what has changed in the database since the last look."""
         try:
             with database.transaction() as transaction:
-                if (not_synced := status.not_synced(transaction)) is not None:
-                    self.once(f"the watchlist is {not_synced}")
+                not_synced = status.not_synced(transaction)
+                self.while_it_lasts(
+                    [] if not_synced is None else [f"the watchlist is {not_synced}"], "the watchlist is taken up again"
+                )
                 self._problems(status.failure_reasons(transaction), status.without_bars(transaction))
                 self._other_daemon(diagnosis.daemon_id(transaction))
                 self._progress(transaction)

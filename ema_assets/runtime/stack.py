@@ -156,8 +156,8 @@ def _watch(
     def look() -> None:
         if not restarts.look(time.monotonic()):
             return
-        for error in look_at_each([location, *beside], time.monotonic()):
-            news.once(f"not loaded: {error}")
+        errors = [f"not loaded: {error}" for error in look_at_each([location, *beside], time.monotonic())]
+        news.while_it_lasts(errors, "loaded again: the mistake is repaired")
         news.look(database)
 
     while True:

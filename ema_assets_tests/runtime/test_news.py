@@ -1,10 +1,12 @@
 """Tests of what `up` reports while it runs."""
 
+import re
 from contextlib import AbstractContextManager
 from typing import cast
 
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.runtime.news import News
+from ema_assets.store import sync_failures
 from ema_assets.store.database import Database, Transaction
 
 
@@ -58,3 +60,32 @@ def test_a_daemon_of_another_stack_is_reported_once_and_a_restarted_daemon_is_no
     assert heard(10, "of another stack", "of another stack") == 0
     assert heard(20, "started again") == 1
     assert heard(30, "of another stack", "started again") == 1
+
+
+def test_a_problem_is_reported_with_its_end_and_again_when_it_comes_back() -> None:
+    said: list[str] = []
+    news = News(said.append)
+    for lines in ([], ["a", "a"], ["a"], ["a", "b"], [], [], ["a"], []):
+        news.while_it_lasts(lines, "repaired")
+    assert said == ["  a", "  b", "  repaired", "  a", "  repaired"]
+
+
+def test_a_watchlist_that_is_taken_up_again_is_reported(database: Database) -> None:
+    said: list[str] = []
+    news = News(said.append)
+
+    def looked(failure: str | None) -> list[str]:
+        said.clear()
+        with database.transaction() as transaction:
+            if failure is None:
+                sync_failures.forget(transaction)
+            else:
+                sync_failures.note(transaction, failure)
+        news.look(database)
+        return said
+
+    (line,) = looked("no such table")
+    assert re.fullmatch(r"  the watchlist is not taken up since 20[0-9: -]+ UTC: no such table", line)
+    assert looked("no such table") == []
+    assert looked(None) == ["  the watchlist is taken up again"]
+    assert looked(None) == []
