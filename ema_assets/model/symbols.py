@@ -71,8 +71,8 @@ def as_spelt(symbols: Iterable[str], known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(meant(symbol) or symbol for symbol in symbols))
 
 
-def parse_timeframe(text: str) -> Timeframe:
-    """Return `text` as a timeframe.
+def parse_timeframe(text: str, parameter: str = "timeframe") -> Timeframe:
+    """Return `text`, the value of `parameter`, as a timeframe.
 
     Raises:
         InvalidKeyError: when no timeframe has this key.
@@ -82,7 +82,7 @@ def parse_timeframe(text: str) -> Timeframe:
     except KeyError:
         meant = same_as(text)
         hint = f"; did you mean `{meant.key}`?" if meant is not None else ""
-        raise InvalidKeyError(f"`timeframe` must be one of {ALLOWED}, received {text!r}{hint}") from None
+        raise InvalidKeyError(f"`{parameter}` must be one of {ALLOWED}, received {text!r}{hint}") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -291,7 +291,7 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
     for name, values in given.items():
         _check_known(name, [name], signals, watched.where)
         if name in emas and "seed" in values:
-            raise WatchlistError(f"{watched.where}: how EMAs start is said under `[ema]`, not `[signals.{name}]`")
+            raise WatchlistError(f"{watched.where}: how EMAs start is set under `[ema]`, not `[signals.{name}]`")
     if watched.ema_seed != SEEDS[0]:
         for name in emas:
             given.setdefault(name, {})["seed"] = watched.ema_seed

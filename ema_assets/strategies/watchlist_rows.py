@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ema_assets.model.declarations import Param
-from ema_assets.model.errors import ConfigurationError, UnfitParameters, did_you_mean, not_one_of
+from ema_assets.model.errors import (
+    ConfigurationError,
+    InvalidKeyError,
+    UnfitParameters,
+    did_you_mean,
+    not_one_of,
+)
+from ema_assets.model.symbols import parse_timeframe
 from ema_assets.model.timeframes import by_key
 from ema_assets.strategies.rule import Rule
 from ema_assets.strategies.rule_discovery import TABLE_PREFIX, VARIANT_NAME, discover, problem_with_table
@@ -135,19 +142,17 @@ def _rule(table: Mapping[str, Any], default: Rule | None, rules: Mapping[str, Ru
 def _value(table: Mapping[str, Any], key: str, param: Param, where: str) -> Any:
     if key not in table:
         return param.default
-    if problem := _problem(key, table[key], param):
+    if key == "higher_timeframe" and isinstance(table[key], str):
+        return _timeframe(table[key], key, where)
+    if problem := param.problem_with(table[key]):
         raise ConfigurationError(f"{where}: `{key}` {problem}")
     # An integer for a float option is converted, so that `2` and `2.0` give the same code version.
     return type(param.default)(table[key])
 
 
-def _problem(key: str, value: Any, param: Param) -> str | None:
-    problem = param.problem_with(value)
-    if problem is not None and key == "higher_timeframe" and isinstance(value, str):
-        # Messages name only the usual timeframes, but every known timeframe is allowed.
-        try:
-            by_key(value)
-        except KeyError:
-            return problem
-        return None
-    return problem
+def _timeframe(text: str, key: str, where: str) -> str:
+    """Return the key of a timeframe, or an empty text for none."""
+    try:
+        return parse_timeframe(text, key).key if text else text
+    except InvalidKeyError as error:
+        raise ConfigurationError(f"{where}: {error}") from None

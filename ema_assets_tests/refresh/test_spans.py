@@ -279,7 +279,7 @@ def test_invalid_spans_are_refused_with_the_allowed_values(spans: str, message: 
 def test_an_average_of_a_variant_cannot_be_switched_off_or_have_another_seed() -> None:
     with pytest.raises(ConfigurationError, match="ema_12 cannot be switched off while ema_trend_12_26 reads it"):
         build(replace(watched(MINE), signals_off=("ema_12",)))
-    with pytest.raises(ConfigurationError, match=r"how EMAs start is said under `\[ema\]`, not `\[signals.ema_12\]`"):
+    with pytest.raises(ConfigurationError, match=r"how EMAs start is set under `\[ema\]`, not `\[signals.ema_12\]`"):
         graph_of(MINE, signal_params={"ema_12": {"seed": "first"}})
 
 

@@ -286,7 +286,7 @@ def test_pages_of_zero_rows_and_pages_of_an_unknown_asset_are_refused(home: Path
         ("[signals.rsi]\nlength = 3", "signals.rsi: unknown key `length`, allowed are span"),
         ("[signals.macd]\nfast = 30\nslow = 20", "signals.macd: "),
         ('[signals]\noff = ["wma"]', "wma cannot be switched off while strategy_9_30_pullback reads it"),
-        ("[signals.ema_signals]\nseed = 'first'", r"is said under `\[ema\]`"),
+        ("[signals.ema_signals]\nseed = 'first'", r"is set under `\[ema\]`"),
         ("strategy = 3", r"strategies are written `\[\[strategy\]\]`"),
         ("[[strategy]]\nname = 'x'\nrule = 'cross'", "`rule` must be one of crossover, pullback"),
     ],
