@@ -158,7 +158,7 @@ def test_the_values_for_celery_have_the_launcher_and_the_queue_of_several_hosts(
     instance = loaded(REPOSITORY / "deploy/celery/dagster.yaml")
     assert {name: queue[name] for name in ("module", "class")}.items() <= instance["run_coordinator"].items()
     assert queue["config"] == {**instance["concurrency"]["runs"], **instance["run_coordinator"]["config"]}
-    assert "runMonitoring" not in CELERY["dagsterDaemon"]
+    assert instance_of(laid_over(VALUES, CELERY))["run_monitoring"] == instance["run_monitoring"]
     parse_ours(CONTAINER["command"][1:])
     # A list in the second file replaces the list in the first one, so it must repeat every entry.
     for part in ("dagsterWebserver", "dagsterDaemon"):
