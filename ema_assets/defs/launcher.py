@@ -19,6 +19,8 @@ from dagster._core.origin import RepositoryPythonOrigin
 from dagster._serdes import ConfigurableClass, ConfigurableClassData, serialize_value
 from dagster._utils.error import serializable_error_info_from_exc_info
 
+from ema_assets.defs.one_sentence import WrongConfiguration
+from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.defs.same_data import of_location
 from ema_assets.defs.standby.options import SCHEMA, Options
 from ema_assets.defs.standby.pool import Callbacks, Pool, Unavailable
@@ -26,6 +28,7 @@ from ema_assets.defs.standby.process import Location
 from ema_assets.defs.standby.tag import TAG, Holder
 
 _GONE = "What it has stored stays; its other series are still stale and are taken up by the next run."
+_WRONG = "Nothing runs while this is wrong, and what is stale is taken up once it is repaired"
 
 
 class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
@@ -187,6 +190,11 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
     def _launch_otherwise(self, run_id: str, reason: str) -> None:
         context = self._contexts.pop(run_id)
         run = context.dagster_run
+        wrong = WrongConfiguration.told_by(reason)
+        if wrong is not None and run.tags.get(DEFER_TAG) == "true":
+            # No process can load it. Nobody needs to act on this run: the ticks say what is wrong.
+            self._instance.report_run_canceled(run, f"{_WRONG}: {wrong}")
+            return
         # An error in the watchlist may end with a question.
         why = reason if reason.endswith((".", "?")) else f"{reason}."
         self._instance.report_engine_event(

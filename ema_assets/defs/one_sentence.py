@@ -21,6 +21,12 @@ class WrongConfiguration(DagsterUserCodeProcessError):
         told = SerializableErrorInfo(message=sentence, stack=[], cls_name=type(self).__name__)
         super().__init__(sentence, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def told_by(cls, text: str) -> str | None:
+        """Return the sentence of such an error in `text`, as a process reports it with the name of its class."""
+        name = f"{cls.__name__}: "
+        return text.removeprefix(name) if text.startswith(name) else None
+
 
 @contextmanager
 def in_one_sentence(consequence: str = "") -> Iterator[None]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ema_assets.defs.one_sentence import WrongConfiguration
 from ema_assets.defs.standby.options import Options
 from ema_assets.defs.standby.process import Location, StandbyProcess
 from ema_assets.defs.standby.protocol import Accepted, Canceling, Done, Execute, Failed, Leaving, Load, Ready, ToOwner
@@ -135,7 +136,8 @@ class Pool:
         if free:
             return free[-1]
         pause = self._paused_until - time.monotonic()
-        if pause > 0:
+        # A wrong configuration is repaired at any moment, and a run may have been launched since.
+        if pause > 0 and WrongConfiguration.told_by(self._last_failure) is None:
             raise Unavailable(
                 f"standby processes cannot be started, {self._failures} in a row, and the next one is tried in "
                 f"{pause:.0f} s: {self._last_failure}"

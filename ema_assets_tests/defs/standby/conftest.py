@@ -25,6 +25,9 @@ from dagster import Definitions, Failure, in_process_executor, job, op
 
 if os.environ.get("SMALL_IS_BROKEN"):
     raise RuntimeError("broken on request; did you mean it?")
+if os.environ.get("SMALL_IS_WRONG"):
+    from ema_assets.defs.one_sentence import WrongConfiguration
+    raise WrongConfiguration("no such column; did you mean it?")
 
 seen = []
 
@@ -143,12 +146,12 @@ class Small:
     def pids(self) -> list[int]:
         return self.launcher.pids
 
-    def launch(self, act: str = "") -> str:
-        """Launch a run, as the daemon does after it has taken the run from the queue."""
+    def launch(self, act: str = "", **more: str) -> str:
+        """Launch a run, as the daemon does after it has taken the run from the queue. `more` are tags."""
         from dagster_graphql.test.utils import execute_dagster_graphql
 
         selector = {"repositoryLocationName": self.module, "repositoryName": "__repository__", "jobName": "small"}
-        tags = [{"key": "act", "value": act}]
+        tags = [{"key": key, "value": value} for key, value in {"act": act, **more}.items()]
         answer = execute_dagster_graphql(
             self.workspace, _LAUNCH, {"params": {"selector": selector, "executionMetadata": {"tags": tags}}}
         )

@@ -23,6 +23,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
+from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.defs.standby import pool as pools
 from ema_assets.defs.standby.pool import Unavailable
 from ema_assets.defs.standby.tag import TAG, Holder
@@ -265,6 +266,27 @@ def test_a_run_starts_without_a_standby_process_while_standby_processes_cannot_s
     assert small.run(run_id).tags[TAG] == ""
     monkeypatch.setattr(pool, "_paused_until", 0.0)
     monkeypatch.delenv("SMALL_IS_BROKEN")
+    assert small.succeed()[1] == 1
+
+
+def test_an_automatic_run_is_canceled_while_the_configuration_is_wrong(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's run starts in a new process, which shows the error."""
+    monkeypatch.setenv("SMALL_IS_WRONG", "1")
+    pool = kill_all(small)
+    for _ in range(2):
+        # The second run is launched during the pause after the failure of the first one.
+        run_id = small.launch(**{DEFER_TAG: "true"})
+        assert small.done(run_id).status is DagsterRunStatus.CANCELED
+        assert small.said(run_id)[-1] == (
+            "Nothing runs while this is wrong, and what is stale is taken up once it is repaired: no such column; did "
+            "you mean it?"
+        )
+    _, why = launched_the_old_way(small)
+    assert why.endswith("no standby process takes it: WrongConfiguration: no such column; did you mean it?")
+    assert pool._paused_until > time.monotonic()
+    monkeypatch.delenv("SMALL_IS_WRONG")
     assert small.succeed()[1] == 1
 
 
