@@ -147,8 +147,10 @@ def _draw_trade(axes: "Axes", times: Sequence[datetime], trade: Mapping[str, Any
     """Draw entry, path and exit of a trade, and its stops at entry and now; an earlier entry is at the first bar."""
     begin = _place(times, trade["entry_ts"])
     end = _place(times, trade["last_ts"]) or 0
-    is_long, gain = trade["side"] == LONG, trade["return_pct"]
-    color = _UP if isinstance(gain, float) and gain >= 0 else _DOWN
+    is_long = trade["side"] == LONG
+    # By prices: a trade at prices of zero or less has no return in percent.
+    gained = trade["last_price"] - trade["entry_price"]
+    color = _UP if (gained if is_long else -gained) >= 0 else _DOWN
     first = 0 if begin is None else begin
     axes.plot([first, end], [trade["entry_price"], trade["last_price"]], color=color, linewidth=1.2, linestyle="--")
     if begin is not None:

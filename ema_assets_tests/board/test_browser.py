@@ -432,3 +432,26 @@ def test_a_missing_browser_skips_tests_and_fails_them_in_ci(tmp_path: Path) -> N
         installed_chromium({"PATH": str(tmp_path)})
     with pytest.raises(pytest.fail.Exception, match=said):
         installed_chromium({"PATH": str(tmp_path), "CI": "true"})
+
+
+def test_a_trade_through_prices_below_zero_has_the_color_of_what_it_gained(page: "Page", board: ServedBoard) -> None:
+    trade: dict[str, object] = {}
+
+    def answer(route: "Route") -> None:
+        found = route.fetch().json()
+        times = {"entry_ts": found["time"][-5], "exit_ts": None, "last_ts": found["time"][-1]}
+        route.fulfill(json={**found, "trades": [{**trade, **times}]})
+
+    page.route("**/api/chart?**", answer)
+    nothing = {"return_pct": None, "stop_price": None, "stop_now": None, "exit_price": None}
+    for side, entry, last, tone in (
+        ("long", -6.0, -5.0, "gain"),
+        ("long", -5.0, -6.0, "loss"),
+        ("short", -5.0, 1.0, "loss"),
+        ("short", 1.0, -5.0, "gain"),
+    ):
+        trade = {**nothing, "side": side, "entry_price": entry, "last_price": last}
+        page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h&strategy=strategy_9_30_ema")
+        page.wait_for_selector("#chart[data-drawn]")
+        assert page.locator("#values > span").last.inner_text().startswith(side)
+        assert page.locator("#values > span").last.get_attribute("class") == tone

@@ -189,3 +189,26 @@ def test_a_missing_matplotlib_is_reported_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'ema-assets\[chart\]'"):
         draw(picture)
+
+
+@pytest.mark.parametrize(
+    ("side", "entry", "last", "color"),
+    [
+        ("long", -6.0, -5.0, "#00897b"),
+        ("long", -5.0, -6.0, "#e53935"),
+        ("short", -5.0, 1.0, "#e53935"),
+        ("short", 1.0, -5.0, "#00897b"),
+        ("long", 20.0, 20.0, "#00897b"),
+    ],
+)
+def test_a_trade_through_prices_below_zero_has_the_color_of_what_it_gained(
+    market: Database, side: str, entry: float, last: float, color: str
+) -> None:
+    with market.transaction() as transaction:
+        picture = picture_of(transaction, GRAPH, "AAPL", H1, 20)
+    times = picture.bars["ts"]
+    prices = {"entry_price": entry, "exit_price": last, "last_price": last, "stop_price": None, "stop_now": None}
+    trade = {"entry_ts": times[5], "side": side, "exit_ts": times[9], "last_ts": times[9], "return_pct": None, **prices}
+    figure = draw(replace(picture, trades=pl.DataFrame([trade])))
+    marked = [line for line in figure.axes[0].lines if line.get_marker() in ("^", "v", "x")]
+    assert [line.get_color() for line in marked] == [color, color]

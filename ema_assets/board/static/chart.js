@@ -16,6 +16,8 @@
   // A coin is traded in fractions: a bar of 0.0123 is not one of nothing.
   const compact = (value) => (value === null || value === undefined ? NOTHING : value.toLocaleString("en-US", { notation: "compact", ...(Math.abs(value) < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 1 }) }));
   const change = (value) => percent(value, 2, "+");
+  // By prices: a trade at prices of zero or less has no return in percent.
+  const hasGained = (trade) => (trade.side === "long" ? trade.last_price >= trade.entry_price : trade.last_price <= trade.entry_price);
 
   // --- the chart ------------------------------------------------------------------------------------------------------
   const chart = createChart(box, {
@@ -60,7 +62,7 @@
             for (const each of trades.drawn) {
               const begin = x(Math.max(each.entry_ts, found.time[0]));
               const end = x(each.last_ts);
-              const tone = (each.return_pct ?? 0) >= 0 ? trades.gain : trades.loss;
+              const tone = hasGained(each) ? trades.gain : trades.loss;
               stroke([5, 4], tone, begin, y(each.entry_price), end, y(each.last_price), 1.5);
               const stops = new Set([each.stop_price, each.stop_now].filter((stop) => stop !== null));
               for (const stop of stops) stroke([1.5, 3], trades.soft, begin, y(stop), end, y(stop), 1.5);
@@ -106,7 +108,7 @@
     for (const each of found.trades) {
       const isLong = each.side === "long";
       if (each.entry_ts >= found.time[0]) signs.push({ time: nearest(each.entry_ts), position: isLong ? "belowBar" : "aboveBar", shape: isLong ? "arrowUp" : "arrowDown", color: isLong ? gain : loss, size: 1.3 });
-      if (each.exit_ts !== null) signs.push({ time: nearest(each.exit_ts), position: isLong ? "aboveBar" : "belowBar", shape: "circle", color: (each.return_pct ?? 0) >= 0 ? gain : loss, size: 0.8, text: isPhone || each.return_pct === null ? "" : change(each.return_pct) });
+      if (each.exit_ts !== null) signs.push({ time: nearest(each.exit_ts), position: isLong ? "aboveBar" : "belowBar", shape: "circle", color: hasGained(each) ? gain : loss, size: 0.8, text: isPhone || each.return_pct === null ? "" : change(each.return_pct) });
     }
     signs.sort((a, b) => a.time - b.time);
     markTrades();
@@ -178,7 +180,7 @@
     parts.push(part("Vol", compact(found.volume[n])), part(found.averages[0], priced(found.fast[n]), "key c0"), part(found.averages[1], priced(found.slow[n]), "key c1"));
     found.lines.forEach((line, k) => parts.push(part(line.column.replaceAll("_", " "), told(line, line.values[n]), `key c${2 + (k % 6)}`)));
     const trade = found.trades.find((each) => each.entry_ts <= found.time[n] && found.time[n] <= each.last_ts);
-    if (trade) parts.push(part(trade.side, `${priced(trade.entry_price)}${trade.stop_now === null ? "" : `, stop ${priced(trade.stop_now)}`}${trade.return_pct === null ? "" : `, ${change(trade.return_pct)}`}`, (trade.return_pct ?? 0) >= 0 ? "gain" : "loss"));
+    if (trade) parts.push(part(trade.side, `${priced(trade.entry_price)}${trade.stop_now === null ? "" : `, stop ${priced(trade.stop_now)}`}${trade.return_pct === null ? "" : `, ${change(trade.return_pct)}`}`, hasGained(trade) ? "gain" : "loss"));
     values.replaceChildren(...parts);
   };
   chart.subscribeCrosshairMove((at) => {
