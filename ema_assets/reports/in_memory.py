@@ -11,7 +11,7 @@ from ema_assets.model.schemas import KINDS
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import side_by_side
 from ema_assets.refresh.graph import Graph, Node
-from ema_assets.strategies.simulator.bars import known_trend
+from ema_assets.strategies.simulator.bars import IS_SHUT, known_trend
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import SESSION_END, STATE_SCHEMA, WINDOW_END
 
@@ -60,7 +60,8 @@ class InMemory:
     ) -> pl.DataFrame:
         """Return the trades of `strategy` on `bars`, all or some of its `traded_bars`; it begins without a trade.
 
-        With `leaves_nothing_open`, a trade that is open at the last close of a symbol is closed there, and none begins.
+        With `leaves_nothing_open`, a trade that is open at the last close of a symbol is closed there, and none begins
+        at that close.
         """
         variant = self._graph.nodes[strategy].variant
         assert variant is not None
@@ -75,7 +76,7 @@ class InMemory:
             # Make all bars of a symbol one session for the simulator: no trade outlives a session.
             bars = bars.with_columns(session=pl.col("ts").first().over("symbol"))
         last = bars.filter(is_last & ~ends).select("symbol", exit_ts="ts", is_forced=pl.lit(value=True))
-        bars = bars.with_columns(is_session_last=ends | is_last)
+        bars = bars.with_columns(ends.alias(IS_SHUT), is_session_last=ends | is_last)
         trades = simulate(bars, _NO_STATES, replace(variant, exit_at_session_end=True)).trades
         is_forced = pl.col("is_forced") & (pl.col("exit_reason") == SESSION_END)
         return (

@@ -24,6 +24,10 @@ from ema_assets.strategies.variant import Variant
 STATE_EVERY = 256
 NEWEST_STATES = 8
 
+# In a walk-forward, trades also end at the last close of a window, and orders are filled in its last bar. This column
+# of bars says in which bars none is.
+IS_SHUT = "is_shut"
+
 _NAN = float("nan")
 
 
@@ -35,7 +39,8 @@ class Bars(NamedTuple):
         open: Price; likewise `high`, `low` and `close`.
         session: Opening time of the bar's session, microseconds; empty unless trades end with the session.
         atr: NaN when unknown; empty unless the variant uses it.
-        is_end: Whether the bar is the last of its session; empty unless trades end with the session.
+        is_end: Whether open trades end at this close, as that of the last bar of a session; empty unless they ever do.
+        is_shut: Whether no order is filled in this bar, as in the last one of a session; empty as `is_end` is.
         is_kept: Whether the state after this bar is kept.
         entry: The side for which the bar requests an entry that passes all filters: 1 for long, -1 for short, else 0.
         leave_long: Whether an open long trade ends at this close; `leave_short` likewise.
@@ -54,6 +59,7 @@ class Bars(NamedTuple):
     session: Ints
     atr: Floats
     is_end: Flags
+    is_shut: Flags
     is_kept: Flags
     entry: Sides
     leave_long: Flags
@@ -85,6 +91,7 @@ class Bar:
     session: int = NEVER
     atr: float = _NAN
     is_end: int = 0
+    is_shut: int = 0
     entry: int = 0
     leave_long: int = 0
     leave_short: int = 0
@@ -165,6 +172,7 @@ def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
         session=times(frame["session"]) if variant.exit_at_session_end else np.empty(0, np.int64),
         atr=atr,
         is_end=ends,
+        is_shut=frame[IS_SHUT].to_numpy() if IS_SHUT in frame.columns else ends,
         is_kept=_is_kept(frame["bar_number"], begins),
         entry=_where_priced(entry, said.by_side("order", entry)) if by_order else entry,
         leave_long=said.flag("leave_long"),

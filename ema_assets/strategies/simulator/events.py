@@ -59,7 +59,7 @@ def _look_at(bar: Bar, bars: Bars, row: int) -> None:
     bar.open, bar.high, bar.low, bar.close = bars.open[row], bars.high[row], bars.low[row], bars.close[row]
     bar.entry, bar.leave_long, bar.leave_short = bars.entry[row], bars.leave_long[row], bars.leave_short[row]
     if len(bars.session) > 0:
-        bar.session, bar.is_end = bars.session[row], bars.is_end[row]
+        bar.session, bar.is_end, bar.is_shut = bars.session[row], bars.is_end[row], bars.is_shut[row]
     if len(bars.order_price) > 0:
         bar.order_price, bar.keep_long, bar.keep_short = (
             bars.order_price[row],
@@ -117,7 +117,7 @@ def _fill_order(book: Book, bar: Bar, options: Options) -> None:
 
     In the last bar of a session that trades end with, nothing is filled.
     """
-    if bar.is_end:
+    if bar.is_shut:
         if not options.by_order:
             _cancel(book)
         return
