@@ -55,7 +55,7 @@ class WalkForward:
     Attributes:
         windows: one row per window: window (1, 2, …), train_from, test_from, test_until (exclusive), the chosen options
             (null when there was nothing to choose by), and train_… and test_…: the means over the symbols of the figure
-            that they were chosen by, before and after the choice.
+            that they were chosen by, before and after the choice; null when no symbol has it, or one has no bound.
         trades: trades in all test windows: window, symbol and the columns of a trade; sorted by symbol and entry_ts.
         performance: figures of all test windows together, one row per symbol, as in a Backtest.
         closes: symbol, ts, window, close of every bar in the test windows; sorted by symbol and ts.

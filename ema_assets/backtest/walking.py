@@ -88,6 +88,11 @@ def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelt
     return found
 
 
+def _bounded(mean: float | None) -> float | None:
+    """Return `mean`, or None when it has no bound, as `results.performance` has it."""
+    return None if mean == float("inf") else mean
+
+
 def _said(length: timedelta) -> str:
     return counted(length.days, "day") if length % timedelta(days=1) == timedelta(0) else str(length)
 
@@ -114,15 +119,21 @@ class Walk:
         """
         self._first = self._first or varied
         for number, (train, test) in enumerate(self.windows):
-            known = figures.figures(trades(train), self._spans[number][0], FEWEST_TRADES)[self.by].drop_nulls()
-            if known.is_empty():
+            symbols, mean = self._measured(trades(train), self._spans[number][0])
+            if mean is None:
                 continue
-            mean = known.mean()
-            assert isinstance(mean, float)
             best = self._best[number]
             # Of equal choices, the first one given is kept.
-            if best is None or (len(known), mean) > (best.symbols, best.mean):
-                self._best[number] = _Best(varied, cost, len(known), mean, trades(test))
+            if best is None or (symbols, mean) > (best.symbols, best.mean):
+                self._best[number] = _Best(varied, cost, symbols, mean, trades(test))
+
+    def _measured(self, trades: pl.DataFrame, spans: pl.DataFrame) -> tuple[int, float | None]:
+        """Return how many symbols have the figure, and its mean: infinite if one has no bound, None for no symbol."""
+        found = figures.figures(trades, spans, FEWEST_TRADES)
+        known = found.select(figures.ranked_by(self.by).alias(self.by))[self.by].drop_nulls()
+        mean = known.mean()
+        assert mean is None or isinstance(mean, float)
+        return len(known), mean
 
     def result(self, bars: pl.DataFrame) -> WalkForward:
         """Return what the best choices did on `bars` (symbol, ts, close, …)."""
@@ -131,8 +142,7 @@ class Walk:
             chosen = dict.fromkeys(self._first) if best is None else best.varied
             tested = None
             if best is not None:
-                spans = self._spans[number - 1][1]
-                tested = figures.figures(best.trades, spans, FEWEST_TRADES)[self.by].mean()
+                _, tested = self._measured(best.trades, self._spans[number - 1][1])
                 traded.append(best.trades.select(pl.lit(number, pl.Int64).alias("window"), pl.all()))
             rows.append(
                 {
@@ -141,8 +151,8 @@ class Walk:
                     "test_from": test.start,
                     "test_until": test.end,
                     **chosen,
-                    f"train_{self.by}": None if best is None else best.mean,
-                    f"test_{self.by}": tested,
+                    f"train_{self.by}": None if best is None else _bounded(best.mean),
+                    f"test_{self.by}": _bounded(tested),
                 }
             )
         times = dict.fromkeys(("train_from", "test_from", "test_until"), UTC_TIME)
