@@ -310,10 +310,12 @@ def _measures() -> Sequence[pl.Expr]:
 
 @cache
 def _said_of_jump() -> pl.Expr:
-    previous = pl.col("close") / pl.col("_move").exp()
-    return pl.format(
-        "close {} after {}{}", _shown(pl.col("close")), _shown(previous), describe_ratio(pl.col("_move").exp())
-    )
+    ratio = pl.col("_move").exp()
+    previous = pl.col("close") / ratio
+    # A split is there at the open. The move of its day may hide it in the close. Stored bars have only closes here.
+    at_open = describe_ratio(pl.col("open") / previous)
+    split = pl.when(at_open != "").then(at_open).otherwise(describe_ratio(ratio))
+    return pl.format("close {} after {}{}", _shown(pl.col("close")), _shown(previous), split)
 
 
 @cache

@@ -476,3 +476,25 @@ def test_a_flag_shows_rounded_prices() -> None:
 
 def test_a_rejected_bar_and_its_neighbours_are_not_flagged() -> None:
     assert flagged(bars([*random_walk(30, 2, volatility=0.001), 4_000, 100, 20, 100])) == {}
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed", "words"),
+    [
+        (50.5, 55.56, "like a split of 2:1 not adjusted for"),  # AAPL on 2000-06-21, after 101
+        (28.19, 25.81, "like a split of 4:1 not adjusted for"),
+        (90.0, 50.5, "like a split of 2:1 not adjusted for"),
+        (60.0, 62.0, None),
+    ],
+)
+def test_a_flag_names_the_split_at_the_open_of_a_day_that_moved(
+    opened: float, closed: float, words: str | None
+) -> None:
+    calm = [101.0 + 0.1 * (place % 2) for place in range(30)] + [101.0]
+    first = bars(
+        [closed], first=31, open=opened / closed, high=max(opened / closed, 1.001), low=min(opened / closed, 0.999)
+    )
+    flags = screened(pl.concat([bars(calm), first, bars([closed], first=32)])).flags
+    assert flags["ts"].to_list() == [at(31)]
+    detail = flags["detail"].item()
+    assert detail.endswith(words) if words else "split" not in detail
