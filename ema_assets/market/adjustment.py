@@ -48,7 +48,7 @@ def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame
     A dividend multiplies earlier prices by 1 - amount / previous close, the close of the bar before the ex-date, as
     CRSP does (docs/CORPORATE_ACTIONS.md names the sources). `amount` is per share as of known_at, the stored close per
     share as of now, so splits of `applied` after known_at divide the amount. A dividend as large as the price or larger
-    is left out.
+    is left out, and one after a close of zero or less: it is no share of such a price.
     """
     splits = applied.filter(pl.col("kind") == "split").select("symbol", "ratio", split_at="effective_at")
     later = (
@@ -61,7 +61,7 @@ def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame
     return (
         dividends.join(later, on=["symbol", "effective_at"], how="left")
         .with_columns(price_factor=1 - amount / pl.col("previous_close"), volume_factor=pl.lit(1.0))
-        .filter(pl.col("price_factor") > 0)
+        .filter(pl.col("previous_close") > 0, pl.col("price_factor") > 0)
         .select(list(FACTOR_SCHEMA))
     )
 

@@ -93,6 +93,11 @@ def test_a_dividend_as_large_as_the_price_is_ignored() -> None:
     assert of_dividends(dividends((1, 50.0, 50.0, START)), factors()).is_empty()
 
 
+@pytest.mark.parametrize("previous_close", [-6.0, 0.0])
+def test_a_dividend_after_a_close_of_zero_or_less_changes_nothing(previous_close: float) -> None:
+    assert of_dividends(dividends((1, 0.5, previous_close, START)), factors()).is_empty()
+
+
 def test_other_symbols_and_later_bars_are_unchanged() -> None:
     both = pl.concat([bars([10.0, 11.0]), bars([20.0, 21.0], "MSFT")])
     found = adjusted(both, undoing(factors((1, 2.0, "split"))))
