@@ -62,8 +62,10 @@ def stored_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> l
     return found
 
 
-def check_timeframe(transaction: Transaction, table: tables.Table, timeframe: Timeframe) -> None:
-    """Refuse a timeframe that was never on.
+def check_timeframe(
+    transaction: Transaction, table: tables.Table, timeframe: Timeframe, name: str = "timeframe"
+) -> None:
+    """Refuse a timeframe that was never on, given as the argument `name`.
 
     Raises:
         ConfigurationError: naming the timeframes that were.
@@ -71,7 +73,7 @@ def check_timeframe(transaction: Transaction, table: tables.Table, timeframe: Ti
     if not tables.has_part(transaction, table, timeframe):
         known = ", ".join(each.key for each in ledger.known_timeframes(transaction)) or "none yet"
         raise ConfigurationError(
-            f"`timeframe` must be one that the watchlist has or had, {known}, received {timeframe.key!r}"
+            f"`{name}` must be one that the watchlist has or had, {known}, received {timeframe.key!r}"
         )
 
 

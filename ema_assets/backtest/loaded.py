@@ -88,7 +88,8 @@ class Market:
         with database_of(self.url) as database, database.transaction() as transaction:
             transaction.read_one_moment()
             self.symbols = stored_symbols(transaction, self.symbols)
-            check_timeframe(transaction, tables.BARS, timeframe)
+            argument = "timeframe" if timeframe == self.timeframe else "higher_timeframe"
+            check_timeframe(transaction, tables.BARS, timeframe, argument)
             start = self.start if timeframe == self.timeframe else None
             bars = adjusted_bars(transaction, timeframe, self.symbols, start, self.end, self.adjust)
             if timeframe == self.timeframe:

@@ -660,3 +660,9 @@ def test_a_sweep_computes_each_asset_once(url: str, monkeypatch: pytest.MonkeyPa
     assert len(computed) == len(set(computed))
     assert {"ema_3", "ema_5", "ema_8", "ema_13", "ema_trend_5_13"} <= set(computed)
     assert len(known) == 4
+
+
+def test_a_longer_timeframe_that_was_never_on_is_refused_under_the_name_of_its_option(url: str) -> None:
+    history = backtest.load("1h", url=url)
+    with pytest.raises(ConfigurationError, match="`higher_timeframe` must be one that .* had, 5m, .*received '2h'"):
+        history.run("crossover", higher_timeframe="2h")
