@@ -162,6 +162,8 @@ def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple
         percent(found["cross_distance_pct"]),
         trends(found, all_timeframes),
         "" if found["rsi"] is None else f"{found['rsi']:.1f}",
-        "" if found["trade_side"] is None else f"{found['trade_side']} {percent(found['trade_return_pct'])}",
-        "" if found["stop_price"] is None else f"{price(found['stop_price'])} ({percent(found['stop_distance_pct'])})",
+        f"{found['trade_side'] or ''} {percent(found['trade_return_pct'])}".strip(),
+        price(found["stop_price"])
+        # From a price of zero or less there is no distance in percent.
+        + ("" if found["stop_distance_pct"] is None else f" ({percent(found['stop_distance_pct'])})"),
     )

@@ -20,7 +20,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.prices import price_text
 from ema_assets.model.symbols import Instrument
 from ema_assets.refresh.graph import build
-from ema_assets.reports.screen import SORTS
+from ema_assets.reports.screen import SORTS, screen
 from ema_assets.store.database import Database
 from ema_assets.store.results import refresh_performance
 from ema_assets_tests.conftest import Databases
@@ -302,3 +302,19 @@ def test_a_configured_folder_of_signals_must_exist(tmp_path: Path) -> None:
     assert Settings.from_env({"EMA_HOME": str(tmp_path)}).signals_folder is None
     (tmp_path / "signals").mkdir()
     assert Settings.from_env({"EMA_HOME": str(tmp_path)}).signals_folder == tmp_path / "signals"
+
+
+def test_a_trade_and_a_stop_below_zero_are_shown_without_empty_percentages(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def below_zero(*arguments: Any, **options: Any) -> pl.DataFrame:
+        return screen(*arguments, **options).with_columns(
+            trade_side=pl.lit("long"),
+            trade_return_pct=pl.lit(None, pl.Float64),
+            stop_price=pl.lit(-5.49075),
+            stop_distance_pct=pl.lit(None, pl.Float64),
+        )
+
+    monkeypatch.setattr(screen_command, "screen", below_zero)
+    line = run("--symbol", "AAPL").stdout.splitlines()[1]
+    assert line.split()[-2:] == ["long", "-5.49075"]
