@@ -21,6 +21,7 @@ from ema_assets.config import watchlist
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
+from ema_assets.reports import equity as reported
 from ema_assets.store import sync_failures
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
@@ -495,3 +496,16 @@ def test_the_chart_states_why_there_is_no_trend_yet(databases, tmp_path: Path) -
         with board_on(url, tmp_path) as board:
             assert "no trend yet: EMA 30 needs 30 bars" in board.get("/chart", symbol="BTC-USD", timeframe="1d").text
     databases.drop(url)
+
+
+def test_a_curve_that_prices_of_zero_or_less_leave_nothing_of_says_why(
+    board: ServedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = pl.DataFrame(
+        schema={"ts": pl.Datetime("us", "UTC"), "equity": pl.Float64(), "drawdown_pct": pl.Float64()}
+    )
+    found = reported.Equity(curve=nothing, series=0, left_out=("AAPL",), trades=(0, 0), max_drawdown_pct=0.0)
+    monkeypatch.setattr(reported, "equity", lambda *_: found)
+    shown = board.get("/performance", symbols="AAPL", timeframe="1h").text
+    assert "No curve: a price of zero or less leaves out AAPL." in shown
+    assert "has not been computed" not in shown
