@@ -22,6 +22,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
 from ema_assets.reports import equity as reported
+from ema_assets.reports import heat_map
 from ema_assets.store import sync_failures
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
@@ -509,3 +510,12 @@ def test_a_curve_that_prices_of_zero_or_less_leave_nothing_of_says_why(
     shown = board.get("/performance", symbols="AAPL", timeframe="1h").text
     assert "No curve: a price of zero or less leaves out AAPL." in shown
     assert "has not been computed" not in shown
+
+
+def test_a_list_of_crosses_without_rows_says_all_that_a_row_needs(
+    board: ServedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = heat_map.about_to_cross
+    monkeypatch.setattr(heat_map, "about_to_cross", lambda *arguments: near(*arguments).clear())
+    needed = "A series must be fresh and have 208 bars, and its averages must be able to cross at a price above zero."
+    assert needed in board.get("/crossovers").text
