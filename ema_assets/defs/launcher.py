@@ -16,11 +16,11 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.origin import RepositoryPythonOrigin
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
 from dagster._serdes import ConfigurableClass, ConfigurableClassData, serialize_value
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from ema_assets.defs.one_sentence import WrongConfiguration
-from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.defs.same_data import of_location
 from ema_assets.defs.standby.options import SCHEMA, Options
 from ema_assets.defs.standby.pool import Callbacks, Pool, Unavailable
@@ -28,6 +28,8 @@ from ema_assets.defs.standby.process import Location
 from ema_assets.defs.standby.tag import TAG, Holder
 
 _GONE = "What it has stored stays; its other series are still stale and are taken up by the next run."
+# Tags of runs that schedules and sensors have launched.
+_OF_TICKS = frozenset({SCHEDULE_NAME_TAG, SENSOR_NAME_TAG})
 _WRONG = "Nothing runs while this is wrong, and what is stale is taken up once it is repaired"
 
 
@@ -191,7 +193,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         context = self._contexts.pop(run_id)
         run = context.dagster_run
         wrong = WrongConfiguration.told_by(reason)
-        if wrong is not None and run.tags.get(DEFER_TAG) == "true":
+        if wrong is not None and not _OF_TICKS.isdisjoint(run.tags):
             # No process can load it. Nobody needs to act on this run: the ticks say what is wrong.
             self._instance.report_run_canceled(run, f"{_WRONG}: {wrong}")
             return

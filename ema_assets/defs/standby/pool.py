@@ -217,7 +217,7 @@ class Pool:
             return  # Without a tag, `take` still handles it.
         if was_told:
             self._report(self._tell.over, run_id, process.how_it_ended())
-        elif process.is_ready:
+        elif process.is_ready or process.leaves is not None:
             self._take_again(run_id, process)
         else:
             self._report(self._tell.unstarted, run_id, process.how_it_ended())

@@ -100,7 +100,7 @@ def main(writing: int) -> None:
         raise SystemExit(1) from None
     gc.enable()
     if (reason := executor.change()) is not None:
-        owner.tell(Failed(f"{reason} while it was loaded"))
+        owner.tell(Leaving(f"{reason} while it was loaded"))
         return
     owner.tell(Ready())
     leaves, parent = None, os.getppid()

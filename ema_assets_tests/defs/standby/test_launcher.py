@@ -20,10 +20,10 @@ from dagster import DagsterEventType, DagsterRunStatus
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.launcher import WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
-from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.defs.standby import pool as pools
 from ema_assets.defs.standby.pool import Unavailable
 from ema_assets.defs.standby.tag import TAG, Holder
@@ -275,9 +275,9 @@ def test_an_automatic_run_is_canceled_while_the_configuration_is_wrong(
     """A person's run starts in a new process, which shows the error."""
     monkeypatch.setenv("SMALL_IS_WRONG", "1")
     pool = kill_all(small)
-    for _ in range(2):
-        # The second run is launched during the pause after the failure of the first one.
-        run_id = small.launch(**{DEFER_TAG: "true"})
+    # The second run is launched during the pause after the failure of the first one.
+    for tag in (SCHEDULE_NAME_TAG, SENSOR_NAME_TAG):
+        run_id = small.launch(**{tag: "closes"})
         assert small.done(run_id).status is DagsterRunStatus.CANCELED
         assert small.said(run_id)[-1] == (
             "Nothing runs while this is wrong, and what is stale is taken up once it is repaired: no such column; did "

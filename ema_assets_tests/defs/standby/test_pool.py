@@ -196,6 +196,28 @@ def test_a_run_whose_process_refuses_it_goes_to_a_new_process() -> None:
     assert world.unstarted == []
 
 
+def test_a_run_whose_process_loads_outdated_files_goes_to_a_new_process() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Leaving("watchlist.toml has changed while it was loaded"))
+    Fake.made[0].end()
+    assert world.tagged == [("one", 1), ("one", 2)]
+    Fake.made[1].says(Ready())
+    assert Fake.made[1].told == [Execute("one")]
+    assert world.unstarted == []
+
+
+def test_a_wrong_configuration_does_not_pause_the_start_of_processes_for_runs() -> None:
+    world = World()
+    for run, reason in (("one", "WrongConfiguration: no such key"), ("two", "ImportError: no module")):
+        world.pool.take(run, HERE)
+        Fake.made[-1].says(Failed(reason))
+        Fake.made[-1].end()
+        assert world.unstarted[-1] == (run, reason)
+    with pytest.raises(Unavailable, match="standby processes cannot be started, 2 in a row.*: ImportError: no module"):
+        world.pool.take("three", HERE)
+
+
 def test_a_process_that_leaves_while_a_run_is_being_tagged_does_not_get_the_run() -> None:
     world = World()
     world.pool.take("one", HERE)
