@@ -245,7 +245,7 @@ def _of_one_zone(readings: Sequence[_Reading], bars: pl.DataFrame) -> list[_Read
         AmbiguousBarFile: when UTC does not fit, or another zone fits as well.
     """
     utc = [each for each in readings if each.zone == _UTC]
-    others = [each for each in readings if each.zone != _UTC and not any(each.at.equals(own.at) for own in utc)]
+    others = [each for each in readings if not any(each.at.equals(own.at) for own in utc)]
     best = max(utc, key=lambda each: each.count)
     if not any(each.is_good() for each in utc):
         message = f"its times name no zone, and as {_UTC} {_outside(best)}"
@@ -267,10 +267,7 @@ def _asked(readings: Iterable[_Reading], bars: pl.DataFrame) -> list[FileReading
     for each in sorted(readings, key=lambda reading: -reading.count):
         best.setdefault(each.zone, each)
     calendars = " and ".join(bars["calendar"].unique().sort())
-    return [
-        FileReading(_evidence(each, calendars), _answers(each))
-        for each in sorted(best.values(), key=lambda r: -r.count)
-    ]
+    return [FileReading(_evidence(each, calendars), _answers(each)) for each in best.values()]
 
 
 def _evidence(reading: _Reading, calendars: str) -> str:

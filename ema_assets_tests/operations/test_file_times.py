@@ -423,3 +423,81 @@ def test_the_option_symbol_renames_only_a_file_with_one_symbol(tmp_path: Path) -
     assert found.source.keys.symbol_from == "--symbol; the file says KO.US"
     two = lines(["2025-01-14T15:00Z"]) + "PEP,5m,2025-01-14T15:00Z,1,2,1,2,5\n"
     assert refusal(written(tmp_path, two), symbol="KO") == "`--symbol KO` cannot be: it holds 2 symbols in a column"
+
+
+# --- where a decision turns -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("inside", "is_taken"), [(19, True), (16, False)])
+def test_times_are_taken_as_utc_when_95_percent_of_them_fit(tmp_path: Path, inside: int, is_taken: bool) -> None:
+    """The times from 16:00 on are in the session as UTC, and after it in New York. 13:00 is before it as UTC."""
+    first = datetime(2025, 1, 14, 16)
+    path = written(
+        tmp_path, lines(["2025-01-14 13:00", *(f"{each}" for each in five_minutes(first, first + (inside - 1) * FIVE))])
+    )
+    if is_taken:
+        assert times_of(path)[:2] == ["2025-01-14 13:00", "2025-01-14 16:00"]
+    else:
+        assert refusal(path) == "its times name no zone, and as UTC 1 of 17 lie outside the sessions"
+        assert question(path) == {
+            "as America/New_York, labelled at the close of each bar, 2 of 17 times fit the sessions of XNYS": {
+                "tz": "America/New_York",
+                "label": "close",
+            }
+        }
+
+
+def test_times_of_crypto_that_name_their_zone_are_as_the_file_says(tmp_path: Path) -> None:
+    found = understood(written(tmp_path, lines(["2025-01-14T03:00Z", "2025-01-14T03:05Z"], "BTC-USD")))
+    assert found.zone == "UTC (as the file says)"
+
+
+def test_one_time_in_the_last_second_of_a_minute_does_not_make_all_times_closes(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2025-01-14T03:00:00Z", "2025-01-14T03:05:00Z", "2025-01-14T03:09:59Z"], "BTC-USD"))
+    found = understood(path)
+    assert [row[2] for row in rows_of(found.bars)] == ["2025-01-14 03:00", "2025-01-14 03:05", "2025-01-14 03:09"]
+    assert found.label == "at the open of a bar"
+
+
+def test_times_of_the_exchange_that_claim_to_be_utc_are_not_said_to_lack_summer_time(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, summer((3, 4, 5), "Z"))).startswith(
+        "144 of its 234 5m bars could not be stored: they lie outside the sessions of XNYS"
+    )
+
+
+@pytest.mark.parametrize(("days", "is_asked"), [((3, 4), True), ((3, 4, 5), False)])
+def test_a_zone_without_summer_time_is_doubted_from_one_time_in_two_days_on(
+    tmp_path: Path, days: Sequence[int], is_asked: bool
+) -> None:
+    """15:00 Eastern Standard Time is the close in June, and 10:00 is in the session with and without summer time."""
+    times = [f"2024-06-0{day} {clock} EST" for day in days for clock in ("10:00", "11:00")]
+    path = written(tmp_path, lines([*times, f"2024-06-0{days[-1]} 15:00 EST"]))
+    if is_asked:
+        assert {"tz": "America/New_York"} in question(path, label="open").values()
+    else:
+        assert times_of(path, label="open")[-1] == "2024-06-05 20:00"
+
+
+@pytest.mark.parametrize(("days", "is_asked"), [((14, 15), True), ((14, 15, 16), False)])
+def test_labels_are_asked_about_from_one_bar_in_two_days_on(
+    tmp_path: Path, days: Sequence[int], is_asked: bool
+) -> None:
+    """Only the last day has a time at the close of the session."""
+    times = [f"2025-01-{day}T{clock}-05:00" for day in days for clock in ("10:00", "11:00")]
+    path = written(tmp_path, lines([*times, f"2025-01-{days[-1]}T16:00-05:00"]))
+    if is_asked:
+        assert list(question(path).values()) == [{"label": "close"}, {"label": "open"}]
+    else:
+        assert understood(path).label == "at the open of a bar"
+
+
+def test_a_repeated_hour_alone_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2024-11-03 01:30", "2024-11-03 01:30"], "BTC-USD", "1h"))
+    assert times_of(path, tz="America/New_York") == ["2024-11-03 05:30", "2024-11-03 06:30"]
+
+
+def test_series_that_follow_one_another_have_each_an_order_of_their_own(tmp_path: Path) -> None:
+    texts = ["2024-11-03 00:30", "2024-11-03 01:30", "2024-11-03 01:30", "2024-11-03 02:30"]
+    text = lines(texts, "BTC-USD", "1h") + "".join(f"ETH-USD,1h,{time},10,11,9,10.5,1\n" for time in texts)
+    instants = [f"2024-11-03 0{hour}:30" for hour in (4, 5, 6, 7)]
+    assert times_of(written(tmp_path, text), tz="America/New_York") == instants * 2
