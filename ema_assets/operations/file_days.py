@@ -77,7 +77,7 @@ def _place(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: R
 
 
 def _nearly_all(part: pl.DataFrame, condition: pl.Expr) -> bool:
-    return int(part.select(condition.sum()).item() or 0) * 100 >= part.height * _NEARLY_ALL
+    return int(part.select(condition.sum()).item()) * 100 >= part.height * _NEARLY_ALL
 
 
 def _around_the_clock(part: pl.DataFrame) -> PlacedTimes:
@@ -150,9 +150,9 @@ def _by_time(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options:
 def _check_before_close(part: pl.DataFrame, sessions: pl.DataFrame) -> None:
     """Ask about labels after the close of their own day, which would be taken for the next day."""
     late = part.with_columns(session=pl.col("local").dt.date()).join(
-        sessions.select("session", "regular_close"), on="session", how="left"
+        sessions.select("session", "regular_close"), on="session"
     )
-    count = int(late.select((pl.col("at") >= pl.col("regular_close")).sum()).item() or 0)
+    count = int(late.select((pl.col("at") >= pl.col("regular_close")).sum()).item())
     if count * 2 > part.height:
         raise AmbiguousBarFile(
             f"{count} of {part.height} days are labelled behind the close of their session, such as "

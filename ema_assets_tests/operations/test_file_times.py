@@ -501,3 +501,50 @@ def test_series_that_follow_one_another_have_each_an_order_of_their_own(tmp_path
     text = lines(texts, "BTC-USD", "1h") + "".join(f"ETH-USD,1h,{time},10,11,9,10.5,1\n" for time in texts)
     instants = [f"2024-11-03 0{hour}:30" for hour in (4, 5, 6, 7)]
     assert times_of(written(tmp_path, text), tz="America/New_York") == instants * 2
+
+
+@pytest.mark.parametrize(("dates", "label"), [(19, "the date"), (16, "the date; the time of day is not read")])
+def test_days_are_dates_when_95_percent_have_no_time_of_day(tmp_path: Path, dates: int, label: str) -> None:
+    days = [date(2025, 3, 3) + timedelta(days=number) for number in range(28)]
+    texts = [f"{day}" for day in days if day.weekday() < 5][:dates]
+    assert understood(written(tmp_path, lines([*texts, "2025-03-31 16:00"], timeframe="1d"))).label == label
+
+
+def test_days_of_several_calendars_name_the_sessions_of_each(tmp_path: Path) -> None:
+    text = lines(["2025-01-14"], timeframe="1d") + "VOD.L,1d,2025-01-14,10,11,9,10.5,1\n"
+    found = understood(written(tmp_path, text))
+    assert [row[2] for row in rows_of(found.bars)] == ["2025-01-14 14:30", "2025-01-14 08:00"]
+    assert (found.zone, found.label) == ("the sessions of XNYS and the sessions of XLON", "the date")
+
+
+def test_days_of_foreign_exchange_with_a_time_of_day_need_a_zone(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2025-01-13 22:00", "2025-01-14 22:00"], "EURUSD=X", "1d"))
+    assert refusal(path) == (
+        "its days are labelled 22:00 without a zone, which does not say when they begin; give `--tz`"
+    )
+    assert times_of(path, tz="UTC") == ["2025-01-13 22:00", "2025-01-14 22:00"]
+    assert times_of(path, tz="UTC", label="close") == ["2025-01-12 22:00", "2025-01-13 22:00"]
+
+
+@pytest.mark.parametrize("text", ["2022-01-02 23:59:58", "2022-01-02 06:00"])
+def test_a_day_of_crypto_that_begins_at_another_hour_is_named(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, lines(["2022-01-01", text], "BTC-USD", "1d"))
+    assert refusal(path).startswith(f"its days begin at {text[11:16]} UTC, such as {text[:16]}, ")
+
+
+def test_a_day_of_crypto_in_its_last_second_but_one_is_refused(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, lines(["2022-01-02 23:59:58"], "BTC-USD", "1d"))).startswith(
+        "its days begin at 23:59 UTC"
+    )
+
+
+def test_one_day_in_50_may_be_missing_in_the_calendar(tmp_path: Path) -> None:
+    """245 sessions of New York and five Saturdays."""
+    resting = {
+        date(2024, *each) for each in ((1, 1), (1, 15), (2, 19), (3, 29), (5, 27), (6, 19), (7, 4), (9, 2), (11, 28))
+    }
+    days = [date(2024, 1, 1) + timedelta(days=number) for number in range(366)]
+    sessions = [day for day in days if day.weekday() < 5 and day not in resting][:245]
+    saturdays = [day for day in days if day.weekday() == 5][:5]
+    path = written(tmp_path, lines([f"{day}" for day in sorted([*sessions, *saturdays])], "ABC", "1d"))
+    assert len(times_of(path)) == 250
