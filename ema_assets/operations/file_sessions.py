@@ -78,7 +78,7 @@ def _fitting_rows(rows: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFra
     found = rows.join(exact, on=["calendar", "at"], how="semi")["row"]
     if timeframe.is_fetched:
         return found
-    return pl.concat([found, _overlapping_rows(rows, timeframe, sessions, label)]).unique()
+    return pl.concat([found, _overlapping_rows(rows, timeframe, sessions, label)])
 
 
 def _overlapping_rows(rows: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, label: str) -> pl.Series:

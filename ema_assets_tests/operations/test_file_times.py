@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ema_assets.model.errors import BarFileError
 from ema_assets.operations import file_sessions, file_share
 from ema_assets_tests.files.reader import HEADER, question, refusal, rows_of, understood, written
 
@@ -548,3 +549,59 @@ def test_one_day_in_50_may_be_missing_in_the_calendar(tmp_path: Path) -> None:
     saturdays = [day for day in days if day.weekday() == 5][:5]
     path = written(tmp_path, lines([f"{day}" for day in sorted([*sessions, *saturdays])], "ABC", "1d"))
     assert len(times_of(path)) == 250
+
+
+def test_hours_that_are_labelled_at_the_close_fit_where_the_last_one_overlaps_the_session(tmp_path: Path) -> None:
+    """London trades from 08:00 to 16:30, so the bar of 16:00 to 17:00 overlaps its session, and one of 17:00 does not."""
+    path = written(tmp_path, lines([f"2025-01-14T{hour:02}:00Z" for hour in range(9, 18)], "VOD.L", "1h"))
+    assert question(path) == {
+        "labelled at the close 9 of 9 fit the sessions": {"label": "close"},
+        "labelled at the open 8 of 9 fit": {"label": "open"},
+    }
+
+
+def test_only_calendars_that_have_nearly_all_days_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokyo rests on three of these days, London on one, and nobody knows the last."""
+    monkeypatch.setattr(file_sessions, "TRIED_CALENDARS", ("XTKS", "XLON", "XNYS", "XXXX"))
+    days = [date(2024, 4, 22) + timedelta(days=number) for number in range(19)]
+    found = file_sessions.better_calendars([day for day in days if day.weekday() < 5], {"XLON"})
+    assert found == [file_sessions.Fit("XNYS", 15, 15)]
+
+
+@pytest.mark.parametrize(
+    ("inside", "evidence"),
+    [
+        (19, "95 of 100 of its times fit the sessions of XTKS"),
+        (16, "all of its times fit the sessions of 24/7"),
+    ],
+)
+def test_a_calendar_is_named_when_95_percent_of_the_times_fit_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: int, evidence: str
+) -> None:
+    """Tokyo opens at midnight UTC and has closed by noon."""
+    monkeypatch.setattr(file_share, "TRIED_CALENDARS", ("XTKS",))
+    tokyo = [datetime(2025, 1, 14) + number * FIVE for number in range(inside)]
+    path = written(tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}Z" for time in [*tokyo, datetime(2025, 1, 14, 12)]], "ABC"))
+    assert list(question(path)) == [evidence]
+
+
+def test_a_file_of_which_half_can_be_stored_is_taken(tmp_path: Path) -> None:
+    assert len(times_of(written(tmp_path, lines(["2025-01-14T13:00Z", "2025-01-14T15:00Z"])))) == 2
+
+
+def test_two_times_with_several_prices_may_be_corrections(tmp_path: Path) -> None:
+    twice = lines(["2025-01-14T15:00Z", "2025-01-14T15:05Z"]) + "".join(
+        f"KO,5m,2025-01-14T15:{minute}Z,20,21,19,20.5,5\n" for minute in ("00", "05")
+    )
+    assert len(times_of(written(tmp_path, twice))) == 4
+
+
+def test_of_two_reasons_that_are_as_common_the_first_by_name_is_given(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2025-01-14T13:00Z", "2027-01-12T15:00Z"]))
+    assert refusal(path).startswith("1 of its 2 5m bars could not be stored: their times lie in the future")
+
+
+def test_bars_of_which_none_can_be_stored_in_any_way_are_no_question(tmp_path: Path) -> None:
+    with pytest.raises(BarFileError) as caught:
+        understood(written(tmp_path, lines(["2027-01-12T15:00Z"])))
+    assert caught.type is BarFileError
