@@ -33,6 +33,7 @@ def moment(text: str) -> datetime:
         ("1795618800", "2026-11-25 15:00"),
         ("1795618800.5", "2026-11-25 15:00:00.500000"),
         ("1795618800000", "2026-11-25 15:00"),
+        ("1795618800000.5", "2026-11-25 15:00:00.000500"),
         ("1795618800000000", "2026-11-25 15:00"),
         ("1795618800000000000", "2026-11-25 15:00"),
         ("883666800", "1998-01-01 15:00"),
@@ -105,6 +106,8 @@ def test_a_time_without_a_zone_is_kept_as_written(text: str, expected: str) -> N
         "2026-11-25 25:00",
         "2026-11-25 24:01",
         "2026-11-25 15:00 IST",
+        "2026-11-25 15:00 MST",
+        "2026-11-25 15:00 Mars/Base",
     ],
 )
 def test_an_invalid_time_is_null(text: str) -> None:
@@ -309,3 +312,9 @@ def test_placeholder_epochs_do_not_decide_the_unit_of_the_others(mark: int) -> N
     for per_second in (1, 10**3):
         epochs = [mark, *(round(each.timestamp()) * per_second for each in times), mark]
         assert read_times(pl.Series(epochs), None).ts.to_list()[1:-1] == times
+
+
+def test_days_of_excel_may_be_floats() -> None:
+    found = read_times(pl.Series([46351.0, 46351.625]), None)
+    assert found.wall.to_list() == [datetime(2026, 11, 25), datetime(2026, 11, 25, 15)]
+    assert found.note == "days as Excel counts them"
