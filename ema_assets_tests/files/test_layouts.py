@@ -696,3 +696,28 @@ def test_notes_report_which_parts_of_a_file_were_skipped(tmp_path: Path) -> None
 def test_symbols_of_stooq_are_spelled_without_the_suffix_of_us_stocks(tmp_path: Path) -> None:
     stooq = written(tmp_path, VENDORS["Stooq's days"][1], "ko.us.txt")
     assert understood(stooq).bars["symbol"].to_list() == ["KO"]
+
+
+def test_a_row_per_field_may_be_any_number_of_rows(tmp_path: Path) -> None:
+    fields = {"open": 59.4, "high": 60.4, "low": 59.3, "close": 60.1}
+    lines = [f"2024-03-{day:02},KO,{name},{value}\n" for day in range(1, 31) for name, value in fields.items()]
+    found = read_text(tmp_path, "date,symbol,field,value\n" + "".join(lines))
+    assert found.bars.select(fields).unique().rows() == [tuple(fields.values())]
+    assert found.bars.height == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("date,symbol,field,raw,adjusted\n2024-03-11,KO,open,59,58\n2024-03-11,KO,close,60,59\n", "columns open, high"),
+        ("symbol,field,value\nKO,open,59\nKO,close,60\n", "column ts"),
+    ],
+    ids=["two columns of numbers", "no date"],
+)
+def test_a_row_per_field_needs_a_date_and_one_column_of_numbers(text: str, lacks: str, tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, text)).startswith(f"lacks the {lacks}")
+
+
+def test_closes_beside_an_unknown_kind_of_price_are_not_one_row_per_field(tmp_path: Path) -> None:
+    found = read_text(tmp_path, "date,symbol,kind,value\n2024-03-11,KO,fair,59\n2024-03-12,KO,close,60\n")
+    assert found.bars["close"].to_list() == [59.0, 60.0]
