@@ -702,7 +702,7 @@ def test_a_row_per_field_may_be_any_number_of_rows(tmp_path: Path) -> None:
     fields = {"open": 59.4, "high": 60.4, "low": 59.3, "close": 60.1}
     lines = [f"2024-03-{day:02},KO,{name},{value}\n" for day in range(1, 31) for name, value in fields.items()]
     found = read_text(tmp_path, "date,symbol,field,value\n" + "".join(lines))
-    assert found.bars.select(fields).unique().rows() == [tuple(fields.values())]
+    assert found.bars.select(list(fields)).unique().rows() == [tuple(fields.values())]
     assert found.bars.height == 30
 
 
