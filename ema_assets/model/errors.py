@@ -194,7 +194,7 @@ def pause_of(seconds: float | None) -> float | None:
     """Return `seconds`, limited to LONGEST_PAUSE_SECONDS; None if it is None, negative or not finite."""
     if seconds is None or not 0 <= seconds < math.inf:
         return None
-    return min(seconds, LONGEST_PAUSE_SECONDS)
+    return float(min(seconds, LONGEST_PAUSE_SECONDS))
 
 
 class ProviderUnavailable(TransientProviderError):

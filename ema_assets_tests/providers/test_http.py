@@ -1,12 +1,16 @@
 """Tests of the budget, the pauses that a vendor asks for, the texts of errors, and the limits."""
 
 import asyncio
+import contextlib
 import email.utils
 import json
 import math
+import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +18,7 @@ import pytest
 
 from ema_assets.model.errors import (
     LONGEST_PAUSE_SECONDS,
+    Banned,
     ConfigurationError,
     MalformedAnswer,
     ProviderError,
@@ -23,7 +28,9 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.model.retry_after import retry_after_seconds
+from ema_assets.providers.http import calls
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
+from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 from ema_assets.providers.http.refusals import (
     CutAnswer,
     Manners,
@@ -265,3 +272,107 @@ def test_several_series_with_the_same_unreadable_answer_share_a_failure(
     errors: list[ProviderError], is_shared: bool
 ) -> None:
     assert shared_failure(errors) is (errors[0] if is_shared else None)
+
+
+@dataclass
+class Counted:
+    """A budget that allows everything, and notes what is taken from it and for how long it is closed."""
+
+    taken: int = 0
+    closed_for: list[float] = field(default_factory=list)
+
+    async def take(self) -> None:
+        self.taken += 1
+
+    def close_for(self, seconds: float) -> None:
+        self.closed_for.append(seconds)
+
+
+@dataclass(frozen=True)
+class Call:
+    scope: str = "bars"
+
+
+class Toy(calls.CallSource[Call, str]):
+    """A source whose tries end as they are told to, in their order; the last ending is repeated."""
+
+    def __init__(self, *endings: ProviderError | str, **limits: float) -> None:
+        self.budget = Counted()
+        super().__init__("toy", "toy.example", HttpLimits(**limits), self.budget)  # type: ignore[arg-type]
+        self.endings = list(endings)
+        self.sent_at: list[float] = []
+
+    async def aclose(self) -> None:
+        """There are no connections."""
+
+    async def _send(self, call: Call) -> str:
+        self.sent_at.append(asyncio.get_running_loop().time())
+        ending = self.endings.pop(0) if len(self.endings) > 1 else self.endings[0]
+        if isinstance(ending, str):
+            return ending
+        raise ending
+
+
+def tried_at(toy: Toy) -> list[float]:
+    """The seconds from the first try of one call to each of its tries. The call may end in an error."""
+
+    async def run(_clock: Callable[[], float]) -> None:
+        with contextlib.suppress(ProviderError):
+            await toy.get(Call(), CircuitBreaker())
+
+    run_virtually(run)
+    return [at - toy.sent_at[0] for at in toy.sent_at]
+
+
+@pytest.mark.parametrize(("pick", "seconds"), [(0, [0, 0.25, 0.75, 1.75]), (1, [0, 0.75, 2.25, 5.25])])
+def test_pauses_double_and_vary_from_a_half_to_one_and_a_half_times(
+    monkeypatch: pytest.MonkeyPatch, pick: int, seconds: list[float]
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda *bounds: bounds[pick])
+    toy = Toy(ProviderUnavailable("down", provider="toy"))
+    assert tried_at(toy) == pytest.approx(seconds)
+    assert toy.budget.taken == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "closed_for"), [(45, [0, 45], [45, 45]), (20, [0, 20, 40], [20, 20, 20]), (46, [0], [45])]
+)
+def test_a_pause_that_the_vendor_asks_for_is_kept_unless_all_pauses_together_are_too_long(
+    asked: float, seconds: list[float], closed_for: list[float]
+) -> None:
+    toy = Toy(RateLimited("slower", provider="toy", retry_after_seconds=asked))
+    assert tried_at(toy) == pytest.approx(seconds)
+    assert toy.budget.closed_for == closed_for
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotTheApi("a page", provider="toy"), MalformedAnswer("no bars", provider="toy")],
+    ids=["page", "malformed"],
+)
+def test_what_would_be_the_same_again_is_not_tried_again(error: ProviderError) -> None:
+    assert tried_at(Toy(error, "bars")) == [0]
+
+
+def test_an_answer_that_was_cut_is_requested_again() -> None:
+    assert len(tried_at(Toy(CutAnswer("cut", provider="toy"), "bars"))) == 2
+
+
+@pytest.mark.parametrize(("asked", "length"), [(None, calls.BAN_SECONDS), (20.0, 20.0)])
+def test_nothing_is_sent_before_a_ban_is_over(
+    monkeypatch: pytest.MonkeyPatch, asked: float | None, length: float
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: now))
+    toy = Toy(Banned("go away", provider="toy", retry_after_seconds=asked), "bars")
+    assert tried_at(toy) == [0]
+
+    async def run(_clock: Callable[[], float]) -> str:
+        return await toy.get(Call(), CircuitBreaker())
+
+    now += length - 1
+    with pytest.raises(CircuitOpen, match="go away"):
+        run_virtually(run)
+    assert toy.budget.taken == 1
+    now += 1
+    assert run_virtually(run) == "bars"
