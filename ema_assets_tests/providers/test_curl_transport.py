@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.providers import yahoo as yahoo_provider
 from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.providers.http import curl_transport
 from ema_assets.providers.http.curl_transport import CurlTransport
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.yahoo import YahooClient
@@ -103,3 +105,49 @@ def test_a_missing_package_is_an_error_that_shows_how_to_install_it(monkeypatch:
     monkeypatch.setitem(sys.modules, "curl_cffi.requests", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'ema-assets\[curl_cffi\]'"):
         open_provider(Settings.from_env({"EMA_YAHOO_TRANSPORT": "curl_cffi"}), "yahoo")
+
+
+class Failure(Exception):
+    """An error of curl."""
+
+    def __init__(self, code: int, words: str = "failed") -> None:
+        super().__init__(words)
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Failure(28, "Connection timed out after 5001 milliseconds"), httpx.ConnectTimeout),
+        (Failure(28, "Operation timed out after 30001 milliseconds"), httpx.ReadTimeout),
+        (Failure(61), httpx.DecodingError),
+        (Failure(18), httpx.ReadError),
+        (Failure(56), httpx.ReadError),
+        (Failure(92), httpx.ReadError),
+        (Failure(6), httpx.ConnectError),
+        (Failure(7), httpx.ConnectError),
+        (Failure(35), httpx.ConnectError),
+        (Failure(60), httpx.ConnectError),
+        (Failure(0), httpx.ConnectError),
+    ],
+    ids=lambda each: each.__name__ if isinstance(each, type) else str(each.code),
+)
+def test_an_error_of_curl_is_that_of_the_usual_transport(error: Failure, kind: type[Exception]) -> None:
+    assert type(curl_transport._typed(error)) is kind
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [("localhost", True), ("127.0.0.2", True), ("::1", True), ("10.0.0.1", False), ("example.com", False)],
+)
+def test_this_machine_is_known_by_its_name_and_its_addresses(host: str, is_loopback: bool) -> None:
+    assert curl_transport._is_loopback(host) is is_loopback
+
+
+def test_a_body_is_full_one_byte_after_the_limit_and_keeps_no_more() -> None:
+    body, told = curl_transport._Body(10), list[bool]()
+    body.when_full = lambda: told.append(body.is_full)
+    assert body.take(b"0123456789") == 10
+    assert (body.is_full, told) == (False, [])
+    assert body.take(b"abc") == 3
+    assert (body.is_full, told, bytes(body.received)) == (True, [True], b"0123456789a")

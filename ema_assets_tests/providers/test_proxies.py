@@ -37,6 +37,8 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ("localhost,127.0.0.1,10.0.0.0/8,fd00::/8", VENDOR, False),
         ("[::1]", VENDOR, False),
         ("[", VENDOR, False),
+        (".,*.,.*", VENDOR, False),
+        ("data.example.com", f"{VENDOR}.", True),
         ("10.0.0.0/99,:::,a:b:c", VENDOR, False),
         ("*", VENDOR, True),
         ("localhost, *", VENDOR, True),

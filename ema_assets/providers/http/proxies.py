@@ -145,7 +145,7 @@ def _is_meant(entry: str, scheme: str, host: str, port: int | None) -> bool:
     if _address(host) is not None:
         return _holds(found["host"], host)
     name = found["host"].lstrip("*").strip(".")
-    return name != "" and (host == name or host.endswith(f".{name}"))
+    return host == name or host.endswith(f".{name}")
 
 
 def _holds(network: str, host: str) -> bool:
