@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from ema_assets.model.errors import (
@@ -40,6 +41,7 @@ from ema_assets.providers.http.refusals import (
     shared_failure,
     web_page,
 )
+from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 from ema_assets_tests.waiting import run_virtually
 
 
@@ -376,3 +378,45 @@ def test_nothing_is_sent_before_a_ban_is_over(
     assert toy.budget.taken == 1
     now += 1
     assert run_virtually(run) == "bars"
+
+
+def test_the_keys_of_a_vendor_are_not_in_its_repr() -> None:
+    assert "topsecret" not in repr(Manners(headers={"X-KEY": "topsecret"}, secrets=("topsecret",)))
+
+
+def answered(handler: Callable[[httpx.Request], httpx.Response], **limits: float) -> bytes:
+    """The body of one answer, which is asked for once."""
+
+    async def run() -> bytes:
+        options = HttpOptions(transport=httpx.MockTransport(handler))
+        allowed = HttpLimits(attempts=1, **limits)  # type: ignore[arg-type]
+        async with HttpSource("toy", "http://toy.example", Manners(headers={}), allowed, options) as source:
+            body = await source.get(HttpCall("/bars", {}, "bars", lambda _status, _said: None), CircuitBreaker())
+        assert source._client.is_closed
+        return body
+
+    return asyncio.run(run())
+
+
+def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    assert answered(lambda _: httpx.Response(200, content=b"0123456789"), max_body_bytes=10) == b"0123456789"
+    with pytest.raises(MalformedAnswer, match="toy sent more than 9 bytes in one answer"):
+        answered(lambda _: httpx.Response(200, content=b"0123456789"), max_body_bytes=9)
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (httpx.ReadError("reset by peer"), "toy broke the connection: reset by peer"),
+        (httpx.ConnectError("refused"), "toy cannot be reached at toy.example: refused"),
+        (httpx.ReadTimeout("slow"), "toy did not answer within 30 seconds"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_failure_of_the_connection_is_told_by_its_kind(failure: Exception, words: str) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise failure
+
+    with pytest.raises(ProviderUnavailable) as caught:
+        answered(fail)
+    assert str(caught.value) == words
