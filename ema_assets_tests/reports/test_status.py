@@ -48,3 +48,17 @@ def test_a_provider_without_watched_symbols_is_not_reported_as_failing(database:
         provider_state.trip(transaction, "binance", "gone", NOW, provider_state.breaker(transaction, "binance"))
     assert said(None) == (["binance"], True, 1)
     assert said() == ([], False, 1)
+
+
+def test_the_most_common_reason_of_failures_is_said_first_with_one_of_its_series(database: Database) -> None:
+    sync(database, watch(dict.fromkeys(("AAPL", "KO", "MSFT"), "XNYS")), NOW)
+    with database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state
+            SET failures = 1, last_error = CASE symbol WHEN 'AAPL' THEN 'no such symbol' ELSE 'no answer' END
+            WHERE asset = 'ohlc' AND timeframe = '5m'
+            """
+        )
+        found = [str(each) for each in status.failure_reasons(transaction)]
+    assert found == ["KO|5m and 1 more: no answer", "AAPL|5m: no such symbol"]
