@@ -177,13 +177,13 @@ def next_closes(transaction: Transaction, timeframe: Timeframe, now: datetime) -
 
 
 def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
-    """Describe what would run: one line per run and, below it, per reason how many series are stale for it."""
+    """Describe what would run: one line per run and, below it, per reason how many of its series are stale for it."""
     lines = []
     for run in planned:
         where = run.rectangle
         kind = _KINDS.get(run.purpose, "")
         lines.append(f"{where.timeframe.key}: {kind}one run from {where.first} to {where.last} for {run.series} series")
-        mine = stale.filter(pl.col("timeframe") == where.timeframe.key)
+        mine = stale.filter(pl.col("timeframe") == where.timeframe.key, pl.col("symbol").is_in(list(run.symbols)))
         reasons = (
             mine.group_by("reason")
             .agg(series=pl.col("symbol").n_unique(), since=pl.col("since").min())
@@ -202,7 +202,7 @@ def _since(moment: datetime | None) -> str:
 def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]:
     """Describe why each series of `stale`, or of the result of `left_alone.series`, is stale, one line each.
 
-    For example, `AAPL|5m ohlc: bar closed, since 2026-11-25 15:35; asked up to 2026-11-25 15:30; failed 2 times: …`.
+    For example, `AAPL|5m ohlc: bar closed, since 2026-11-25 15:35; requested up to 2026-11-25 15:30; failed once: …`.
     """
     if stale.is_empty():
         return []

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -69,11 +69,12 @@ _BY_REASON = {
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run: its rectangle, its number of stale series, and its purpose."""
+    """One run: its rectangle, its number of stale series, its purpose, and the symbols of its stale series."""
 
     rectangle: Rectangle
     series: int
     purpose: Purpose = Purpose.NEWEST
+    symbols: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
 
 def plan_runs(
@@ -131,7 +132,7 @@ def plan_runs(
                 most_urgent = min(urgency[timeframe, number] for number in part)
                 rectangle = Rectangle(timeframe, symbols[part[0]], symbols[part[-1]])
                 purpose = _LIVE[most_urgent] if kind is Purpose.NEWEST else kind
-                runs.append(PlannedRun(rectangle, len(part), purpose))
+                runs.append(PlannedRun(rectangle, len(part), purpose, frozenset(symbols[number] for number in part)))
     return runs
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
+from ema_assets.refresh.plan import sentences
 from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle, plan_runs
 from ema_assets.store.ledger import BEGINNING
 from ema_assets_tests.timeframes import D1, H1, M5, M15, ORDER
@@ -177,3 +178,25 @@ def test_missing_bars_have_their_own_runs_between_live_runs_and_history() -> Non
         ("XOM", M5, Purpose.HISTORY),
     ]
     assert [run.series for run in runs] == [1, 1, 1, 1]
+
+
+def test_each_run_is_described_by_the_reasons_of_its_own_series() -> None:
+    stale = stale_of(
+        ("S01", "5m", "bar closed"),
+        ("S02", "5m", "bar closed"),
+        ("S02", "5m", "input changed"),
+        ("S03", "5m", "bar closed"),
+        ("S04", "5m", "never asked"),
+        ("S05", "15m", "bars missing"),
+    )
+    assert sentences(stale, plan_runs(stale, SYMBOLS, [], 2)) == [
+        "5m: one run from S01 to S02 for 2 series",
+        "  2 bar closed",
+        "  1 input changed",
+        "5m: one run from S03 to S03 for 1 series",
+        "  1 bar closed",
+        "15m: requested again, one run from S05 to S05 for 1 series",
+        "  1 bars missing",
+        "5m: history, one run from S04 to S04 for 1 series",
+        "  1 never asked",
+    ]
