@@ -74,6 +74,20 @@ STATES = {
         "AAPL|5m is not fresh: the bar that closed at 2026-11-20 15:05 UTC, 3 minutes ago, is not stored yet.",
         "`ema-assets refresh --symbol AAPL`",
     ),
+    "due for another second": (
+        utc("2026-11-20 15:06:59"),
+        "",
+        M5,
+        "AAPL|5m is about to be fresh: the bar that closed at 2026-11-20 15:05 UTC, 1 minute ago, is being fetched.",
+        "",
+    ),
+    "late by two minutes": (
+        utc("2026-11-20 15:07:00"),
+        "",
+        M5,
+        "AAPL|5m is not fresh: the bar that closed at 2026-11-20 15:05 UTC, 2 minutes ago, is not stored yet.",
+        "`ema-assets refresh --symbol AAPL`",
+    ),
     "late for some bars": (
         utc("2026-11-20 16:03:00"),
         "",
