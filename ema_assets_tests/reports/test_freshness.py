@@ -236,3 +236,26 @@ def test_the_verdict_is_the_worst_condition_of_all_series(transaction: Transacti
     assert verdict(transaction, NOW) == "failing"
     transaction.execute("UPDATE market.instrument SET is_active = false")
     assert verdict(transaction, NOW) == "empty"
+
+
+def test_the_blast_radius_is_that_of_the_corrections_of_24_hours(transaction: Transaction) -> None:
+    """Bars that came late are no corrections."""
+    for kind, hours, rows, crossovers, trades in (
+        ("correction", 25, 1, 1, 1),
+        ("correction", 24, 10, 2, 3),
+        ("split", 1, 300, 40, 50),
+        ("late bars", 1, 7, 7, 7),
+    ):
+        transaction.execute(
+            """
+            INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected, bars_late,
+                                             source, revised_at, rows_recomputed, crossovers_flipped, trades_flipped)
+            VALUES ('AAPL', '5m', $1, '', $2, 1, 0, 'memory', $2, $3, $4, $5)
+            """,
+            kind,
+            NOW - timedelta(hours=hours),
+            rows,
+            crossovers,
+            trades,
+        )
+    assert trust(transaction, freshness.conditions(transaction, NOW), NOW).flipped() == (310, 42, 53)
