@@ -179,3 +179,17 @@ def test_a_bar_outside_all_hours_belongs_to_the_session_before_it() -> None:
     assert placed("XNYS", M5, "2026-11-25 22:00", sessions=THANKSGIVING) == [
         (utc("2026-11-25 14:30"), utc("2026-11-25 22:05"), False)
     ]
+
+
+def test_a_day_of_a_market_with_extended_hours_ends_with_the_regular_ones() -> None:
+    extended = exchange_sessions("XNYS extended", date(2026, 11, 23), date(2026, 11, 27))
+    assert placed("XNYS extended", D1, "2026-11-25 14:30", sessions=extended) == [
+        (utc("2026-11-25 09:00"), utc("2026-11-25 21:00"), True)
+    ]
+
+
+def test_a_bar_half_a_step_beside_the_grid_that_spans_a_lunch_break_ends_in_the_afternoon() -> None:
+    """Four hours from 11:30 in Hong Kong, two hours after the open."""
+    assert placed("XHKG", H4, "2026-07-06 03:30", sessions=HONG_KONG) == [
+        (utc("2026-07-06 01:30"), utc("2026-07-06 07:30"), False)
+    ]

@@ -301,3 +301,22 @@ def test_suspects_without_served_bars_and_empty_frames_give_no_split() -> None:
 )
 def test_a_jump_is_described_by_the_split_it_resembles(ratio: float, text: str) -> None:
     assert pl.select(corporate_actions.describe_ratio(pl.lit(ratio))).item() == text
+
+
+def test_a_fact_from_before_the_last_stored_bar_is_in_the_stored_prices_already() -> None:
+    stored = bars_of({"AAPL": [79.0, 80.4]})
+    served = bars_of({"AAPL": [0.0, 0.0, 81.0]}).filter(pl.col("close") > 0).rename({"close": "open"})
+    fact = {"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"], "effective_at": [stored["ts"][1]]}
+    assert steps_like_splits(stored, served, pl.DataFrame(fact)).is_empty()
+
+
+@pytest.mark.parametrize(("unchanged", "is_half_done"), [(1, False), (3, True)])
+def test_a_split_is_half_done_when_more_than_two_percent_of_the_older_bars_are_unchanged(
+    unchanged: int, is_half_done: bool
+) -> None:
+    before = random_walk(100, 4)
+    # Bars that were replaced by others are neither: they do not agree, and are not unchanged.
+    now = [
+        close if place < unchanged else close * 1.7 if place < 20 else close / 2 for place, close in enumerate(before)
+    ]
+    assert half_done(compared(before, now)).height == int(is_half_done)

@@ -366,3 +366,11 @@ def test_every_gap_is_covered_and_no_symbol_has_more_requests_than_allowed(
         assert covering.height >= 1
     assert all(count <= most for count in found.group_by("symbol").len()["len"])
     assert found.select("symbol", "round").is_duplicated().sum() == 0
+
+
+def test_the_gaps_of_each_symbol_are_cut_where_its_own_are_widest_apart() -> None:
+    found = clustered(
+        *(gap(symbol, utc(f"2026-11-{day:02} 15:00")) for symbol, day in (("A", 1), ("A", 20), ("B", 1), ("B", 9))),
+        most=2,
+    )
+    assert [(symbol, number) for symbol, number, _, _ in found] == [("A", 0), ("B", 0), ("B", 1), ("A", 1)]

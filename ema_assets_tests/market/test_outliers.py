@@ -498,3 +498,8 @@ def test_a_flag_names_the_split_at_the_open_of_a_day_that_moved(
     assert flags["ts"].to_list() == [at(31)]
     detail = flags["detail"].item()
     assert detail.endswith(words) if words else "split" not in detail
+
+
+@pytest.mark.parametrize("closes", [[100, 101, 2, 200], [100, 101, 5_050, 51]], ids=["down", "up"])
+def test_the_further_away_a_bar_is_the_less_its_neighbours_need_to_agree(closes: list[float]) -> None:
+    assert verdicts(closes)[2] == BAD_TICK

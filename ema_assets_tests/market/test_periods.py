@@ -161,3 +161,8 @@ def test_each_week_counts_as_one_session() -> None:
     assert placed["session"].equals(bars["ts"])
     assert placed["ts_end"].to_list() == [closes for _, closes in expected(W1, "XNYS")]
     assert placed["is_session_last"].all()
+
+
+def test_a_week_is_called_after_its_first_session() -> None:
+    found = bar_grid(SESSIONS["XNYS"], W1).filter(pl.col("ts") == utc("2026-09-08 13:30"))
+    assert found["session"].to_list() == [date(2026, 9, 8)]
