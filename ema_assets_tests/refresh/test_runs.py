@@ -200,3 +200,17 @@ def test_each_run_is_described_by_the_reasons_of_its_own_series() -> None:
         "5m: history, one run from S04 to S04 for 1 series",
         "  1 never asked",
     ]
+
+
+def test_a_reason_says_since_when_it_holds() -> None:
+    stale = stale_of(("S01", "5m", "bar closed"), ("S02", "5m", "input changed"), ("S03", "5m", "older bars"))
+    since = [datetime(2026, 11, 25, 15, 35, tzinfo=UTC), BEGINNING, None]
+    stale = stale.with_columns(since=pl.Series(since, dtype=UTC_TIME))
+    assert sentences(stale, plan_runs(stale, SYMBOLS, [], 1)) == [
+        "5m: one run from S01 to S01 for 1 series",
+        "  1 bar closed, since 2026-11-25 15:35",
+        "5m: recomputed, one run from S02 to S02 for 1 series",
+        "  1 input changed, from the first bar on",
+        "5m: history, one run from S03 to S03 for 1 series",
+        "  1 older bars",
+    ]

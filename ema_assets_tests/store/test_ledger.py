@@ -570,3 +570,114 @@ def test_the_summary_counts_active_series(ready: Database) -> None:
         ledger.sync_instruments(transaction, [AAPL, MSFT])
         found = ledger.summary(transaction).filter(asset=OHLC, timeframe="5m")
         assert found.rows() == [(OHLC, "5m", 2, 1, 1, NOW)]
+
+
+# --- each reason for being stale ------------------------------------------------------------------------------------
+
+
+def asked_at(transaction: Transaction, symbol: str, moment: datetime, checked_through: datetime = NOW) -> None:
+    """Note that the 5m bars of `symbol` up to `checked_through` were requested at `moment`, and that there are some."""
+    transaction.execute(
+        """
+        UPDATE market.series_state SET asked_at = $2, checked_through = $3, last_ts = $3 - interval '5 minutes'
+        WHERE asset = 'ohlc' AND timeframe = '5m' AND symbol = $1
+        """,
+        symbol,
+        moment,
+        checked_through,
+    )
+
+
+def test_bars_that_were_requested_before_they_were_final_are_to_be_confirmed(ready: Database) -> None:
+    recheck = NOW - minutes(1)
+    last = closed(m5=NOW).with_columns(recheck_at=pl.lit(recheck, UTC_TIME))
+    with ready.transaction() as transaction:
+        asked_at(transaction, "AAPL", recheck - timedelta(microseconds=1))
+        asked_at(transaction, "MSFT", recheck)
+        assert stale(transaction, last) == [(OHLC, "AAPL", "5m", "to be confirmed", recheck)]
+        ledger.fail(transaction, OHLC, FIVE, {"AAPL": "no"}, NOW)
+        assert stale(transaction, last) == []
+
+
+def test_bars_that_were_requested_by_a_clock_ahead_of_time_are_requested_again(ready: Database) -> None:
+    slack = timedelta(seconds=ledger.CLOCK_SLACK_SECONDS)
+    with ready.transaction() as transaction:
+        asked_at(transaction, "AAPL", NOW, NOW + slack + timedelta(microseconds=1))
+        asked_at(transaction, "MSFT", NOW, NOW + slack)
+        assert stale(transaction, closed(m5=NOW)) == [(OHLC, "AAPL", "5m", "asked too early", NOW)]
+
+
+def gap(transaction: Transaction, symbol: str, first_ts: datetime, due: datetime | None, status: str = "open") -> None:
+    transaction.execute(
+        """
+        INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, status, next_attempt_at, found_at)
+        VALUES ($1, '5m', $2, $2, 1, $3, $4::timestamptz, $2)
+        """,
+        symbol,
+        first_ts,
+        status,
+        due,
+    )
+
+
+def test_missing_bars_are_requested_when_one_of_their_gaps_is_due(ready: Database) -> None:
+    early, late = NOW - minutes(60), NOW - minutes(30)
+    with ready.transaction() as transaction:
+        for symbol in ("AAPL", "MSFT"):
+            asked_at(transaction, symbol, NOW)
+        gap(transaction, "AAPL", early, NOW)
+        gap(transaction, "AAPL", late, NOW)
+        gap(transaction, "MSFT", early, NOW + timedelta(microseconds=1))
+        gap(transaction, "MSFT", late, None, "did not trade")
+        assert stale(transaction, closed(m5=NOW)) == [(OHLC, "AAPL", "5m", "bars missing", early)]
+        assert stale(transaction, closed(h1=NOW)) == []
+        transaction.execute("UPDATE market.instrument SET silent_since = $1 WHERE symbol = 'AAPL'", early)
+        assert [each[3] for each in stale(transaction, closed(m5=NOW))] == []
+
+
+def test_older_bars_are_requested_when_they_are_due_and_there_are_newer_ones(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        for symbol in ("AAPL", "MSFT"):
+            asked_at(transaction, symbol, NOW)
+        transaction.execute("UPDATE market.older_history SET due_at = NULL")
+        due = """
+            INSERT INTO market.older_history (symbol, timeframe, due_at) VALUES ($1, '5m', $2)
+            ON CONFLICT (symbol, timeframe) DO UPDATE SET due_at = excluded.due_at
+            """
+        transaction.execute(due, "AAPL", NOW)
+        transaction.execute(due, "MSFT", NOW + timedelta(microseconds=1))
+        assert stale(transaction, closed(m5=NOW)) == [(OHLC, "AAPL", "5m", "older bars", None)]
+        assert stale(transaction, closed(h1=NOW)) == []
+        transaction.execute("UPDATE market.series_state SET last_ts = NULL WHERE asset = 'ohlc' AND symbol = 'AAPL'")
+        assert stale(transaction, closed(m5=NOW)) == []
+
+
+def test_a_close_concerns_the_series_of_its_provider_and_its_delay_only(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET provider = 'yahoo' WHERE symbol = 'MSFT'")
+        other = closed(m5=NOW).with_columns(provider=pl.lit("yahoo"))
+        delayed = closed(m5=NOW).with_columns(delay_seconds=pl.lit(900, pl.Int64()))
+        assert [each[1] for each in stale(transaction, closed(m5=NOW))] == ["AAPL"]
+        assert [each[1] for each in stale(transaction, other)] == ["MSFT"]
+        assert stale(transaction, delayed) == []
+        assert ledger.source_behind(transaction, FIVE, ["AAPL", "MSFT"], other, NOW) == 1
+        asked_at(transaction, "AAPL", NOW, NOW - minutes(5))
+        asked_at(transaction, "MSFT", NOW, NOW - minutes(5))
+        for last, symbols in ((closed(h1=NOW), ["AAPL"]), (other.with_columns(timeframe=pl.lit("1h")), ["MSFT"])):
+            assert ledger.expected_rollups(transaction, last, NOW)["symbol"].to_list() == symbols
+
+
+def test_a_silent_symbol_is_requested_only_once_in_a_while(ready: Database) -> None:
+    """At most every 20 hours, and every 164 hours when its provider says that it has ended."""
+    with ready.transaction() as transaction:
+        for symbol in ("AAPL", "MSFT"):
+            asked_at(transaction, symbol, NOW)
+        transaction.execute("UPDATE market.instrument SET silent_since = $1 WHERE symbol <> 'BTC-USD'", NOW)
+        transaction.execute("UPDATE market.instrument SET state = 'delisted' WHERE symbol = 'MSFT'")
+
+        def due_after(hours: int) -> list[object]:
+            later = NOW + timedelta(hours=hours)
+            return [each[1] for each in stale(transaction, closed(m5=later), later)]
+
+        assert [due_after(hours) for hours in (19, 20, 163, 164)] == [[], ["AAPL"], ["AAPL"], ["AAPL", "MSFT"]]
+        assert ledger.source_behind(transaction, FIVE, ["AAPL", "MSFT"], closed(m5=NOW + minutes(5)), NOW) == 0
