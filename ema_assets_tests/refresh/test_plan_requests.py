@@ -9,9 +9,10 @@ import pytest
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.declaration import Publication
+from ema_assets.refresh.plan_older import DEEP_ENOUGH_BARS, depths, plan_growth
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
 from ema_assets_tests.refresh.exchange import utc
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, H1, M5, M15
 
 NOW = utc("2026-11-25 15:30:20")
 END = utc("2026-11-25 15:30")
@@ -149,3 +150,26 @@ def test_a_gap_that_is_requested_anyway_is_left_out() -> None:
     assert gaps_planned(gap, start="2026-11-23 15:00") == []
     assert len(gaps_planned(gap, start="2026-11-23 15:05")) == 1
     assert len(gaps_planned(("MSFT", *gap[1:]), start="2026-11-23 15:00")) == 1
+
+
+def test_older_bars_are_requested_when_a_series_should_reach_back_a_week_further_than_it_was_requested() -> None:
+    """With 30 days it should reach back to October 26. The last bars before the stored ones are requested as well."""
+
+    def grown(asked_from: str, first_ts: str, checked_through: datetime = END) -> list[tuple[str, str, int]]:
+        times = {"asked_from": utc(asked_from), "first_ts": utc(first_ts), "checked_through": checked_through}
+        found = plan_growth(frame([{"symbol": "AAPL", **MARKET, **times}], *times), M5, FetchRules({M5: 30}), NOW)
+        return [(f"{row[4]:%m-%d %H:%M}", f"{row[5]:%m-%d %H:%M}", row[6]) for row in found.rows()]
+
+    assert grown("2026-11-02 00:00", "2026-11-02 14:30") == []
+    assert grown("2026-11-03 00:00", "2026-11-03 14:30") == [("10-26 00:00", "11-03 14:45", 2482)]
+    assert grown("2026-11-03 00:00", "2026-11-01 14:30") == [("10-26 00:00", "11-03 00:15", 2308)]
+    assert grown("2026-11-03 00:00", "2026-11-03 14:30", utc("2026-11-03 14:35")) == [
+        ("10-26 00:00", "11-03 14:35", 2480)
+    ]
+
+
+def test_a_depth_is_described_by_its_days_and_the_timeframes_that_are_made_of_its_bars() -> None:
+    assert depths({M5: 14, D1: 300}, [M5, M15, H1, D1]) == {
+        "5m": f"14 days, and {DEEP_ENOUGH_BARS} bars of 5m, 15m, 1h",
+        "1d": f"300 days, and {DEEP_ENOUGH_BARS} bars of 1d",
+    }
