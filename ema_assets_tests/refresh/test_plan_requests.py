@@ -1,18 +1,19 @@
 """Which bars are requested of a series, from its state, the calendar and the rules."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
 
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.declaration import Publication
-from ema_assets.refresh.plan_older import DEEP_ENOUGH_BARS, depths, plan_growth
+from ema_assets.providers.declaration import LongHistory, Publication
+from ema_assets.refresh.plan_older import DEEP_ENOUGH_BARS, OlderPlan, depths, plan_growth, plan_long
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
 from ema_assets_tests.refresh.exchange import utc
-from ema_assets_tests.timeframes import D1, H1, M5, M15
+from ema_assets_tests.timeframes import D1, H1, M5, M15, M30
 
 NOW = utc("2026-11-25 15:30:20")
 END = utc("2026-11-25 15:30")
@@ -173,3 +174,67 @@ def test_a_depth_is_described_by_its_days_and_the_timeframes_that_are_made_of_it
         "5m": f"14 days, and {DEEP_ENOUGH_BARS} bars of 5m, 15m, 1h",
         "1d": f"300 days, and {DEEP_ENOUGH_BARS} bars of 1d",
     }
+
+
+SESSIONS = exchange_sessions("XNYS", date(2025, 8, 1), date(2026, 11, 27))
+HALF_HOURS = LongHistory("30m", "half-hours")
+FED = [("AAPL", each.key) for each in (M5, M15, M30, H1)]
+
+
+def long_planned(
+    series: list[tuple[str, str]] = FED,
+    history: LongHistory | None = HALF_HOURS,
+    *,
+    everything: bool = False,
+    **times: datetime | None,
+) -> OlderPlan:
+    """The plan for AAPL, whose bars of 5m begin within the session of November 18."""
+    known = {"first_ts": utc("2026-11-18 16:00"), "checked_through": END, "long_from": None, **times}
+    return plan_long(
+        frame([{"symbol": "AAPL", **MARKET, **known}], *known),
+        pl.DataFrame(series, schema=["symbol", "timeframe"], orient="row"),
+        SESSIONS,
+        M5,
+        history,
+        NOW,
+        everything=everything,
+    )
+
+
+def test_long_history_is_requested_for_the_timeframes_that_consist_of_whole_bars_of_it() -> None:
+    """220 hours are 32 sessions up to yesterday, and 220 half-hours are 17."""
+    found = long_planned()
+    assert found.reaching.rows() == [
+        ("AAPL", "1h", utc("2026-10-12 13:30")),
+        ("AAPL", "30m", utc("2026-11-02 14:30")),
+    ]
+    # From the first whole session on, a series has its own bars; five sessions of both are compared.
+    assert found.long.select("start", "end", "seam").rows() == [
+        (utc("2026-10-12 13:30"), utc("2026-11-24 21:00"), utc("2026-11-19 14:30"))
+    ]
+    assert found.settled.is_empty()
+
+
+def test_long_history_is_requested_as_far_back_as_the_provider_has_it() -> None:
+    found = long_planned(history=LongHistory("30m", "half-hours", depth=timedelta(days=30)))
+    assert found.long["start"].to_list() == [NOW - timedelta(days=30)]
+
+
+@pytest.mark.parametrize(
+    ("history", "series"),
+    [(None, FED), (HALF_HOURS, [("AAPL", "5m"), ("AAPL", "15m")])],
+    ids=["no long history", "no timeframe that consists of it"],
+)
+def test_without_use_for_long_history_a_series_is_settled(
+    history: LongHistory | None, series: list[tuple[str, str]]
+) -> None:
+    found = long_planned(series, history)
+    assert (found.long.height, found.reaching.height, found.settled["symbol"].to_list()) == (0, 0, ["AAPL"])
+
+
+def test_long_history_is_not_requested_again_unless_a_series_should_reach_back_more_than_a_week_further() -> None:
+    start = utc("2026-10-12 13:30")
+    for long_from, requests in ((start + timedelta(days=7), 0), (start + timedelta(days=7, minutes=1), 1)):
+        found = long_planned(long_from=long_from)
+        assert (found.long.height, found.settled.height) == (requests, 1 - requests)
+    assert long_planned(long_from=start, everything=True).long.height == 1
