@@ -1,5 +1,6 @@
 """Tests of messages that take long to send: no other channel waits for them, and none of them is sent twice."""
 
+import select
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import ALL_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -8,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from ema_assets.alerts import sending
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.messages import Message
 from ema_assets.defs import alerts as sensor
+from ema_assets.operations.deliver_alerts import Parcel
 from ema_assets.runtime import alert_worker
-from ema_assets.runtime.alert_worker import Configuration, Delivered, deliver_once, deliver_until
+from ema_assets.runtime.alert_worker import Configuration, Delivered, Senders, deliver_once, deliver_until
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.alert_listener import Listener
 from ema_assets.store.database import Database
@@ -23,7 +28,7 @@ from ema_assets_tests.runtime.delivering import (
     others_are_kept_out,
     working,
 )
-from ema_assets_tests.waiting import wait_until
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS, wait_until
 
 
 def test_a_channel_that_hangs_does_not_delay_another_channel(env: Path, database: Database, hook: Webhook) -> None:
@@ -205,3 +210,25 @@ def test_ticks_of_the_sensor_that_end_before_a_message_is_sent_do_not_send_it_ag
     wait_until(lambda: not others_are_kept_out(database.url), "the lock is free")
     assert evaluated() == "no alert was due"
     assert hook.titles == ["crossover: S000 1h"]
+
+
+def test_a_message_that_was_sent_wakes_the_worker_and_keeps_its_channel_until_it_is_marked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(sending, "send", lambda *_: gate.wait() and None)
+    parcel = Parcel(Channel("HOOK", "${HOOK}"), (1,), Message("title", "body", is_trouble=False))
+    with Senders({}) as senders:
+        senders.send(parcel)
+        busy, finished = senders.busy, senders.finished()
+        threading.Timer(0.05, gate.set).start()
+        assert (busy, finished) == (["HOOK"], [])
+        senders.wait()
+        assert [sent.done() for _, sent in senders._sending.values()] == [True]
+        # The pipe is written to after the message counts as finished.
+        assert select.select([senders.wake], [], [], GIVEN_UP_AFTER_SECONDS)[0] == [senders.wake]
+        assert senders.finished() == [(parcel, None)]
+        assert select.select([senders.wake], [], [], 0)[0] == []
+        assert senders.busy == ["HOOK"]
+        senders.free("HOOK")
+        assert (senders.busy, senders.finished()) == ([], [])
