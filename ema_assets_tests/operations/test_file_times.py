@@ -498,9 +498,10 @@ def test_a_repeated_hour_alone_is_read_in_the_order_of_the_file(tmp_path: Path) 
 
 
 def test_series_that_follow_one_another_have_each_an_order_of_their_own(tmp_path: Path) -> None:
-    texts = ["2024-11-03 00:30", "2024-11-03 01:30", "2024-11-03 01:30", "2024-11-03 02:30"]
-    text = lines(texts, "BTC-USD", "1h") + "".join(f"ETH-USD,1h,{time},10,11,9,10.5,1\n" for time in texts)
-    instants = [f"2024-11-03 0{hour}:30" for hour in (4, 5, 6, 7)]
+    clocks = ("00:30", "01:00", "01:30", "01:00", "01:30", "02:00")
+    texts = [f"2024-11-03 {clock}" for clock in clocks]
+    text = lines(texts, "BTC-USD", "30m") + "".join(f"ETH-USD,30m,{time},10,11,9,10.5,1\n" for time in texts)
+    instants = [f"2024-11-03 {clock}" for clock in ("04:30", "05:00", "05:30", "06:00", "06:30", "07:00")]
     assert times_of(written(tmp_path, text), tz="America/New_York") == instants * 2
 
 
