@@ -681,3 +681,55 @@ def test_a_silent_symbol_is_requested_only_once_in_a_while(ready: Database) -> N
 
         assert [due_after(hours) for hours in (19, 20, 163, 164)] == [[], ["AAPL"], ["AAPL"], ["AAPL", "MSFT"]]
         assert ledger.source_behind(transaction, FIVE, ["AAPL", "MSFT"], closed(m5=NOW + minutes(5)), NOW) == 0
+
+
+def test_series_that_pause_are_those_that_failed_and_those_that_wait_for_them(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        for asset in (EMA_SIGNALS, EMA_TREND):
+            ledger.mark_dirty(transaction, asset, starts("AAPL", HOUR, NOW))
+        ledger.fail(transaction, EMA_SIGNALS, HOUR, {"AAPL": "no"}, NOW)
+        asked_at(transaction, "MSFT", NOW)
+        ledger.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
+
+        def pausing(now: datetime = NOW) -> list[tuple[object, ...]]:
+            return ledger.pausing(transaction, now).select("asset", "symbol", "timeframe", "failures").rows()
+
+        computed = [(EMA_SIGNALS, "AAPL", "1h", 1), (EMA_TREND, "AAPL", "1h", 0)]
+        assert pausing() == [*computed, (OHLC, "MSFT", "5m", 1)]
+        assert pausing(NOW + minutes(2)) == []
+        # A silent symbol is requested only once in a while, whether it failed or not.
+        transaction.execute("UPDATE market.instrument SET silent_since = $1 WHERE symbol = 'MSFT'", NOW)
+        assert pausing() == computed
+        transaction.execute("UPDATE market.asset SET is_on = false WHERE asset = 'ema_trend'")
+        assert pausing() == computed[:1]
+        transaction.execute("UPDATE market.instrument SET is_active = false")
+        assert pausing() == []
+
+
+def test_a_change_of_an_input_is_that_of_one_asset_timeframe_and_symbol(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        ledger.mark_dirty(transaction, EMA_TREND, starts("AAPL", HOUR, NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, starts("MSFT", FIVE, NOW))
+        ledger.mark_dirty(transaction, EMA_SIGNALS, starts("MSFT", HOUR, NOW))
+        assert ledger.dirty_since(transaction, EMA_TREND, HOUR, ["AAPL", "MSFT"]).rows() == [("AAPL", NOW)]
+        assert ledger.dirty_since(transaction, EMA_TREND, HOUR, ["MSFT"]).rows() == []
+
+
+def test_requests_by_a_clock_ahead_of_time_are_taken_back_to_the_newest_stored_bar(ready: Database) -> None:
+    slack = timedelta(seconds=ledger.CLOCK_SLACK_SECONDS)
+    early = NOW + slack + timedelta(microseconds=1)
+    with ready.transaction() as transaction:
+        asked_at(transaction, "AAPL", NOW, early)
+        asked_at(transaction, "MSFT", NOW, NOW + slack)
+        ledger.take_back(transaction, FIVE, ["AAPL", "MSFT"], NOW)
+        found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT"]).select("checked_through", "asked_at").rows()
+    assert found == [(early - minutes(5), early - minutes(5)), (NOW + slack, NOW)]
+
+
+def test_a_silent_symbol_that_failed_waits_for_the_longer_of_both_pauses(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        asked_at(transaction, "AAPL", NOW)
+        transaction.execute("UPDATE market.instrument SET silent_since = $1", NOW)
+        ledger.fail(transaction, OHLC, FIVE, {"AAPL": "no"}, NOW)
+        found = ledger.fetch_state(transaction, FIVE, ["AAPL"])
+        assert found.select("next_attempt_at", "last_error").rows() == [(NOW + timedelta(hours=20), "no")]
