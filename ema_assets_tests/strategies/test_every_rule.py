@@ -96,18 +96,40 @@ def test_a_long_history_has_trades_on_both_sides_with_the_declared_reasons(rule:
         assert trades["stop_now"].is_null().all()
 
 
-@each_rule
-def test_a_rule_imports_only_the_model_the_strategies_and_libraries_that_compute(rule: Rule) -> None:
-    """The result of a rule must depend only on its inputs."""
-    module = sys.modules[rule.evaluate.__module__]
+ALLOWED = ("ema_assets.model.", "ema_assets.strategies.", "collections.abc", "dataclasses", "typing", "math", "numpy", "polars")  # fmt: skip
+REFUSED = ("ema_assets.model.clock", "numpy.random")
+
+
+def refused_imports(source: str) -> set[str]:
     imported = {
         name
-        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        for node in ast.walk(ast.parse(source))
         for name in (
-            [node.module or ""] if isinstance(node, ast.ImportFrom)
+            [f"{node.module}.{each.name}" for each in node.names] if isinstance(node, ast.ImportFrom)
             else [each.name for each in node.names] if isinstance(node, ast.Import)
             else []
         )
     }  # fmt: skip
-    allowed = ("ema_assets.model.", "ema_assets.strategies.", "collections.abc", "dataclasses", "typing", "math", "numpy", "polars")  # fmt: skip
-    assert {name for name in imported if not name.startswith(allowed)} == set()
+    return {name for name in imported if not name.startswith(ALLOWED) or name.startswith(REFUSED)}
+
+
+@each_rule
+def test_a_rule_imports_only_the_model_the_strategies_and_libraries_that_compute(rule: Rule) -> None:
+    """The result of a rule must depend only on its inputs."""
+    assert refused_imports(inspect.getsource(sys.modules[rule.evaluate.__module__])) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("from ema_assets.model import clock", "ema_assets.model.clock"),
+        ("from ema_assets.model.clock import now", "ema_assets.model.clock.now"),
+        ("import ema_assets.model.clock", "ema_assets.model.clock"),
+        ("from datetime import datetime", "datetime.datetime"),
+        ("import random", "random"),
+        ("from numpy import random", "numpy.random"),
+        ("from ema_assets.store.database import Database", "ema_assets.store.database.Database"),
+    ],
+)
+def test_a_rule_that_imports_a_clock_chance_or_a_store_would_be_detected(source: str, name: str) -> None:
+    assert refused_imports(source) == {name}
