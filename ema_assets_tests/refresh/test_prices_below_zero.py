@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ from ema_assets import backtest
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
 from ema_assets.operations import refresh_performance
+from ema_assets.reports.screen import screen
+from ema_assets.store import trade_lists
 from ema_assets.store.database import Database
 from ema_assets_tests.backtest.figures import assert_same_figures
 from ema_assets_tests.conftest import Databases
@@ -204,10 +207,12 @@ def test_increments_equal_one_computation_to_the_bit(stored: Database, databases
 
 
 def test_the_screener_shows_a_price_below_zero_without_percentages_of_it(databases: Databases) -> None:
-    """The day is one on which the future closes below zero."""
+    """The day is one on which the future closes below zero. The open short trade has its stop above zero."""
     url = databases.make()
+    stopped = {"name": "crossover", "side": "both", "atr_stop": 3.0, "entries": "all"}
+    watched = replace(WATCHED, strategies=(stopped, *STRATEGIES[1:]))
     with Database(url) as database:
-        refresh(database, WATCHED, market(), FIRST + timedelta(days=97), timeframes=[D1])
+        refresh(database, watched, market(), FIRST + timedelta(days=97), timeframes=[D1])
         (row,) = rows_of(
             database,
             """SELECT close, spread_pct, cross_price, cross_distance_pct, atr_pct, stop_distance_pct
@@ -220,4 +225,15 @@ def test_the_screener_shows_a_price_below_zero_without_percentages_of_it(databas
         assert row[1] == (pytest.approx((ema_9 - ema_30) / ema_30 * 100) if ema_30 > 0 else None)
         assert row[2] == pytest.approx((ema_30 * 29 / 31 - ema_9 * 8 / 10) / (2 / 10 - 2 / 31))
         assert row[3:] == (None, None, None)
+        with database.transaction() as transaction:
+            lists = (
+                screen(transaction, D1),
+                screen(transaction, D1, strategy="strategy_both"),
+                trade_lists.open_trades(transaction, ["strategy_both"], ["1d"], None),
+            )
+        for found in lists:
+            distances = {symbol: found.filter(symbol=symbol)["stop_distance_pct"].item() for symbol in ("CL=F", "UP")}
+            assert found.filter(symbol="CL=F")["stop_price"].item() > 0
+            assert distances["CL=F"] is None
+            assert distances["UP"] is not None
     databases.drop(url)
