@@ -46,8 +46,8 @@ def wait_for_publication(
     if not isinstance(published_at, datetime):
         return
     deadline = time.monotonic() + SCHEDULE_REACH.total_seconds()
-    # In a loop, because the machine's clock may be set during the sleep.
-    while (left := (published_at - clock()).total_seconds()) > 0 and time.monotonic() < deadline:
+    # In a loop and up to the deadline, because the machine's clock may be set during the sleep.
+    while (left := min((published_at - clock()).total_seconds(), deadline - time.monotonic())) > 0:
         time.sleep(left)
 
 

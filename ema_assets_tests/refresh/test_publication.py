@@ -201,15 +201,23 @@ def test_a_run_that_can_request_bars_at_once_does_not_wait(
     assert clock.slept == []
 
 
+@pytest.mark.parametrize(
+    ("set_back", "expected"),
+    [
+        pytest.param([0, 0, 0], [20.0, 10.0], id="the clock stands still"),
+        pytest.param([0, 0, 60], [20.0, 10.0], id="the clock is set back during the wait"),
+        pytest.param([0, 60, 60], [30.0], id="the clock is set back before the wait"),
+    ],
+)
 def test_a_wait_ends_by_monotonic_time_even_if_the_clock_does_not_advance(
-    market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
+    market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch, set_back: list[int], expected: list[float]
 ) -> None:
     both = market(seconds=20)
-    passed = iter(range(0, 1000, 10))
     slept: list[float] = []
-    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: float(next(passed))))
-    waiting.wait_for_publication(both.database, M5, SYMBOLS, lambda: NOW + minutes(5), both.publications)
-    assert slept == [20.0, 20.0]
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept)))
+    read = iter([*set_back, set_back[-1]])
+    waiting.wait_for_publication(both.database, M5, SYMBOLS, lambda: NOW + minutes(5 - next(read)), both.publications)
+    assert slept == expected
 
 
 def test_rolled_up_bars_wait_for_5m_bars_according_to_the_delay_of_each_provider(
