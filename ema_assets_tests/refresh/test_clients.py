@@ -29,11 +29,17 @@ PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
 @pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize("is_default", [True, False])
 def test_every_provider_opens_by_name_at_its_configured_address_and_delivers_bars(name: str, is_default: bool) -> None:
+    """Nothing answers at the addresses of the other providers."""
     with running_sandbox([PAIR], required_keys=("key", "secret") if name == "alpaca" else None) as sandbox:
-        variables = [f"EMA_{each.upper()}_BASE_URL" for each in PROVIDERS if each != "sandbox"]
+        addresses = {
+            "EMA_SANDBOX_URL" if each == "sandbox" else f"EMA_{each.upper()}_BASE_URL": (
+                sandbox.base_url if each == name else "http://127.0.0.1:1"
+            )
+            for each in PROVIDERS
+        }
         settings = Settings.from_env(
             {
-                **dict.fromkeys([*variables, "EMA_SANDBOX_URL"], sandbox.base_url),
+                **addresses,
                 "EMA_PROVIDER": name if is_default else "sandbox",
                 "APCA_API_KEY_ID": "key",
                 "APCA_API_SECRET_KEY": "secret",

@@ -25,22 +25,28 @@ from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, 
 from ema_assets_tests.timeframes import D1, M5
 
 
-def test_switching_extended_hours_off_ends_as_if_they_had_never_been_on(database: Database) -> None:
+def test_switching_extended_hours_on_or_off_ends_as_if_they_had_always_been_so(database: Database) -> None:
     """Early and late bars come and go with the setting. Rolled-up bars follow the session."""
     week = (date(2026, 11, 23), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
     exchange = MemoryExchange(bars_on("XNYS extended", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
     regular, extended = watch({"AAPL": "XNYS"}), watch({"AAPL": "XNYS extended"})
     tables = {}
-    for name, steps in (("regular", [regular]), ("extended", [regular, extended]), ("back", [extended, regular])):
+    for name, steps in (
+        ("never", [regular]),
+        ("off", [extended, regular]),
+        ("always", [extended]),
+        ("on", [regular, extended]),
+    ):
         empty(database)
         for watched in steps:
             refresh(database, watched, exchange, now)
             refresh(database, watched, exchange, now)
         tables[name] = tables_of(database)
-    for asset, rows in tables["regular"].items():
-        assert rows.equals(tables["back"][asset]), asset
-    bars = tables["extended"][OHLC]
+    for one, other in (("never", "off"), ("always", "on")):
+        for asset, rows in tables[one].items():
+            assert_frame_equal(tables[other][asset], rows, check_exact=True)
+    bars = tables["on"][OHLC]
     wednesday = pl.col("ts").is_between(utc("2026-11-25 05:00"), utc("2026-11-26 05:00"))
     hours = bars.filter(pl.col("timeframe") == "1h", wednesday)["ts"]
     assert (hours.min(), hours.max(), hours.len()) == (utc("2026-11-25 09:00"), utc("2026-11-26 00:00"), 16)

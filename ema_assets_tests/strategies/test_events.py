@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.schemas import UTC_TIME
+from ema_assets.strategies.rule import FLAGS, PRICES
 from ema_assets.strategies.simulator import simulation
 from ema_assets.strategies.simulator.simulation import Simulated, simulate
 from ema_assets.strategies.variant import Variant
@@ -166,7 +167,7 @@ def test_no_order_is_placed_while_a_trade_is_open() -> None:
 def test_increments_with_trailing_stops_and_orders_on_both_sides_equal_one_computation(
     drawn: dict[str, list[Bar]], variant: Variant
 ) -> None:
-    """The rule uses every kind of column."""
+    """The rule uses every column that a rule may have."""
     spread = pl.col("wma_30") - pl.col("close")
     rule = replace(
         CROSSOVER,
@@ -180,11 +181,14 @@ def test_increments_with_trailing_stops_and_orders_on_both_sides_equal_one_compu
             order_long=pl.col("high") + 1,
             order_short=pl.col("low") - 1,
             stop_long=pl.col("low") - 3,
+            stop_short=pl.col("high") + 3,
+            trail_long=pl.col("low") - 2,
             trail_short=pl.col("high") + 2,
         ),
     )
     variant = replace(variant, rule=rule)
     bars = frame_of(drawn)
+    assert {*rule.evaluate(bars, {}).columns} == {*FLAGS, *PRICES}
     store = Store(variant)
     for part in bars.with_columns(part=pl.col("bar_number") // 7).partition_by("part", maintain_order=True):
         store.go_on(part.drop("part").sort("symbol", "ts"))
