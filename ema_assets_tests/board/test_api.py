@@ -163,7 +163,7 @@ def test_two_trends_with_the_same_column_name_keep_their_own_values(board: Serve
     found = board.get("/api/chart", symbol="AAPL", timeframe="5m", bars=30, signals=names).json
     values = {line["signal"]: line["values"] for line in found["lines"] if line["column"] == "spread_pct"}
     assert sorted(values) == names.split(",")
-    assert all(None not in each for each in values.values())
+    assert [each.count(None) for each in values.values()] == [0, 0]
     assert values["ema_trend"] != values["ema_trend_5_13"]
 
 
@@ -319,7 +319,7 @@ def test_a_change_in_the_open_hour_is_not_shown_as_a_changed_input(databases, un
     databases.drop(url)
 
 
-def test_a_profit_factor_without_losses_is_shown_as_infinite_and_sorts_first(
+def test_a_profit_factor_without_losses_is_infinite_and_sorts_first_and_a_missing_one_sorts_last(
     databases, untouched: str, tmp_path: Path
 ) -> None:
     url = databases.make(like=untouched)
@@ -345,9 +345,12 @@ def test_a_profit_factor_without_losses_is_shown_as_infinite_and_sorts_first(
     with board_on(url, tmp_path) as board:
         asked: dict[str, Any] = {"timeframe": "1h", "sort": "profit_factor", "strategy": "strategy_9_30_ema"}
         rows = board.get("/api/performance", **asked).json["rows"]
-        found = [(row["symbol"], row["profit_factor"], row["has_no_loss"]) for row in rows if row["symbol"] != HOSTILE]
-        assert found == [("AAPL", None, True), ("BTC-USD", pytest.approx(11 / 4), False)]
-        assert [row["has_no_loss"] for row in rows if row["symbol"] == HOSTILE] in ([], [False])
+        # The last row has too few trades for the figure.
+        assert [(row["symbol"], row["profit_factor"], row["has_no_loss"]) for row in rows] == [
+            ("AAPL", None, True),
+            ("BTC-USD", pytest.approx(11 / 4), False),
+            (HOSTILE, None, False),
+        ]
         shown = board.get("/performance", **asked).text
         assert shown.count('<td class="num"><span title="no trade has lost">∞</span></td>') == 1
         assert shown.index("no trade has lost") < shown.index('<td class="num">2.75</td>')

@@ -305,7 +305,7 @@ def test_a_backfill_new_code_and_a_long_pause_raise_no_alerts_for_old_bars(
     late = now + timedelta(hours=10)
     refresh(database, EVERYTHING, exchange, late)
     found = alerts_of(database)[before:]
-    assert found["ts"].min() >= late - timedelta(minutes=20)
+    assert min(found["ts"].to_list()) >= late - timedelta(minutes=20)
     crossed = rows_of(database, "SELECT ts FROM market.ema_trend WHERE crossover IS NOT NULL AND ts > $1", now)
     assert len(crossed) > found.filter(kind="crossover").height
 

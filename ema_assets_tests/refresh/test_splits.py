@@ -127,14 +127,18 @@ def test_a_split_rescales_volume_and_keeps_the_old_values_as_corrections(databas
     assert kept == stored.select("symbol", "ts", "close", "volume").rows()
 
 
-def test_a_split_is_detected_when_the_vendor_rounds_adjusted_prices_to_cents(database: Database) -> None:
+@pytest.mark.parametrize("decimals", [1, 2, 4])
+def test_a_split_is_detected_when_the_vendor_rounds_adjusted_prices(database: Database, decimals: int) -> None:
     before = raw(7.0)
     exchange = MemoryExchange(before)
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
     prices = ["open", "high", "low", "close"]
-    exchange.bars = pl.concat([adjusted(before, 7.0).filter(symbol="AAPL").with_columns(pl.col(prices).round(2)), before.filter(symbol="MSFT")])  # fmt: skip
+    exchange.bars = pl.concat([adjusted(before, 7.0).filter(symbol="AAPL").with_columns(pl.col(prices).round(decimals)), before.filter(symbol="MSFT")])  # fmt: skip
     refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
     assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "split")]
+    assert rows_of(database, "SELECT detail FROM market.bar_revision") == [
+        ("the vendor re-adjusted history for a 7:1 split",)
+    ]
 
 
 def test_bars_that_the_vendor_no_longer_serves_are_converted_to_the_new_scale(database: Database) -> None:
