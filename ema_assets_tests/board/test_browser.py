@@ -1,12 +1,14 @@
 """Tests of the board in a real browser: charts, keys, theme, phone width, error pages and hostile names."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ema_assets.board import formats
+from ema_assets.board.pages import ALL
 from ema_assets.config import watchlist
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
@@ -74,6 +76,26 @@ def test_keys_lead_from_the_heat_map_to_a_chart_and_to_other_series(page: "Page"
     page.keyboard.press("Enter")
     page.wait_for_url("**symbol=BTC-USD&timeframe=1h**")
     assert {url.split("/")[2] for url in asked} == {board.url.split("/")[2]}
+
+
+def test_the_values_beside_a_chart_are_those_of_the_bar_under_the_cursor(page: "Page", board: ServedBoard) -> None:
+    found = board.get("/api/chart", symbol="AAPL", timeframe="1h").json
+    page.add_init_script(NOTED)
+    page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+    page.wait_for_selector("#chart[data-drawn]")
+    box = page.locator("#chart").bounding_box()
+    assert box is not None
+    for bar in (-20, -7):
+        at = page.evaluate("(time) => chart.timeScale().timeToCoordinate(time)", found["time"][bar])
+        page.mouse.move(box["x"] + at, box["y"] + box["height"] / 2)
+        opened = datetime.fromtimestamp(found["time"][bar], UTC)
+        page.wait_for_function(
+            "(text) => document.getElementById('values').innerText.includes(text)",
+            arg=f"{opened:%Y-%m-%d %H:%M} UTC",
+        )
+        said = [page.locator("#values b").nth(place).inner_text() for place in range(1, 5)]
+        assert said == [formats.price(found[name][bar]) for name in ("open", "high", "low", "close")]
+        assert f"EMA 9{formats.price(found['fast'][bar])}" in page.locator("#values").inner_text()
 
 
 def test_signals_strategies_and_averages_can_be_chosen_and_equity_is_drawn(page: "Page", board: ServedBoard) -> None:
@@ -252,17 +274,12 @@ def test_the_theme_follows_the_system_until_the_user_chooses_one(page: "Page", b
 
 def test_pages_on_a_phone_do_not_scroll_sideways(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in (
-        "/",
-        "/chart?symbol=AAPL&timeframe=5m",
-        "/trades",
-        "/performance",
-        "/freshness",
-        "/why?symbol=AAPL&timeframe=5m",
-    ):
-        page.goto(f"{board.url}{path}")
+    for each in ALL:
+        query = "?symbol=AAPL&timeframe=5m" if each.path in ("/chart", "/why") else ""
+        page.goto(f"{board.url}{each.path}{query}")
+        assert page.locator("#error").count() == 0, each.path
         width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 390, path
+        assert width <= 390, each.path
     # The column with the distance to the stop is within that width.
     page.goto(f"{board.url}/trades")
     ends = page.evaluate(
