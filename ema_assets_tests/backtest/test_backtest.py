@@ -15,7 +15,10 @@ from ema_assets import backtest, read
 from ema_assets.backtest import walking
 from ema_assets.model import own_modules
 from ema_assets.model.errors import ConfigurationError, InvalidKeyError, RuleError, UnsoundRule
+from ema_assets.model.schemas import ACTION_SCHEMA
 from ema_assets.reports.rows import rows_of
+from ema_assets.store import action_facts
+from ema_assets.store.database import Database
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets_tests.backtest.conftest import CALENDARS, STRATEGIES, World
 from ema_assets_tests.backtest.figures import assert_same_figures
@@ -26,6 +29,18 @@ from ema_assets_tests.timeframes import H1, M5, M15
 
 SYMBOLS = sorted(CALENDARS)
 SPANS: dict[str, Any] = {"fast": [3, 5, 8], "slow": [5, 13], "side": "both", "entries": "all", "cost_bps": 2}
+
+
+# A rule in a file of the user.
+WEAK = """
+import polars as pl
+from ema_assets.strategies.rule import BySide, Rule
+def evaluate(bars, params):
+    return bars.select(enter_long=pl.col("rsi") < 30, leave_long=pl.col("rsi") > 60)
+RULE = Rule(name="weak", title="Weak", description="Buys what is weak.", version="1",
+    reads={"rsi": ("rsi",)}, evaluate=evaluate, entry_reasons=BySide("weak", "strong"),
+    exit_reasons=BySide("strong", "weak"))
+"""
 
 
 def stored_trades(world: World, name: str, timeframe: str) -> pl.DataFrame:
@@ -61,25 +76,38 @@ def test_a_rule_may_read_a_signal_that_the_watchlist_switches_off(world: World, 
     path.write_text(world.watchlist.replace("[[strategy]]", '[signals]\noff = ["rsi"]\n\n[[strategy]]', 1))
     folder = tmp_path / "strategies"
     folder.mkdir()
-    (folder / "weak.py").write_text(
-        "import polars as pl\n"
-        "from ema_assets.strategies.rule import BySide, Rule\n"
-        "def evaluate(bars, params):\n"
-        '    return bars.select(enter_long=pl.col("rsi") < 30, leave_long=pl.col("rsi") > 60)\n'
-        'RULE = Rule(name="weak", title="Weak", description="Buys what is weak.", version="1",\n'
-        '    reads={"rsi": ("rsi",)}, evaluate=evaluate, entry_reasons=BySide("weak", "strong"),\n'
-        '    exit_reasons=BySide("strong", "weak"))\n'
-    )
+    (folder / "weak.py").write_text(WEAK)
     history = backtest.load("5m", ["BTC-USD"], url=url)
     trades = history.run("weak", entries="all").trades
-    rsi = read.signals("5m", ["BTC-USD"], names=["rsi"], url=url) if world.graph.has("rsi") else None
-    assert rsi is not None
+    rsi = read.signals("5m", ["BTC-USD"], names=["rsi"], url=url)
     at = dict(rsi.select("ts", "rsi").iter_rows())
     assert trades.height > 5
-    assert all(at[ts] < 30 for ts in trades["entry_ts"])
+    assert 20 < max(at[ts] for ts in trades["entry_ts"]) < 30
     # Each call reads the file again.
-    (folder / "weak.py").write_text((folder / "weak.py").read_text().replace("< 30", "< 20"))
-    assert all(at[ts] < 20 for ts in history.run("weak", entries="all").trades["entry_ts"])
+    (folder / "weak.py").write_text(WEAK.replace("< 30", "< 20"))
+    assert 0 < max(at[ts] for ts in history.run("weak", entries="all").trades["entry_ts"]) < 20
+
+
+def test_a_signal_has_the_parameters_of_the_watchlist(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "watchlist.toml"
+    path.write_text(path.read_text().replace("[[strategy]]", "[signals.rsi]\nspan = 3\n\n[[strategy]]", 1))
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    (folder / "weak.py").write_text(WEAK)
+    history = backtest.load("5m", ["BTC-USD"], url=url)
+    closes, span = history.bars["close"].to_numpy(), 3
+    rises, falls = np.maximum(np.diff(closes), 0), np.maximum(-np.diff(closes), 0)
+    gain, loss = rises[:span].mean(), falls[:span].mean()
+    entries, is_in_trade = [], False
+    for bar in range(span, len(closes)):
+        if bar > span:
+            gain, loss = gain + (rises[bar - 1] - gain) / span, loss + (falls[bar - 1] - loss) / span
+        rsi = 100 * gain / (gain + loss)
+        if not is_in_trade and rsi < 30:
+            entries.append(history.bars["ts"][bar])
+        is_in_trade = rsi < 30 or (is_in_trade and rsi <= 60)
+    assert len(entries) > 50
+    assert history.run("weak", entries="all").trades["entry_ts"].to_list() == entries
 
 
 @pytest.mark.parametrize(
@@ -98,6 +126,7 @@ def test_a_window_contains_only_bars_that_closed_by_its_end(url: str, end: str, 
         symbol: last[CALENDARS[symbol]] for symbol in SYMBOLS
     }
     still_open = found.trades.filter(status="open")
+    assert still_open.height > 0
     assert all(newest[symbol] == ts for symbol, ts in still_open.select("symbol", "last_ts").iter_rows())
 
 
@@ -130,13 +159,30 @@ def test_averages_start_at_the_first_loaded_bar(url: str) -> None:
     assert repr(later) == f"History('5m', 1 symbols, {later.bars.height} bars)"
 
 
-def test_adjustments_give_the_same_trades_without_dividends_and_an_unknown_one_is_refused(url: str) -> None:
-    """The database has no dividends, so all adjustments give the same prices."""
-    found = [
-        backtest.load("1h", url=url, adjust=adjust).run("crossover", entries="all").trades
-        for adjust in ("splits", "all")
-    ]
-    assert found[0].equals(found[1])
+def test_trades_have_prices_adjusted_for_dividends_if_requested_and_an_unknown_adjustment_is_refused(
+    databases: Databases, world: World, url: str
+) -> None:
+    world.database.close()  # a database with a session cannot be copied
+    copy = databases.make(like=url)
+    paid = ("AAPL", "dividend", utc("2026-11-17 14:30"), None, 2.0, None)
+    with Database(copy) as database, database.transaction() as transaction:
+        action_facts.record(transaction, pl.DataFrame([paid], schema=ACTION_SCHEMA, orient="row"), "mine.csv")
+    options: dict[str, Any] = {"side": "both", "entries": "all", "fast": 3, "slow": 5}
+    whole, lower = (
+        backtest.load("1h", url=copy, adjust=adjust).run("crossover", **options) for adjust in ("splits", "all")
+    )
+    assert whole.trades.equals(backtest.load("1h", url=url).run("crossover", **options).trades)
+    adjusted = read.bars("1h", adjust="all", url=copy)
+    assert lower.closes.equals(adjusted.select("symbol", "ts", "close"))
+    closes = {(symbol, ts): close for symbol, ts, close in lower.closes.iter_rows()}
+    entries = lower.trades.select("symbol", "entry_ts", "entry_price").rows()
+    assert [price for *_, price in entries] == [closes[symbol, ts] for symbol, ts, _ in entries]
+    # Only prices of AAPL from before its dividend are lower.
+    changed = lower.closes.filter(lower.closes["close"] < whole.closes["close"])
+    before = (pl.col("symbol") == "AAPL") & (pl.col("ts") < paid[2])
+    assert changed.equals(lower.closes.filter(before))
+    assert lower.trades.filter((pl.col("symbol") == "AAPL") & (pl.col("entry_ts") < paid[2])).height > 0
+    databases.drop(copy)
     with pytest.raises(ConfigurationError, match="`adjust` must be one of"):
         backtest.load("1h", url=url, adjust="dividends")
 
@@ -441,7 +487,9 @@ def test_the_equity_of_a_walk_continues_from_window_to_window(url: str) -> None:
 def test_the_windows_of_a_walk_have_no_gaps_and_reach_the_last_bar(url: str) -> None:
     history = backtest.load("1h", ["BTC-USD"], url=url)
     walk = history.walk_forward("crossover", train="1w", test="1d", fast=[3, 5], slow=9, entries="all")
-    assert all(row == following for row, following in pairwise_of(walk.windows))
+    pairs = pairwise_of(walk.windows)
+    assert pairs
+    assert all(row == following for row, following in pairs)
     assert history.bars["ts"].max() < walk.windows["test_until"][-1]
 
 
