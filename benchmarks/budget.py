@@ -56,8 +56,10 @@ class Server:
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         self.arrivals.append(self._loop.time())
+        # More calls arrive while this one waits.
+        number = len(self.arrivals)
         await asyncio.sleep(ANSWER_SECONDS)
-        if self._refuse_every is not None and len(self.arrivals) % self._refuse_every == 0:
+        if self._refuse_every is not None and number % self._refuse_every == 0:
             return httpx.Response(429, json={"message": "too many requests"})
         bar = {"t": "2026-11-25T15:55:00Z", "o": 10.0, "h": 11.0, "l": 9.0, "c": 10.5, "v": 100}
         bars = {symbol: [bar] for symbol in request.url.params["symbols"].split(",")}
