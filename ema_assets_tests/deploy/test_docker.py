@@ -1,10 +1,12 @@
 """Tests of deploy/docker/ that need no Docker: commands, variables, ports, keys, the image and its health check."""
 
+import ast
 import importlib.util
 import json
 import os
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -243,6 +245,22 @@ def healthy() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_health_check_imports_only_the_standard_library() -> None:
+    """It runs every few seconds, and an import of Dagster takes two CPU seconds."""
+    tree = ast.walk(ast.parse((DOCKER / "healthy.py").read_text()))
+    imported = {
+        name
+        for node in tree
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom)
+            else [each.name for each in node.names] if isinstance(node, ast.Import)
+            else []
+        )
+    }  # fmt: skip
+    assert "socket" in imported
+    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
 
 
 def test_a_service_that_answers_is_healthy(healthy: ModuleType, port: int) -> None:

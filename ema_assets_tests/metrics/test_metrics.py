@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +38,7 @@ from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.timeframes import FETCHED
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 HERE_ALONE = Place()
@@ -363,6 +365,32 @@ def test_scrapes_within_the_least_interval_share_one_reading(
     with served(exporter) as port:
         answers = {get(port, "/metrics") for _ in range(3)}
     assert len(answers) == len(readings) == 1
+
+
+def test_scrapes_that_arrive_during_a_reading_wait_for_it_and_share_it(
+    filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposition, "LEAST_SECONDS", 3600.0)
+    arrived = threading.Semaphore(0)
+    readings = []
+
+    class Noticing(Exporter):
+        def collect(self) -> Iterator[Metric]:
+            arrived.release()
+            yield from super().collect()
+
+    def read_slowly(timeframes: list[str]) -> Runs:
+        readings.append(timeframes)
+        if len(readings) == 1:
+            for _ in range(3):
+                assert arrived.acquire(timeout=GIVEN_UP_AFTER_SECONDS)
+        return RUNS
+
+    exporter = Noticing(settings_of(filled, tmp_path), read_slowly)
+    with served(exporter) as port, ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda _: get(port, "/metrics"), range(3)))
+    assert [status for status, _ in answers] == [200] * 3
+    assert len(set(answers)) == len(readings) == 1
 
 
 def test_read_access_is_enough_for_a_scrape(databases: Databases, filled: str, tmp_path: Path, at_now: None) -> None:
