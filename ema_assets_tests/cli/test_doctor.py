@@ -598,5 +598,11 @@ def test_an_up_whose_ui_does_not_answer_is_an_error(run: Run, home: Path) -> Non
             ]
     with an_up(home, 4711):
         assert examined(run)["up"] == [("ok", "`ema-assets up` is starting or stopping")]
-    (home / "watchlist.toml").write_text(WATCHLIST.replace('"AAPL", "MSFT"', "").replace('"BTC-USD"', ""))
-    assert levels(examined(run))["watchlist"] <= {"warning", "error"}
+
+
+def test_a_watchlist_without_symbols_is_an_error(run: Run, home: Path) -> None:
+    path = home / "watchlist.toml"
+    path.write_text(WATCHLIST.replace('"AAPL", "MSFT"', "").replace('"BTC-USD"', ""))
+    ((level, text),) = examined(run)["watchlist"]
+    assert level == "error"
+    assert text.startswith(f"{path}: lists no symbol; add a ")
