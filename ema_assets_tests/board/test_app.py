@@ -104,7 +104,6 @@ def test_the_board_answers_only_its_own_hosts_and_its_own_origin(
     filled: str,
     tmp_path: Path,
     board: ServedBoard,
-    monkeypatch: pytest.MonkeyPatch,
     host: str | None,
     origin: str | None,
     status: int,

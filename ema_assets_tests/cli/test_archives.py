@@ -301,7 +301,7 @@ def test_statements_that_the_server_may_not_know_are_left_out(tmp_path: Path) ->
         assert target.read_bytes() == b"--\n" + kept + set_by_a_user + rows
 
 
-def test_a_server_that_is_newer_than_all_installed_programs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_newer_than_all_installed_programs_is_an_error() -> None:
     assert archives._folder(cluster.version_of(cluster.programs()) * 10_000 + 4) == cluster.programs()
     with pytest.raises(StoreError, match="no pg_dump for PostgreSQL 99: install .* postgresql-client-99"):
         archives._folder(990_000)

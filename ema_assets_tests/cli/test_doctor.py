@@ -134,7 +134,7 @@ def test_without_a_running_database_all_other_checks_report_and_nothing_is_writt
     assert files(tmp_path) == before
 
 
-def test_each_error_has_its_own_line_and_the_other_checks_report_as_well(run: Run, home: Path, tmp_path: Path) -> None:
+def test_each_error_has_its_own_line_and_the_other_checks_report_as_well(run: Run, home: Path) -> None:
     (home / "watchlist.toml").write_text("[[group]]\nsymbls = []")
     shown = run("doctor", EMA_DATABASE_URL=DEAD)
     assert shown.exit_code == 1

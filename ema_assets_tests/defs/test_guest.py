@@ -135,7 +135,7 @@ def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_schedule_sweep_and_backfill_of_a_component_work_and_do_not_affect_the_other_component(
-    project: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
     found = {prefix: {name[3:] for name in names(project.defs) if name.startswith(prefix)} for prefix in ("eu", "us")}
     assert found["eu"] == found["us"] >= {"ohlc", "_refresh", "_refresh_5m", "_sweep", "_maintenance"}

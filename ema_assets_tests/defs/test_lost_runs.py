@@ -165,7 +165,7 @@ def test_the_sweep_fails_a_lost_run_and_requests_its_series(world: World, tmp_pa
     assert status(world, run) is DagsterRunStatus.FAILURE
 
 
-def test_a_new_run_and_a_run_that_starts_with_another_launcher_are_not_lost(world: World, tmp_path: Path) -> None:
+def test_a_new_run_and_a_run_that_starts_with_another_launcher_are_not_lost(world: World) -> None:
     left_behind(world, DagsterRunStatus.NOT_STARTED, {})
     left_behind(world, DagsterRunStatus.STARTING, {})
     assert look(world) == []

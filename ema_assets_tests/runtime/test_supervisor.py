@@ -236,7 +236,7 @@ def test_a_descendant_without_the_mark_is_found_by_its_session(tmp_path: Path) -
     assert not any(processes.read(pid) for pid in members)
 
 
-def test_a_pid_that_now_belongs_to_another_process_is_not_signalled(tmp_path: Path) -> None:
+def test_a_pid_that_now_belongs_to_another_process_is_not_signalled() -> None:
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
         family = processes.Family(
             pid=stranger.pid,
@@ -374,7 +374,7 @@ def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
         assert group._guard._process.pid != first
 
 
-def test_the_guard_uses_less_than_25_mb_of_memory(tmp_path: Path) -> None:
+def test_the_guard_uses_less_than_25_mb_of_memory() -> None:
     with Supervisor() as group:
         assert group._guard is not None
         guard = Path(f"/proc/{group._guard._process.pid}")
@@ -477,7 +477,7 @@ def test_no_process_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
             wait_for(lambda: not of_this_run())  # a killed process does not disappear at once
 
 
-def test_the_guard_reads_messages_that_a_supervisor_sent_just_before_it_died(tmp_path: Path) -> None:
+def test_the_guard_reads_messages_that_a_supervisor_sent_just_before_it_died() -> None:
     read, write = os.pipe()
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
         family = processes.Family(child.pid, processes.identity(child.pid), "no mark", signal.SIGTERM, False, 1.0)
