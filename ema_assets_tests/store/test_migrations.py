@@ -70,10 +70,15 @@ def test_a_database_of_a_newer_version_is_refused(new_url: str) -> None:
     migrate(new_url)
     newest = all_migrations()[-1].number
     ask(new_url, f"INSERT INTO ema_assets.migration (number, name, sha256) VALUES ({newest + 1}, 'future', '')")
+    # A migration of this version would be applied again if the database were not refused.
+    ask(new_url, f"DELETE FROM ema_assets.migration WHERE number = {newest}")
+    recorded = "SELECT * FROM ema_assets.migration ORDER BY number"
+    before = ask(new_url, recorded)
     with pytest.raises(
         StoreError, match=rf"was migrated to {newest + 1} by a newer ema-assets; this one knows {newest}"
     ):
         migrate(new_url)
+    assert ask(new_url, recorded) == before
 
 
 def test_only_missing_migrations_are_applied(new_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

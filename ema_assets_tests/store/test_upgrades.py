@@ -146,7 +146,6 @@ def test_a_database_of_an_older_migration_with_data_becomes_one_of_this_version(
     assert rows(url, before_columns) == before
     assert shape(url) == shape(newest)
     assert migrate(url) == []
-    # A new table is empty, or has the rows that its migration inserts.
     added = {
         (table, name)
         for table, names in columns(url).items()
@@ -154,7 +153,38 @@ def test_a_database_of_an_older_migration_with_data_becomes_one_of_this_version(
         if name not in before_columns.get(table, {})
     }
     assert bool(added) == any("ADD COLUMN" in each.sql or "CREATE TABLE" in each.sql for each in KNOWN[number:])
-    assert all(len(found) in (0, 3) for found in rows(url, columns(url)).values())
+    # These rows have no fetched series, so every new table is empty.
+    after = rows(url, columns(url))
+    assert {table: len(found) for table, found in after.items()} == {
+        table: 3 if table in before_columns else 0 for table in after
+    }
+    databases.drop(url)
+
+
+def test_the_seventh_migration_looks_once_at_each_fetched_series_that_was_asked_for(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.make(migrated=False)
+    with monkeypatch.context() as patches:
+        patches.setattr(migrations, "all_migrations", lambda: KNOWN[:6])
+        migrate(url)
+    ask(
+        url,
+        """
+        INSERT INTO market.instrument (symbol, calendar, is_fetched)
+        VALUES ('AAPL', 'XNYS', true), ('KO', 'XNYS', false);
+        INSERT INTO market.series_state (symbol, timeframe, asset, first_ts, asked_at)
+        VALUES ('AAPL', '5m', 'ohlc', '2026-11-20T14:30Z', '2026-11-21T00:00Z'),
+               ('AAPL', '15m', 'ohlc', '2026-11-20T14:30Z', NULL),
+               ('AAPL', '5m', 'ema_9', '2026-11-20T14:30Z', '2026-11-21T00:00Z'),
+               ('KO', '5m', 'ohlc', '2026-11-20T14:30Z', '2026-11-21T00:00Z')
+        """,
+    )
+    migrate(url)
+    reach = "symbol, timeframe, asset FROM market.series_state WHERE asked_from = first_ts"
+    assert ask(url, f"SELECT {reach}") == [("AAPL", "5m", "ohlc")]
+    due = "SELECT symbol, timeframe, extract(epoch FROM due_at)::int, failures FROM market.older_history"
+    assert ask(url, due) == [("AAPL", "5m", 0, 0)]
     databases.drop(url)
 
 
