@@ -29,7 +29,7 @@ from ema_assets.defs import guest, namespace
 from ema_assets.defs.component import EmaAssetsComponent
 from ema_assets.defs.namespace import Namespace
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import configured
@@ -177,7 +177,6 @@ def test_schedule_sweep_and_backfill_of_a_component_work_and_do_not_affect_the_o
     done = whole.execute_in_process(
         instance=project.instance, tags=backfill, asset_selection=[AssetKey(["eu", "strategy_9_30_ema"])]
     )
-    assert DEFER_TAG not in backfill
     assert project.materialized(done.run_id) == {
         ("eu/strategy_9_30_ema", f"{symbol}|5m") for symbol in ("BTC-USD", "ETH-USD")
     }

@@ -103,6 +103,7 @@ def test_a_tick_draws_a_chart_of_a_trend_only_after_a_crossover_in_the_newest_ba
                         happened.add((asset, partition, world.now))
                     if "chart" in said:
                         charted.add((asset, partition, world.now))
+    assert happened, "no crossover happened in any of the ticks"
     assert charted == happened
 
 

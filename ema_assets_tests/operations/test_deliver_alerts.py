@@ -159,8 +159,9 @@ def test_alerts_about_synthetic_prices_are_labelled_whatever_the_watchlist_has_w
 def test_an_alert_that_is_raised_again_is_not_added_again(database: Database, hook: Webhook) -> None:
     assert raised(database, 3, at=NOW) == 3
     assert delivered(database, alerts_to(hook), NOW + timedelta(seconds=2)) == [None]
-    assert raised(database, 4) == 1
-    assert len(hook.received) == 1
+    assert raised(database, 4, at=NOW + timedelta(hours=1)) == 1
+    assert delivered(database, alerts_to(hook), NOW + timedelta(hours=2)) == [None]
+    assert hook.titles == ["3 crossovers", "crossover: S003 1h"]
 
 
 def test_a_crash_before_sending_loses_no_alert_and_a_crash_before_marking_sends_it_again(

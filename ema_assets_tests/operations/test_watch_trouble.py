@@ -15,7 +15,7 @@ from ema_assets.refresh.plan import AT_ONCE
 from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import M5
 
 NOW = utc("2026-11-26 15:00:30")
 LATER = NOW + timedelta(minutes=12)
@@ -258,4 +258,3 @@ def test_no_statements_run_if_no_subscription_wants_trouble_and_unwanted_trouble
     assert len(look(database, told_of("series_failing"))) == 1
     # Trouble that the subscription no longer wants is not reported as over.
     assert look(database, told_of("provider_shut_out")) == []
-    assert D1 not in WATCHED.with_bars
