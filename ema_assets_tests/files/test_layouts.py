@@ -693,9 +693,11 @@ def test_notes_report_which_parts_of_a_file_were_skipped(tmp_path: Path) -> None
     assert "one price per row: open, high, low and close are the same" in notes
 
 
-def test_symbols_of_stooq_are_spelled_without_the_suffix_of_us_stocks(tmp_path: Path) -> None:
-    stooq = written(tmp_path, VENDORS["Stooq's days"][1], "ko.us.txt")
-    assert understood(stooq).bars["symbol"].to_list() == ["KO"]
+@pytest.mark.parametrize("suffix", [".US", ".UK", ".JP", ".HK", ".DE", ""])
+def test_symbols_of_stooq_get_the_usual_suffix_of_their_market(tmp_path: Path, suffix: str) -> None:
+    text = VENDORS["Stooq's days"][1].replace("KO.US", f"KO{suffix}")
+    usual = {".US": "", ".UK": ".L", ".JP": ".T"}.get(suffix, suffix)
+    assert understood(written(tmp_path, text, "days.txt")).bars["symbol"].to_list() == [f"KO{usual}"]
 
 
 def test_a_row_per_field_may_be_any_number_of_rows(tmp_path: Path) -> None:

@@ -79,6 +79,11 @@ def test_actions_are_found_by_the_day_of_processing_and_by_symbol(
     assert lists(symbols="AAPL", start="2026-07-01", end="2026-07-30") == []
     # Without a range, only today's actions are found.
     assert lists(symbols="MSFT") == []
+    # A rename is found by its new symbol, and only by the symbols that it names.
+    into = {**RENAME, "old_symbol": "BRK.B", "new_symbol": "AAPL"}
+    sandbox.handle.faults.add(CorporateAction(symbols=["AAPL", "BRK.B", "MSFT"], type="name_changes", fields=into))
+    assert lists(symbols="AAPL", start="2026-07-01", end="2026-07-30") == ["name_changes"]
+    assert lists(symbols="MSFT", start="2026-07-21", end="2026-07-30") == []
 
 
 @pytest.mark.parametrize(

@@ -263,4 +263,4 @@ def test_a_fault_of_our_symbol_includes_other_spellings_and_an_unknown_symbol_is
     assert "did you mean" in refused.json()["message"]
     client.post("/sandbox/faults", json={"kind": "missing_symbol", "symbols": ["BTC-USD"]}).raise_for_status()
     (report,) = client.get("/sandbox/faults").json()["faults"]
-    assert {"BTC-USD", "BTC/USD"} <= set(report["symbols"])
+    assert {"BTC-USD", "BTC/USD", "BTCUSDT"} <= set(report["symbols"])

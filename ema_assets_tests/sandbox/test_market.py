@@ -130,8 +130,9 @@ def test_stock_prices_have_cents_and_a_plausible_level() -> None:
 
 def test_volume_is_higher_in_the_last_hour_of_a_session_than_at_noon() -> None:
     bars = MARKET.bars(AAPL, 5, NOW - 90 * DAY, NOW, NOW, 10_000)
-    minute = np.array([datetime.fromtimestamp(int(t), NEW_YORK).hour * 60 for t in bars.ts])
-    assert bars.volume[minute == 15 * 60].mean() > 1.5 * bars.volume[minute == 12 * 60].mean()
+    hour = np.array([datetime.fromtimestamp(int(t), NEW_YORK).hour for t in bars.ts])
+    means = {each: bars.volume[hour == each].mean() for each in (12, 15)}
+    assert means[15] > 1.5 * means[12]
 
 
 @pytest.mark.parametrize("minutes", [5, 60, DAY_MINUTES])

@@ -29,6 +29,7 @@ def get(client: httpx.Client, symbol: str = "AAPL", status: int = 200, **params:
     assert answer.status_code == status, answer.text
     assert answer.headers["X-Sandbox"] == "synthetic"
     chart = answer.json()["chart"]
+    assert chart["error" if status < 400 else "result"] is None
     return chart["error"] if status >= 400 else chart["result"][0]
 
 
