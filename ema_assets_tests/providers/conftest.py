@@ -229,13 +229,15 @@ async def _left(receive: Receive) -> None:
 
 
 class NotedBudget:
-    """A budget that lets every request through and records the pauses that the vendor asked for."""
+    """A budget that lets every request through, counts them and records the pauses that the vendor asked for."""
 
     def __init__(self) -> None:
+        self.taken = 0
         self.pauses: list[float] = []
 
     async def take(self) -> None:
-        """Return at once."""
+        """Count the call and return at once."""
+        self.taken += 1
 
     def close_for(self, seconds: float) -> None:
         if seconds > 0:

@@ -430,6 +430,8 @@ def test_a_cut_answer_and_a_429_are_retried(sandbox: RunningSandbox) -> None:
     assert len(states_of(found)) == 3
     assert actions_of(found) == [("SAA", "split", on("2026-07-10"), 2.0, None, None)]
     assert (found.calls, found.problems) == (4, ())
+    # Every attempt takes a call of the shared budget.
+    assert budget.taken == 4
 
 
 def test_a_vendor_that_keeps_answering_429_gets_no_further_calls() -> None:

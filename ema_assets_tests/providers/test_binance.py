@@ -130,7 +130,7 @@ def test_a_kline_off_the_grid_at_the_end_of_a_page_does_not_hide_the_next_one() 
     assert got.bars["ts"].dt.epoch("ms").to_list() == [row[0] for row in rows]
 
 
-def test_pages_of_a_single_kline_end_in_a_malformed_answer(sandbox: RunningSandbox) -> None:
+def test_pages_of_a_single_kline_end_in_a_malformed_answer() -> None:
     def answer(request: Request) -> Response:
         return JSONResponse([kline(int(request.query_params["startTime"]))])
 

@@ -210,7 +210,7 @@ def test_a_block_ends_the_fetch_after_one_call_and_the_next_fetch_makes_none(san
     asyncio.run(run())
 
 
-def test_requests_have_the_user_agent_of_a_browser(sandbox: RunningSandbox) -> None:
+def test_requests_have_the_user_agent_of_a_browser() -> None:
     with vendor(lambda _: JSONResponse(chart([]))) as (base_url, seen):
         fetch(base_url, ask([AAPL], ONE_BAR), yahoo)
     assert seen[0].headers["user-agent"].startswith("Mozilla/5.0 ")
