@@ -43,6 +43,18 @@ def test_a_missing_file_is_refused_with_its_path(refused: Refused, tmp_path: Pat
     assert refused("actions", "import", str(tmp_path / "none.csv")) == f"{tmp_path / 'none.csv'}: no such file"
 
 
+def test_a_file_without_actions_records_nothing(run: Run, refused: Refused, tmp_path: Path, database_url: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("symbol,kind,date,ratio\n")
+    result = run("actions", "import", str(path), EMA_DATABASE_URL=database_url)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{path}: 0 corporate actions read, 0 of them new or changed.\n",
+    )
+    path.write_text("")
+    assert refused("actions", "import", str(path)).startswith(f"{path}: cannot be read as csv: ")
+
+
 def test_an_action_that_was_imported_by_mistake_can_be_removed(
     run: Run, refused: Refused, home: Path, database_url: str
 ) -> None:

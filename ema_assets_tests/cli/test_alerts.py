@@ -165,9 +165,10 @@ def test_a_watchlist_with_a_wrong_alert_is_refused(run: Run, home: Path) -> None
     (home / "watchlist.toml").write_text(
         '[[alert]]\non = ["entry"]\nto = ["${H}"]\nstrategies = ["none"]\n' + WATCHLIST
     )
-    assert "alert 'alert 1': `strategies` must name strategy_9_30_ema; received 'none'" in sentence_of(
-        run("alerts", "list").stderr
-    )
+    said = "alert 'alert 1': `strategies` must name strategy_9_30_ema; received 'none'"
+    assert said in sentence_of(run("alerts", "list").stderr)
+    assert said in sentence_of(run("alerts", "deliver", "--once").stderr)
+    assert f"{home / 'watchlist.toml'}: {said}" in run("status").stdout
 
 
 def test_alerts_that_are_not_delivered_yet_are_in_the_log_as_waiting(run: Run, home: Path, database: Database) -> None:

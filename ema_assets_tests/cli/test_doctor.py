@@ -603,6 +603,5 @@ def test_an_up_whose_ui_does_not_answer_is_an_error(run: Run, home: Path) -> Non
 def test_a_watchlist_without_symbols_is_an_error(run: Run, home: Path) -> None:
     path = home / "watchlist.toml"
     path.write_text(WATCHLIST.replace('"AAPL", "MSFT"', "").replace('"BTC-USD"', ""))
-    ((level, text),) = examined(run)["watchlist"]
-    assert level == "error"
-    assert text.startswith(f"{path}: lists no symbol; add a ")
+    said = f'{path}: lists no symbol; add a `[[group]]` with `symbols = ["AAPL"]`'
+    assert examined(run)["watchlist"] == [("error", said)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file
 
@@ -337,6 +338,9 @@ def test_a_file_with_one_price_per_day_and_no_volume_is_stored(run: Run, home: P
         "quality", "--symbol", "SPX", "--timeframe", "1d", "--bar", "2024-01-12T14:30", EMA_DATABASE_URL=database_url
     )
     assert "open 4,783.83, high 4,783.83, low 4,783.83, close 4,783.83" in shown.stdout
+    with Database(database_url) as database, database.transaction() as transaction:
+        stored = transaction.query("SELECT close, volume FROM market.ohlc WHERE symbol = 'SPX' ORDER BY ts")
+        assert stored.rows() == [(4783.83, None), (4765.98, None)]
 
 
 def test_ingested_bars_are_in_the_status_and_their_symbol_is_on_the_watchlist(
@@ -398,8 +402,12 @@ def test_skipped_and_rejected_bars_are_counted_and_listed_by_quality(run: Run, h
     ]
     assert "10.00 12.00 9.00 110.00" in " ".join(shown.stdout.split())
     found = json.loads(run("quality", "--json", EMA_DATABASE_URL=database_url).stdout)
-    assert [(each["series"], each["bars"]) for each in found["skipped"]] == [("AAPL|5m", 1)]
-    assert [(each["series"], each["ts"]) for each in found["rejected"]] == [("AAPL|5m", "2024-02-14T15:05:00+00:00")]
+    assert [(each["series"], each["bars"], each["reason"]) for each in found["skipped"]] == [
+        ("AAPL|5m", 1, "outside the session")
+    ]
+    assert [(each["series"], each["ts"], each["reason"]) for each in found["rejected"]] == [
+        ("AAPL|5m", "2024-02-14T15:05:00+00:00", "close outside low to high")
+    ]
     of_another = run("quality", "--symbol", "MSFT", EMA_DATABASE_URL=database_url)
     assert "rejected: 0" in of_another.stdout
 
