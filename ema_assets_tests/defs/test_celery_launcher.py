@@ -25,7 +25,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._grpc.types import ExecuteRunArgs
-from dagster._serdes import deserialize_value
+from dagster._serdes import deserialize_value, pack_value, unpack_value
 
 from ema_assets.defs import celery_runs
 from ema_assets.defs.celery_launcher import LaneRunLauncher
@@ -307,6 +307,28 @@ def test_the_session_of_a_worker_loses_the_name_of_a_run_that_has_ended(
     with world.database.transaction() as transaction:
         assert seen == [{session_name("one")}]
         assert worker_sessions.living(transaction, [session_name("one")]) == set()
+
+
+@pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
+@pytest.mark.parametrize("outdated", [True, False])
+def test_an_outdated_worker_executes_a_run_in_a_new_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outdated: bool
+) -> None:
+    monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
+    monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
+    worker = importlib.import_module("ema_assets.defs.celery_worker")
+    monkeypatch.setattr(worker, "is_outdated", lambda: outdated)
+    monkeypatch.setattr(worker, "execute_in_a_new_process", lambda given: ("new", given.run_id))
+    monkeypatch.setattr(worker.execute_job, "run", lambda **given: ("here", unpacked(given).run_id))
+
+    def unpacked(given: dict[str, Any]) -> ExecuteRunArgs:
+        return unpack_value(given["execute_job_args_packed"], as_type=ExecuteRunArgs)
+
+    origin = JobPythonOrigin(
+        "refresh", RepositoryPythonOrigin("python", ModuleCodePointer("ema_assets.definitions", "defs"))
+    )
+    given = pack_value(ExecuteRunArgs(origin, "run-1", InstanceRef.from_dir(str(tmp_path)), True))
+    assert worker.execute_job(execute_job_args_packed=given) == ("new" if outdated else "here", "run-1")
 
 
 def new_process_of(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> int:

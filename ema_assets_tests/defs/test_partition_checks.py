@@ -132,9 +132,10 @@ def test_the_check_without_partitions_reports_the_partitions_that_have_changed(w
             """UPDATE market.series_state SET failures = 1, last_error = 'HTTP 500'
                WHERE symbol = 'AAPL' AND timeframe = '5m' AND asset = 'ohlc'"""
         )
-    bars = AssetKey("ohlc")
+    checks = conftest.defs.resolve_asset_graph().get_check_keys_for_assets({AssetKey("ohlc")})
+    assert len(checks) > 1
     job = conftest.defs.resolve_implicit_global_asset_job_def().get_subset(
-        asset_selection=frozenset(), asset_check_selection=frozenset([AssetCheckKey(bars, CHECK)])
+        asset_selection=frozenset(), asset_check_selection=frozenset(checks)
     )
     assert job.execute_in_process(instance=world.instance, resources=world.resources).success
     assert [each for each in written(world) if each[0]] == [("AAPL|5m", "FAILED", "ohlc: HTTP 500")]

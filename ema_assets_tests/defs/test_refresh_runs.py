@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -22,6 +23,8 @@ from dagster import (
     DagsterRunStatus,
     ExecuteInProcessResult,
 )
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
 
 import ema_assets
 from ema_assets.config import watchlist
@@ -61,9 +64,9 @@ def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
     assert failed is not None
     assert failed.status is DagsterRunStatus.FAILURE
     rules = yaml.safe_load((Path(ema_assets.__file__).parent / "dagster.yaml").read_text())["run_retries"]
-    by_tag = failed.tags.get("dagster/retry_on_asset_or_op_failure", str(rules["retry_on_asset_or_op_failure"]))
-    most = int(failed.tags.get("dagster/max_retries", rules["max_retries"]))
-    return rules["enabled"] and by_tag.lower() == "true" and most > 0
+    assert rules["enabled"]
+    with patch.object(world.instance, "_settings", {"run_retries": rules}):
+        return auto_reexecution_should_retry_run(world.instance, failed, RunFailureReason.STEP_FAILURE)
 
 
 def metadata_of(world: World, run: ExecuteInProcessResult) -> dict[tuple[str, str], Mapping[str, Any]]:
