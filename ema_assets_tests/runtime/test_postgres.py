@@ -395,6 +395,7 @@ def test_data_of_another_postgresql_version_is_refused(new: EmbeddedServer) -> N
     (new.folder / "data" / "PG_VERSION").write_text("17\n")
     with pytest.raises(EmbeddedServerError, match="made by PostgreSQL 17, and this one is .* `EMA_POSTGRES_BIN`"):
         new.start()
+    assert [(path.name, path.read_text()) for path in (new.folder / "data").iterdir()] == [("PG_VERSION", "17\n")]
 
 
 def _programs_that_say(folder: Path, version: str) -> Path:
