@@ -60,17 +60,17 @@ def test_every_partition_is_materialized_in_few_runs(stack: Stack) -> None:
 
 def test_a_materialization_has_its_versions_and_the_metadata_of_its_bars(stack: Stack) -> None:
     found = stack.graphql(
-        """query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-             assetMaterializations(limit: 1, partitions: $partitions) {
-               tags { key value } metadataEntries { label } } } } }""",
+        """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+             assetMaterializations(limit: 1000) { partition tags { key value } metadataEntries { label } } } } }""",
         key={"path": ["ohlc"]},
-        partitions=["AAPL|1d"],
-    )["assetNodeOrError"]["assetMaterializations"][0]
-    tags = {tag["key"]: tag["value"] for tag in found["tags"]}
-    assert int(tags["dagster/data_version"]) >= 1
-    assert tags["dagster/code_version"]
-    labels = {entry["label"] for entry in found["metadataEntries"]}
-    assert {"rows_written", "first_ts", "last_ts", "last_close", "provider", "prices"} <= labels
+    )["assetNodeOrError"]["assetMaterializations"]
+    assert {each["partition"] for each in found} == {f"{symbol}|{frame}" for symbol in SYMBOLS for frame in TIMEFRAMES}
+    for each in found:
+        tags = {tag["key"]: tag["value"] for tag in each["tags"]}
+        assert int(tags["dagster/data_version"]) >= 1, each
+        assert tags["dagster/code_version"], each
+        labels = {entry["label"] for entry in each["metadataEntries"]}
+        assert {"rows_written", "first_ts", "last_ts", "last_close", "provider", "prices"} <= labels, each
 
 
 def test_status_shows_the_addresses_and_the_freshness_of_every_asset(stack: Stack) -> None:
@@ -173,12 +173,15 @@ def test_keys_are_stored_nowhere_and_the_webserver_and_the_sandbox_do_not_receiv
     assert stack.places_with(secrets, stack.folder) == []
     # The search itself works: it finds the name of a symbol.
     assert {"market.ohlc", "dagster.event_logs"} <= set(stack.places_with(["BTC-USD"], stack.folder))
+    environments = {}
     for words in ("ema_assets.defs.webserver", "ema_assets sandbox"):
         (pid,) = stack.pids(words)
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-        assert b"EMA_HOME=" in environment
-        assert b"CANARY" not in environment
-    assert b"EMA_DATABASE_URL" not in environment
+        environments[words] = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"EMA_HOME=" in environments[words]
+        assert b"CANARY" not in environments[words]
+    # The webserver reads the database, the sandbox does not.
+    assert b"EMA_DATABASE_URL" in environments["ema_assets.defs.webserver"]
+    assert b"EMA_DATABASE_URL" not in environments["ema_assets sandbox"]
 
 
 def test_the_ui_and_the_sandbox_refuse_requests_from_other_sites(stack: Stack) -> None:
