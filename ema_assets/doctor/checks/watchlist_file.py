@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok
 from ema_assets.model.counts import counted
 from ema_assets.store import sync_failures
 
@@ -13,8 +13,6 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         yield error(seen.watchlist_error or str(path), "correct the file; a running `up` goes on with what it has read")
     elif not path.exists():
         yield ok(f"{path} is not there yet; the first command that needs it writes the default one")
-    elif not seen.watched.instruments:
-        yield warning(f"{path} names no symbol", "add some with `ema-assets symbols add`")
     else:
         timeframes = ", ".join(each.key for each in seen.watched.timeframes)
         yield ok(f"{path}: {counted(len(seen.watched.instruments), 'symbol')} on {timeframes}")
