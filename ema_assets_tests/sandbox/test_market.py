@@ -128,10 +128,11 @@ def test_stock_prices_have_cents_and_a_plausible_level() -> None:
         assert bars.close.max() < 5_000
 
 
-def test_volume_is_higher_in_the_last_hour_of_a_session_than_at_noon() -> None:
+def test_volume_is_higher_at_the_open_and_in_the_last_hour_of_a_session_than_at_noon() -> None:
     bars = MARKET.bars(AAPL, 5, NOW - 90 * DAY, NOW, NOW, 10_000)
     hour = np.array([datetime.fromtimestamp(int(t), NEW_YORK).hour for t in bars.ts])
-    means = {each: bars.volume[hour == each].mean() for each in (12, 15)}
+    means = {each: bars.volume[hour == each].mean() for each in (9, 12, 15)}
+    assert means[9] > 1.5 * means[12]
     assert means[15] > 1.5 * means[12]
 
 
