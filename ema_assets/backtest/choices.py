@@ -48,6 +48,10 @@ def several(rule: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) ->
     for name, values in varied.items():
         if not values:
             raise ConfigurationError(f"{_WHERE}: `{name}` must have at least one value, received {options[name]!r}")
+        if repeated := [value for place, value in enumerate(values) if value in values[:place]]:
+            raise ConfigurationError(
+                f"{_WHERE}: `{name}` has the value {_plain(repeated[0])!r} twice; leave one of them"
+            )
     found, unfit = [], None
     for number, chosen in enumerate(product(*varied.values()), start=1):
         try:

@@ -147,6 +147,9 @@ def _options(assignments: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
+    # Python takes 1_0 for ten, and people mistype a point or a comma.
+    if "_" in text:
+        return text
     for number in (int, float):
         try:
             return number(text)

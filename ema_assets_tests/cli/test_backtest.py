@@ -176,6 +176,9 @@ def test_a_read_only_user_can_run_a_backtest(databases: Databases, run: Run, env
             ("crossover", "--set", "start=2026-11-01"),
             "`start` is not set with `--set`; see `ema-assets backtest --help`",
         ),
+        (("crossover", "--set", "fast=9,5,9"), "`fast` has the value 9 twice; leave one of them"),
+        (("crossover", "--set", "cost_bps=0,0.0"), "`cost_bps` has the value 0.0 twice; leave one of them"),
+        (("crossover", "--set", "fast=1_0"), "`fast` must be a whole number from 2 to 1000, received '1_0'"),
         (("crossover", "--set", "fast=5", "--set", "fast=9"), "`--set fast=…` is given twice; give all values at once"),
         (("crossover", "--set", "fast=9.5"), "`fast` must be a whole number from 2 to"),
         (
