@@ -271,7 +271,7 @@ def _check_higher_timeframes(strategies: Sequence[Variant], watched: Watchlist) 
         if lacking and higher is not None:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             raise WatchlistError(
-                f"{watched.where}: strategy {variant.name} reads the trend on {higher.key}, which is not among the "
+                f"{watched.where}: {variant.name} reads the trend on {higher.key}, which is not among the "
                 f"`timeframes` of {lacking[0]}{more}; add it there, or set another `higher_timeframe`"
             )
 
@@ -397,4 +397,4 @@ def _check_reads(nodes: Mapping[str, Node], where: str) -> None:
     }
     for node in nodes.values():
         if node.variant is not None and (problem := next(problems_with_reads(node.reads, known), None)):
-            raise WatchlistError(f"{where}: strategy {node.name}, rule `{node.variant.rule.name}`: {problem}")
+            raise WatchlistError(f"{where}: {node.name}, rule `{node.variant.rule.name}`: {problem}")

@@ -76,11 +76,11 @@ def test_daily_history_is_deep_enough_for_averages_of_weeks_and_months() -> None
 def test_a_strategy_whose_higher_timeframe_is_not_watched_is_refused() -> None:
     row = "[[strategy]]\nname = 'x'\nrule = 'crossover'\nhigher_timeframe = '{}'\n"
     assert refusal(GROUPS + row.format("4h")) == (
-        "strategy strategy_x reads the trend on 4h, which is not among the `timeframes` of BTC-USD; add it there, or "
+        "strategy_x reads the trend on 4h, which is not among the `timeframes` of BTC-USD; add it there, or "
         "set another `higher_timeframe`"
     )
     assert refusal(GROUPS + row.format("2h")).startswith(
-        "strategy strategy_x reads the trend on 2h, which is not among the `timeframes` of AAPL and 1 more;"
+        "strategy_x reads the trend on 2h, which is not among the `timeframes` of AAPL and 1 more;"
     )
     # The strategy does not need the higher timeframe for symbols that only have longer timeframes.
     only_weeks = GROUPS.replace('["1w", "1m"]', '["1w"]')
