@@ -192,7 +192,7 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
     def _launch_otherwise(self, run_id: str, reason: str) -> None:
         context = self._contexts.pop(run_id)
         run = context.dagster_run
-        wrong = WrongConfiguration.told_by(reason)
+        wrong = WrongConfiguration.sentence_in(reason)
         if wrong is not None and not _OF_TICKS.isdisjoint(run.tags):
             # No process can load it. Nobody needs to act on this run: the ticks say what is wrong.
             self._instance.report_run_canceled(run, f"{_WRONG}: {wrong}")

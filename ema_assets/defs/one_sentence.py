@@ -22,7 +22,7 @@ class WrongConfiguration(DagsterUserCodeProcessError):
         super().__init__(sentence, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
 
     @classmethod
-    def told_by(cls, text: str) -> str | None:
+    def sentence_in(cls, text: str) -> str | None:
         """Return the sentence of such an error in `text`, as a process reports it with the name of its class."""
         name = f"{cls.__name__}: "
         return text.removeprefix(name) if text.startswith(name) else None

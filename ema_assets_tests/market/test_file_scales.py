@@ -67,17 +67,17 @@ def test_bars_without_a_price_to_compare_are_converted_like_the_shorter_bars() -
 
 
 @pytest.mark.parametrize(("ratio", "is_new"), [(1.5, True), (2.0, True), (1.4, False)])
-def test_prices_of_another_day_tell_of_a_change_by_half_or_more(ratio: float, is_new: bool) -> None:
+def test_prices_of_another_day_show_a_change_of_scale_by_half_or_more(ratio: float, is_new: bool) -> None:
     found = on_old_scale(hours("2026-11-20 15:00", [700.0 / ratio]), SHORTER, H1, scale(ratio))
     assert found.is_empty() is is_new
 
 
-def test_of_a_span_the_bars_nearest_to_shorter_ones_tell() -> None:
+def test_the_bars_nearest_to_shorter_bars_decide_the_scale_of_a_span() -> None:
     days_before = hours("2026-11-20 15:00", [100.0, 100.0, 100.0])
     span = pl.concat([days_before, hours("2026-11-24 14:30", [711.0])]).with_columns(pl.col("span").first())
     assert on_old_scale(span, SHORTER, H1, scale(7.0)).equals(span)
 
 
-def test_bars_behind_the_change_stay_whatever_their_prices() -> None:
+def test_bars_after_the_change_stay_on_the_new_scale() -> None:
     later = hours("2026-11-24 17:30", [735.0])
     assert on_old_scale(later, SHORTER, H1, scale(7.0)).is_empty()

@@ -467,7 +467,7 @@ def test_times_of_the_exchange_that_claim_to_be_utc_are_not_said_to_lack_summer_
 
 
 @pytest.mark.parametrize(("days", "is_asked"), [((3, 4), True), ((3, 4, 5), False)])
-def test_a_zone_without_summer_time_is_doubted_from_one_time_in_two_days_on(
+def test_a_zone_without_summer_time_is_ambiguous_when_one_time_in_two_days_contradicts_it(
     tmp_path: Path, days: Sequence[int], is_asked: bool
 ) -> None:
     """15:00 Eastern Standard Time is the close in June, and 10:00 is in the session with and without summer time."""
@@ -480,7 +480,7 @@ def test_a_zone_without_summer_time_is_doubted_from_one_time_in_two_days_on(
 
 
 @pytest.mark.parametrize(("days", "is_asked"), [((14, 15), True), ((14, 15, 16), False)])
-def test_labels_are_asked_about_from_one_bar_in_two_days_on(
+def test_a_label_is_ambiguous_when_one_bar_in_two_days_contradicts_it(
     tmp_path: Path, days: Sequence[int], is_asked: bool
 ) -> None:
     """Only the last day has a time at the close of the session."""
@@ -597,12 +597,12 @@ def test_two_times_with_several_prices_may_be_corrections(tmp_path: Path) -> Non
     assert len(times_of(written(tmp_path, twice))) == 4
 
 
-def test_of_two_reasons_that_are_as_common_the_first_by_name_is_given(tmp_path: Path) -> None:
+def test_the_first_by_name_of_two_equally_common_reasons_is_given(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14T13:00Z", "2027-01-12T15:00Z"]))
     assert refusal(path).startswith("1 of its 2 5m bars could not be stored: their times lie in the future")
 
 
-def test_bars_of_which_none_can_be_stored_in_any_way_are_no_question(tmp_path: Path) -> None:
+def test_a_file_without_a_storable_bar_is_refused_without_a_question(tmp_path: Path) -> None:
     with pytest.raises(BarFileError) as caught:
         understood(written(tmp_path, lines(["2027-01-12T15:00Z"])))
     assert caught.type is BarFileError

@@ -352,7 +352,7 @@ def test_a_pause_that_the_vendor_asks_for_is_kept_unless_all_pauses_together_are
     [NotTheApi("a page", provider="toy"), MalformedAnswer("no bars", provider="toy")],
     ids=["page", "malformed"],
 )
-def test_what_would_be_the_same_again_is_not_tried_again(error: ProviderError) -> None:
+def test_a_call_is_not_repeated_when_its_answer_would_be_the_same(error: ProviderError) -> None:
     assert tried_at(Toy(error, "bars")) == [0]
 
 
@@ -413,7 +413,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_a_failure_of_the_connection_is_told_by_its_kind(failure: Exception, words: str) -> None:
+def test_a_connection_failure_is_reported_with_its_kind(failure: Exception, words: str) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise failure
 

@@ -225,7 +225,7 @@ def test_long_history_is_requested_as_far_back_as_the_provider_has_it() -> None:
     [(None, FED), (HALF_HOURS, [("AAPL", "5m"), ("AAPL", "15m")])],
     ids=["no long history", "no timeframe that consists of it"],
 )
-def test_without_use_for_long_history_a_series_is_settled(
+def test_a_series_that_needs_no_long_history_is_settled(
     history: LongHistory | None, series: list[tuple[str, str]]
 ) -> None:
     found = long_planned(series, history)

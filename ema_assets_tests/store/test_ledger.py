@@ -599,7 +599,7 @@ def test_bars_that_were_requested_before_they_were_final_are_to_be_confirmed(rea
         assert stale(transaction, last) == []
 
 
-def test_bars_that_were_requested_by_a_clock_ahead_of_time_are_requested_again(ready: Database) -> None:
+def test_bars_that_were_requested_while_the_clock_was_ahead_are_requested_again(ready: Database) -> None:
     slack = timedelta(seconds=ledger.CLOCK_SLACK_SECONDS)
     with ready.transaction() as transaction:
         asked_at(transaction, "AAPL", NOW, NOW + slack + timedelta(microseconds=1))
@@ -715,7 +715,7 @@ def test_a_change_of_an_input_is_that_of_one_asset_timeframe_and_symbol(ready: D
         assert ledger.dirty_since(transaction, EMA_TREND, HOUR, ["MSFT"]).rows() == []
 
 
-def test_requests_by_a_clock_ahead_of_time_are_taken_back_to_the_newest_stored_bar(ready: Database) -> None:
+def test_requests_made_while_the_clock_was_ahead_are_taken_back_to_the_newest_stored_bar(ready: Database) -> None:
     slack = timedelta(seconds=ledger.CLOCK_SLACK_SECONDS)
     early = NOW + slack + timedelta(microseconds=1)
     with ready.transaction() as transaction:

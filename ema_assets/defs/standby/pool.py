@@ -137,7 +137,7 @@ class Pool:
             return free[-1]
         pause = self._paused_until - time.monotonic()
         # A wrong configuration is repaired at any moment, and a run may have been launched since.
-        if pause > 0 and WrongConfiguration.told_by(self._last_failure) is None:
+        if pause > 0 and WrongConfiguration.sentence_in(self._last_failure) is None:
             raise Unavailable(
                 f"standby processes cannot be started, {self._failures} in a row, and the next one is tried in "
                 f"{pause:.0f} s: {self._last_failure}"
