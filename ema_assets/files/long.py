@@ -84,7 +84,7 @@ def _pivoted(table: Table, place: int, fields: Mapping[str, str], keys: Sequence
     names = list(rows[_FIELD].unique(maintain_order=True))
     bars = rows.group_by(key, maintain_order=True).agg(
         *(cell.filter(pl.col(_FIELD) == name).drop_nulls().first().alias(name) for name in names),
-        pl.col(LINE).first().alias("first"),
+        pl.col(LINE).first(),
     )
     cells = bars.rename(dict(zip(bars.columns, (*map(str, range(len(key) + len(names))), LINE), strict=True)))
     notes = [*table.notes, f"one row per field: {', '.join(names)}"]

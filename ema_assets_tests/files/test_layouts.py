@@ -512,6 +512,14 @@ VENDORS: dict[str, tuple[str, str, list[Row]]] = {
             ("KO", "1d", "2024-03-12 13:30", 60.0, 60.5, 59.9, 60.2, None),
         ],
     ),
+    "a row per field called first, max, min and last": (
+        "k.csv",
+        (
+            "day,ticker,field,value\n2024-03-11,KO,first,59.4\n2024-03-11,KO,max,60.4\n2024-03-11,KO,min,59.3\n"
+            "2024-03-11,KO,last,60.1\n"
+        ),
+        [("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, None)],
+    ),
     "a value per ticker and five minutes": (
         "k.csv",
         "date,ticker,value\n2024-03-11 13:30Z,KO,60\n2024-03-11 13:35Z,KO,60.1\n2024-03-11 13:40Z,KO,60.3\n",
