@@ -69,21 +69,24 @@ class News:
             self._told.add(topic or line)
             self._say(f"  {line}")
 
-    def while_it_lasts(self, lines: Collection[str], ended: str) -> None:
+    def while_it_lasts(self, lines: Collection[str], ended: str, topic: str | None = None) -> None:
         """Say each of `lines` that was not among those of the last call, and `ended` once there are none any more.
 
-        A problem that comes back after its end is reported again. Calls with the same `ended` belong together.
+        A problem that comes back after its end is reported again. Calls with the same `ended` belong together. With a
+        `topic`, another line is the same problem in other words, and is not said.
         """
         before = self._problems_now.get(ended, set())
-        for line in dict.fromkeys(lines):
-            if line not in before:
+        problems = {topic or line: line for line in lines}
+        for problem, line in problems.items():
+            if problem not in before:
                 self._say(f"  {line}")
-        if before and not lines:
+        if before and not problems:
             self._say(f"  {ended}")
-        self._problems_now[ended] = set(lines)
+        self._problems_now[ended] = set(problems)
 
     def look(self, database: Database) -> None:
         """Say what has changed in the database since the last look."""
+        failed = []
         try:
             with database.transaction() as transaction:
                 not_synced = status.not_synced(transaction)
@@ -94,12 +97,8 @@ class News:
                 self._other_daemon(diagnosis.daemon_id(transaction))
                 self._progress(transaction)
         except EmaAssetsError as error:
-            self.once(f"the database does not answer: {error}", topic=_DATABASE)
-        else:
-            if _DATABASE in self._told:
-                # The next failure is reported again.
-                self._told.discard(_DATABASE)
-                self._say("  the database answers again")
+            failed.append(f"the database does not answer: {error}")
+        self.while_it_lasts(failed, "the database answers again", topic=_DATABASE)
 
     def _problems(self, failing: list[status.FailureReason], without_bars: list[str]) -> None:
         for failure in failing:
