@@ -18,6 +18,8 @@ from ema_assets.operations import refresh_performance
 from ema_assets.reports.screen import screen
 from ema_assets.store import trade_lists
 from ema_assets.store.database import Database
+from ema_assets.strategies.rule_discovery import discover
+from ema_assets.strategies.watchlist_rows import variant_of
 from ema_assets_tests.backtest.figures import assert_same_figures
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.refresh.exchange import MemoryExchange, refresh, rows_of, utc
@@ -167,7 +169,7 @@ def test_a_trade_has_a_return_only_if_its_entry_and_last_price_are_above_zero(st
 def test_a_backtest_gives_the_same_figures_for_prices_below_zero(stored: Database, options: dict[str, Any]) -> None:
     given = {"rule": options["name"], **{name: value for name, value in options.items() if name != "name"}}
     found = backtest.load("1d", url=stored.url).run(**given)
-    name = f"strategy_{ {'crossover': '9_30_ema', 'pullback': '9_30_pullback'}.get(options['name'], options['name']) }"
+    name = variant_of(options, options["name"], discover(), "watchlist").name
     assert_same_figures(found.performance, frame(stored, "results.performance").filter(strategy=name).sort("symbol"))
     of_future = found.equity().filter(symbol="CL=F")["equity"]
     assert of_future[0] == 1.0
