@@ -218,7 +218,7 @@ def test_status_shows_a_line_per_asset_and_a_column_per_timeframe(run: Run, data
 def test_status_of_a_group_counts_its_symbols_only(run: Run, refused: Refused, database_url: str) -> None:
     env = {"EMA_DATABASE_URL": database_url}
     with Database(database_url) as database:
-        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+        sync(database, watchlist.parse(WATCHLIST), datetime.now(UTC))
     for arguments, series in (((), 3), (("--group", "Shares"), 2), (("--group", "2"), 1)):
         assets = json.loads(run("status", "--json", *arguments, **env).stdout)["assets"]
         assert {each["series"] for each in assets} == {series}

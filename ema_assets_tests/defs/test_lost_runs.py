@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
+from unittest.mock import patch
 
 import pytest
 from dagster import (
@@ -40,6 +41,7 @@ from ema_assets.defs.requests import in_flight, run_request
 from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.run_tags import HISTORY_TAG, RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.defs.standby.tag import Holder
+from ema_assets.model import clock
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
@@ -268,9 +270,11 @@ _LAUNCH = """
 
 @contextmanager
 def code_server(world: World) -> Iterator[WorkspaceRequestContext]:
-    """Start the product's code location in a server process, as `dagster dev` does."""
+    """Start the product's code location in a server process, as `dagster dev` does, at the time of `world`."""
     target = ModuleTarget("ema_assets.definitions", None, None, "product")
+    time = f"{world.now.isoformat()} x1 since {datetime.now(UTC).isoformat()}"
     with (
+        patch.dict(os.environ, {clock.VARIABLE: time}),
         warnings.catch_warnings(action="ignore", category=DeprecationWarning),
         WorkspaceProcessContext(world.instance, target) as process,
     ):
