@@ -1,7 +1,7 @@
 """Turns planned runs into Dagster's run requests, and queued or running runs back into what they cover."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -74,7 +74,6 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     """
     rectangle = planned.rectangle
     first, last = rectangle.corners
-    is_live = rectangle.timeframe.is_live and planned.purpose.is_live
     priority = _PRIORITY.get(planned.purpose, 0) - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
@@ -84,7 +83,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             RANGE_END_TAG: last,
             DEFER_TAG: "true",
             PRIORITY_TAG: str(priority),
-            LANE_TAG: LIVE_LANE if is_live else BACKGROUND_LANE,
+            LANE_TAG: lane_of(planned),
             PURPOSE_TAG: _said(planned),
             **({HISTORY_TAG: "true"} if planned.purpose is Purpose.HISTORY else {}),
             TIMEFRAME_TAG: rectangle.timeframe.key,
@@ -92,6 +91,12 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             "dagster/max_retries": "0",
         },
     )
+
+
+def lane_of(planned: PlannedRun) -> str:
+    """Return the lane of the run of `planned`."""
+    is_live = planned.rectangle.timeframe.is_live and planned.purpose.is_live
+    return LIVE_LANE if is_live else BACKGROUND_LANE
 
 
 def _said(planned: PlannedRun) -> str:
@@ -108,6 +113,7 @@ def runs_for(
     tick: str,
     symbols: Sequence[str] | None = None,
     namespace: Namespace = ALONE,
+    hold: Callable[[PlannedRun], bool] | None = None,
 ) -> list[PlannedRun]:
     """Return the runs for `stale` series that queued and running ones do not cover.
 
@@ -115,7 +121,7 @@ def runs_for(
 
     `now` is the machine's time, and `tick` the name of the schedule or sensor that plans: what another one has
     requested at the same moment is covered, too. `symbols` are the partitions in their order, read from Dagster when
-    they are not given.
+    they are not given. Runs for which `hold` returns True are left out.
     """
     if stale.is_empty():
         return []
@@ -134,7 +140,8 @@ def runs_for(
         for run in requested:
             is_history = run.purpose is Purpose.HISTORY
             covered.extend(_covered(run.rectangle, known, is_history=is_history, takes_closes=False))
-        return plan_runs(stale, symbols, covered, namespace.settings().series_per_run)
+        runs = plan_runs(stale, symbols, covered, namespace.settings().series_per_run)
+        return runs if hold is None else [run for run in runs if not hold(run)]
 
     return _just_requested[job].plan(tick, now, made_since, plan)
 

@@ -21,6 +21,7 @@ from dagster import (
 
 from ema_assets.config import watchlist
 from ema_assets.defs.configuration import check_configuration, configuration_drift
+from ema_assets.defs.crash_loops import Pauses
 from ema_assets.defs.guest import tell_anew, what_is_slower
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
@@ -54,11 +55,12 @@ def _requests_for_stale(
     graph: Graph,
     tick: str,
     symbols: Sequence[str] | None = None,
+    pauses: Pauses | None = None,
 ) -> tuple[list[RunRequest], int, list[str]]:
     """Return run requests for stale series that are not covered yet, the number of stale series, and which wait.
 
     `tick` is the name of the sensor. `symbols` are the partitions as they will be, where that differs from what they
-    are.
+    are. `pauses` hold back runs.
     """
     now = market.now()
     # Schedules tick by the machine's clock, so under a virtual clock no close has its schedule.
@@ -71,7 +73,10 @@ def _requests_for_stale(
             # A run would compute none of them; one after another would be launched for as long as the sync fails.
             stale = stale.filter(~pl.col("asset").is_in(changed))
             waiting.append(f"{', '.join(changed)}: changed code or parameters wait for a sync of the watchlist")
-        runs = runs_for(context.instance, transaction, stale, market.machine_now(), tick, symbols, namespace)
+        hold = None if pauses is None else pauses.hold
+        runs = runs_for(context.instance, transaction, stale, market.machine_now(), tick, symbols, namespace, hold)
+    if pauses is not None:
+        waiting += pauses.sentences
     if runs:
         context.log.info("\n".join([*sentences(stale, runs), *waiting]))
     # A series can be stale in several assets, and for several reasons.
@@ -111,12 +116,14 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
                 context.log.info(sentence)
         if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
-        requests, stale, waiting = _requests_for_stale(context, store, market, namespace, graph, "sweep")
+        pauses = Pauses(context.instance, now, namespace)
+        requests, stale, waiting = _requests_for_stale(context, store, market, namespace, graph, "sweep", pauses=pauses)
         context.update_cursor("" if stale else now.isoformat())
         if requests:
             return requests
         if stale:
-            covered = f"{stale} stale series are covered by queued or running runs"
+            pausing = ", or pause" if pauses.sentences else ""
+            covered = f"{stale} stale series are covered by queued or running runs{pausing}"
             return SkipReason("; ".join([covered, *waiting]))
         if waiting:
             return SkipReason(f"nothing is launched: {'; '.join(waiting)}")

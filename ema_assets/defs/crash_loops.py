@@ -1,0 +1,104 @@
+"""Crash loops: what ends a run before its time, such as too little memory, often ends the next one, too.
+
+A series that fails pauses by itself (`store.ledger`). A run whose process is killed, or that fails with all its series,
+leaves them stale, and the sweep would launch it again within seconds, for ever. So the sweep pauses: the longer, the
+more runs of a timeframe and lane have ended this way in a row. Schedules go on with each close.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+
+from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.requests import lane_of
+from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, LANE_TAG, TIMEFRAME_TAG
+from ema_assets.refresh.runs import PlannedRun
+
+# A single crash, or two, is nothing that comes back: somebody has killed a process, or a host has restarted.
+_WITHOUT_PAUSE = 2
+_FIRST, _LONGEST = timedelta(seconds=30), timedelta(minutes=5)
+# Older runs do not matter; within the longest pause, there are at most a dozen in an hour.
+_LOOKED_AT = timedelta(hours=1)
+_MOST_RUNS = 200
+
+# Of a run: the key of its timeframe, and its lane.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """After `crashes` runs in a row, no run is launched until `ends`."""
+
+    crashes: int
+    ends: datetime
+
+    def sentence(self, key: Key) -> str:
+        """Say what pauses and until when."""
+        timeframe, lane = key
+        return (
+            f"{timeframe} ({lane}): {self.crashes} runs in a row have failed as a whole, as their pages say, "
+            f"so the next one waits until {self.ends:%H:%M:%S} UTC"
+        )
+
+
+class Pauses:
+    """The pauses at the machine's time `now`, read from Dagster when the first run is asked about."""
+
+    def __init__(self, instance: DagsterInstance, now: datetime, namespace: Namespace = ALONE) -> None:
+        self._instance = instance
+        self._now = now
+        self._job = namespace.name(REFRESH_JOB)
+        # The pauses that have held back a run.
+        self._met: dict[Key, Pause] = {}
+
+    def hold(self, run: PlannedRun) -> bool:
+        """Return whether `run` must wait."""
+        key = run.rectangle.timeframe.key, lane_of(run)
+        if (pause := self._found.get(key)) is not None:
+            self._met[key] = pause
+        return pause is not None
+
+    @property
+    def sentences(self) -> list[str]:
+        """One sentence per pause that has held back a run."""
+        return [pause.sentence(key) for key, pause in self._met.items()]
+
+    @cached_property
+    def _found(self) -> dict[Key, Pause]:
+        if len(crashed := self._ended(DagsterRunStatus.FAILURE)) <= _WITHOUT_PAUSE:
+            return {}
+        return pauses([*crashed, *self._ended(DagsterRunStatus.SUCCESS)], self._now)
+
+    def _ended(self, status: DagsterRunStatus) -> list[RunRecord]:
+        chosen = RunsFilter(
+            job_name=self._job, statuses=[status], tags={DEFER_TAG: "true"}, updated_after=self._now - _LOOKED_AT
+        )
+        return list(self._instance.get_run_records(chosen, limit=_MOST_RUNS))
+
+
+def pauses(records: Iterable[RunRecord], now: datetime) -> dict[Key, Pause]:
+    """Return the pauses that are not over at `now`, given runs that have succeeded or failed, in any order."""
+    ended: defaultdict[Key, list[tuple[datetime, bool]]] = defaultdict(list)
+    for record in records:
+        run = record.dagster_run
+        is_crash = run.status is DagsterRunStatus.FAILURE and FAILED_TAG not in run.tags
+        key = run.tags.get(TIMEFRAME_TAG, ""), run.tags.get(LANE_TAG, "")
+        at = record.update_timestamp if record.end_time is None else datetime.fromtimestamp(record.end_time, UTC)
+        ended[key].append((at, is_crash))
+    found = {}
+    for key, each in ended.items():
+        each.sort(reverse=True)
+        crashes = next((number for number, (_, is_crash) in enumerate(each) if not is_crash), len(each))
+        if crashes <= _WITHOUT_PAUSE:
+            continue
+        length = min(_FIRST * 2 ** (crashes - _WITHOUT_PAUSE - 1), _LONGEST)
+        pause = Pause(crashes, each[0][0] + length)
+        # A crash in the future was noted by a clock that was ahead.
+        if now < pause.ends <= now + length:
+            found[key] = pause
+    return found
