@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import polars as pl
+
 from ema_assets.store.database import Transaction
 
 # Each process of Dagster and each run has some: a running stack with four run slots uses about twenty.
@@ -111,6 +113,43 @@ def stopped_automation(transaction: Transaction) -> list[str] | None:
         """
     )
     return [str(name) for name in found["name"].drop_nulls()]
+
+
+def crashed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | None:
+    """Return the runs of schedules and sensors that failed as a whole after the last run that did not.
+
+    One row per timeframe and lane: timeframe, lane, runs, last_at (UTC). Runs that ended before `since` do not count.
+    None if Dagster's tables are missing or unreadable.
+    """
+    if not (_may_read(transaction, "dagster.runs") and _may_read(transaction, "dagster.run_tags")):
+        return None
+    return transaction.query(
+        """
+        WITH ended AS (
+            SELECT t.timeframe, t.lane, to_timestamp(r.end_time) AS at,
+                   -- The tag names a series that has failed by itself.
+                   r.status = 'FAILURE' AND t.failed IS NULL AS is_crash
+            FROM dagster.runs r
+            CROSS JOIN LATERAL (
+                SELECT max(value) FILTER (WHERE key = 'ema_assets/timeframe') AS timeframe,
+                       max(value) FILTER (WHERE key = 'ema_assets/lane') AS lane,
+                       max(value) FILTER (WHERE key = 'failed') AS failed,
+                       max(value) FILTER (WHERE key = 'dagster/defer_asset_events') AS deferred
+                FROM dagster.run_tags WHERE run_id = r.run_id
+            ) t
+            WHERE r.status IN ('SUCCESS', 'FAILURE') AND to_timestamp(r.end_time) >= $1::timestamptz
+              AND t.deferred = 'true'
+        )
+        SELECT timeframe, lane, count(*) AS runs, max(at) AS last_at
+        FROM ended e
+        WHERE is_crash AND NOT EXISTS (
+            SELECT FROM ended o
+            WHERE o.timeframe = e.timeframe AND o.lane = e.lane AND NOT o.is_crash AND o.at >= e.at
+        )
+        GROUP BY 1, 2 ORDER BY 1, 2
+        """,
+        since,
+    )
 
 
 def daemon_heard_at(transaction: Transaction) -> datetime | None:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -91,10 +92,10 @@ CHECKS = [
         "watchlist",
         "signals and strategies",
     ),
-    *("providers", "dagster.yaml", "dagster tables", "schedules and sensors", "alerts", "versions", "up"),
+    *("providers", "dagster.yaml", "dagster tables", "schedules and sensors", "runs", "alerts", "versions", "up"),
 ]
 
-WITH_DATABASE = ("migrations", "roles", "clock", "dagster tables", "schedules and sensors")
+WITH_DATABASE = ("migrations", "roles", "clock", "dagster tables", "schedules and sensors", "runs")
 # This check reports something only if the watchlist has alerts.
 WITH_ALERTS = ("alerts",)
 
@@ -586,6 +587,42 @@ def test_stopped_schedules_and_sensors_are_reported_with_what_waits_for_them(run
             "sync_watchlist is stopped: new symbols are not loaded, and no other edit of the watchlist is taken up",
         ),
     ]
+
+
+def test_runs_that_fail_as_a_whole_again_and_again_are_reported(run: Run, database_url: str) -> None:
+    assert "runs" not in examined(run, EMA_DATABASE_URL=database_url)
+    ask(database_url, "CREATE TABLE dagster.runs (run_id text, status text, end_time double precision)")
+    ask(database_url, "CREATE TABLE dagster.run_tags (run_id text, key text, value text)")
+
+    def end(minutes_ago: float, timeframe: str = "5m", status: str = "FAILURE", **tags: str) -> None:
+        run_id = str(uuid4())
+        ask(
+            database_url,
+            f"INSERT INTO dagster.runs SELECT '{run_id}', '{status}', extract(epoch FROM now()) - 60 * {minutes_ago}",
+        )
+        all_tags = {"ema_assets/timeframe": timeframe, "ema_assets/lane": "live", "dagster/defer_asset_events": "true"}
+        for key, value in (all_tags | tags).items():
+            ask(database_url, f"INSERT INTO dagster.run_tags VALUES ('{run_id}', '{key}', '{value}')")
+
+    def reported() -> list[tuple[str, str]]:
+        found = examined(run, EMA_DATABASE_URL=database_url)["runs"]
+        return [(level, re.sub(r"at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC$", "at <time>", text)) for level, text in found]
+
+    nothing = [("ok", "none fails as a whole again and again")]
+    for minutes_ago in (61, 30, 20):
+        end(minutes_ago)
+    # A series has failed by itself, another timeframe has crashed, and so has a run that a person has launched.
+    for each in ({"failed": "AAPL|5m"}, {"timeframe": "1d"}, {"dagster/defer_asset_events": ""}):
+        end(40, **each)
+    assert reported() == nothing
+    end(10)
+    crashed = [("warning", "5m (live): the last 3 runs failed as a whole, the newest at <time>")]
+    assert reported() == crashed
+    end(15, timeframe="1d", status="SUCCESS")
+    end(9, **{"ema_assets/lane": "background"}, status="SUCCESS")
+    assert reported() == crashed
+    end(8, status="SUCCESS")
+    assert reported() == nothing
 
 
 def test_an_up_whose_ui_does_not_answer_is_an_error(run: Run, home: Path) -> None:
