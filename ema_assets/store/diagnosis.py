@@ -115,6 +115,15 @@ def stopped_automation(transaction: Transaction) -> list[str] | None:
     return [str(name) for name in found["name"].drop_nulls()]
 
 
+def newest_tick_at(transaction: Transaction) -> datetime | None:
+    """Return the time of the newest tick of a schedule or sensor (UTC); None if there is none or it may not be read."""
+    if not _may_read(transaction, "dagster.job_ticks"):
+        return None
+    found = transaction.query("SELECT max(timestamp) AT TIME ZONE 'UTC' AS tick_at FROM dagster.job_ticks")
+    tick_at = found.item()
+    return tick_at if isinstance(tick_at, datetime) else None
+
+
 def crashed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | None:
     """Return the runs of schedules and sensors that failed as a whole after the last run that did not.
 

@@ -1,7 +1,11 @@
-"""The check of the machine's clock: against the clocks of the database server and of providers."""
+"""The check of the machine's clock: against the clocks of the database server and of providers, and of Dagster's ticks.
+
+Dagster evaluates a schedule or a sensor only after its last tick. After a clock that was ahead has been set back, that
+may take hours, in which nothing fails.
+"""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
@@ -11,6 +15,9 @@ from ema_assets.store import diagnosis
 # Bars are requested three seconds after their close. With a clock that is wrong by more, a bar may not exist yet.
 _WRONG_SECONDS, _FAR_OFF_SECONDS = 1.5, 30.0
 _ANSWER_SECONDS = 5.0
+# A tick is stored with the time at which its evaluation began.
+_AHEAD = timedelta(minutes=1)
+_MEANWHILE = "`ema-assets refresh` does the work meanwhile"
 _REMEDY = "let the system keep its clock by NTP, such as chrony or systemd-timesyncd"
 
 
@@ -23,7 +30,13 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
             before = datetime.now(UTC).timestamp()
             theirs = diagnosis.server(transaction).unix_seconds
             after = datetime.now(UTC).timestamp()
+            tick_at = diagnosis.newest_tick_at(transaction)
         yield compared("the database server", theirs, before, after)
+        if tick_at is not None and tick_at > datetime.now(UTC) + _AHEAD:
+            until = f"{tick_at:%Y-%m-%d %H:%M:%S} UTC"
+            yield error(
+                f"the clock was set back: Dagster evaluates no schedule and no sensor before {until}", _MEANWHILE
+            )
     for provider, url in _addresses(seen):
         yield from _asked(provider, url)
 
