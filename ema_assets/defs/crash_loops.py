@@ -18,12 +18,10 @@ from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.requests import lane_of
 from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, LANE_TAG, TIMEFRAME_TAG
 from ema_assets.refresh.runs import PlannedRun
+from ema_assets.reports.automation import CRASHES_LOOKED_AT, SINGLE_CRASHES
 
-# A single crash, or two, is nothing that comes back: somebody has killed a process, or a host has restarted.
-_WITHOUT_PAUSE = 2
 _FIRST, _LONGEST = timedelta(seconds=30), timedelta(minutes=5)
-# Older runs do not matter; within the longest pause, there are at most a dozen in an hour.
-_LOOKED_AT = timedelta(hours=1)
+# Within the longest pause, a timeframe has at most a dozen crashes in the time that is looked at.
 _MOST_RUNS = 200
 
 # Of a run: the key of its timeframe, and its lane.
@@ -70,13 +68,13 @@ class Pauses:
 
     @cached_property
     def _found(self) -> dict[Key, Pause]:
-        if len(crashed := self._ended(DagsterRunStatus.FAILURE)) <= _WITHOUT_PAUSE:
+        if len(crashed := self._ended(DagsterRunStatus.FAILURE)) <= SINGLE_CRASHES:
             return {}
         return pauses([*crashed, *self._ended(DagsterRunStatus.SUCCESS)], self._now)
 
     def _ended(self, status: DagsterRunStatus) -> list[RunRecord]:
         chosen = RunsFilter(
-            job_name=self._job, statuses=[status], tags={DEFER_TAG: "true"}, updated_after=self._now - _LOOKED_AT
+            job_name=self._job, statuses=[status], tags={DEFER_TAG: "true"}, updated_after=self._now - CRASHES_LOOKED_AT
         )
         return list(self._instance.get_run_records(chosen, limit=_MOST_RUNS))
 
@@ -94,9 +92,9 @@ def pauses(records: Iterable[RunRecord], now: datetime) -> dict[Key, Pause]:
     for key, each in ended.items():
         each.sort(reverse=True)
         crashes = next((number for number, (_, is_crash) in enumerate(each) if not is_crash), len(each))
-        if crashes <= _WITHOUT_PAUSE:
+        if crashes <= SINGLE_CRASHES:
             continue
-        length = min(_FIRST * 2 ** (crashes - _WITHOUT_PAUSE - 1), _LONGEST)
+        length = min(_FIRST * 2 ** (crashes - SINGLE_CRASHES - 1), _LONGEST)
         pause = Pause(crashes, each[0][0] + length)
         # A crash in the future was noted by a clock that was ahead.
         if now < pause.ends <= now + length:

@@ -10,7 +10,7 @@ from ema_assets.model.counts import counted
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
-from ema_assets.reports import progress, status
+from ema_assets.reports import automation, progress, status
 from ema_assets.store import diagnosis, ledger
 from ema_assets.store.database import Database, Transaction
 
@@ -20,6 +20,8 @@ Say = Callable[[str], None]
 # reported even if no series was completed, because the estimate has changed.
 _MANY_SYMBOLS = 500
 _EVERY_LOOK, _TOLD_AGAIN = 5, 20
+# Dagster's tables of runs and ticks are read every so many looks, about once per minute.
+_AUTOMATION_EVERY = 20
 # How many series without bars are named.
 _NAMED = 20
 # The topic of messages about the database, whatever their words.
@@ -59,6 +61,7 @@ class News:
         self._looks = 0
         self._symbols = 0
         self._last: Mapping[Timeframe, tuple[int, int]] = {}
+        self._all_looks = 0
         self._daemon: str | None = None
         self._daemons: set[str] = set()
         self.is_complete = False
@@ -95,6 +98,7 @@ class News:
                 )
                 self._problems(status.failure_reasons(transaction), status.without_bars(transaction))
                 self._other_daemon(diagnosis.daemon_id(transaction))
+                self._automation(transaction)
                 self._progress(transaction)
         except EmaAssetsError as error:
             failed.append(f"the database does not answer: {error}")
@@ -122,6 +126,29 @@ class News:
             )
         self._daemon = current
         self._daemons.add(current)
+
+    def _automation(self, transaction: Transaction) -> None:
+        """Say why Dagster launches less than it should."""
+        is_due = self._all_looks % _AUTOMATION_EVERY == 0
+        self._all_looks += 1
+        if not is_due:
+            return
+        now = datetime.now(UTC)
+        waiting = automation.set_back(transaction, now)
+        self.while_it_lasts(
+            [] if waiting is None else [f"{waiting}; `ema-assets refresh` does the work meanwhile"],
+            "Dagster evaluates schedules and sensors again",
+            topic="set back",
+        )
+        loops = automation.crash_loops(transaction, now)
+        places = [] if loops is None else loops.select("timeframe", "lane").iter_rows()
+        self.while_it_lasts(
+            [
+                f"{timeframe} ({lane}): runs fail as a whole again and again; their pages in the Dagster UI say why"
+                for timeframe, lane in places
+            ],
+            "no runs fail as a whole any more",
+        )
 
     def _progress(self, transaction: Transaction) -> None:
         """Say how loading goes: at each look for few symbols, less often for many, and nothing once all are loaded."""

@@ -4,7 +4,10 @@ import re
 from contextlib import AbstractContextManager
 from typing import cast
 
+import pytest
+
 from ema_assets.model.errors import StoreUnavailable
+from ema_assets.runtime import news as news_of_up
 from ema_assets.runtime.news import News
 from ema_assets.store import sync_failures
 from ema_assets.store.database import Database, Transaction
@@ -89,3 +92,47 @@ def test_a_watchlist_that_is_taken_up_again_is_reported(database: Database) -> N
     assert looked("no such table") == []
     assert looked(None) == ["  the watchlist is taken up again"]
     assert looked(None) == []
+
+
+def test_a_clock_that_was_set_back_and_runs_that_crash_are_reported_with_their_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news_of_up, "_AUTOMATION_EVERY", 2)
+    said: list[str] = []
+    news = News(said.append)
+
+    def do(*statements: str) -> None:
+        with database.transaction() as transaction:
+            for statement in statements:
+                transaction.execute(statement)
+
+    def looked() -> list[str]:
+        said.clear()
+        for _ in range(2):
+            news.look(database)
+        return said
+
+    do(
+        "CREATE SCHEMA IF NOT EXISTS dagster",
+        "CREATE TABLE dagster.job_ticks (timestamp timestamp)",
+        "CREATE TABLE dagster.runs (run_id text, status text, end_time double precision)",
+        "CREATE TABLE dagster.run_tags (run_id text, key text, value text)",
+    )
+    assert looked() == []
+    tags = (("ema_assets/timeframe", "5m"), ("ema_assets/lane", "live"), ("dagster/defer_asset_events", "true"))
+    for run in "abc":
+        do(
+            f"INSERT INTO dagster.runs VALUES ('{run}', 'FAILURE', extract(epoch FROM now()))",
+            *(f"INSERT INTO dagster.run_tags VALUES ('{run}', '{key}', '{value}')" for key, value in tags),
+        )
+    do("INSERT INTO dagster.job_ticks VALUES ((now() AT TIME ZONE 'UTC') + interval '2 hours')")
+    back, crashes = looked()
+    assert re.fullmatch(
+        r"  the clock was set back: Dagster evaluates no schedule and no sensor before \S+ \S+ UTC; "
+        "`ema-assets refresh` does the work meanwhile",
+        back,
+    )
+    assert crashes == "  5m (live): runs fail as a whole again and again; their pages in the Dagster UI say why"
+    assert looked() == []
+    do("DELETE FROM dagster.job_ticks", "UPDATE dagster.runs SET status = 'SUCCESS' WHERE run_id = 'c'")
+    assert looked() == ["  Dagster evaluates schedules and sensors again", "  no runs fail as a whole any more"]

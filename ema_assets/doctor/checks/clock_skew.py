@@ -1,22 +1,17 @@
-"""The check of the machine's clock: against the clocks of the database server and of providers, and of Dagster's ticks.
-
-Dagster evaluates a schedule or a sensor only after its last tick. After a clock that was ahead has been set back, that
-may take hours, in which nothing fails.
-"""
+"""The check of the machine's clock: against the clocks of the database server and of providers, and Dagster's ticks."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.reports import automation
 from ema_assets.store import diagnosis
 
 # Bars are requested three seconds after their close. With a clock that is wrong by more, a bar may not exist yet.
 _WRONG_SECONDS, _FAR_OFF_SECONDS = 1.5, 30.0
 _ANSWER_SECONDS = 5.0
-# A tick is stored with the time at which its evaluation began.
-_AHEAD = timedelta(minutes=1)
 _MEANWHILE = "`ema-assets refresh` does the work meanwhile"
 _REMEDY = "let the system keep its clock by NTP, such as chrony or systemd-timesyncd"
 
@@ -30,13 +25,10 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
             before = datetime.now(UTC).timestamp()
             theirs = diagnosis.server(transaction).unix_seconds
             after = datetime.now(UTC).timestamp()
-            tick_at = diagnosis.newest_tick_at(transaction)
+            waiting = automation.set_back(transaction, datetime.now(UTC))
         yield compared("the database server", theirs, before, after)
-        if tick_at is not None and tick_at > datetime.now(UTC) + _AHEAD:
-            until = f"{tick_at:%Y-%m-%d %H:%M:%S} UTC"
-            yield error(
-                f"the clock was set back: Dagster evaluates no schedule and no sensor before {until}", _MEANWHILE
-            )
+        if waiting is not None:
+            yield error(waiting, _MEANWHILE)
     for provider, url in _addresses(seen):
         yield from _asked(provider, url)
 

@@ -1,14 +1,10 @@
 """The check of runs that fail as a whole, again and again: their series do not say so, because they never failed."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, ok, warning
-from ema_assets.store import diagnosis
+from ema_assets.reports import automation
 
-_LOOKED_AT = timedelta(hours=1)
-# One or two crashes happen: somebody has killed a process, or a host has restarted.
-_MOST = 2
 _REMEDY = "the pages of these runs in the Dagster UI say what has ended them, such as too little memory"
 
 
@@ -16,14 +12,13 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     if seen.database is None:
         return
     with seen.database.transaction() as transaction:
-        crashed = diagnosis.crashed_runs(transaction, seen.now - _LOOKED_AT)
-    if crashed is None:
+        loops = automation.crash_loops(transaction, seen.now)
+    if loops is None:
         return
-    loops = [row for row in crashed.iter_rows() if row[2] > _MOST]
-    for timeframe, lane, runs, last_at in loops:
+    for timeframe, lane, runs, last_at in loops.iter_rows():
         newest = f"{last_at:%Y-%m-%d %H:%M:%S} UTC"
         yield warning(f"{timeframe} ({lane}): the last {runs} runs failed as a whole, the newest at {newest}", _REMEDY)
-    if not loops:
+    if loops.is_empty():
         yield ok("none fails as a whole again and again")
 
 
