@@ -6,12 +6,11 @@ import polars as pl
 
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Transaction
+from ema_assets.store.future_ticks import AHEAD
 
 # So many runs in a row that fail as a whole are nothing: somebody has killed a process, or a host has restarted.
 SINGLE_CRASHES = 2
 CRASHES_LOOKED_AT = timedelta(hours=1)
-# A tick is stored with the time at which its evaluation began.
-_AHEAD = timedelta(minutes=1)
 
 
 def crash_loops(transaction: Transaction, now: datetime) -> pl.DataFrame | None:
@@ -29,6 +28,6 @@ def set_back(transaction: Transaction, now: datetime) -> str | None:
     Dagster evaluates a schedule or a sensor only after its last tick.
     """
     tick_at = diagnosis.newest_tick_at(transaction)
-    if tick_at is None or tick_at <= now + _AHEAD:
+    if tick_at is None or tick_at <= now + AHEAD:
         return None
     return f"the clock was set back: Dagster evaluates no schedule and no sensor before {tick_at:%Y-%m-%d %H:%M:%S} UTC"

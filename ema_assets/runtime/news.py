@@ -136,7 +136,7 @@ class News:
         now = datetime.now(UTC)
         waiting = automation.set_back(transaction, now)
         self.while_it_lasts(
-            [] if waiting is None else [f"{waiting}; `ema-assets refresh` does the work meanwhile"],
+            [] if waiting is None else [f"{waiting}; stop this and start it again"],
             "Dagster evaluates schedules and sensors again",
             topic="set back",
         )

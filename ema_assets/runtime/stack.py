@@ -35,6 +35,7 @@ from ema_assets.runtime.services import HOST, Postgres, Service, answers, enviro
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
+from ema_assets.store.future_ticks import forget_future_ticks
 from ema_assets.store.ledger import newest_checked_through
 from ema_assets.store.migrations import migrate
 from ema_assets.store.poolers import check_direct
@@ -142,6 +143,9 @@ def _prepare(start: _Start, database: Database) -> None:
     _check_time(start.settings, database)
     if start.postgres is None and (warning := few_connections(database)) is not None:
         start.say(warning)
+    with database.transaction() as transaction:
+        if forget_future_ticks(transaction, datetime.now(UTC)):
+            start.say("The clock was set back since Dagster ran last; schedules and sensors do not wait for it.")
     own = start.settings.signals_folder, start.settings.strategies_folder
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 

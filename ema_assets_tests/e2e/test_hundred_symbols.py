@@ -18,6 +18,7 @@ from ema_assets.config import watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import StoreError
 from ema_assets.runtime.postgres.server import EmbeddedServer
+from ema_assets.store.database import Database
 from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.e2e.stack import ASSETS, Stack, wait_until
 from ema_assets_tests.timeframes import ORDER
@@ -63,15 +64,37 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[S
     running.wait_until_nothing_is_left()
 
 
+def _leave_ticks_ahead(stack: Stack) -> None:
+    """Change what Dagster knows of its schedules and sensors to what a clock that is two hours ahead leaves."""
+    with Database(stack.url) as database, database.transaction() as transaction:
+        transaction.execute(
+            """
+            INSERT INTO dagster.job_ticks (job_origin_id, selector_id, status, type, timestamp, tick_body)
+            SELECT job_origin_id, selector_id, status, type, timestamp + interval '2 hours', tick_body
+            FROM dagster.job_ticks
+            """
+        )
+        transaction.execute(
+            r"""
+            UPDATE dagster.instigators SET instigator_body = regexp_replace(
+                instigator_body, '(_timestamp": )[0-9.]+', '\1' || (extract(epoch FROM now()) + 7200), 'g'
+            )
+            """
+        )
+
+
 def test_an_up_that_is_killed_leaves_no_process_and_the_next_one_continues_with_its_data(stack: Stack) -> None:
+    """The next one also goes on when the clock was two hours ahead, and was set back meanwhile."""
     stored = wait_until(lambda: _bars(stack), 180, "the first bars", stack.evidence)
     assert stack.process is not None
+    _leave_ticks_ahead(stack)
     os.kill(stack.process.pid, signal.SIGKILL)
     stack.process.wait(timeout=10)
     stack.wait_until_nothing_is_left()
     assert stack.status()["running"] is False
     stack.start()
     assert stack.first_status["pid"] == stack.process.pid
+    assert "The clock was set back since Dagster ran last" in stack.output()
     assert _bars(stack) >= stored
     wait_until(
         lambda: stack.are_materialized(SYMBOLS * len(ORDER)),

@@ -12,7 +12,7 @@ from ema_assets.store import diagnosis
 # Bars are requested three seconds after their close. With a clock that is wrong by more, a bar may not exist yet.
 _WRONG_SECONDS, _FAR_OFF_SECONDS = 1.5, 30.0
 _ANSWER_SECONDS = 5.0
-_MEANWHILE = "`ema-assets refresh` does the work meanwhile"
+_MEANWHILE = "a new start of `ema-assets up` ends this; elsewhere, `ema-assets refresh` does the work meanwhile"
 _REMEDY = "let the system keep its clock by NTP, such as chrony or systemd-timesyncd"
 
 
