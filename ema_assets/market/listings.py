@@ -68,7 +68,7 @@ def _fx_by_suffix(text: str) -> Listing | None:
         return None
     pair = text.removesuffix(_FX_SUFFIX)
     halves = {pair[:3], pair[3:]} - {""}
-    if not 3 <= len(pair) <= 6 or not halves <= codes.CURRENCIES:
+    if not halves or not halves <= codes.CURRENCIES:
         raise UnclearSymbol(text, "`=X` stands behind two currencies, such as EURUSD=X")
     return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
 
@@ -110,7 +110,7 @@ def _separated_pair(text: str) -> Listing | None:
     if match is None or (venue and venue not in codes.CRYPTO_VENUES):
         return None
     base, quote = match[1], match[2]
-    if base in codes.FIAT_AND_METALS and quote in codes.CURRENCIES:
+    if base in codes.FIAT_AND_METALS and quote in codes.CURRENCIES and not venue:
         return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
     if quote in codes.CRYPTO_QUOTES or quote in codes.CURRENCIES or quote == "PERP":
         return Listing("crypto", ALWAYS_OPEN, "a crypto pair")
@@ -126,7 +126,7 @@ def _joined_pair(text: str) -> Listing | None:
         return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
     for quote in codes.QUOTES_LONGEST_FIRST:
         base = pair.removesuffix(quote)
-        if base == pair or len(base) < 2:
+        if base in (pair, ""):
             continue
         # US stocks have at most five letters, and only crypto is quoted in coins.
         is_long = len(pair) > 5 and quote in codes.CRYPTO_QUOTES

@@ -13,7 +13,7 @@ TYPED = {
     (
         "XNYS",
         "stocks",
-    ): "AAPL brk.b BRK-B BF/B SPY VFIAX TCEHY TSM BABA ASML NVO GBTC COMP LBRDK BAC-PL BAC.PRL AAPL.US",
+    ): "AAPL T brk.b BRK-B BF/B SPY VFIAX TCEHY TSM BABA ASML NVO GBTC ABETH COMP LBRDK BAC-PL BAC.PRL AAPL.US",
     ("XNYS", "indices"): "^GSPC ^DJI ^IXIC ^RUT ^VIX",
     ("XTSE", "stocks"): "SHOP.TO REI-UN.TO PNG.V",
     ("XLON", "stocks"): "AZN.L VOD.L BT-A.L VOD.UK SHEL.L HSBA.L BP.L",
@@ -46,7 +46,8 @@ TYPED = {
         "24/7",
         "crypto",
     ): "BTC-USD BTC/USD BTCUSD BTCUSDT BTC_USDT OPUSDT 1000SATSUSDT ETHBTC BTC-GBP BTCEUR EURUSDT USDT-EUR "
-    "ETHUSD.KRAKEN BTC-USD.CC BTC/USDT:USDT BTC-PERP BTC-USD-SWAP LINKUSD SOLUSDC DOGE-BTC usdttry",
+    "ETHUSD.KRAKEN EURUSD.KRAKEN BTC-USD.CC EUR-USD.CC EUR-USDT BTC/USDT:USDT BTC-PERP BTC-USD-SWAP BTC-USDT-SWAP "
+    "BTC-USDT-SWAP.OKX LINKUSD SOLUSDC DOGE-BTC LPTBTC SFDUSD TUSDT.BINANCE usdttry",
 }
 CASES = [
     (symbol, calendar, asset_class) for (calendar, asset_class), symbols in TYPED.items() for symbol in symbols.split()
@@ -77,11 +78,18 @@ def test_a_clear_symbol_has_a_class_and_a_calendar(symbol: str, calendar: str, a
         ("7203", "a number needs the suffix of its exchange"),
         ("600519", "600519.SS"),
         ("DX-Y.NYB", "no exchange is known by the suffix .NYB"),
+        ("EURUSD.NYB", "no exchange is known by the suffix .NYB"),
+        ("EUR-USD.NYB", "no exchange is known by the suffix .NYB"),
+        ("USDT.KRAKEN", "no exchange is known by the suffix .KRAKEN"),
         ("^NOSUCH", "the exchange of this index is not known"),
         ("ZC=F", "the hours of the future ZC are not known"),
+        ("ABCZ26", "no pair, index or future that is known"),
+        ("=X", "two currencies, such as EURUSD=X"),
         ("APPLE=X", "two currencies, such as EURUSD=X"),
         ("ABCUSD", "no pair, index or future that is known"),
         ("AAPL260116C00200000", "too long for a US stock"),
+        ("BTC/XYZW:ABC", "no pair, index or future that is known"),
+        ("BTC-XYZW:ABC", "no pair, index or future that is known"),
         ("BTC-XYZW", "say where it trades with `--calendar`: 24/7 for crypto, 24/5 for foreign exchange"),
     ],
 )
