@@ -512,6 +512,9 @@ def test_a_series_that_reads_two_timeframes_of_an_asset_names_both_revisions(rea
         ledger.complete(transaction, EMA_TREND, FIVE, results(["AAPL"], changed_from=NOW), "1")
         record(transaction, EMA_TREND, FIVE, ["AAPL"], 80)
         assert inputs(transaction, STRATEGY, FIVE) == [(EMA_TREND, "1,2", 79), (OHLC, "0", 1)]
+        ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"], changed_from=NOW), "1")
+        record(transaction, EMA_TREND, HOUR, ["AAPL"], 90)
+        assert inputs(transaction, STRATEGY, FIVE) == [(EMA_TREND, "1,2", 79), (OHLC, "0", 1)]
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
