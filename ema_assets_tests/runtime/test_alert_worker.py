@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from ema_assets.alerts.messages import Message
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.config.settings import Settings
 from ema_assets.defs import namespace
+from ema_assets.model.errors import StoreError
 from ema_assets.operations.deliver_alerts import Parcel
 from ema_assets.runtime import alert_process, alert_worker
 from ema_assets.runtime.alert_process import AlertProcess
@@ -306,3 +308,25 @@ def test_a_listener_holds_no_other_advisory_lock_than_that_of_alert_delivery(dat
             with database.transaction() as transaction:
                 is_free = transaction.query("SELECT pg_try_advisory_xact_lock($1) AS is_free", int(lock)).item()
             assert is_free == (lock is not AdvisoryLock.ALERT_DELIVERY), lock
+
+
+def test_a_result_that_cannot_be_stored_is_given_up_after_a_minute_without_any_success(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    left = [30, 29, 0, 29]
+
+    def mark(*_: object) -> list[alert_worker.Sent]:
+        """Fail as often as the last number says, then store one result."""
+        left[-1] -= 1
+        if left[-1] >= 0:
+            raise StoreError("the database does not answer")
+        left.pop()
+        return []
+
+    monkeypatch.setattr(alert_worker, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(alert_worker, "_mark", mark)
+    senders: Any = SimpleNamespace(busy=["a channel"], wait=lambda: None)
+    with pytest.raises(StoreError):
+        list(alert_worker._mark_all(database, senders))
+    assert (left, sum(pauses)) == ([0], 3 * 29 * 2.0)
