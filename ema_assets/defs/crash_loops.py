@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
@@ -68,9 +68,10 @@ class Pauses:
 
     @cached_property
     def _found(self) -> dict[Key, Pause]:
-        if len(crashed := self._ended(DagsterRunStatus.FAILURE)) <= SINGLE_CRASHES:
+        failed = self._ended(DagsterRunStatus.FAILURE)
+        if sum(_is_crash(record.dagster_run) for record in failed) <= SINGLE_CRASHES:
             return {}
-        return pauses([*crashed, *self._ended(DagsterRunStatus.SUCCESS)], self._now)
+        return pauses([*failed, *self._ended(DagsterRunStatus.SUCCESS)], self._now)
 
     def _ended(self, status: DagsterRunStatus) -> list[RunRecord]:
         chosen = RunsFilter(
@@ -84,10 +85,9 @@ def pauses(records: Iterable[RunRecord], now: datetime) -> dict[Key, Pause]:
     ended: defaultdict[Key, list[tuple[datetime, bool]]] = defaultdict(list)
     for record in records:
         run = record.dagster_run
-        is_crash = run.status is DagsterRunStatus.FAILURE and FAILED_TAG not in run.tags
         key = run.tags.get(TIMEFRAME_TAG, ""), run.tags.get(LANE_TAG, "")
         at = record.update_timestamp if record.end_time is None else datetime.fromtimestamp(record.end_time, UTC)
-        ended[key].append((at, is_crash))
+        ended[key].append((at, _is_crash(run)))
     found = {}
     for key, each in ended.items():
         each.sort(reverse=True)
@@ -100,3 +100,8 @@ def pauses(records: Iterable[RunRecord], now: datetime) -> dict[Key, Pause]:
         if now < pause.ends <= now + length:
             found[key] = pause
     return found
+
+
+def _is_crash(run: DagsterRun) -> bool:
+    """Return whether `run` failed as a whole: the tag names a series that has failed by itself."""
+    return run.status is DagsterRunStatus.FAILURE and FAILED_TAG not in run.tags

@@ -590,21 +590,27 @@ def test_stopped_schedules_and_sensors_are_reported_with_what_waits_for_them(run
 
 
 def test_a_clock_that_was_set_back_is_an_error_until_the_time_of_the_last_tick(run: Run, database_url: str) -> None:
-    ask(database_url, "CREATE TABLE dagster.job_ticks (timestamp timestamp)")
+    ask(database_url, "CREATE TABLE dagster.job_ticks (id serial, timestamp timestamp)")
 
     def found() -> list[tuple[str, str]]:
         return examined(run, EMA_DATABASE_URL=database_url)["clock"]
 
-    ask(database_url, "INSERT INTO dagster.job_ticks VALUES ((now() AT TIME ZONE 'UTC') + interval '20 seconds')")
+    ask(
+        database_url,
+        "INSERT INTO dagster.job_ticks (timestamp) VALUES ((now() AT TIME ZONE 'UTC') + interval '20 seconds')",
+    )
     assert found() == [("ok", "the clocks of this machine and the database server agree")]
     (last,) = ask(
         database_url,
-        "INSERT INTO dagster.job_ticks VALUES ((now() AT TIME ZONE 'UTC') + interval '2 hours') "
+        "INSERT INTO dagster.job_ticks (timestamp) VALUES ((now() AT TIME ZONE 'UTC') + interval '2 hours') "
         "RETURNING to_char(timestamp, 'YYYY-MM-DD HH24:MI:SS')",
     )
     assert found()[1:] == [
         ("error", f"the clock was set back: Dagster evaluates no schedule and no sensor before {last[0]} UTC")
     ]
+    # A sensor whose last tick was earlier goes on.
+    ask(database_url, "INSERT INTO dagster.job_ticks (timestamp) VALUES (now() AT TIME ZONE 'UTC')")
+    assert len(found()) == 2
 
 
 def test_runs_that_fail_as_a_whole_again_and_again_are_reported(run: Run, database_url: str) -> None:

@@ -114,7 +114,7 @@ def test_a_clock_that_was_set_back_and_runs_that_crash_are_reported_with_their_e
 
     do(
         "CREATE SCHEMA IF NOT EXISTS dagster",
-        "CREATE TABLE dagster.job_ticks (timestamp timestamp)",
+        "CREATE TABLE dagster.job_ticks (id serial, timestamp timestamp)",
         "CREATE TABLE dagster.runs (run_id text, status text, end_time double precision)",
         "CREATE TABLE dagster.run_tags (run_id text, key text, value text)",
     )
@@ -125,7 +125,7 @@ def test_a_clock_that_was_set_back_and_runs_that_crash_are_reported_with_their_e
             f"INSERT INTO dagster.runs VALUES ('{run}', 'FAILURE', extract(epoch FROM now()))",
             *(f"INSERT INTO dagster.run_tags VALUES ('{run}', '{key}', '{value}')" for key, value in tags),
         )
-    do("INSERT INTO dagster.job_ticks VALUES ((now() AT TIME ZONE 'UTC') + interval '2 hours')")
+    do("INSERT INTO dagster.job_ticks (timestamp) VALUES ((now() AT TIME ZONE 'UTC') + interval '2 hours')")
     back, crashes = looked()
     assert re.fullmatch(
         r"  the clock was set back: Dagster evaluates no schedule and no sensor before \S+ \S+ UTC; "
