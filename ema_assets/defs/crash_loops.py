@@ -6,7 +6,7 @@ more runs of a timeframe and lane have ended this way in a row. Schedules go on 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -21,6 +21,8 @@ from ema_assets.refresh.runs import PlannedRun
 from ema_assets.reports.automation import CRASHES_LOOKED_AT, SINGLE_CRASHES
 
 _FIRST, _LONGEST = timedelta(seconds=30), timedelta(minutes=5)
+# Runs that end within so short a time have one cause, such as the end of their host.
+_ONE_EVENT = timedelta(seconds=5)
 # Within the longest pause, a timeframe has at most a dozen crashes in the time that is looked at.
 _MOST_RUNS = 200
 
@@ -30,7 +32,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """After `crashes` runs in a row, no run is launched until `ends`."""
+    """After so many crashes in a row, no run is launched until `ends`."""
 
     crashes: int
     ends: datetime
@@ -39,7 +41,7 @@ class Pause:
         """Say what pauses and until when."""
         timeframe, lane = key
         return (
-            f"{timeframe} ({lane}): {self.crashes} runs in a row have failed as a whole, as their pages say, "
+            f"{timeframe} ({lane}): runs have failed as a whole {self.crashes} times in a row, as their pages say, "
             f"so the next one waits until {self.ends:%H:%M:%S} UTC"
         )
 
@@ -91,7 +93,7 @@ def pauses(records: Iterable[RunRecord], now: datetime) -> dict[Key, Pause]:
     found = {}
     for key, each in ended.items():
         each.sort(reverse=True)
-        crashes = next((number for number, (_, is_crash) in enumerate(each) if not is_crash), len(each))
+        crashes = _crashes(each)
         if crashes <= SINGLE_CRASHES:
             continue
         length = min(_FIRST * 2 ** (crashes - SINGLE_CRASHES - 1), _LONGEST)
@@ -100,6 +102,17 @@ def pauses(records: Iterable[RunRecord], now: datetime) -> dict[Key, Pause]:
         if now < pause.ends <= now + length:
             found[key] = pause
     return found
+
+
+def _crashes(ended: Sequence[tuple[datetime, bool]]) -> int:
+    """Return how often runs have crashed since the last one that did not; `ended` is the newest first."""
+    crashes, before = 0, None
+    for at, is_crash in ended:
+        if not is_crash:
+            break
+        if before is None or before - at >= _ONE_EVENT:
+            crashes, before = crashes + 1, at
+    return crashes
 
 
 def _is_crash(run: DagsterRun) -> bool:

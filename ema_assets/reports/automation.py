@@ -8,7 +8,7 @@ from ema_assets.store import diagnosis
 from ema_assets.store.database import Transaction
 from ema_assets.store.future_ticks import AHEAD
 
-# So many runs in a row that fail as a whole are nothing: somebody has killed a process, or a host has restarted.
+# So many crashes in a row are nothing: somebody has killed a process, or a host has restarted.
 SINGLE_CRASHES = 2
 CRASHES_LOOKED_AT = timedelta(hours=1)
 
@@ -19,7 +19,7 @@ def crash_loops(transaction: Transaction, now: datetime) -> pl.DataFrame | None:
     None if Dagster's tables are missing or unreadable.
     """
     found = diagnosis.crashed_runs(transaction, now - CRASHES_LOOKED_AT)
-    return None if found is None else found.filter(pl.col("runs") > SINGLE_CRASHES)
+    return None if found is None else found.filter(pl.col("moments") > SINGLE_CRASHES).drop("moments")
 
 
 def set_back(transaction: Transaction, now: datetime) -> str | None:

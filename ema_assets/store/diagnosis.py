@@ -133,8 +133,9 @@ def newest_tick_at(transaction: Transaction) -> datetime | None:
 def crashed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | None:
     """Return the runs of schedules and sensors that failed as a whole after the last run that did not.
 
-    One row per timeframe and lane: timeframe, lane, runs, last_at (UTC). Runs that ended before `since` do not count.
-    None if Dagster's tables are missing or unreadable.
+    One row per timeframe and lane: timeframe, lane, runs, moments (runs that ended within seconds of each other count
+    as one), last_at (UTC). Runs that ended before `since` do not count. None if Dagster's tables are missing or may not
+    be read.
     """
     if not (_may_read(transaction, "dagster.runs") and _may_read(transaction, "dagster.run_tags")):
         return None
@@ -155,7 +156,8 @@ def crashed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | No
             WHERE r.status IN ('SUCCESS', 'FAILURE') AND to_timestamp(r.end_time) >= $1::timestamptz
               AND t.deferred = 'true'
         )
-        SELECT timeframe, lane, count(*) AS runs, max(at) AS last_at
+        SELECT timeframe, lane, count(*) AS runs, count(DISTINCT floor(extract(epoch FROM at) / 10)) AS moments,
+               max(at) AS last_at
         FROM ended e
         WHERE is_crash AND NOT EXISTS (
             SELECT FROM ended o

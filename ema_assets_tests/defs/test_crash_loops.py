@@ -46,9 +46,8 @@ def test_from_the_third_crash_in_a_row_the_sweep_pauses_longer_each_time_and_oth
     tags = tags_of_5m(world)
     for crashes, pause in enumerate([0, 0, 30, 60, 120, 240, 300, 300], start=1):
         ended(world, tags, 0)
-        if pause:
-            world.now += timedelta(seconds=pause - 1)
-            assert requested(world) == ["1d"], crashes
+        world.now += timedelta(seconds=max(pause, 10) - 1)
+        assert requested(world) == (["1d"] if pause else ["5m", "1d"]), crashes
         world.now += timedelta(seconds=1)
         assert requested(world) == ["5m", "1d"], crashes
 
@@ -62,8 +61,8 @@ def test_the_sweep_says_which_runs_wait_why_and_until_when(world: World) -> None
     assert isinstance(reason, SkipReason)
     assert world.now.time().isoformat("seconds") == "15:32:00"
     assert str(reason.skip_message) == (
-        "10 stale series are covered by queued or running runs, or pause; 5m (background): 3 runs in a row have failed "
-        "as a whole, as their pages say, so the next one waits until 15:32:20 UTC"
+        "10 stale series are covered by queued or running runs, or pause; 5m (background): runs have failed "
+        "as a whole 3 times in a row, as their pages say, so the next one waits until 15:32:20 UTC"
     )
 
 
@@ -123,3 +122,10 @@ def test_a_changed_watchlist_is_followed_without_a_pause(world: World) -> None:
     world.watchlist_path.write_text(world.watchlist_path.read_text().replace('"JPM"', '"JPM", "AMD"'))
     found: Any = look(world, sync_watchlist)
     assert "5m" in [timeframe_of(each) for each in found.run_requests]
+
+
+def test_runs_that_end_with_their_host_count_as_one_crash(world: World) -> None:
+    tags = tags_of_5m(world)
+    for number in range(10):
+        ended(world, tags, 10 + number / 2.5)
+    assert requested(world) == ["5m", "1d"]

@@ -120,11 +120,19 @@ def test_a_clock_that_was_set_back_and_runs_that_crash_are_reported_with_their_e
     )
     assert looked() == []
     tags = (("ema_assets/timeframe", "5m"), ("ema_assets/lane", "live"), ("dagster/defer_asset_events", "true"))
-    for run in "abc":
+
+    def crash(run: str, seconds_ago: int) -> None:
         do(
-            f"INSERT INTO dagster.runs VALUES ('{run}', 'FAILURE', extract(epoch FROM now()))",
+            f"INSERT INTO dagster.runs VALUES ('{run}', 'FAILURE', extract(epoch FROM now()) - {seconds_ago})",
             *(f"INSERT INTO dagster.run_tags VALUES ('{run}', '{key}', '{value}')" for key, value in tags),
         )
+
+    # These have ended with their host.
+    for run in "abc":
+        crash(run, 120)
+    assert looked() == []
+    crash("d", 60)
+    crash("e", 0)
     do("INSERT INTO dagster.job_ticks (timestamp) VALUES ((now() AT TIME ZONE 'UTC') + interval '2 hours')")
     back, crashes = looked()
     assert re.fullmatch(
@@ -134,5 +142,5 @@ def test_a_clock_that_was_set_back_and_runs_that_crash_are_reported_with_their_e
     )
     assert crashes == "  5m (live): runs fail as a whole again and again; their pages in the Dagster UI say why"
     assert looked() == []
-    do("DELETE FROM dagster.job_ticks", "UPDATE dagster.runs SET status = 'SUCCESS' WHERE run_id = 'c'")
+    do("DELETE FROM dagster.job_ticks", "UPDATE dagster.runs SET status = 'SUCCESS' WHERE run_id = 'e'")
     assert looked() == ["  Dagster evaluates schedules and sensors again", "  no runs fail as a whole any more"]
