@@ -76,6 +76,7 @@ def behind(pausing: pl.DataFrame, closed: pl.DataFrame, now: datetime) -> pl.Dat
     )
     known = pausing.join(lacking, on=[*MARKET, "timeframe"], how="left", nulls_equal=True, maintain_order="left")
     is_asked_for = (pl.col("asset") == OHLC) & pl.col("timeframe").is_in([timeframe.key for timeframe in FETCHED])
+    is_early = pl.col("checked_through") > now + timedelta(seconds=ledger.CLOCK_SLACK_SECONDS)
     asked = (
         pl.when(pl.col("ts_end").is_null())
         .then(None)
@@ -83,7 +84,7 @@ def behind(pausing: pl.DataFrame, closed: pl.DataFrame, now: datetime) -> pl.Dat
         .then(pl.lit("never asked"))
         .when(pl.col("checked_through") < pl.col("ts_end"))
         .then(pl.lit("bar closed"))
-        .when(pl.col("checked_through") > now + timedelta(seconds=ledger.CLOCK_SLACK_SECONDS))
+        .when(is_early & (pl.col("checked_through") > pl.col("last_ts")).fill_null(value=True))
         .then(pl.lit("asked too early"))
         .when(pl.col("asked_at") < pl.col("recheck_at"))
         .then(pl.lit("to be confirmed"))

@@ -85,6 +85,29 @@ def test_a_failing_series_with_all_bars_is_not_counted_as_behind(database: Datab
     ]
 
 
+def test_after_the_clock_was_set_back_only_series_without_the_bars_ahead_are_behind(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    """AAPL was requested too early and lacks these bars. Of MSFT they are stored, because its provider was ahead, too."""
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    ahead = NOW + timedelta(hours=2)
+    with database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state
+            SET checked_through = $1, failures = 1, next_attempt_at = $2, last_error = 'answered 503',
+                last_ts = CASE symbol WHEN 'MSFT' THEN $1::timestamptz ELSE last_ts END
+            WHERE asset = 'ohlc' AND timeframe = '5m' AND symbol IN ('AAPL', 'MSFT')
+            """,
+            ahead,
+            SOON,
+        )
+    assert alone_at(database, NOW).select("symbol", "reason").rows() == [("AAPL", "asked too early")]
+    with database.transaction() as transaction:
+        stale = plan.stale_for_sweep(transaction, SOON, timedelta(0)).filter(asset=OHLC, timeframe="5m")
+    assert stale.select("symbol", "reason").rows() == [("AAPL", "asked too early")]
+
+
 def test_a_timeframe_is_behind_when_it_waits_for_a_missing_base_bar(
     database: Database, exchange: MemoryExchange
 ) -> None:

@@ -608,6 +608,11 @@ def test_bars_that_were_requested_while_the_clock_was_ahead_are_requested_again(
         asked_at(transaction, "AAPL", NOW, NOW + slack + timedelta(microseconds=1))
         asked_at(transaction, "MSFT", NOW, NOW + slack)
         assert stale(transaction, closed(m5=NOW)) == [(OHLC, "AAPL", "5m", "asked too early", NOW)]
+        # When the provider's clock was ahead as well, its bars are stored and a request would bring the same ones.
+        transaction.execute(
+            "UPDATE market.series_state SET last_ts = checked_through WHERE symbol = 'AAPL' AND asset = 'ohlc'"
+        )
+        assert stale(transaction, closed(m5=NOW)) == []
 
 
 def gap(transaction: Transaction, symbol: str, first_ts: datetime, due: datetime | None, status: str = "open") -> None:

@@ -41,7 +41,9 @@ WITH RECURSIVE closed AS (
         FROM market.series_state k
         WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on
           AND (k.checked_through IS NULL OR k.checked_through < c.ts_end
-               OR k.checked_through > $4 + make_interval(secs => {CLOCK_SLACK_SECONDS}))
+               -- Where bars ahead of the clock are stored, a request brings nothing, until their time has come.
+               OR (k.checked_through > $4 + make_interval(secs => {CLOCK_SLACK_SECONDS})
+                   AND coalesce(k.checked_through > k.last_ts, true)))
           AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
         -- Planned by itself: Postgres takes a third of all series for stale, and would look each of them up.
         OFFSET 0
