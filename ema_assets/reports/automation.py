@@ -1,8 +1,11 @@
 """Why schedules and sensors launch less than they should, although no series has failed."""
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-import polars as pl
+from itertools import takewhile
+from typing import NamedTuple
 
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Transaction
@@ -11,15 +14,58 @@ from ema_assets.store.future_ticks import AHEAD
 # So many crashes in a row are nothing: somebody has killed a process, or a host has restarted.
 SINGLE_CRASHES = 2
 CRASHES_LOOKED_AT = timedelta(hours=1)
+# Runs that end within so short a time have one cause, such as the end of their host.
+_ONE_EVENT = timedelta(seconds=5)
 
 
-def crash_loops(transaction: Transaction, now: datetime) -> pl.DataFrame | None:
-    """Return timeframes and lanes whose runs fail as a whole again and again: timeframe, lane, runs, last_at (UTC).
+class Ended(NamedTuple):
+    """A run of a schedule or sensor that has ended (UTC). It crashed if it failed as a whole."""
 
-    None if Dagster's tables are missing or unreadable.
-    """
-    found = diagnosis.crashed_runs(transaction, now - CRASHES_LOOKED_AT)
-    return None if found is None else found.filter(pl.col("moments") > SINGLE_CRASHES).drop("moments")
+    timeframe: str
+    lane: str
+    at: datetime
+    is_crash: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CrashLoop:
+    """The newest runs of a timeframe and lane, which have all crashed: how many, how often, and when the last did."""
+
+    timeframe: str
+    lane: str
+    runs: int
+    crashes: int
+    last_at: datetime
+
+
+def loops_among(ended: Iterable[Ended]) -> list[CrashLoop]:
+    """Return the timeframes and lanes that crash again and again, sorted; `ended` may be in any order."""
+    places: defaultdict[tuple[str, str], list[Ended]] = defaultdict(list)
+    for run in ended:
+        places[run.timeframe, run.lane].append(run)
+    found = []
+    for (timeframe, lane), runs in sorted(places.items()):
+        newest_first = sorted(runs, key=lambda run: (run.at, run.is_crash), reverse=True)
+        times = [run.at for run in takewhile(lambda run: run.is_crash, newest_first)]
+        crashes = _events(times)
+        if crashes > SINGLE_CRASHES:
+            found.append(CrashLoop(timeframe, lane, len(times), crashes, times[0]))
+    return found
+
+
+def _events(times: Iterable[datetime]) -> int:
+    """Return at how many times something happened; `times` are the newest first."""
+    events, before = 0, None
+    for at in times:
+        if before is None or before - at >= _ONE_EVENT:
+            events, before = events + 1, at
+    return events
+
+
+def crash_loops(transaction: Transaction, now: datetime) -> list[CrashLoop] | None:
+    """Return the crash loops that Dagster's tables show; None if these are missing or may not be read."""
+    found = diagnosis.ended_runs(transaction, now - CRASHES_LOOKED_AT)
+    return None if found is None else loops_among(map(Ended._make, found.iter_rows()))
 
 
 def set_back(transaction: Transaction, now: datetime) -> str | None:

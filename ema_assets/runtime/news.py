@@ -140,12 +140,11 @@ class News:
             "Dagster evaluates schedules and sensors again",
             topic="set back",
         )
-        loops = automation.crash_loops(transaction, now)
-        places = [] if loops is None else loops.select("timeframe", "lane").iter_rows()
         self.while_it_lasts(
             [
-                f"{timeframe} ({lane}): runs fail as a whole again and again; their pages in the Dagster UI say why"
-                for timeframe, lane in places
+                f"{loop.timeframe} ({loop.lane}): runs fail as a whole again and again; "
+                "their pages in the Dagster UI say why"
+                for loop in automation.crash_loops(transaction, now) or ()
             ],
             "no runs fail as a whole any more",
         )

@@ -96,7 +96,7 @@ def applied_migrations(transaction: Transaction) -> dict[int, str]:
 
 def dagster_revision(transaction: Transaction) -> str | None:
     """Up to which of Dagster's migrations its tables are; None where there are none, or they may not be read."""
-    if not _may_read(transaction, "dagster.alembic_version"):
+    if not may_read(transaction, "dagster.alembic_version"):
         return None
     found = transaction.query("SELECT version_num FROM dagster.alembic_version")["version_num"]
     return str(found[0]) if len(found) else None
@@ -104,7 +104,7 @@ def dagster_revision(transaction: Transaction) -> str | None:
 
 def stopped_automation(transaction: Transaction) -> list[str] | None:
     """Return the names of stopped schedules and sensors, sorted; None if Dagster's table is missing or unreadable."""
-    if not _may_read(transaction, "dagster.instigators"):
+    if not may_read(transaction, "dagster.instigators"):
         return None
     found = transaction.query(
         """
@@ -117,7 +117,7 @@ def stopped_automation(transaction: Transaction) -> list[str] | None:
 
 def newest_tick_at(transaction: Transaction) -> datetime | None:
     """Return the latest time among the last ticks of schedules and sensors (UTC); None if there is none to read."""
-    if not _may_read(transaction, "dagster.job_ticks"):
+    if not may_read(transaction, "dagster.job_ticks"):
         return None
     # The table has no index by time alone. These are the ticks of about an hour.
     found = transaction.query(
@@ -130,40 +130,28 @@ def newest_tick_at(transaction: Transaction) -> datetime | None:
     return tick_at if isinstance(tick_at, datetime) else None
 
 
-def crashed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | None:
-    """Return the runs of schedules and sensors that failed as a whole after the last run that did not.
+def ended_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | None:
+    """Return the runs of schedules and sensors that succeeded or failed after `since`: timeframe, lane, at, is_crash.
 
-    One row per timeframe and lane: timeframe, lane, runs, moments (runs that ended within seconds of each other count
-    as one), last_at (UTC). Runs that ended before `since` do not count. None if Dagster's tables are missing or may not
-    be read.
+    A run that failed crashed, unless it names a series that has failed by itself. None if Dagster's tables are missing
+    or may not be read.
     """
-    if not (_may_read(transaction, "dagster.runs") and _may_read(transaction, "dagster.run_tags")):
+    if not (may_read(transaction, "dagster.runs") and may_read(transaction, "dagster.run_tags")):
         return None
     return transaction.query(
         """
-        WITH ended AS (
-            SELECT t.timeframe, t.lane, to_timestamp(r.end_time) AS at,
-                   -- The tag names a series that has failed by itself.
-                   r.status = 'FAILURE' AND t.failed IS NULL AS is_crash
-            FROM dagster.runs r
-            CROSS JOIN LATERAL (
-                SELECT max(value) FILTER (WHERE key = 'ema_assets/timeframe') AS timeframe,
-                       max(value) FILTER (WHERE key = 'ema_assets/lane') AS lane,
-                       max(value) FILTER (WHERE key = 'failed') AS failed,
-                       max(value) FILTER (WHERE key = 'dagster/defer_asset_events') AS deferred
-                FROM dagster.run_tags WHERE run_id = r.run_id
-            ) t
-            WHERE r.status IN ('SUCCESS', 'FAILURE') AND to_timestamp(r.end_time) >= $1::timestamptz
-              AND t.deferred = 'true'
-        )
-        SELECT timeframe, lane, count(*) AS runs, count(DISTINCT floor(extract(epoch FROM at) / 10)) AS moments,
-               max(at) AS last_at
-        FROM ended e
-        WHERE is_crash AND NOT EXISTS (
-            SELECT FROM ended o
-            WHERE o.timeframe = e.timeframe AND o.lane = e.lane AND NOT o.is_crash AND o.at >= e.at
-        )
-        GROUP BY 1, 2 ORDER BY 1, 2
+        SELECT t.timeframe, t.lane, to_timestamp(r.end_time) AS at,
+               r.status = 'FAILURE' AND t.failed IS NULL AS is_crash
+        FROM dagster.runs r
+        CROSS JOIN LATERAL (
+            SELECT max(value) FILTER (WHERE key = 'ema_assets/timeframe') AS timeframe,
+                   max(value) FILTER (WHERE key = 'ema_assets/lane') AS lane,
+                   max(value) FILTER (WHERE key = 'failed') AS failed,
+                   max(value) FILTER (WHERE key = 'dagster/defer_asset_events') AS deferred
+            FROM dagster.run_tags WHERE run_id = r.run_id
+        ) t
+        WHERE r.status IN ('SUCCESS', 'FAILURE') AND to_timestamp(r.end_time) >= $1::timestamptz
+          AND t.deferred = 'true' AND t.timeframe IS NOT NULL AND t.lane IS NOT NULL
         """,
         since,
     )
@@ -171,7 +159,7 @@ def crashed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | No
 
 def daemon_heard_at(transaction: Transaction) -> datetime | None:
     """Return the last heartbeat of a Dagster daemon (UTC); None if there is none or it may not be read."""
-    if not _may_read(transaction, "dagster.daemon_heartbeats"):
+    if not may_read(transaction, "dagster.daemon_heartbeats"):
         return None
     found = transaction.query("SELECT max(timestamp) AT TIME ZONE 'UTC' AS heard_at FROM dagster.daemon_heartbeats")
     heard_at = found.item()
@@ -183,14 +171,14 @@ def daemon_id(transaction: Transaction) -> str | None:
 
     Each start of a daemon has its own. Daemons of the same database overwrite each other's, every 30 seconds.
     """
-    if not _may_read(transaction, "dagster.daemon_heartbeats"):
+    if not may_read(transaction, "dagster.daemon_heartbeats"):
         return None
     # One daemon process is several of Dagster's daemons, which share the identifier.
     found = transaction.query("SELECT daemon_id FROM dagster.daemon_heartbeats ORDER BY timestamp DESC LIMIT 1")
     return str(found.item()) if found.height else None
 
 
-def _may_read(transaction: Transaction, table: str) -> bool:
+def may_read(transaction: Transaction, table: str) -> bool:
     """Return whether Dagster's `table` exists and the role may read it."""
     found = transaction.query(
         """

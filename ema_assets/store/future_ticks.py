@@ -5,13 +5,12 @@ Dagster evaluates a schedule or a sensor only after its last tick, so it would w
 
 from datetime import datetime, timedelta
 
+from ema_assets.store import diagnosis
 from ema_assets.store.database import Transaction
+from ema_assets.store.ledger import CLOCK_SLACK_SECONDS
 
 # A tick is stored with the time at which its evaluation began, so none is ahead while the clock is right.
-AHEAD = timedelta(minutes=1)
-_ARE_THERE = """
-    SELECT to_regclass('dagster.job_ticks') IS NOT NULL AND to_regclass('dagster.instigators') IS NOT NULL AS are_there
-"""
+AHEAD = timedelta(seconds=CLOCK_SLACK_SECONDS)
 # The times that Dagster keeps of a schedule or a sensor `i`, such as `last_tick_timestamp`.
 _TIMES_AHEAD = """
     SELECT key FROM jsonb_each(i.instigator_body::jsonb -> 'job_specific_data')
@@ -25,7 +24,7 @@ def forget_future_ticks(transaction: Transaction, now: datetime) -> bool:
 
     Their cursors stay. Called while no daemon of Dagster runs, which would write the times anew.
     """
-    if not transaction.query(_ARE_THERE).item():
+    if not all(diagnosis.may_read(transaction, table) for table in ("dagster.job_ticks", "dagster.instigators")):
         return False
     found = transaction.query(
         f"""

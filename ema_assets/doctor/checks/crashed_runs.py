@@ -15,10 +15,11 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         loops = automation.crash_loops(transaction, seen.now)
     if loops is None:
         return
-    for timeframe, lane, runs, last_at in loops.iter_rows():
-        newest = f"{last_at:%Y-%m-%d %H:%M:%S} UTC"
-        yield warning(f"{timeframe} ({lane}): the last {runs} runs failed as a whole, the newest at {newest}", _REMEDY)
-    if loops.is_empty():
+    for loop in loops:
+        newest = f"{loop.last_at:%Y-%m-%d %H:%M:%S} UTC"
+        what = f"the last {loop.runs} runs failed as a whole, the newest at {newest}"
+        yield warning(f"{loop.timeframe} ({loop.lane}): {what}", _REMEDY)
+    if not loops:
         yield ok("none fails as a whole again and again")
 
 
