@@ -16,6 +16,7 @@ JOINED_DATE, JOINED_SYMBOL = "joined date", "joined ticker"
 _FIELD = r"(?P<field>(?i:open|high|low|close|volume|adj(?:usted)?\.?(?:[ ._]?close)?|dividends|stock[ _]splits))"
 _NAME = r"(?P<ticker>\^?(?=[0-9.]*[A-Z])[A-Z0-9][A-Z0-9.=^-]*)"
 _JOINED = (re.compile(rf"{_NAME}[._ |:]{_FIELD}"), re.compile(rf"{_FIELD}[._ |:]{_NAME}"))
+_PRICES = frozenset({"open", "high", "low", "close"})
 # A time and four prices.
 _FEWEST_NAMES = 5
 # Words before a price that are not tickers.
@@ -25,9 +26,11 @@ _KINDS = frozenset({"BID", "ASK", "MID", "ADJ", "AVG", "RAW", "DAY", "PRE", "PRE
 def unpivoted(table: Table) -> Table:
     """Return `table` with one row per bar if its rows of names begin with `Price`, `Ticker` and `Date`; else unchanged.
 
+    The first two may also be unnamed, as in files of older versions of yfinance.
+
     Rows without any value for a ticker, such as holidays of its exchange, are left out.
     """
-    rows = {plain(row[0]): row for row in table.heads}
+    rows = {plain(row[0]): row for row in table.heads} | _unnamed(table.heads)
     if _PRICE not in rows:
         return _of_joined(_of_tuples(table))
     prices = rows[_PRICE]
@@ -36,6 +39,16 @@ def unpivoted(table: Table) -> Table:
         # The table has one ticker and does not name it: `Price,Close,…` above `Date,,,`.
         return Table(table.cells, ((DATE, *prices[1:]),), table.form, table.notes, table.facts)
     return _stacked(table, prices[1:], tickers[1:])
+
+
+def _unnamed(heads: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the rows of prices and of tickers, if these are the first two and only the third begins with a name."""
+    if len(heads) != 3 or heads[0][0] or heads[1][0] or any(heads[2][1:]):
+        return {}
+    are_prices = [{plain(name) for name in row} >= _PRICES for row in heads[:2]]
+    if are_prices == [True, False]:
+        return {_PRICE: heads[0], _TICKER: heads[1]}
+    return {_PRICE: heads[1], _TICKER: heads[0]} if are_prices == [False, True] else {}
 
 
 def _of_tuples(table: Table) -> Table:
@@ -74,7 +87,7 @@ def _of_joined(table: Table) -> Table:
         found = [match for name in names if (match := form.fullmatch(name.strip()))]
         tickers = [match["ticker"] for match in found]
         fields = ["Adj Close" if plain(match["field"]).startswith("adj") else match["field"] for match in found]
-        is_whole = len(found) == len(names) and {"open", "high", "low", "close"} <= {plain(each) for each in fields}
+        is_whole = len(found) == len(names) and {plain(each) for each in fields} >= _PRICES
         if is_whole and not _KINDS & set(tickers):
             return _stacked(table, fields, tickers, (JOINED_DATE, JOINED_SYMBOL))
     return table

@@ -63,6 +63,28 @@ VENDORS: dict[str, tuple[str, str, list[Row]]] = {
             ("SAP.DE", "1d", "2024-05-31 07:00", 168.5, 168.6, 164.5, 165.9, 4210987.0),
         ],
     ),
+    "an older yfinance's download of several tickers": (
+        "download.csv",
+        (
+            ",Adj Close,Adj Close,Close,Close,High,High,Low,Low,Open,Open,Volume,Volume\n"
+            ",IBM,SAP.DE,IBM,SAP.DE,IBM,SAP.DE,IBM,SAP.DE,IBM,SAP.DE,IBM,SAP.DE\nDate,,,,,,,,,,,,\n"
+            "2022-05-30,,91.2,,92.9,,93.5,,92.1,,93.1,,2104321\n"
+            "2022-05-31,130.1,91.1,138.8,92.8,139.3,93.6,136.6,92.0,137.5,93.2,5852963,4210987\n"
+        ),
+        [
+            ("IBM", "1d", "2022-05-31 13:30", 137.5, 139.3, 136.6, 138.8, 5852963.0),
+            ("SAP.DE", "1d", "2022-05-30 07:00", 93.1, 93.5, 92.1, 92.9, 2104321.0),
+            ("SAP.DE", "1d", "2022-05-31 07:00", 93.2, 93.6, 92.0, 92.8, 4210987.0),
+        ],
+    ),
+    "an older yfinance's download by ticker": (
+        "download.csv",
+        (
+            ",IBM,IBM,IBM,IBM,IBM,IBM\n,Open,High,Low,Close,Adj Close,Volume\nDate,,,,,,\n"
+            "2022-05-31,137.5,139.3,136.6,138.8,130.1,5852963\n"
+        ),
+        [("IBM", "1d", "2022-05-31 13:30", 137.5, 139.3, 136.6, 138.8, 5852963.0)],
+    ),
     "yfinance's download with two rows of names": (
         "KO.csv",
         "Price,Adj Close,Close,High,Low,Open,Volume\nDate,,,,,,\n2024-03-11,58.9,60.1,60.4,59.3,59.4,16120000\n",
