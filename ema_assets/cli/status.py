@@ -195,6 +195,8 @@ def _print_surroundings(found: _Surroundings, heard_at: datetime | None) -> None
     ago = (datetime.now(UTC) - heard_at).total_seconds() if heard_at is not None else None
     if ago is not None and ago < _DAEMON_LIVES and settings.database_url is not None:
         idle = f"No `ema-assets up` runs here; a daemon of Dagster was heard {max(ago, 0):.0f} seconds ago"
+    if state.is_alive(settings):
+        idle = "`ema-assets up` is starting or stopping"
     click.echo(f"Running, UI at {running.ui}{board}" if running else idle)
     for line in _provider_lines(found.providers):
         click.echo(f"Provider   {line}")

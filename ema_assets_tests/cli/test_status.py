@@ -169,6 +169,12 @@ def test_series_computed_without_dagster_are_not_loading_if_nothing_runs(
         assert "Loading    5m 0/3" in run("status", **env).stdout
 
 
+def test_an_up_that_is_not_ready_is_not_to_be_started_again(run: Run, home: Path) -> None:
+    with an_up(home, 4711):
+        assert run("status").stdout.splitlines()[0] == "`ema-assets up` is starting or stopping"
+    assert run("status").stdout.startswith("Not running")
+
+
 def test_a_daemon_on_another_host_is_shown_if_its_last_heartbeat_is_recent(run: Run, database_url: str) -> None:
     """The heartbeats are written as by Dagster's own storage: in UTC, without a time zone."""
     env = {"EMA_DATABASE_URL": database_url}
