@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 import polars as pl
+from polars.exceptions import ColumnNotFoundError
 
 from ema_assets.model.errors import SignalError, UnsoundSignal
 from ema_assets.model.own_modules import TooLong, in_time, line_of, told
@@ -69,11 +70,12 @@ def _named(signal: Signal, origin: str) -> Compute:
         except MemoryError:
             raise
         except TooLong as error:
-            where = line_of(error.__cause__ or error, origin) or ":"
+            where = line_of(error.__cause__ or error, origin)
             raise UnsoundSignal(f"{name}:{where} {error}") from None
         except (Exception, SystemExit) as error:
-            where = line_of(error, origin) or ":"
-            raise SignalError(f"{name}:{where} {told(error)}") from error
+            where = line_of(error, origin)
+            hint = _of_columns(signal) if isinstance(error, ColumnNotFoundError) else ""
+            raise SignalError(f"{name}:{where} {told(error)}{hint}") from error
         if problem := _misfit(signal, bars, rows):
             raise SignalError(f"{name}{_line(signal.compute)}: `compute` must return {problem}")
         others = [column for column in signal.columns if rows.schema[column.name] != KINDS[column.kind]]
@@ -82,12 +84,20 @@ def _named(signal: Signal, origin: str) -> Compute:
     return compute
 
 
+def _of_columns(signal: Signal) -> str:
+    reads = "; ".join(f"{', '.join(columns)} of {asset}" for asset, columns in signal.reads.items())
+    return f"; `bars` has the columns in `reads` of the signal, here {reads}"
+
+
 def _misfit(signal: Signal, bars: pl.DataFrame, rows: object) -> str | None:
-    """Return what `compute` must return for `bars` but did not; None when the result is valid."""
+    """Return what `compute` must return for `bars` but did not; None when the result is valid.
+
+    It is the same text for the same mistake, also with other bars: each new text of a failure is told anew.
+    """
     if not isinstance(rows, pl.DataFrame):
         return f"a polars frame, received a {type(rows).__name__}"
     if rows.height != bars.height:
-        return f"one row per bar, {bars.height:,}, received {rows.height:,}"
+        return f"one row per bar, received {'fewer' if rows.height < bars.height else 'more'} rows than bars"
     return _misfit_of_kinds(signal, bars, rows) or _misfit_of_values(signal, bars, rows)
 
 
@@ -105,10 +115,13 @@ def _misfit_of_kinds(signal: Signal, bars: pl.DataFrame, rows: pl.DataFrame) -> 
 def _misfit_of_values(signal: Signal, bars: pl.DataFrame, rows: pl.DataFrame) -> str | None:
     for key in _KEYS:
         if not rows[key].equals(bars[key]):
-            place = int((~rows[key].eq_missing(bars[key])).arg_true()[0])
-            return f"the bars in their order, but `{key}` of row {place} is {rows[key][place]}, not {bars[key][place]}"
+            if rows[key].sort().equals(bars[key].sort()):
+                return f"the bars in the order in which it received them, but their `{key}` is in another order"
+            return f"the bars as it received them, but their `{key}` has other values"
     for column in signal.columns:
         found = rows[column.name]
+        if found.dtype.is_float() and found.is_infinite().any():
+            return f"a finite number or null in `{column.name}`, received infinity; is something divided by 0?"
         if not column.is_nullable and (found.null_count() or (found.dtype.is_float() and found.is_nan().any())):
             return f"a value of `{column.name}` for each bar, as its column declares; received null"
         if column.choices and found.dtype == pl.String:
@@ -160,7 +173,16 @@ class _Call:
             alone = self._computed(self.bars[mine], self.carried)
             unlike = self._unlike(alone, mine, self.bars["is_new"][mine], rows, 0.0)
             if unlike is not None:
-                yield self._blamed(unlike, alone, firsts, place)
+                yield self._unsteady(rows) or self._blamed(unlike, alone, firsts, place)
+
+    def _unsteady(self, rows: pl.DataFrame) -> str | None:
+        """Return a message if the same call returns other values than `rows`; None if it returns the same."""
+        unlike = self._unlike(
+            self._computed(self.bars, self.carried), np.arange(self.bars.height), self.bars["is_new"], rows, 0.0
+        )
+        if unlike is None:
+            return None
+        return f"`compute` must use neither random numbers nor a clock, but {unlike} changes with each call"
 
     def _blamed(self, unlike: str, alone: pl.DataFrame, firsts: list[Rows], place: int) -> str:
         """Return a message that blames other symbols or later bars.
@@ -202,7 +224,7 @@ class _Call:
             again = self._computed(self.bars[mine].with_columns(is_new=is_new), carried)
             unlike = self._unlike(again, mine, is_new, rows, _FEW)
             if unlike is not None:
-                yield (
+                yield self._unsteady(rows) or (
                     f"`compute` must give the same values however a history is cut into increments, but {unlike} "
                     f"changes when it goes on from the bar before; does it see enough bars (`bars_before`, here "
                     f"{before}), or carry what it goes on from (`carries`)?"

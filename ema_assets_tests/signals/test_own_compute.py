@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import polars as pl
@@ -152,17 +153,17 @@ def test_an_exception_in_compute_is_reported_with_signal_file_and_line() -> None
         ),
         pytest.param(
             signal(lambda bars, carried, params: bars.select("symbol", "ts", mine="close")[1:]),
-            "one row per bar, 900, received 899",
+            "one row per bar, received fewer rows than bars",
             id="a bar left out",
         ),
         pytest.param(
             signal(lambda bars, carried, params: bars.select("symbol", "ts", mine="close").sort("ts")),
-            "the bars in their order, but `symbol` of row 1 is S1, not S0",
+            "the bars in the order in which it received them, but their `symbol` is in another order",
             id="another order",
         ),
         pytest.param(
             signal(lambda bars, carried, params: bars.select("symbol", pl.col("ts").shift(1), mine="close")),
-            "the bars in their order, but `ts` of row 0 is None, not ",
+            "the bars as it received them, but their `ts` has other values",
             id="another time",
         ),
         pytest.param(
@@ -174,6 +175,16 @@ def test_an_exception_in_compute_is_reported_with_signal_file_and_line() -> None
             signal(lambda bars, carried, params: bars.select("symbol", mine="close")),
             "a column `ts`, received symbol, mine",
             id="no times",
+        ),
+        pytest.param(
+            signal(lambda bars, carried, params: pl.concat([bars, bars]).select("symbol", "ts", mine="close")),
+            "one row per bar, received more rows than bars",
+            id="every bar twice",
+        ),
+        pytest.param(
+            of(CLOSE / (CLOSE - CLOSE)),
+            "a finite number or null in `mine`, received infinity; is something divided by 0?",
+            id="infinity",
         ),
         pytest.param(of(pl.lit(1)), "`mine` as Float64 of polars, received Int32", id="another kind"),
         pytest.param(
@@ -205,6 +216,24 @@ def test_an_invalid_result_of_compute_is_reported_with_signal_and_file(declared:
     message = str(caught.value)
     assert message.startswith("signal `mine` in /home/me/mine.py, line ")
     assert f": `compute` must return {said}" in message
+
+
+def test_a_column_that_the_signal_does_not_read_is_refused_with_the_columns_that_it_reads() -> None:
+    with pytest.raises(SignalError) as caught:
+        computed(of(pl.col("high")))
+    assert str(caught.value).startswith(
+        'signal `mine` in /home/me/mine.py: ColumnNotFoundError: unable to find column "high"'
+    )
+    assert str(caught.value).endswith("; `bars` has the columns in `reads` of the signal, here close of ohlc")
+
+
+@pytest.mark.parametrize("symbols", [1, 3])
+def test_a_signal_that_returns_other_values_for_the_same_bars_is_told_so(symbols: int) -> None:
+    calls = count()
+    declared = signal(lambda bars, carried, params: bars.select("symbol", "ts", mine=CLOSE + next(calls)))
+    said = "must use neither random numbers nor a clock, but `mine` of S0 at .* changes with each call"
+    with pytest.raises(UnsoundSignal, match=said):
+        computed(declared, walks(300, symbols=symbols))
 
 
 def test_a_column_of_nulls_gets_the_declared_kind() -> None:

@@ -277,7 +277,7 @@ def _problem(said: Any, size: int) -> str | None:
     if not isinstance(said, pl.DataFrame):
         return f"a polars frame, received a {type(said).__name__}"
     if said.height != size:
-        return f"one row per bar, {size}, received {said.height}"
+        return f"one row per bar, received {'fewer' if said.height < size else 'more'} rows than bars"
     for name, dtype in said.schema.items():
         if name not in (*FLAGS, *PRICES):
             return f"columns among {', '.join((*FLAGS, *PRICES))}, received {name!r}"
