@@ -17,6 +17,9 @@ from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state, sync_failures
 from ema_assets.store.database import Transaction
 
+# A bar as errors of signals and rules name it.
+_NAMED_BAR = r" of \S+ at \d{4}-\d\d-\d\d \d\d:\d\d UTC"
+
 
 @dataclass(frozen=True, slots=True)
 class AssetStatus:
@@ -76,11 +79,15 @@ def by_asset(
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """A reason, the number of series that currently fail for it, and one of them."""
+    """A reason, the number of series that currently fail for it, and one of them.
+
+    When the reason names a bar, others that differ only in that count as the same; all of them have the same `topic`.
+    """
 
     reason: str
     count: int
     example: str
+    topic: str
 
     def __str__(self) -> str:
         more = f" and {self.count - 1} more" if self.count > 1 else ""
@@ -90,13 +97,11 @@ class FailureReason:
 def failure_reasons(transaction: Transaction) -> list[FailureReason]:
     """Return the reasons why series are currently failing, the most common one first."""
     failing = ledger.failing(transaction)
-    grouped = failing.group_by("last_error", maintain_order=True).agg(
-        n=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
+    topic = pl.col("last_error").str.replace_all(_NAMED_BAR, "")
+    grouped = failing.group_by(topic.alias("topic"), maintain_order=True).agg(
+        reason=pl.col("last_error").first(), count=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
     )
-    return [
-        FailureReason(reason, count, example)
-        for reason, count, example in grouped.sort("n", descending=True, maintain_order=True).iter_rows()
-    ]
+    return [FailureReason(**row) for row in grouped.sort("count", descending=True, maintain_order=True).to_dicts()]
 
 
 without_bars = ledger.without_bars

@@ -106,7 +106,7 @@ class News:
 
     def _problems(self, failing: list[status.FailureReason], without_bars: list[str]) -> None:
         for failure in failing:
-            self.once(f"failing: {failure}", topic=failure.reason)
+            self.once(f"failing: {failure}", topic=failure.topic)
         if without_bars:
             named = ", ".join(without_bars[:_NAMED]) + (
                 f" and {len(without_bars) - _NAMED} more" if len(without_bars) > _NAMED else ""

@@ -62,3 +62,24 @@ def test_the_most_common_reason_of_failures_is_said_first_with_one_of_its_series
         )
         found = [str(each) for each in status.failure_reasons(transaction)]
     assert found == ["KO|5m and 1 more: no answer", "AAPL|5m: no such symbol"]
+
+
+def test_reasons_that_differ_only_in_the_bar_that_they_name_are_one(database: Database) -> None:
+    sync(database, watch(dict.fromkeys(("AAPL", "KO", "MSFT"), "XNYS")), NOW)
+    with database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state
+            SET failures = 1,
+                last_error = CASE symbol
+                    WHEN 'MSFT' THEN '`high` of MSFT at 2026-11-20 15:30 UTC changes'
+                    ELSE format('`low` of %s at 2026-11-20 1%s:30 UTC changes', symbol, length(symbol)) END
+            WHERE asset = 'ohlc' AND timeframe = '5m'
+            """
+        )
+        found = status.failure_reasons(transaction)
+    assert [str(each) for each in found] == [
+        "AAPL|5m and 1 more: `low` of AAPL at 2026-11-20 14:30 UTC changes",
+        "MSFT|5m: `high` of MSFT at 2026-11-20 15:30 UTC changes",
+    ]
+    assert [each.topic for each in found] == ["`low` changes", "`high` changes"]

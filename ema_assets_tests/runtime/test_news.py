@@ -7,6 +7,8 @@ from typing import cast
 import pytest
 
 from ema_assets.model.errors import StoreUnavailable
+from ema_assets.reports import status
+from ema_assets.reports.status import FailureReason
 from ema_assets.runtime import news as news_of_up
 from ema_assets.runtime.news import News
 from ema_assets.store import sync_failures
@@ -71,6 +73,18 @@ def test_a_problem_is_reported_with_its_end_and_again_when_it_comes_back() -> No
     for lines in ([], ["a", "a"], ["a"], ["a", "b"], [], [], ["a"], []):
         news.while_it_lasts(lines, "repaired")
     assert said == ["  a", "  b", "  repaired", "  a", "  repaired"]
+
+
+def test_series_that_fail_in_one_way_are_reported_once_whichever_bar_the_reason_names(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    news = News(said.append)
+    for bar in (1, 2):
+        failure = FailureReason(f"bar {bar} changes", 1, "A|5m", topic="a bar changes")
+        monkeypatch.setattr(status, "failure_reasons", lambda _, failure=failure: [failure])
+        news.look(database)
+    assert [line for line in said if "failing" in line] == ["  failing: A|5m: bar 1 changes"]
 
 
 def test_a_watchlist_that_is_taken_up_again_is_reported(database: Database) -> None:
