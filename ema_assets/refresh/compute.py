@@ -18,6 +18,7 @@ from ema_assets.refresh import impact, long_bars
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
+from ema_assets.refresh.own_code import edition_of
 from ema_assets.refresh.waiting import retry_locked
 from ema_assets.refresh.why_stale import why_claimed
 from ema_assets.store import file_spans, latency, ledger, sessions, tables
@@ -236,7 +237,7 @@ def refresh_computed(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
 
-    _in_batches(database, node.name, timeframe, symbols, now, work, outcome, everything=everything)
+    _in_batches(database, _Wanted(node.name, timeframe, symbols, now, everything, edition_of(node)), work, outcome)
     return outcome
 
 
@@ -275,33 +276,47 @@ def refused(
             if not ledger.claim(transaction, asset, timeframe, batch, everything=everything).is_empty():
                 raise error
 
-    _in_batches(database, asset, timeframe, symbols, now, work, outcome, everything=everything)
+    _in_batches(database, _Wanted(asset, timeframe, symbols, now, everything), work, outcome)
     return outcome
 
 
-def _in_batches(
-    database: Database,
-    asset: str,
-    timeframe: Timeframe,
-    symbols: Sequence[str],
-    now: datetime,
-    work: Callable[[list[str]], None],
-    outcome: Outcome,
-    *,
-    everything: bool,
-) -> None:
-    """Do `work` for the pending series of `symbols`, a bounded number of rows at a time; quarantine failing series."""
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The series of one asset to bring up to date at `now`; with `everything`, also those that are fresh.
+
+    `code` is the edition of the user's own code that computes them. Series that it has failed for wait until their
+    pause is over, also when they have new bars: it would fail again, and may take a minute for that.
+    """
+
+    asset: str
+    timeframe: Timeframe
+    symbols: Sequence[str]
+    now: datetime
+    everything: bool
+    code: str | None = None
+
+
+def _in_batches(database: Database, wanted: _Wanted, work: Callable[[list[str]], None], outcome: Outcome) -> None:
+    """Do `work` for the pending series of `wanted`, a bounded number of rows at a time; quarantine failing series."""
+    asset, timeframe, now, code = wanted.asset, wanted.timeframe, wanted.now, wanted.code
+    began = time.monotonic()
 
     def process(batch: list[str]) -> None:
         errors = bisect(batch, work)
         if errors:
+            # After a loop without an end, a pause that is counted from its beginning would be over.
+            ended = now + timedelta(seconds=time.monotonic() - began)
             with database.transaction() as transaction:
-                ledger.fail(transaction, asset, timeframe, errors, now)
+                ledger.fail(transaction, asset, timeframe, errors, ended, code=code)
             outcome.errors.update(errors)
 
-    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
+    with database.transaction() as transaction:
+        pending = ledger.pending(
+            transaction, asset, timeframe, wanted.symbols, now, everything=wanted.everything, code=code
+        )
+    for batch in batches(pending, ROWS_A_BATCH):
         process(batch)
-        if everything:
+        if wanted.everything:
             retry_locked(batch, outcome, process)
 
 
@@ -366,7 +381,7 @@ def refresh_rolled_up(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())
 
-    _in_batches(database, OHLC, timeframe, symbols, now, work, outcome, everything=everything)
+    _in_batches(database, _Wanted(OHLC, timeframe, symbols, now, everything), work, outcome)
     return outcome
 
 
@@ -379,11 +394,3 @@ def sessions_of(
         low = high = ledger.BEGINNING
     around = reach(timeframe)
     return sessions.between(transaction, claimed["calendar"].unique().to_list(), low - around, high + around)
-
-
-def _batches(
-    database: Database, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
-) -> list[list[str]]:
-    with database.transaction() as transaction:
-        pending = ledger.pending(transaction, asset, timeframe, symbols, everything=everything)
-    return list(batches(pending, ROWS_A_BATCH))

@@ -17,8 +17,8 @@ from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state, sync_failures
 from ema_assets.store.database import Transaction
 
-# A bar as errors of signals and rules name it.
-_NAMED_BAR = r" of \S+ at \d{4}-\d\d-\d\d \d\d:\d\d UTC"
+# What differs in one error of a signal or rule from run to run: the bar that it names, and its time limit.
+_VARYING = r" of \S+ at \d{4}-\d\d-\d\d \d\d:\d\d UTC| with [0-9,]+ bars after \d+ seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def by_asset(
 class FailureReason:
     """A reason, the number of series that currently fail for it, and one of them.
 
-    When the reason names a bar, others that differ only in that count as the same; all of them have the same `topic`.
+    Reasons that differ only in the bar that they name, or in a time limit, count as one and have the same `topic`.
     """
 
     reason: str
@@ -97,7 +97,7 @@ class FailureReason:
 def failure_reasons(transaction: Transaction) -> list[FailureReason]:
     """Return the reasons why series are currently failing, the most common one first."""
     failing = ledger.failing(transaction)
-    topic = pl.col("last_error").str.replace_all(_NAMED_BAR, "")
+    topic = pl.col("last_error").str.replace_all(_VARYING, "")
     grouped = failing.group_by(topic.alias("topic"), maintain_order=True).agg(
         reason=pl.col("last_error").first(), count=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
     )

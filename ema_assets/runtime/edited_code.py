@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import inspect
 import json
 import platform
 from collections.abc import Callable, Iterator
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ema_assets.config.shared_files import replace_text
-from ema_assets.model.own_modules import is_own
 from ema_assets.refresh.graph import Graph, Node
+from ema_assets.refresh.own_code import file_of, function_of
 
 # For a file: the hash of its syntax tree, without comments and layout, and which versions it declares.
 _Code = tuple[str, frozenset[tuple[str, str]]]
@@ -111,14 +110,11 @@ def _imported(tree: ast.Module, path: Path) -> Iterator[str]:
 
 def _declared(node: Node) -> tuple[str, str, str] | None:
     """Return a node's own file, and its signal or rule with the version; None for nodes that are not a user's own."""
-    function: Callable[..., object]
-    if node.signal is not None:
-        function, name, version = node.signal.compute, node.signal.name, node.signal.version
-    elif node.variant is not None:
-        rule = node.variant.rule
-        function, name, version = rule.evaluate, rule.name, rule.version
-    else:
+    function = function_of(node)
+    path = None if function is None else file_of(function)
+    if path is None:
         return None
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None)
-    return (code.co_filename, name, version) if code is not None and is_own(function) else None
+    if node.signal is not None:
+        return path, node.signal.name, node.signal.version
+    assert node.variant is not None
+    return path, node.variant.rule.name, node.variant.rule.version

@@ -1,7 +1,7 @@
 """Signals and strategies in the database: from the declaration to tables, ledger and views."""
 
 import re
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -10,6 +10,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import Graph, build
+from ema_assets.refresh.outcome import Outcome
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
 from ema_assets_tests.timeframes import FETCHED, FEW, M5
@@ -191,6 +192,31 @@ def test_a_failed_signal_is_retried_at_once_after_its_file_was_removed_or_its_ve
         version = 'version="2"'
     path.write_text(TOY.replace('version="1"', version))
     assert pausing() == 0
+
+
+def test_a_failed_signal_waits_for_the_end_of_its_pause_or_an_edit_also_when_new_bars_come(
+    database: Database, folder
+) -> None:
+    market, now = exchange(), utc("2026-11-18 15:00")
+    few = Watchlist(WATCHED.instruments, WATCHED.history_days)
+    path = folder / "below_high.py"
+
+    def refreshed(at: datetime) -> Outcome:
+        return refresh(database, few, market, at, timeframes=[M5], graph=build(few, folder))["below_high", M5]
+
+    def failures() -> list[tuple[object, ...]]:
+        wanted = "SELECT failures FROM market.series_state WHERE asset = 'below_high' AND timeframe = '5m'"
+        return rows_of(database, wanted)
+
+    path.write_text(TOY.replace("closes = [", "closes = 1 / 0, ["))
+    assert sorted(refreshed(now).errors) == sorted(CALENDARS)
+    soon = now + timedelta(seconds=10)
+    assert refreshed(soon) == Outcome()
+    assert failures() == [(1,)] * len(CALENDARS)
+    assert sorted(refreshed(now + STEP).errors) == sorted(CALENDARS), "the pause of half a minute is over"
+    assert failures() == [(2,)] * len(CALENDARS)
+    path.write_text(TOY)
+    assert sorted(refreshed(now + STEP).done) == sorted(CALENDARS)
 
 
 @pytest.mark.parametrize("name", ["f", "i", "o", "base", "row"])

@@ -83,3 +83,18 @@ def test_reasons_that_differ_only_in_the_bar_that_they_name_are_one(database: Da
         "MSFT|5m: `high` of MSFT at 2026-11-20 15:30 UTC changes",
     ]
     assert [each.topic for each in found] == ["`low` changes", "`high` changes"]
+
+
+def test_one_endless_loop_is_one_reason_for_histories_of_any_length(database: Database) -> None:
+    sync(database, watch(dict.fromkeys(("AAPL", "KO"), "XNYS")), NOW)
+    with database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state
+            SET failures = 1, last_error = format('line 7: is not done with 1%s,000 bars after 7%s seconds; is there',
+                                                  length(symbol), length(symbol))
+            WHERE asset = 'ohlc' AND timeframe = '5m'
+            """
+        )
+        (found,) = status.failure_reasons(transaction)
+    assert str(found) == "AAPL|5m and 1 more: line 7: is not done with 14,000 bars after 74 seconds; is there"

@@ -288,7 +288,8 @@ def test_pending_work_reports_the_number_of_input_bars_to_read(ready: Database) 
         ledger.complete(transaction, OHLC, FIVE, bars, "1")
 
         def pending(*, everything: bool) -> list[tuple[object, ...]]:
-            return ledger.pending(transaction, EMA_SIGNALS, FIVE, ["AAPL", "BTC-USD"], everything=everything).rows()
+            symbols = ["AAPL", "BTC-USD"]
+            return ledger.pending(transaction, EMA_SIGNALS, FIVE, symbols, NOW, everything=everything).rows()
 
         assert pending(everything=False) == [("AAPL", 3)]
         assert pending(everything=True) == [("AAPL", 101)]
@@ -375,6 +376,31 @@ def test_the_pause_doubles_with_each_failure_up_to_an_hour(ready: Database) -> N
         assert 0.75 * middle <= pause <= 1.25 * middle
     # Pauses are random, so that series that failed together are not all retried at the same moment.
     assert len(set(pauses[-10:])) > 1
+
+
+def test_code_that_has_failed_does_not_work_on_a_series_during_its_pause_and_other_code_does(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        bars = results(["AAPL", "MSFT"], first_ts=NOW - minutes(5), last_ts=NOW, changed_from=NOW - minutes(5))
+        ledger.complete(transaction, OHLC, FIVE, bars, "1")
+
+        def pending(code: str | None, at: datetime = NOW, *, everything: bool = False) -> list[str]:
+            symbols = ["AAPL", "MSFT"]
+            return ledger.pending(transaction, EMA_SIGNALS, FIVE, symbols, at, everything=everything, code=code)[
+                "symbol"
+            ].to_list()
+
+        both = ["AAPL", "MSFT"]
+        ledger.fail(transaction, EMA_SIGNALS, FIVE, {"AAPL": "no"}, NOW, code="a")
+        until = row(transaction, EMA_SIGNALS, "AAPL", FIVE)["next_attempt_at"]
+        assert isinstance(until, datetime)
+        assert until == NOW + timedelta(seconds=ledger.FIRST_PAUSE_SECONDS), "all that fail together pause as long"
+        assert pending("a") == pending("a", until - timedelta(seconds=1)) == ["MSFT"]
+        assert pending("a", until) == pending("b") == pending(None) == pending("a", everything=True) == both
+        ledger.end_pauses(transaction, both, [FIVE])
+        assert pending("a") == both
+        # A failure of code of the package is tried again with each run.
+        ledger.fail(transaction, EMA_SIGNALS, FIVE, {"AAPL": "no"}, NOW)
+        assert pending("a") == pending(None) == both
 
 
 def test_a_success_clears_the_failures_of_a_series(ready: Database) -> None:

@@ -1,6 +1,6 @@
 """The computed assets: one for every signal and strategy of the graph, made from its declaration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from dagster import (
@@ -27,6 +27,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import refresh_computed, refused
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.refresh.own_code import function_of
 
 
 def computed_assets(graph: Graph, namespace: Namespace = ALONE) -> list[AssetsDefinition]:
@@ -55,25 +56,20 @@ def _deps(node: Node, graph: Graph, namespace: Namespace) -> list[AssetDep]:
     return deps
 
 
-def _source_of(node: Node) -> Callable[..., object]:
-    """Return the function that defines what `node` computes: a signal's `compute` or a strategy rule's `evaluate`."""
-    if node.signal is not None:
-        return node.signal.compute
-    assert node.variant is not None
-    return node.variant.rule.evaluate
-
-
 def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDefinition:
+    function = function_of(node)
+    assert function is not None
+
     @asset(
         key=namespace.key(node.name),
         deps=_deps(node, graph, namespace),
         partitions_def=series_of(graph, namespace),
         backfill_policy=BackfillPolicy.single_run(),
         group_name=node.group,
-        **described(node, _source_of(node)),
+        **described(node, function),
         code_version=node.code_version,
         description=node.description,
-        metadata=catalog_metadata(node, _source_of(node), namespace),
+        metadata=catalog_metadata(node, function, namespace),
         # Within a run, the chain to the trades goes first because traders wait for it.
         op_tags={"dagster/priority": "1" if node.name in CHAIN else "0", CODE_VERSION_TAG: node.code_version},
     )

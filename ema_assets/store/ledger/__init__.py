@@ -27,6 +27,7 @@ from ema_assets.store.ledger.overview import (
     watched,
     without_bars,
 )
+from ema_assets.store.ledger.pauses import end_pauses, fail, forget_failures
 from ema_assets.store.ledger.recording import (
     adopt_storage,
     forget_asset,
@@ -56,11 +57,8 @@ from ema_assets.store.ledger.timeframe_rows import known_timeframes, sync_timefr
 from ema_assets.store.ledger.work import (
     claim,
     complete,
-    end_pauses,
     end_silence,
-    fail,
     fetch_state,
-    forget_failures,
     lock,
     mark_dirty,
     note_delays,

@@ -1,4 +1,4 @@
-"""The work on series: lock, claim, complete or fail them, and mark their readers dirty. SQL only."""
+"""The work on series: lock, claim and complete them, and mark their readers dirty. SQL only."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,8 +13,6 @@ from ema_assets.store.ledger.row import (
     BEGINNING,
     CLOCK_SLACK_SECONDS,
     DIRTY_SINCE,
-    FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_OF,
     PAUSE_HOURS,
     SILENT_SESSIONS,
 )
@@ -94,12 +92,20 @@ def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Se
 
 
 def pending(
-    transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
+    transaction: Transaction,
+    asset: str,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    now: datetime,
+    *,
+    everything: bool,
+    code: str | None = None,
 ) -> pl.DataFrame:
     """Return which of `symbols` need work for `asset`: symbol, rows (of its main input, at most); sorted by symbol.
 
-    With `everything`, all symbols that have input, from the beginning. The number of rows is for splitting the work
-    into batches: it is calculated as if the market never closed.
+    With `everything`, all symbols that have input, from the beginning. Else symbols that pause at `now` after a failure
+    of the same `code` (see `fail`) are left out. The number of rows is for splitting the work into batches: it is
+    calculated as if the market never closed.
     """
     source = timeframe.source if asset == OHLC else timeframe
     return transaction.query(
@@ -117,6 +123,7 @@ def pending(
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on
           AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
                OR ($6 AND up.last_ts IS NOT NULL))
+          AND ($6 OR coalesce(s.failed_code <> $9 OR s.next_attempt_at <= $10::timestamptz, true))
         ORDER BY s.symbol
         """,
         asset,
@@ -128,6 +135,8 @@ def pending(
         everything,
         BEGINNING,
         source.minutes,
+        code,
+        now,
     )
 
 
@@ -320,73 +329,4 @@ def mark_dirty(transaction: Transaction, asset: str, starts: pl.DataFrame) -> No
         starts["timeframe"],
         starts["dirty_from"],
         starts["dirty_end"],
-    )
-
-
-def fail(
-    transaction: Transaction,
-    asset: str,
-    timeframe: Timeframe,
-    errors: Mapping[str, str],
-    now: datetime,
-    until: datetime | None = None,
-) -> None:
-    """Write that the symbols of `errors` could not be brought up to date, and why.
-
-    The next attempt waits 30 s, twice as long after each further failure, an hour at most, each ±25 % at random. If all
-    wait for the same thing, it waits until `until`. A symbol that has ended, or that its provider does not list, waits
-    for up to SILENT_PAUSE_HOURS.
-    """
-    if not errors:
-        return
-    transaction.execute(
-        f"""
-        UPDATE market.series_state s
-        SET failures = s.failures + 1, last_error = e.message, updated_at = clock_timestamp(),
-            next_attempt_at = coalesce($7::timestamptz, $5 + make_interval(secs =>
-                least($6::float8 * 2 ^ least(s.failures, 20), {LONGEST_PAUSE_OF}) * (0.75 + random() / 2)))
-        FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
-        JOIN market.instrument i ON i.symbol = e.symbol
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
-        """,
-        asset,
-        timeframe.key,
-        list(errors),
-        [message[:1000] for message in errors.values()],
-        now,
-        float(FIRST_PAUSE_SECONDS),
-        until,
-    )
-
-
-def end_pauses(transaction: Transaction, symbols: Sequence[str], timeframes: Sequence[Timeframe]) -> None:
-    """End the pauses after failures of the series of `symbols` on `timeframes`, for all assets."""
-    transaction.execute(
-        """
-        UPDATE market.series_state SET next_attempt_at = NULL
-        WHERE failures > 0 AND next_attempt_at IS NOT NULL
-          AND symbol = ANY ($1::text[]) AND timeframe = ANY ($2::text[])
-        """,
-        list(symbols),
-        [timeframe.key for timeframe in timeframes],
-    )
-
-
-def forget_failures(transaction: Transaction, versions: Mapping[str, str]) -> None:
-    """Forget failures of assets that were switched off until now, or have another version in `versions`.
-
-    `versions` has the code version of each asset that is on. The failures were those of other code or another
-    configuration, so the series are tried at once.
-    """
-    transaction.execute(
-        """
-        UPDATE market.series_state s
-        SET failures = 0, next_attempt_at = NULL, last_error = NULL, updated_at = clock_timestamp()
-        FROM market.asset a JOIN unnest($1::text[], $2::text[]) AS v(asset, version) ON v.asset = a.asset
-        WHERE s.asset = a.asset AND s.failures > 0 AND s.asset <> $3
-          AND (NOT a.is_on OR a.code_version <> v.version)
-        """,
-        list(versions),
-        list(versions.values()),
-        OHLC,
     )
