@@ -3,6 +3,8 @@
 A series that fails pauses by itself (`store.ledger`). A run whose process is killed, or that fails with all its series,
 leaves them stale, and the sweep would launch it again within seconds, for ever. So the sweep pauses: the longer, the
 more runs of a timeframe and lane have ended this way in a row. Schedules go on with each close.
+
+If all of them ended while they computed the same signal or strategy of the user, only its series pause.
 """
 
 from collections.abc import Iterable
@@ -16,8 +18,12 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.requests import lane_of
 from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, LANE_TAG, TIMEFRAME_TAG
+from ema_assets.refresh.graph import Graph
+from ema_assets.refresh.own_code import edition_of
 from ema_assets.refresh.runs import PlannedRun
 from ema_assets.reports.automation import CRASHES_LOOKED_AT, SINGLE_CRASHES, CrashLoop, Ended, loops_among
+from ema_assets.store import ledger
+from ema_assets.store.database import Transaction
 
 _FIRST, _LONGEST = timedelta(seconds=30), timedelta(minutes=5)
 # Within the longest pause, a timeframe has at most a dozen crashes in the time that is looked at.
@@ -44,24 +50,47 @@ class Pause:
 class Pauses:
     """The pauses at the machine's time `now`, read from Dagster when the first run is asked about."""
 
-    def __init__(self, instance: DagsterInstance, now: datetime, namespace: Namespace = ALONE) -> None:
+    def __init__(self, instance: DagsterInstance, now: datetime, graph: Graph, namespace: Namespace = ALONE) -> None:
         self._instance = instance
         self._now = now
-        self._job = namespace.name(REFRESH_JOB)
-        # The pauses that have held back a run.
-        self._met: dict[Key, Pause] = {}
+        self._graph = graph
+        self._namespace = namespace
+        # Why runs were held back or go on without an asset.
+        self._said: dict[Key, str] = {}
 
-    def hold(self, run: PlannedRun) -> bool:
-        """Return whether `run` must wait."""
+    def hold(self, transaction: Transaction, now: datetime, run: PlannedRun) -> bool:
+        """Return whether `run` must wait. If only one asset must, write at `now` that its series have failed."""
         key = run.rectangle.timeframe.key, lane_of(run)
-        if (pause := self._found.get(key)) is not None:
-            self._met[key] = pause
-        return pause is not None
+        if (pause := self._found.get(key)) is None:
+            return False
+        asset = self._computed_by(pause.loop)
+        if asset is None:
+            self._said[key] = str(pause)
+            return True
+        crashes = f"the last {len(pause.loop.runs)} runs ended while they computed"
+        self._said[key] = f"{pause.loop.timeframe} ({pause.loop.lane}): {crashes} {asset}, so its series pause"
+        reason = f"{asset}: {crashes} it; does it need too much memory, or end its process?"
+        code = edition_of(self._graph.nodes[asset])
+        timeframe, symbols = run.rectangle.timeframe, sorted(run.symbols)
+        due = ledger.pending(transaction, asset, timeframe, symbols, now, everything=False, code=code)["symbol"]
+        ledger.fail(transaction, asset, timeframe, dict.fromkeys(due, reason), now, code=code)
+        return False
 
     @property
     def sentences(self) -> list[str]:
-        """One sentence per pause that has held back a run."""
-        return [str(pause) for pause in self._met.values()]
+        """One sentence per timeframe and lane in which something waits."""
+        return list(self._said.values())
+
+    def _computed_by(self, loop: CrashLoop) -> str | None:
+        """Return the asset during whose computation all runs of `loop` ended; None unless it is the user's own code."""
+        steps = {self._step_of(run_id) for run_id in loop.runs[: SINGLE_CRASHES + 1]}
+        own = {self._namespace.name(node.name): node.name for node in self._graph.computed if edition_of(node)}
+        return own.get(steps.pop() or "") if len(steps) == 1 else None
+
+    def _step_of(self, run_id: str) -> str | None:
+        """Return the step that the run was at when it ended."""
+        begun = [each.step_key for each in self._instance.get_run_step_stats(run_id) if each.end_time is None]
+        return begun[0] if len(begun) == 1 else None
 
     @cached_property
     def _found(self) -> dict[Key, Pause]:
@@ -72,7 +101,10 @@ class Pauses:
 
     def _ended(self, status: DagsterRunStatus) -> list[Ended]:
         chosen = RunsFilter(
-            job_name=self._job, statuses=[status], tags={DEFER_TAG: "true"}, updated_after=self._now - CRASHES_LOOKED_AT
+            job_name=self._namespace.name(REFRESH_JOB),
+            statuses=[status],
+            tags={DEFER_TAG: "true"},
+            updated_after=self._now - CRASHES_LOOKED_AT,
         )
         return [_of_record(record) for record in self._instance.get_run_records(chosen, limit=_MOST_RUNS)]
 
@@ -94,4 +126,4 @@ def _of_record(record: RunRecord) -> Ended:
     at = record.update_timestamp if record.end_time is None else datetime.fromtimestamp(record.end_time, UTC)
     # The tag names a series that has failed by itself.
     is_crash = run.status is DagsterRunStatus.FAILURE and FAILED_TAG not in run.tags
-    return Ended(run.tags.get(TIMEFRAME_TAG, ""), run.tags.get(LANE_TAG, ""), at, is_crash)
+    return Ended(run.tags.get(TIMEFRAME_TAG, ""), run.tags.get(LANE_TAG, ""), at, is_crash, run.run_id)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import polars as pl
 from dagster import (
@@ -73,7 +74,7 @@ def _requests_for_stale(
             # A run would compute none of them; one after another would be launched for as long as the sync fails.
             stale = stale.filter(~pl.col("asset").is_in(changed))
             waiting.append(f"{', '.join(changed)}: changed code or parameters wait for a sync of the watchlist")
-        hold = None if pauses is None else pauses.hold
+        hold = None if pauses is None else partial(pauses.hold, transaction, now)
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), tick, symbols, namespace, hold)
     if pauses is not None:
         waiting += pauses.sentences
@@ -116,7 +117,7 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
                 context.log.info(sentence)
         if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
-        pauses = Pauses(context.instance, now, namespace)
+        pauses = Pauses(context.instance, now, graph, namespace)
         requests, stale, waiting = _requests_for_stale(context, store, market, namespace, graph, "sweep", pauses=pauses)
         context.update_cursor("" if stale else now.isoformat())
         if requests:

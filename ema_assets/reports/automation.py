@@ -25,15 +25,19 @@ class Ended(NamedTuple):
     lane: str
     at: datetime
     is_crash: bool
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CrashLoop:
-    """The newest runs of a timeframe and lane, which have all crashed: how many, how often, and when the last did."""
+    """The newest runs of a timeframe and lane, which have all crashed: which, how often, and when the last did.
+
+    `runs` are the ids of the runs, the newest first.
+    """
 
     timeframe: str
     lane: str
-    runs: int
+    runs: tuple[str, ...]
     crashes: int
     last_at: datetime
 
@@ -46,10 +50,10 @@ def loops_among(ended: Iterable[Ended]) -> list[CrashLoop]:
     found = []
     for (timeframe, lane), runs in sorted(places.items()):
         newest_first = sorted(runs, key=lambda run: (run.at, run.is_crash), reverse=True)
-        times = [run.at for run in takewhile(lambda run: run.is_crash, newest_first)]
-        crashes = _events(times)
+        crashed = list(takewhile(lambda run: run.is_crash, newest_first))
+        crashes = _events(run.at for run in crashed)
         if crashes > SINGLE_CRASHES:
-            found.append(CrashLoop(timeframe, lane, len(times), crashes, times[0]))
+            found.append(CrashLoop(timeframe, lane, tuple(run.run_id for run in crashed), crashes, crashed[0].at))
     return found
 
 

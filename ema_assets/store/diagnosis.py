@@ -131,17 +131,17 @@ def newest_tick_at(transaction: Transaction) -> datetime | None:
 
 
 def ended_runs(transaction: Transaction, since: datetime) -> pl.DataFrame | None:
-    """Return the runs of schedules and sensors that succeeded or failed after `since`: timeframe, lane, at, is_crash.
+    """Return the runs of schedules and sensors that succeeded or failed after `since`.
 
-    A run that failed crashed, unless it names a series that has failed by itself. None if Dagster's tables are missing
-    or may not be read.
+    Columns: timeframe, lane, at, is_crash, run_id. A run that failed crashed, unless it names a series that has failed
+    by itself. None if Dagster's tables are missing or may not be read.
     """
     if not (may_read(transaction, "dagster.runs") and may_read(transaction, "dagster.run_tags")):
         return None
     return transaction.query(
         """
         SELECT t.timeframe, t.lane, to_timestamp(r.end_time) AS at,
-               r.status = 'FAILURE' AND t.failed IS NULL AS is_crash
+               r.status = 'FAILURE' AND t.failed IS NULL AS is_crash, r.run_id
         FROM dagster.runs r
         CROSS JOIN LATERAL (
             SELECT max(value) FILTER (WHERE key = 'ema_assets/timeframe') AS timeframe,

@@ -1,22 +1,39 @@
 """Tests of crash loops: what ends a run as a whole, such as too little memory, is not repeated every few seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from dagster import DagsterRunStatus, RunRequest, SkipReason
+from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunRequest, SensorDefinition, SkipReason
+from dagster._core.execution.plan.objects import StepSuccessData
 
+from ema_assets.config import watchlist
+from ema_assets.definitions import assembled
 from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, LANE_TAG, TIMEFRAME_TAG
-from ema_assets_tests.defs.conftest import World, defs, sweep, sync_watchlist
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.graph import build
+from ema_assets.store import ledger
+from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
 from ema_assets_tests.defs.test_automation import look, timeframe_of
 
 
 def ended(
-    world: World, tags: Mapping[str, str], seconds_ago: float, status: DagsterRunStatus = DagsterRunStatus.FAILURE
+    world: World,
+    tags: Mapping[str, str],
+    seconds_ago: float,
+    status: DagsterRunStatus = DagsterRunStatus.FAILURE,
+    steps: Mapping[str, Sequence[DagsterEventType]] = MappingProxyType({}),
 ) -> None:
-    """Make a run that has ended that long before the time of `world`."""
+    """Make a run that has ended that long before the time of `world`, and whose `steps` have these events."""
     run = world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(tags), status=status)
+    for step, kinds in steps.items():
+        for kind in kinds:
+            data = StepSuccessData(duration_ms=1.0) if kind is DagsterEventType.STEP_SUCCESS else None
+            event = DagsterEvent(kind.value, "refresh", step_key=step, event_specific_data=data)
+            world.instance.report_dagster_event(event, run_id=run.run_id)
     with world.database.transaction() as transaction:
         transaction.execute(
             """
@@ -29,9 +46,9 @@ def ended(
         )
 
 
-def requested(world: World) -> list[str]:
+def requested(world: World, sensor: SensorDefinition = sweep) -> list[str]:
     """Return the timeframes of the runs that the sweep requests."""
-    found = look(world, sweep)
+    found = look(world, sensor)
     return [] if isinstance(found, SkipReason) else [timeframe_of(each) for each in found]
 
 
@@ -129,3 +146,88 @@ def test_runs_that_end_with_their_host_count_as_one_crash(world: World) -> None:
     for number in range(10):
         ended(world, tags, 10 + number / 2.5)
     assert requested(world) == ["5m", "1d"]
+
+
+OWN = """
+import polars as pl
+from ema_assets.signals.declaration import Column, Signal
+
+
+def above(bars, carried, params):
+    return bars.select("symbol", "ts", above=pl.col("close") + 1)
+
+
+SIGNAL = Signal(
+    name="above",
+    version="1",
+    description="A little above the close",
+    reads={"ohlc": ("close",)},
+    columns=(Column("above", "float8", "A value"),),
+    compute=above,
+    bars_before=lambda params: 0,
+)
+"""
+BEGUN = (DagsterEventType.STEP_START,)
+DONE = (DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS)
+SKIPPED = (DagsterEventType.STEP_SKIPPED,)
+
+
+@pytest.fixture
+def of_mine(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SensorDefinition:
+    """The sweep of a user with a signal of his own, which is not computed yet, while all else is up to date."""
+    folder = tmp_path / "signals"
+    folder.mkdir()
+    (folder / "above.py").write_text(OWN)
+    monkeypatch.setenv("EMA_SIGNALS_FOLDER", str(folder))
+    watched = watchlist.parse(WATCHLIST)
+    graph = build(watched, folder)
+    sync(world.database, watched, world.now, graph)
+    return assembled(graph).resolve_sensor_def("sweep")
+
+
+def failing(world: World) -> list[tuple[str, str, int]]:
+    """Return asset, timeframe and number of failing series, where there are any."""
+    with world.database.transaction() as transaction:
+        return ledger.failing(transaction).group_by("asset", "timeframe", maintain_order=True).len().rows()
+
+
+@pytest.mark.settled
+def test_when_runs_end_while_they_compute_a_signal_of_the_user_only_that_one_pauses(
+    world: World, of_mine: SensorDefinition
+) -> None:
+    short = next(dict(each.tags) for each in look(world, of_mine) if timeframe_of(each) == "5m")
+    others = ["15m", "1h", "1d"]
+    for seconds_ago in (20, 15, 10):
+        assert (requested(world, of_mine), failing(world)) == (["5m", *others], [])
+        ended(world, short, seconds_ago, steps={"ohlc": DONE, "rsi": SKIPPED, "above": BEGUN})
+    found = look(world, of_mine)
+    assert "5m" in [timeframe_of(each) for each in found], "it goes on without the signal"
+    assert failing(world) == [("above", "5m", 5)]
+    with world.database.transaction() as transaction:
+        reasons = ledger.failing(transaction)["last_error"].unique().to_list()
+    assert reasons == [
+        "above: the last 3 runs ended while they computed it; does it need too much memory, or end its process?"
+    ]
+    assert requested(world, of_mine) == others
+    assert failing(world) == [("above", "5m", 5)], "each crash counts once"
+
+
+@pytest.mark.settled
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([{"above": DONE, "ohlc": BEGUN}] * 3, id="a step of the package"),
+        pytest.param([{"above": BEGUN}, {"above": BEGUN}, {"above": DONE}], id="between two steps"),
+        pytest.param([{"above": BEGUN}, {"rsi": BEGUN}, {"above": BEGUN}], id="different steps"),
+        pytest.param([{"above": BEGUN, "rsi": BEGUN}] * 3, id="two steps at once"),
+        pytest.param([{}] * 3, id="no step"),
+    ],
+)
+def test_runs_that_end_elsewhere_pause_as_a_whole(
+    world: World, of_mine: SensorDefinition, steps: list[dict[str, Sequence[DagsterEventType]]]
+) -> None:
+    short = next(dict(each.tags) for each in look(world, of_mine) if timeframe_of(each) == "5m")
+    for seconds_ago, events in zip((20, 15, 10), steps, strict=True):
+        ended(world, short, seconds_ago, steps=events)
+    assert requested(world, of_mine) == ["15m", "1h", "1d"]
+    assert failing(world) == []

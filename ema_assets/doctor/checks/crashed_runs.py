@@ -17,7 +17,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         return
     for loop in loops:
         newest = f"{loop.last_at:%Y-%m-%d %H:%M:%S} UTC"
-        what = f"the last {loop.runs} runs failed as a whole, the newest at {newest}"
+        what = f"the last {len(loop.runs)} runs failed as a whole, the newest at {newest}"
         yield warning(f"{loop.timeframe} ({loop.lane}): {what}", _REMEDY)
     if not loops:
         yield ok("none fails as a whole again and again")
