@@ -28,6 +28,8 @@ from ema_assets.store.database import Transaction
 _FIRST, _LONGEST = timedelta(seconds=30), timedelta(minutes=5)
 # Within the longest pause, a timeframe has at most a dozen crashes in the time that is looked at.
 _MOST_RUNS = 200
+_LOOKED_AT = SINGLE_CRASHES + 1
+_ENDED = f"the last {_LOOKED_AT} runs ended while they computed"
 
 # Of a run: the key of its timeframe, and its lane.
 Key = tuple[str, str]
@@ -64,16 +66,10 @@ class Pauses:
         if (pause := self._found.get(key)) is None:
             return False
         asset = self._computed_by(pause.loop)
-        if asset is None:
+        if asset is None or not self._leave_out(transaction, now, run, asset, pause.loop):
             self._said[key] = str(pause)
             return True
-        crashes = f"the last {len(pause.loop.runs)} runs ended while they computed"
-        self._said[key] = f"{pause.loop.timeframe} ({pause.loop.lane}): {crashes} {asset}, so its series pause"
-        reason = f"{asset}: {crashes} it; does it need too much memory, or end its process?"
-        code = edition_of(self._graph.nodes[asset])
-        timeframe, symbols = run.rectangle.timeframe, sorted(run.symbols)
-        due = ledger.pending(transaction, asset, timeframe, symbols, now, everything=False, code=code)["symbol"]
-        ledger.fail(transaction, asset, timeframe, dict.fromkeys(due, reason), now, code=code)
+        self._said[key] = f"{key[0]} ({key[1]}): {_ENDED} {asset}, so its series pause"
         return False
 
     @property
@@ -82,10 +78,19 @@ class Pauses:
         return list(self._said.values())
 
     def _computed_by(self, loop: CrashLoop) -> str | None:
-        """Return the asset during whose computation all runs of `loop` ended; None unless it is the user's own code."""
-        steps = {self._step_of(run_id) for run_id in loop.runs[: SINGLE_CRASHES + 1]}
+        """Return the asset during whose computation the newest runs of `loop` ended; None unless it is the user's."""
+        steps = {self._step_of(run_id) for run_id in loop.runs[:_LOOKED_AT]}
         own = {self._namespace.name(node.name): node.name for node in self._graph.computed if edition_of(node)}
         return own.get(steps.pop() or "") if len(steps) == 1 else None
+
+    def _leave_out(self, transaction: Transaction, now: datetime, run: PlannedRun, asset: str, loop: CrashLoop) -> bool:
+        """Write that the series of `asset` have failed; return False if runs do not leave it out for that."""
+        code, timeframe = edition_of(self._graph.nodes[asset]), run.rectangle.timeframe
+        due = ledger.pending(transaction, asset, timeframe, sorted(run.symbols), now, everything=False, code=code)
+        reason = f"{_ENDED} {asset}; does it need too much memory, or end its process?"
+        ledger.fail(transaction, asset, timeframe, dict.fromkeys(due["symbol"], reason), now, code=code)
+        # The hosts of runs may have another edition of the user's file.
+        return not due.is_empty() or loop.crashes <= _LOOKED_AT
 
     def _step_of(self, run_id: str) -> str | None:
         """Return the step that the run was at when it ended."""

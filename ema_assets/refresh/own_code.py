@@ -3,6 +3,8 @@
 import hashlib
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from ema_assets.model.own_modules import is_own
 from ema_assets.model.own_packages import state_of
@@ -25,8 +27,14 @@ def file_of(function: Callable[..., object]) -> str | None:
 def edition_of(node: Node) -> str | None:
     """Return a text that differs after an edit of the user's own file that computes `node`, or of one it imports.
 
-    None when code of this package computes it.
+    It is equal on all hosts that have the same files, and None when code of this package computes the node.
     """
     function = function_of(node)
     path = None if function is None else file_of(function)
-    return None if path is None else hashlib.sha256(repr(state_of(path)).encode()).hexdigest()
+    if path is None:
+        return None
+    digest = hashlib.sha256()
+    for each, *_ in state_of(path):
+        with suppress(OSError):  # an editor is replacing it
+            digest.update(Path(each).read_bytes())
+    return digest.hexdigest()

@@ -185,6 +185,19 @@ def of_mine(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Se
     return assembled(graph).resolve_sensor_def("sweep")
 
 
+def forget(world: World, asset: str, timeframe: str) -> None:
+    """Make series that were never computed, which runs of the same lane take up as those of `of_mine`."""
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state SET dirty_from = first_ts, first_ts = NULL, last_ts = NULL
+            WHERE asset = $1 AND timeframe = $2
+            """,
+            asset,
+            timeframe,
+        )
+
+
 def failing(world: World) -> list[tuple[str, str, int]]:
     """Return asset, timeframe and number of failing series, where there are any."""
     with world.database.transaction() as transaction:
@@ -206,10 +219,23 @@ def test_when_runs_end_while_they_compute_a_signal_of_the_user_only_that_one_pau
     with world.database.transaction() as transaction:
         reasons = ledger.failing(transaction)["last_error"].unique().to_list()
     assert reasons == [
-        "above: the last 3 runs ended while they computed it; does it need too much memory, or end its process?"
+        "the last 3 runs ended while they computed above; does it need too much memory, or end its process?"
     ]
     assert requested(world, of_mine) == others
     assert failing(world) == [("above", "5m", 5)], "each crash counts once"
+
+
+@pytest.mark.settled
+def test_runs_that_do_not_leave_the_signal_out_pause_as_a_whole(world: World, of_mine: SensorDefinition) -> None:
+    """The hosts of runs may have another edition of the user's file than the sweep."""
+    short = next(dict(each.tags) for each in look(world, of_mine) if timeframe_of(each) == "5m")
+    for seconds_ago in (20, 15, 10):
+        ended(world, short, seconds_ago, steps={"above": BEGUN})
+    forget(world, "ema_trend", "5m")
+    assert requested(world, of_mine) == ["5m", "15m", "1h", "1d"]
+    assert requested(world, of_mine) == ["5m", "15m", "1h", "1d"], "until the run has ended"
+    ended(world, short, 0, steps={"above": BEGUN})
+    assert requested(world, of_mine) == ["15m", "1h", "1d"]
 
 
 @pytest.mark.settled

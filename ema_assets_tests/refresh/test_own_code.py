@@ -53,6 +53,15 @@ def test_an_edit_of_a_signal_or_of_a_file_that_it_imports_is_another_edition(fol
     assert edition_of(graph(folder).nodes["twice"]) not in {None, before}
 
 
+def test_the_same_files_are_the_same_edition_on_every_host(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for path in folder.iterdir():
+        (elsewhere / path.name).write_text(path.read_text())
+    assert edition_of(graph(folder).nodes["twice"]) == edition_of(graph(elsewhere).nodes["twice"])
+
+
 def test_code_of_the_package_has_no_edition(folder: Path) -> None:
     nodes = graph(folder).nodes
     assert [edition_of(nodes[name]) for name in ("ohlc", "rsi", "ema_trend", "strategy_9_30_ema")] == [None] * 4
