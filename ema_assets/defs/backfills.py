@@ -126,16 +126,17 @@ def run_partitions(context: AssetExecutionContext | OpExecutionContext) -> list[
     """Return the partitions that the run of `context` is for: only the chosen ones when it spans others, too.
 
     Raises:
-        PartitionsRemoved: when the watchlist has lost the timeframe of such a partition since the run was launched.
-            Symbols remain partitions as long as a run names them.
+        PartitionsRemoved: when the watchlist has lost the timeframe of such a partition since the run was launched, or
+            never had the partition. Symbols remain partitions as long as a run names them.
     """
     try:
         spanned = [str(key) for key in context.partition_keys]
     except DagsterInvalidInvocationError:
         tags = context.run.tags
-        ends = dict.fromkeys(tags[tag] for tag in (RANGE_START_TAG, RANGE_END_TAG) if tag in tags)
+        named = (PARTITION_TAG, RANGE_START_TAG, RANGE_END_TAG)
+        ends = dict.fromkeys(tags[tag] for tag in named if tag in tags)
         raise PartitionsRemoved(
-            f"the watchlist no longer has all partitions of this run: {' to '.join(ends)}"
+            f"the watchlist does not have all partitions of this run: {' to '.join(ends)}"
         ) from None
     chosen = _chosen(context.run)
     return spanned if chosen is None else [key for key in spanned if key in chosen]

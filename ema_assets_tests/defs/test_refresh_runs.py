@@ -32,7 +32,7 @@ from ema_assets.defs.assembly import assembled
 from ema_assets.defs.assets import step
 from ema_assets.defs.backfills import PartitionsRemoved
 from ema_assets.defs.requests import run_request
-from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.defs.run_tags import DEFER_TAG, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.operations.sync_watchlist import sync
@@ -155,7 +155,7 @@ def test_a_run_for_a_timeframe_that_was_removed_while_it_waited_is_canceled(worl
     assert canceled is not None
     assert canceled.status is DagsterRunStatus.CANCELED
     messages = [record.event_log_entry.message for record in world.instance.get_records_for_run(run.run_id).records]
-    assert "Nothing to do: the watchlist no longer has all partitions of this run: AAPL|1h to XOM|1h." in messages
+    assert "Nothing to do: the watchlist does not have all partitions of this run: AAPL|1h to XOM|1h." in messages
     assert world.materialized(run.run_id) == []
 
 
@@ -164,7 +164,7 @@ def test_a_run_of_a_person_for_a_timeframe_that_was_removed_while_it_waited_fail
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def removed(_context: object) -> list[str]:
-        raise PartitionsRemoved("the watchlist no longer has it")
+        raise PartitionsRemoved("the watchlist does not have it")
 
     # Dagster does not create a run for partitions that do not exist, so here they exist until the run begins.
     monkeypatch.setattr(step, "run_partitions", removed)
@@ -172,7 +172,16 @@ def test_a_run_of_a_person_for_a_timeframe_that_was_removed_while_it_waited_fail
     (failed,) = (each for each in run.all_events if each.event_type is DagsterEventType.STEP_FAILURE)
     error = failed.step_failure_data.user_failure_data
     assert error is not None
-    assert error.description == "the watchlist no longer has it"
+    assert error.description == "the watchlist does not have it"
+
+
+@pytest.mark.settled
+def test_a_run_for_one_partition_that_does_not_exist_fails_and_names_it(world: World) -> None:
+    run = world.run({PARTITION_TAG: "NOPE|1h"}, raise_on_error=False)
+    (failed,) = (each for each in run.all_events if each.event_type is DagsterEventType.STEP_FAILURE)
+    error = failed.step_failure_data.user_failure_data
+    assert error is not None
+    assert error.description == "the watchlist does not have all partitions of this run: NOPE|1h"
 
 
 def test_a_run_computes_the_remaining_symbols_when_its_first_and_last_symbol_were_removed(world: World) -> None:
