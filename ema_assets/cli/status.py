@@ -15,7 +15,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import WatchlistError, first_of
 from ema_assets.model.urls import masked_url
-from ema_assets.reports import alert_states, status
+from ema_assets.reports import alert_states, automation, status
 from ema_assets.reports.latency_legs import LEGS, Leg, legs
 from ema_assets.reports.progress import Loading, loading
 from ema_assets.runtime import locate, state
@@ -133,6 +133,7 @@ class _Freshness:
     assets: list[status.AssetStatus] = field(default_factory=list)
     latency: list[dict[str, object]] = field(default_factory=list)
     legs: list[Leg] = field(default_factory=list)
+    held_up: list[str] = field(default_factory=list)
     not_answering: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
     without_bars: list[str] = field(default_factory=list)
@@ -169,6 +170,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None, defa
             assets=status.by_asset(transaction, clock.now(), settings.publications, symbols),
             latency=status.latency(transaction, datetime.now(UTC)),
             legs=legs(transaction, datetime.now(UTC)),
+            held_up=automation.held_up(transaction, datetime.now(UTC)),
             not_answering=status.not_answering(transaction, default_provider),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
             without_bars=status.without_bars(transaction),
@@ -234,6 +236,8 @@ def _print_freshness(freshness: _Freshness) -> None:
         _print_latency(freshness.latency)
     if freshness.legs:
         _print_legs(freshness.legs)
+    for reason in freshness.held_up:
+        click.echo(reason)
     for provider in freshness.not_answering:
         click.echo(provider)
     _print_failing(freshness.failing)

@@ -41,6 +41,12 @@ class CrashLoop:
     crashes: int
     last_at: datetime
 
+    def __str__(self) -> str:
+        return (
+            f"{self.timeframe} ({self.lane}): runs fail as a whole again and again; "
+            "their pages in the Dagster UI say why"
+        )
+
 
 def loops_among(ended: Iterable[Ended]) -> list[CrashLoop]:
     """Return the timeframes and lanes that crash again and again, sorted; `ended` may be in any order."""
@@ -70,6 +76,12 @@ def crash_loops(transaction: Transaction, now: datetime) -> list[CrashLoop] | No
     """Return the crash loops that Dagster's tables show; None if these are missing or may not be read."""
     found = diagnosis.ended_runs(transaction, now - CRASHES_LOOKED_AT)
     return None if found is None else loops_among(map(Ended._make, found.iter_rows()))
+
+
+def held_up(transaction: Transaction, now: datetime) -> list[str]:
+    """Return a sentence per reason why Dagster launches less than it should; none if it launches everything."""
+    waiting = set_back(transaction, now)
+    return [*([] if waiting is None else [waiting]), *map(str, crash_loops(transaction, now) or ())]
 
 
 def set_back(transaction: Transaction, now: datetime) -> str | None:

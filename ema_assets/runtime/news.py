@@ -141,11 +141,7 @@ class News:
             topic="set back",
         )
         self.while_it_lasts(
-            [
-                f"{loop.timeframe} ({loop.lane}): runs fail as a whole again and again; "
-                "their pages in the Dagster UI say why"
-                for loop in automation.crash_loops(transaction, now) or ()
-            ],
+            [str(loop) for loop in automation.crash_loops(transaction, now) or ()],
             "no runs fail as a whole any more",
         )
 

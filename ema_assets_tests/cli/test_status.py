@@ -40,6 +40,7 @@ def test_status_without_a_running_up_is_valid_json_that_shows_this(run: Run, hom
         "assets": [],
         "latency": [],
         "legs": [],
+        "held_up": [],
         "not_answering": [],
         "failing": [],
         "without_bars": [],
@@ -197,6 +198,30 @@ def test_a_daemon_on_another_host_is_shown_if_its_last_heartbeat_is_recent(run: 
             assert run("status", **env).stdout.startswith(said)
     heard_at = datetime.fromisoformat(json.loads(run("status", "--json", **env).stdout)["daemon_heard_at"])
     assert 10 <= (datetime.now(UTC) - heard_at).total_seconds() < 3600
+
+
+def test_status_says_why_dagster_launches_less_than_it_should(run: Run, database_url: str) -> None:
+    with Database(database_url) as database, database.transaction() as transaction:
+        for columns in (
+            "runs (run_id text, status text, end_time double precision)",
+            "run_tags (run_id text, key text, value text)",
+            "job_ticks (id serial, timestamp timestamp)",
+        ):
+            transaction.execute(f"CREATE TABLE dagster.{columns}")
+        for number in range(3):
+            transaction.execute(
+                f"INSERT INTO dagster.runs VALUES ('{number}', 'FAILURE', extract(epoch FROM now()) - 60 * {number})"
+            )
+            transaction.execute(
+                """INSERT INTO dagster.run_tags SELECT $1, * FROM (VALUES
+                   ('ema_assets/timeframe', '5m'), ('ema_assets/lane', 'live'), ('dagster/defer_asset_events', 'true'))""",
+                str(number),
+            )
+        transaction.execute("INSERT INTO dagster.job_ticks (timestamp) VALUES (timestamp '2126-11-29 12:00')")
+    shown = run("status", EMA_DATABASE_URL=database_url).stdout.splitlines()
+    until = "2126-11-29 12:00:00 UTC"
+    assert f"the clock was set back: Dagster evaluates no schedule and no sensor before {until}" in shown
+    assert "5m (live): runs fail as a whole again and again; their pages in the Dagster UI say why" in shown
 
 
 def test_status_shows_a_line_per_asset_and_a_column_per_timeframe(run: Run, database_url: str) -> None:
