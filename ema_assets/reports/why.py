@@ -236,6 +236,7 @@ def _advice(known: _Known) -> Iterator[str]:
             )
         case freshness.LATE | freshness.COMPUTING:
             yield "The next sweep takes it up, within a minute or so; other series are stored meanwhile."
+            yield "If it does not, `ema-assets doctor` says what holds it up."
             yield f"To bring it up to date at once: `ema-assets refresh --symbol {symbol}`."
         case freshness.INCOMPLETE:
             yield "They are requested again automatically, less and less often; if they never come, they did not trade."

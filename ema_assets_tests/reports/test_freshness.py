@@ -107,7 +107,7 @@ STATES = {
         "",
         H1,
         "AAPL|1h is not fresh: the bar that closed at 2026-11-20 15:30 UTC, 10 minutes ago, is not stored yet.",
-        "The next sweep takes it up",
+        "If it does not, `ema-assets doctor` says what holds it up.",
     ),
     "failing": (
         NOW,
