@@ -40,6 +40,38 @@ LIKE_THE_WIDEST = """
 })
 """
 
+# Gives the heat map so many timeframes, and each of their cells a wide spread, many bars since the cross and a mark.
+WITH_SO_MANY_TIMEFRAMES = """
+(timeframes) => document.querySelectorAll(".heat tr").forEach((row) => {
+  while (row.cells.length - 2 > timeframes) row.cells[1].remove();
+  while (row.cells.length - 2 < timeframes) row.cells[1].after(row.cells[1].cloneNode(true));
+  row.querySelectorAll("td a").forEach((cell, place) => {
+    cell.className = "u5";
+    cell.innerHTML = `<span class="a">\u25b2</span> <b>\u221210.08</b> <i>117</i><u>${place % 2 ? "~" : "!"}</u>`;
+  });
+})
+"""
+# The parts of cells that cover another part or leave their cell. A mark above the corner of a narrow cell does neither.
+COVERED = """
+() => {
+  const box = (node) => { const range = document.createRange(); range.selectNodeContents(node); return range.getBoundingClientRect(); };
+  const found = [];
+  for (const cell of document.querySelectorAll(".heat td a")) {
+    const around = cell.getBoundingClientRect();
+    const parts = [...cell.children].filter((part) => getComputedStyle(part).display !== "none").map((part) => [part.textContent, box(part)]);
+    parts.forEach(([text, one], place) => {
+      if (one.left < around.left - 1 || one.right > around.right + 1) found.push(`${text} leaves its cell`);
+      for (const [other, two] of parts.slice(place + 1)) {
+        const width = Math.min(one.right, two.right) - Math.max(one.left, two.left);
+        const height = Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top);
+        if (width > 0.5 && height > 0.75 * Math.min(one.height, two.height)) found.push(`${text} covers ${other} by ${width}`);
+      }
+    });
+  }
+  return [...new Set(found)];
+}
+"""
+
 
 def test_keys_lead_from_the_heat_map_to_a_chart_and_to_other_series(page: "Page", board: ServedBoard) -> None:
     asked: list[str] = []
@@ -342,6 +374,20 @@ def test_the_lists_beside_the_map_are_not_cut_off_on_a_laptop(page: "Page", boar
     assert widths
     for needed, there in widths:
         assert needed <= there
+
+
+def test_no_part_of_a_cell_of_the_heat_map_covers_another(page: "Page", board: ServedBoard) -> None:
+    found = {}
+    for timeframes in (3, 4, 6, 7, 8, 9, 12, 14):
+        page.goto(board.url)
+        page.evaluate(WITH_SO_MANY_TIMEFRAMES, timeframes)
+        assert page.locator(".heat tbody tr").first.locator("td a").count() == timeframes
+        for width in (360, 420, 641, 800, 1240, 1250, 1280, 1440, 1920):
+            page.set_viewport_size({"width": width, "height": 800})
+            covered = page.evaluate(COVERED)
+            if covered or page.evaluate("document.documentElement.scrollWidth") > width:
+                found[timeframes, width] = covered
+    assert found == {}
 
 
 def test_a_symbol_that_contains_a_script_tag_is_shown_as_text(page: "Page", board: ServedBoard) -> None:
