@@ -84,6 +84,14 @@ def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
         return named, named + 1
     while first and _is_empty_bar(rows[first - 1], width):
         first -= 1
+    above = _top_of_head(rows, first, width)
+    if above == first and (below := _below_banners(rows, first, width)) is not None:
+        return below
+    return above, first
+
+
+def _top_of_head(rows: Sequence[Sequence[str]], first: int, width: int) -> int:
+    """Return the index of the uppermost row of names above the bar at `first`; `first` when there is none."""
     above = first
     for place in range(first - 1, -1, -1):
         # pandas prints the name of its index on a line of its own.
@@ -93,7 +101,20 @@ def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
         if len(rows[place]) not in (width - 1, width, width + 1) or not _is_head(rows[place]):
             break
         above = place
-    return above, first
+    return above
+
+
+def _below_banners(rows: Sequence[Sequence[str]], first: int, width: int) -> tuple[int, int] | None:
+    """Return where names and bars begin when the rows from `first` on are banners, such as `Account,1234,,,,`.
+
+    Spreadsheets fill each row of a banner up to the width of the table. The rows above the names are banners when they
+    have fewer numbers than the bars below; otherwise they are bars, and the result is None.
+    """
+    names = next((place for place in range(first, len(rows)) if _is_full_head(rows[place], width)), len(rows))
+    bars = next((place for place in range(names, len(rows)) if _is_bar(rows[place], width)), len(rows))
+    if bars == len(rows) or max(map(numbers_of, rows[first:names])) >= numbers_of(rows[bars]):
+        return None
+    return _top_of_head(rows, bars, width), bars
 
 
 def _usual_width(rows: Sequence[Sequence[str]]) -> int:
@@ -118,6 +139,12 @@ def _is_empty_bar(row: Sequence[str], width: int) -> bool:
 def _is_head(row: Sequence[str]) -> bool:
     known = sum(is_known(plain(cell)) for cell in row if cell.strip())
     return known >= 2 or (numbers_of(row) == 0 and any(cell.strip() for cell in row) and len(row) > 1)
+
+
+def _is_full_head(row: Sequence[str], width: int) -> bool:
+    """Return whether a row has words in all columns, as the names of a table in any language, and no banner."""
+    # A trailing delimiter makes a column without a name.
+    return len(row) == width > 2 and numbers_of(row) == 0 and all(row[:-1]) and not _is_empty_bar(row, width)
 
 
 def _no_table(rows: Sequence[Sequence[str]]) -> str:

@@ -129,6 +129,17 @@ def test_lines_above_and_below_the_table_are_skipped_and_counted(tmp_path: Path)
     assert found.source.notes == ("2 lines above the table left out", "2 lines below the table left out")
 
 
+@pytest.mark.parametrize("above", ["Account,716460,,,,\nName,Coca-Cola,,,,\n", "From,11.03.2024,,,,\nRows,2,,,,\n"])
+def test_banners_that_a_spreadsheet_fills_up_to_the_width_of_the_table_are_not_bars(tmp_path: Path, above: str) -> None:
+    found = understood(written(tmp_path, f"{above},,,,,\n{TEXT}", "KO.csv"))
+    assert rows_of(found.bars) == BARS
+
+
+def test_bars_above_a_head_in_the_middle_are_not_taken_for_banners(tmp_path: Path) -> None:
+    found = question(written(tmp_path, "\n".join([",".join(FIRST), HEAD, ",".join(SECOND)]), "KO.csv"))
+    assert list(found.values()) == [{"columns": "ts,open,high,low,close,volume"}]
+
+
 def test_a_head_repeated_within_the_file_is_not_a_bar(tmp_path: Path) -> None:
     text = "\n".join([HEAD, ",".join(FIRST), HEAD, ",".join(SECOND)])
     found = understood(written(tmp_path, text, "KO.csv"))
