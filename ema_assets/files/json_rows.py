@@ -18,6 +18,9 @@ _FACTS = {
 # Names of arrays that are not symbols, in upper or lower case.
 _WRAPPINGS = ("bars", "candles", "data", "history", "klines", "ohlc", "ohlcv", "prices", "quotes", "results", "values")
 
+# Names beside the `code` of an answer that is a number and no symbol.
+_ANSWERS = frozenset({"data", "result", "results", "msg", "message"})
+
 
 def read_json(text: str) -> Table:
     """Return the table of a JSON document, or of lines that are one document each.
@@ -98,9 +101,14 @@ def _facts(node: Mapping[str, Any], facts: dict[str, str]) -> dict[str, str]:
         for name, value in scope.items():
             for fact, aliases in _FACTS.items():
                 is_one = plain(name) in aliases and isinstance(value, str) and value.strip()
-                if is_one and (fact == "symbol" or timeframe_key(value)):
+                if is_one and (timeframe_key(value) if fact == "timeframe" else not _is_status(name, value, scope)):
                     found[fact] = value.strip()
     return found
+
+
+def _is_status(name: str, value: str, around: Mapping[str, Any]) -> bool:
+    """Return whether a `code` in the object `around` says how a request went, as in answers of OKX and KuCoin."""
+    return plain(name) == "code" and value.strip().isdigit() and not _ANSWERS.isdisjoint(map(plain, around))
 
 
 def _columns(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:

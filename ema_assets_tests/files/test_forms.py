@@ -204,6 +204,13 @@ def test_a_generic_name_of_an_array_of_bars_is_not_a_symbol(tmp_path: Path) -> N
     assert [row[0] for row in paired] == ["BTC/USD"]
 
 
+@pytest.mark.parametrize("wrapped", ['{"code":"0","msg":"","data":[%s]}', '{"code":200000,"data":[%s]}'])
+def test_the_code_of_an_answer_saved_as_json_is_not_its_symbol(tmp_path: Path, wrapped: str) -> None:
+    text = wrapped % '["1710158400000","59.4","60.4","59.3","60.1","5"]'
+    found = rows(tmp_path, text, "BTC-USDT_5m.json", columns=("ts", "open", "high", "low", "close", "volume"))
+    assert found == [("BTC-USDT", "5m", "2024-03-11 12:00", 59.4, 60.4, 59.3, 60.1, 5.0)]
+
+
 def test_json_objects_of_bars_may_be_keyed_by_symbol_or_timeframe(tmp_path: Path) -> None:
     day = '{"o": [59.4], "h": [60.4], "l": [59.3], "c": [60.1], "v": [16120345], "t": ["%s"]}'
     by_symbol = f'{{"KO": {day % "2024-03-11"}, "PG": {day % "2024-03-12"}}}'
