@@ -6,6 +6,7 @@ from itertools import takewhile
 import polars as pl
 
 from ema_assets.files.cells import Table, numbers_of
+from ema_assets.files.options import IGNORED
 from ema_assets.files.times import joined, read_times
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
@@ -75,9 +76,9 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
         full = _telling_prices(table, start)
         high, low = _extreme(full, max), _extreme(full, min)
         if high is not None and low is not None and high != low:
-            names = [*_named(high, low), *["volume"] * (prices > 4)]
+            names = [*_named(high, low), *_after_prices(table, start, high, low, prices - 4)]
             evidence = f"column {start + high + 1} is the highest and column {start + low + 1} the lowest of each row"
-    columns = [*times, *names, *["-"] * (width - len(times) - len(names))]
+    columns = [*times, *names, *[IGNORED] * (width - len(times) - len(names))]
     return "has no head that names its columns", [FileReading(evidence, (("columns", ",".join(columns)),))]
 
 
@@ -110,6 +111,16 @@ def _first_price(texts: list[str]) -> tuple[int, int]:
         if numbers and not has_separators and not (is_compact and len(numbers) > 5):
             return place, len(numbers)
     return 1, len(texts) - 1
+
+
+def _after_prices(table: Table, start: int, high: int, low: int, count: int) -> list[str]:
+    """Return the roles of the first of the `count` numbers that follow the prices of each row.
+
+    A number that is always between low and high is the average price of the bar. The volume follows it.
+    """
+    numbers = _numbers(table, range(start, start + 4 + min(count, 2))).drop_nulls().head(_SHOWN).rows()
+    is_average = count > 1 and bool(numbers) and all(row[low] <= row[4] <= row[high] for row in numbers)
+    return [IGNORED, "volume"] if is_average else ["volume"][:count]
 
 
 def _extreme(rows: list[list[float]], pick: object) -> int | None:

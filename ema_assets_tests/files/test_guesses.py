@@ -51,6 +51,13 @@ def test_rows_like_those_of_a_layout_but_with_prices_in_another_order_are_ambigu
     assert list(question(path).values()) == [{"columns": "ts,open,close,high,low,volume,-"}]
 
 
+def test_an_average_price_between_the_prices_and_the_volume_is_not_offered_as_the_volume(tmp_path: Path) -> None:
+    # The order of Kraken's answers: time, open, high, low, close, average, volume, count.
+    text = "1710158400,59.4,60.4,59.3,60.1,60.0,5,7\n1710158700,60.1,60.6,59.9,60.5,60.2,9,3\n"
+    found = question(written(tmp_path, text, "XBTEUR_5m.csv"))
+    assert [each["columns"] for each in found.values()] == ["ts,open,high,low,close,-,volume,-"]
+
+
 def test_rows_without_a_head_are_ambiguous_whatever_the_order_of_day_and_month(tmp_path: Path) -> None:
     lines = ["01/31/2024,10,12,9,11,100\n", "02/01/2024,11,13,10,12,100\n", "02/02/2024,11,13,10,12,100\n"]
     columns = {"columns": "ts,open,high,low,close,volume"}
