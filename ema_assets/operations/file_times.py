@@ -16,6 +16,7 @@ from ema_assets.files.times import in_zone
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 from ema_assets.model.symbols import FX_CALENDAR, without_hours
+from ema_assets.operations.file_clocks import check_no_hour_twice
 from ema_assets.operations.file_sessions import (
     AT_CLOSE,
     AT_OPEN,
@@ -59,7 +60,9 @@ class _Reading:
 
 
 def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions) -> PlacedTimes:
-    """Return the opening times of intraday `bars` (symbol, timeframe, calendar, `wall`, `ts`, `line`), in their order.
+    """Return the opening times of intraday `bars`, in their order.
+
+    `bars` have symbol, timeframe, calendar, `wall`, `ts`, prices and `line`.
 
     `sessions` (SESSION_SCHEMA) cover them.
 
@@ -83,6 +86,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     if len(zones) > 1:
         readings, origin = _of_one_zone(readings, bars), "the sessions fit no other zone"
     elif _is_around_the_clock(bars) and not origin:
+        check_no_hour_twice(bars)
         origin = "as crypto is written"
     chosen = _labelled(readings)
     _check_all_exist(bars, chosen, options)

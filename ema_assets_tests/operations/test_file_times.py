@@ -137,6 +137,32 @@ def test_times_of_crypto_without_a_zone_are_utc(tmp_path: Path) -> None:
     assert found.zone == "UTC (as crypto is written)"
 
 
+@pytest.mark.parametrize(
+    ("time", "zones"),
+    [
+        ("2024-10-27 02:00", ["Europe/Berlin"]),
+        ("2024-10-27 01:30", ["Europe/London"]),
+        ("2024-11-03 01:00", ["America/New_York", "America/Chicago", "America/Los_Angeles"]),
+    ],
+)
+def test_times_of_crypto_in_an_hour_that_clocks_show_twice_are_ambiguous(
+    tmp_path: Path, time: str, zones: list[str]
+) -> None:
+    path = written(tmp_path, lines([time, time], "BTC-USD"))
+    assert refusal(path) == (
+        f"its times name no zone, and {time} occurs twice with other prices, as when clocks are put back"
+    )
+    assert list(question(path).values()) == [{"tz": zone} for zone in [*zones, "UTC"]]
+    assert times_of(path, tz="UTC") == [time, time]
+
+
+def test_times_of_crypto_that_occur_twice_otherwise_are_utc(tmp_path: Path) -> None:
+    other_hour = lines(["2024-10-27 02:00", "2024-10-27 02:00", "2024-10-28 02:00", "2024-10-28 02:00"], "BTC-USD")
+    assert len(times_of(written(tmp_path, other_hour))) == 4
+    same_row = f"{HEADER}\n" + "BTC-USD,5m,2024-10-27 02:00,10,11,9,10.5,1\n" * 2
+    assert len(times_of(written(tmp_path, same_row))) == 2
+
+
 def test_broker_server_times_are_ambiguous_when_no_session_shows_the_zone(tmp_path: Path) -> None:
     path = written(
         tmp_path, "2024.01.16,09:30,1.1,1.2,1.0,1.15,5\n2024.01.16,09:35,1.1,1.2,1.0,1.15,5\n", "EURUSD5.csv"
