@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command, Commands
 from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError, StoreError, first_of, not_one_of
 from ema_assets.model.variables import text_of
@@ -91,6 +92,20 @@ def list_command(*, kinds: bool, as_json: bool) -> None:
     rendering.print_table(list(subscriptions[0]), [tuple(map(str, row.values())) for row in subscriptions])
     click.echo("")
     rendering.print_table(list(channels[0]), [tuple(map(rendering.cell, row.values())) for row in channels])
+    _print_remarks(alerts.subscriptions, environment.read_watchlist(settings))
+
+
+def _print_remarks(subscriptions: Iterable[Subscription], watched: Watchlist) -> None:
+    """Say which alerts about bars never come, because the bars of their symbols come only from files."""
+    from_files = [each.symbol for each in watched.instruments if not each.is_fetched]
+    for subscription in subscriptions:
+        about = watched.symbols if subscription.symbols is None else subscription.symbols
+        silent = [symbol for symbol in from_files if symbol in about]
+        if silent and (kinds := [kind.name for kind in subscription.series_kinds()]):
+            whose = "any symbol" if len(silent) == len(about) else first_of(silent, 5)
+            click.echo(
+                f"{subscription.name}: no {' or '.join(kinds)} of {whose} comes: bars from files cause no alerts"
+            )
 
 
 def _print_kinds(*, as_json: bool) -> None:

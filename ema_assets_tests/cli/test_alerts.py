@@ -155,6 +155,19 @@ def test_the_state_of_channels_is_unknown_without_a_running_database(run: Run, h
     assert shown.count("unknown: the database is not running") == 2
 
 
+def test_the_list_names_alerts_that_never_come_because_bars_from_files_cause_none(
+    run: Run, hook: Webhook, home: Path
+) -> None:
+    port = str(hook.port)
+    assert "bars from files" not in run("alerts", "list", PORT=port).stdout
+    everything = run("alerts", "list", PORT=port, EMA_PROVIDER="file").stdout.splitlines()
+    assert everything[-1] == "mine: no crossover or entry of any symbol comes: bars from files cause no alerts"
+    old = '\n[[group]]\nprovider = "file"\nsymbols = ["OLDCO"]\n'
+    (home / "watchlist.toml").write_text(ALERTS.replace('groups = ["Shares"]\n', "") + old)
+    some = run("alerts", "list", PORT=port).stdout.splitlines()
+    assert some[-1] == "mine: no crossover or entry of OLDCO comes: bars from files cause no alerts"
+
+
 def test_up_refuses_to_start_without_a_variable_that_a_channel_needs(refused: Refused, hook: Webhook) -> None:
     assert refused("up", PORT=str(hook.port)) == (
         "the channel phone needs the environment variable `TOKEN`, which is not set"
