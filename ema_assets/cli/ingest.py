@@ -1,6 +1,7 @@
 """The command `ingest`: bars from files as they come. Reading is in `files`, storing in `operations.ingest`."""
 
 import glob
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,18 +106,32 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in files:
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+            inside = _in_order(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
             if not inside:
                 raise BarFileError(f"{path}: is a folder without files")
             found += inside
         elif not path.exists() and glob.has_magic(str(path)):
-            matching = sorted(each for each in map(Path, glob.glob(str(path), recursive=True)) if each.is_file())  # noqa: PTH207
+            matching = _in_order(each for each in map(Path, glob.glob(str(path), recursive=True)) if each.is_file())  # noqa: PTH207
             if not matching:
                 raise BarFileError(f"{path}: no file matches")
             found += matching
         else:
             found.append(path)
     return list(dict.fromkeys(each for path in found for each in members_of(path) or (path,)))
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    """Return paths by folder and name, numbers by their value: `KO.csv`, `KO (2).csv`, `KO (10).csv`.
+
+    Browsers number the downloads of one name, and a later file corrects the earlier ones.
+    """
+
+    def key(path: Path) -> tuple[str, list[str | int], str]:
+        # Every second part is a number, so that texts are compared with texts.
+        parts = re.split(r"(\d+)", path.stem.casefold())
+        return str(path.parent), [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+
+    return sorted(paths, key=key)
 
 
 @dataclass(slots=True)

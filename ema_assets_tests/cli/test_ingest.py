@@ -316,6 +316,23 @@ def test_a_bad_file_is_reported_and_the_others_are_stored(run: Run, home: Path, 
     assert [(row[0], row[1], row[3]) for row in rows] == [("KO|1d", "0", "1"), ("PEP|1d", "0", "1")]
 
 
+def test_a_later_download_of_the_same_name_corrects_the_earlier_ones(run: Run, home: Path, database_url: str) -> None:
+    folder = home / "bars"
+    folder.mkdir()
+    names = ["KO.csv", "KO (1).csv", "KO (2).csv", "KO (10).csv"]
+    for number, name in enumerate(names):
+        bars_file(folder, BARE, f"2024-02-14,10,12,9,{10 + number / 4},100", name=name)
+    for files in (folder, folder / "*.csv"):
+        result = run("ingest", str(files), EMA_DATABASE_URL=database_url)
+        assert result.exit_code == 0, result.output
+        read = [line for line in result.stdout.splitlines() if line.endswith("1 bar read")]
+        assert [line.removeprefix(f"{folder}/").partition(": ")[0] for line in read] == names
+    shown = run(
+        "quality", "--symbol", "KO", "--timeframe", "1d", "--bar", "2024-02-14T14:30", EMA_DATABASE_URL=database_url
+    )
+    assert "close 10.75, volume 100, from KO (10).csv." in shown.stdout
+
+
 def test_overlapping_and_shuffled_files_give_the_bars_of_one_file(run: Run, home: Path, database_url: str) -> None:
     days = [f"2024-03-{day:02},{day},{day + 2},{day - 1}.5,{day + 1},100" for day in (1, 4, 5, 6, 7, 8, 11, 12)]
     whole = bars_file(home, BARE, *days, name="KO.csv")
