@@ -110,6 +110,11 @@ def _of_missing(transaction: Transaction, series: Series, ts: datetime) -> Itera
     gaps = bar_history.gap_at(transaction, series.symbol, series.timeframe, ts)
     if gaps.is_empty():
         yield "There is no such bar, and none is known to be missing there."
+        before, after = bar_history.beside(transaction, series.symbol, series.timeframe, ts).row(0)
+        if before is not None:
+            yield f"The stored bar before it opens at {_at(before)}."
+        if after is not None:
+            yield f"The stored bar after it opens at {_at(after)}."
         return
     row = gaps.row(0, named=True)
     requested = f"requested again {counted(row['asked'], 'time')}"

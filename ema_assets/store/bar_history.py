@@ -123,3 +123,16 @@ def gap_at(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: date
         timeframe.key,
         ts,
     )
+
+
+def beside(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetime) -> pl.DataFrame:
+    """Return one row: `before` and `after`, the openings of the stored bars of `symbol` next to `ts`; null for none."""
+    return transaction.query(
+        """
+        SELECT (SELECT max(ts) FROM market.ohlc WHERE symbol = $1 AND timeframe = $2 AND ts < $3) AS before,
+               (SELECT min(ts) FROM market.ohlc WHERE symbol = $1 AND timeframe = $2 AND ts > $3) AS after
+        """,
+        symbol,
+        timeframe.key,
+        ts,
+    )

@@ -66,8 +66,15 @@ def test_the_story_of_a_missing_bar_states_how_often_it_was_requested(life: Life
         "It will be requested again at 2026-11-25 21:12.",
     ]
     assert told(life, M5, utc("2026-11-22 15:00"))[1:] == [
-        "There is no such bar, and none is known to be missing there."
+        "There is no such bar, and none is known to be missing there.",
+        "The stored bar after it opens at 2026-11-23 14:30.",
     ]
+    assert told(life, M5, utc("2026-11-24 02:00"))[2:] == [
+        "The stored bar before it opens at 2026-11-23 20:55.",
+        "The stored bar after it opens at 2026-11-24 14:30.",
+    ]
+    # A day is typed as its date, and opens with its session.
+    assert told(life, D1, utc("2026-11-25 00:00"))[-1] == "The stored bar after it opens at 2026-11-25 14:30."
     hour = told(life, H1, utc("2026-11-25 15:30"))
     assert "1 bar of 5m are missing in it." in hour
     assert hour[-3].endswith(", rolled up from 5m.")
