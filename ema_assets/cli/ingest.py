@@ -17,8 +17,8 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.files.options import ReadOptions
 from ema_assets.market.listings import listing_of
 from ema_assets.model import clock
-from ema_assets.model.counts import counted
-from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, UnclearSymbol
+from ema_assets.model.counts import counted, noun
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, UnclearSymbol, first_of
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe
 from ema_assets.runtime import state
 
@@ -101,7 +101,7 @@ def _options(given: Mapping[str, str | bool | None]) -> ReadOptions:
 
 def _expanded(files: Iterable[Path]) -> list[Path]:
     """Return the files that the arguments name: from folders, archives and patterns, each once."""
-    from ema_assets.files.members import members_of
+    from ema_assets.files.members import left_out, members_of
 
     found: list[Path] = []
     for path in files:
@@ -110,6 +110,8 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
             if not inside:
                 raise BarFileError(f"{path}: is a folder without files")
             found += inside
+            folders = sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+            _say_left_out(path, folders, "folder")
         elif not path.exists() and glob.has_magic(str(path)):
             matching = _in_order(each for each in map(Path, glob.glob(str(path), recursive=True)) if each.is_file())  # noqa: PTH207
             if not matching:
@@ -117,7 +119,17 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
             found += matching
         else:
             found.append(path)
-    return list(dict.fromkeys(each for path in found for each in members_of(path) or (path,)))
+    expanded: list[Path] = []
+    for path in dict.fromkeys(found):
+        expanded += members_of(path) or (path,)
+        _say_left_out(path, left_out(path), "file")
+    return list(dict.fromkeys(expanded))
+
+
+def _say_left_out(path: Path, names: Sequence[str], what: str) -> None:
+    if names:
+        which = f"{counted(len(names), what)} in it {noun(len(names), 'is', 'are')} not read: {first_of(names, 5)}"
+        click.echo(f"{path}: {which}; name those that have bars", err=True)
 
 
 def _in_order(paths: Iterable[Path]) -> list[Path]:

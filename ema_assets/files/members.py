@@ -37,10 +37,12 @@ class _Container:
     Attributes:
         read: A function per file or sheet that reads it, by name.
         bars: The names of the files or sheets that `ingest` reads one by one; empty when it is read as one file.
+        others: The names of the files of an archive that are not read, except for hidden ones.
     """
 
     read: Mapping[str, Callable[[], bytes | Table]]
     bars: Sequence[str]
+    others: Sequence[str] = ()
 
 
 _NO_CONTAINER = _Container({}, ())
@@ -54,6 +56,14 @@ def members_of(path: Path) -> list[Path]:
     """
     try:
         return [path / name for name in _container(path, path.stat().st_mtime_ns).bars]
+    except (*BROKEN, BarFileError):
+        return []
+
+
+def left_out(path: Path) -> list[str]:
+    """Return the names of the files in the archive at `path` that are not read, such as notes; not the hidden ones."""
+    try:
+        return list(_container(path, path.stat().st_mtime_ns).others)
     except (*BROKEN, BarFileError):
         return []
 
@@ -85,9 +95,17 @@ def is_workbook(archive: zipfile.ZipFile) -> bool:
 
 def bar_files(names: Iterable[str]) -> list[str]:
     """Return the names that may be bar files, without the notes that vendors add and the hidden files of macOS."""
-    seen = [name for name in names if not name.startswith("__MACOSX") and "/." not in f"/{name}"]
+    seen = _visible(names)
     # Other names, such as *.txt, may be anything. They count only when no file has the ending of a table.
     return [name for name in seen if _TABLES.search(name)] or seen
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.startswith("__MACOSX") and "/." not in f"/{name}"]
+
+
+def _others(names: Iterable[str], bars: Iterable[str]) -> list[str]:
+    return sorted(set(_visible(names)) - set(bars))
 
 
 # An archive may have thousands of files, and listing them again for each file would take longer than reading it.
@@ -104,12 +122,13 @@ def _container(path: Path, _changed_ns: int) -> _Container:
         infos = [each for each in packed.infolist() if not each.is_dir()]
         files = {_plain(each.filename): partial(packed.read, each) for each in infos}
         bars = bar_files(files)
-        return _Container(files, bars if len(bars) > 1 else ())
+        return _Container(files, bars if len(bars) > 1 else (), _others(files, bars))
     if _may_be_tar(begin) and tarfile.is_tarfile(path):
         # The archive is kept in memory, so that no file stays open.
         bundle = tarfile.open(fileobj=BytesIO(path.read_bytes()))  # noqa: SIM115 - read later
         files = {_plain(each.name): partial(_of, bundle, each) for each in bundle if each.isfile()}
-        return _Container(files, bar_files(files))
+        bars = bar_files(files)
+        return _Container(files, bars, _others(files, bars))
     return _NO_CONTAINER
 
 

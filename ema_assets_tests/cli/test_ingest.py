@@ -316,6 +316,23 @@ def test_a_bad_file_is_reported_and_the_others_are_stored(run: Run, home: Path, 
     assert [(row[0], row[1], row[3]) for row in rows] == [("KO|1d", "0", "1"), ("PEP|1d", "0", "1")]
 
 
+def test_folders_in_a_folder_and_files_of_an_archive_that_are_not_read_are_named(run: Run, home: Path) -> None:
+    folder = home / "bars"
+    for name in ("2024", "2025", ".cache"):
+        (folder / name).mkdir(parents=True)
+    bars_file(folder, BARE, "2024-02-14,10,12,9,11,100", name="KO.csv")
+    archive = folder / "more.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name in ("PG.csv", "PEP.csv", "IBM.txt", ".hidden"):
+            packed.writestr(name, f"{BARE}\n2024-02-14,10,12,9,11,100\n")
+    result = run("ingest", str(folder), "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines() == [
+        f"{folder}: 2 folders in it are not read: 2024, 2025; name those that have bars",
+        f"{archive}: 1 file in it is not read: IBM.txt; name those that have bars",
+    ]
+
+
 def test_a_later_download_of_the_same_name_corrects_the_earlier_ones(run: Run, home: Path, database_url: str) -> None:
     folder = home / "bars"
     folder.mkdir()
