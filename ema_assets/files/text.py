@@ -42,8 +42,11 @@ def read_text(data: bytes) -> Table:
     notes += [encoding] if encoding else []
     if banners := sum(bool(line.strip()) for line in lines[:head]):
         notes.append(f"{counted(banners, 'line')} above the table left out")
+    whole = _without_cut_line(text, delimiter, rows[first:])
+    if len(whole) < len(text):
+        notes.append("the last line left out: it is cut off, as in a file that is not complete")
     return Table(
-        cells=_read(text, delimiter, first, width),
+        cells=_read(whole, delimiter, first, width),
         heads=heads_of(rows[head:first], width),
         form=BY_COMMAS if name == "comma" else "text",
         notes=tuple(notes),
@@ -95,6 +98,20 @@ def _without_runs_of_spaces(text: bytes, lines: Sequence[str]) -> bytes:
     # A pandas index without a name makes the head begin with spaces.
     indented = re.sub(rb"(?m)^[^\S\r\n]{2,}(?=[A-Za-z])", b"\t", text)
     return re.sub(pattern, b"\t", re.sub(rb"(?m)^ +|[^\S\r\n]+$", b"", indented))
+
+
+def _without_cut_line(text: bytes, delimiter: str, rows: Sequence[Sequence[str]]) -> bytes:
+    """Return `text` without its last line if that has no line end and only some of the cells that all `rows` have.
+
+    The last price or volume of such a line may lack digits, for example while the file is still being written.
+    """
+    before, newline, last = text.rpartition(b"\n")
+    cells = _cells(last.decode("utf-8", "replace"), delimiter)
+    if not newline or len(cells) < 3 or numbers_of(cells) < 2:  # not a bar, but a line below the table
+        return text
+    # The last of the rows may be this line.
+    widths = {len(row) for row in rows[:-1]}
+    return before + newline if len(widths) == 1 and len(cells) < min(widths) else text
 
 
 def _read(text: bytes, delimiter: str, first: int, width: int) -> pl.DataFrame:

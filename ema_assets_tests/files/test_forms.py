@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -127,6 +127,18 @@ def test_lines_above_and_below_the_table_are_skipped_and_counted(tmp_path: Path)
     found = understood(written(tmp_path, text, "KO.csv"))
     assert rows_of(found.bars) == BARS
     assert found.source.notes == ("2 lines above the table left out", "2 lines below the table left out")
+
+
+@pytest.mark.parametrize("last", ["2024-03-13,60.2,60.6,59.9,60", "2024-03-13,60.2,60.6"])
+def test_a_last_line_that_is_cut_off_is_left_out(tmp_path: Path, last: str) -> None:
+    found = understood(written(tmp_path, TEXT + last, "KO.csv"))
+    assert rows_of(found.bars) == BARS
+    assert found.source.notes == ("the last line left out: it is cut off, as in a file that is not complete",)
+    # With a line end, or where other rows lack cells as well, it is complete.
+    for complete in (TEXT + last + "\n", TEXT + "2024-03-12,60.2,60.6,59.9,60\n" + last):
+        assert understood(written(tmp_path, complete, "KO.csv")).bars["ts"].max() == datetime(
+            2024, 3, 13, 13, 30, tzinfo=UTC
+        )
 
 
 @pytest.mark.parametrize("above", ["Account,716460,,,,\nName,Coca-Cola,,,,\n", "From,11.03.2024,,,,\nRows,2,,,,\n"])
