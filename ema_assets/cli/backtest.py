@@ -15,6 +15,8 @@ from ema_assets.market.corporate_actions import LIKE_A_SPLIT
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.runtime import state
+from ema_assets.store import ledger
+from ema_assets.store.database import Database
 from ema_assets.strategies.figures import MORE_IS_BETTER, ranked_by
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     if train is not None and not is_varied:
         raise ConfigurationError("`--train` chooses among several values, such as `--set fast=5,9,12`; received none")
     with environment.open_existing(settings) as database:
-        history = load(timeframe, chosen, url=database.url)
+        history = load(timeframe, _known(database, chosen), url=database.url)
         if train is not None and test is not None:
             walk = history.walk_forward(rule, train=train, test=test, by=by, start=start, end=end, **options)
             rows = walk.performance
@@ -114,6 +116,19 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     default = environment.default_provider(settings, state.read_state(settings))
     if not as_json and not watched.synthetic_symbols(default).isdisjoint(chosen):
         click.echo("SYNTHETIC prices, not market data")
+
+
+def _known(database: Database, symbols: Sequence[str]) -> list[str]:
+    """Return those of `symbols` that the database knows. One that was just added has no bars yet and is left out.
+
+    Raises:
+        ConfigurationError: when it knows none of them.
+    """
+    with database.transaction() as transaction:
+        known = set(ledger.known_symbols(transaction))
+    if known.isdisjoint(symbols):
+        raise ConfigurationError(f"there are no bars of {first_of(symbols, _NAMED)} yet; `ema-assets status` says why")
+    return [symbol for symbol in symbols if symbol in known]
 
 
 def _warn_of_splits(flagged: pl.DataFrame) -> None:

@@ -62,6 +62,15 @@ def test_requested_symbols_without_bars_are_reported_on_stderr(
     assert not run("backtest", "crossover", "--symbol", "BTC-USD", *given, **env).stderr
 
 
+def test_symbols_that_were_just_added_to_the_watchlist_are_symbols_without_bars(run: Run, env: dict[str, str]) -> None:
+    assert run("symbols", "add", "PLTR", **env).exit_code == 0
+    everything = run("backtest", "crossover", **env)
+    assert everything.exit_code == 0, everything.output
+    assert everything.stderr == "Left out, for want of bars on 1h in that time: MSFT, PLTR\n"
+    alone = run("backtest", "crossover", "--symbol", "PLTR", **env)
+    assert alone.stderr == "Error: there are no bars of PLTR yet; `ema-assets status` says why\n"
+
+
 def test_bars_that_look_like_a_split_are_reported_on_stderr(run: Run, env: dict[str, str]) -> None:
     with Database(env["EMA_DATABASE_URL"]) as database, database.transaction() as transaction:
         transaction.execute(
