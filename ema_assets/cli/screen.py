@@ -113,7 +113,8 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
     shown = shown if limit is None else shown.head(limit)
     if known:
         _print(shown, chosen, watched.timeframes)
-    if known < of:
+    # There is not even a series on a timeframe that was just added to the watchlist.
+    if known < of or not known:
         click.echo(_missing(chosen, known, of), err=True)
     _print_silent(shown if symbols else rows, is_left_out=not symbols)
 

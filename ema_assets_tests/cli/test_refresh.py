@@ -213,6 +213,17 @@ def test_a_group_can_be_planned_refreshed_and_screened_separately(
     )
 
 
+def test_screen_says_that_nothing_is_computed_on_a_timeframe_that_was_just_added(
+    run: Run, database: Database, database_url: str, home: Path
+) -> None:
+    path = home / "watchlist.toml"
+    sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+    path.write_text(f'timeframes = ["5m", "2h", "1d"]\n{path.read_text()}')
+    found = run("screen", "--timeframe", "2h", EMA_DATABASE_URL=database_url)
+    assert (found.exit_code, found.stdout) == (0, "")
+    assert found.stderr == "Nothing has been computed on 2h yet; `ema-assets status` says how far it is.\n"
+
+
 def test_plan_shows_how_the_watchlist_differs_from_the_database(
     run: Run, database: Database, database_url: str, home: Path
 ) -> None:
