@@ -30,8 +30,8 @@ _PLAIN_WORDS = frozenset(
 # When a name is a single word in capital letters, every other word may be a symbol: OLD, ALL, DAY.
 _NO_SYMBOLS = frozenset({"data", "ohlc", "ohlcv", "csv", "export", "bars", "prices", "quotes", "history", "table"})
 _SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^]{0,19}")
-# Dates with separators. Below, timeframes in two words: `5 minute`, `1-day`, `5_M`.
-_DATES = re.compile(r"(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-.]\d{2}[-.](19|20)\d{2}")
+# Ranges of years, and dates with separators. Below, timeframes in two words: `5 minute`, `1-day`, `5_M`.
+_DATES = re.compile(r"(19|20)\d{2}-(19|20)\d{2}(?!\d)|(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-.]\d{2}[-.](19|20)\d{2}")
 _IN_TWO = re.compile(r"(?<![A-Za-z0-9])(\d{1,2})[ _-](m|min|minute|h|hour|d|day)s?(?![A-Za-z0-9])", re.IGNORECASE)
 # `EURUSD60`, `XAUUSD1440`: a pair and minutes, as MetaTrader 4 names files.
 _PAIR_AND_MINUTES = re.compile(r"([A-Z]{6}[a-z.]{0,2}|[A-Z]{3,6}USDT?)(5|15|30|60|240|1440)")

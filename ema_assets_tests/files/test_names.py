@@ -41,6 +41,9 @@ from ema_assets.files.words import timeframe_key
         ("Bitstamp_BTCUSD_d.csv", "BTCUSD", 86_400),
         ("EURUSD_Candlestick_5_M_BID_01.01.2024-31.01.2024.csv", "EURUSD", 300),
         ("MSFT_2024-01-01_2024-02-01_1h.csv", "MSFT", 3600),
+        ("KO_2015-2020.csv", "KO", None),
+        ("KO-2020-2026_daily.csv", "KO", 86_400),
+        ("KO_2020-01_2020-12_5m.csv", "KO", 300),
         # Names that may be any word give no symbol.
         ("prices.csv", None, None),
         ("myfile.csv", None, None),
