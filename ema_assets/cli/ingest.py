@@ -249,7 +249,7 @@ def _store(work: _Work) -> None:
         click.echo(f"Added {name} ({work.new[name].calendar}) to the watchlist, its bars from files.")
     watched = watchlist.of(settings)
     synthetic = watched.synthetic_symbols(environment.default_provider(settings, running))
-    steps = len(work.understood)
+    steps, stored = len(work.understood), 0
     with environment.open_database(settings) as database, rendering.progress("storing", steps) as advance:
         sync(database, watched, clock.now(), build(watched, settings.signals_folder, settings.strategies_folder))
         for file in work.understood:
@@ -257,11 +257,14 @@ def _store(work: _Work) -> None:
             summaries = store_file(database, file.bars, file.source.path.name, clock.now())
             click.echo(f"{file.source.path}: {counted(file.bars.height, 'bar')} read")
             _print_summaries(summaries)
+            stored += sum(each.stored for each in summaries)
             if any(each.refused for each in summaries):
                 work.refused.append(file.source.path)
             _print_note_on_synthetic(sorted({each.symbol for each in summaries} & synthetic))
-    if running is not None:
+    if stored and running is not None:
         click.echo("Dagster computes what follows from it within a minute.")
+    elif stored:
+        click.echo("`ema-assets refresh` computes what follows from it, and so does `ema-assets up`.")
 
 
 def _print_summaries(summaries: "Sequence[IngestedSeries]") -> None:

@@ -316,6 +316,15 @@ def test_a_bad_file_is_reported_and_the_others_are_stored(run: Run, home: Path, 
     assert [(row[0], row[1], row[3]) for row in rows] == [("KO|1d", "0", "1"), ("PEP|1d", "0", "1")]
 
 
+def test_ingest_says_what_computes_the_results_of_new_bars_and_of_no_others(
+    run: Run, home: Path, database_url: str
+) -> None:
+    bars = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="KO.csv")
+    last = [run("ingest", bars, EMA_DATABASE_URL=database_url).stdout.splitlines()[-1] for _ in range(2)]
+    assert last[0] == "`ema-assets refresh` computes what follows from it, and so does `ema-assets up`."
+    assert last[1].split() == ["KO|1d", "0", "0", "1", "0", "0", "0", "0"]
+
+
 def test_folders_in_a_folder_and_files_of_an_archive_that_are_not_read_are_named(run: Run, home: Path) -> None:
     folder = home / "bars"
     for name in ("2024", "2025", ".cache"):
