@@ -19,7 +19,7 @@ from ema_assets.market.listings import listing_of
 from ema_assets.model import clock
 from ema_assets.model.counts import counted, noun
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, UnclearSymbol, first_of
-from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe
+from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe, speller
 from ema_assets.runtime import state
 
 if TYPE_CHECKING:
@@ -67,8 +67,11 @@ def ingest_command(files: Sequence[Path], dry_run: bool, **given: str | bool | N
     stored; the exit code is 1 then. docs/DATA.md lists what is read.
     """
     settings = Settings.from_env()
-    options = _options(given)
-    work = _Work(settings, environment.load_watchlist(settings), options)
+    options, watched = _options(given), environment.load_watchlist(settings)
+    if options.symbol is not None:
+        # As `symbols add` and the other commands understand it.
+        options = replace(options, symbol=speller(watched.symbols)(options.symbol) or options.symbol.upper())
+    work = _Work(settings, watched, options)
     paths = _expanded(files)
     with rendering.progress("reading", len(paths)) as advance:
         for path in paths:

@@ -316,6 +316,13 @@ def test_a_bad_file_is_reported_and_the_others_are_stored(run: Run, home: Path, 
     assert [(row[0], row[1], row[3]) for row in rows] == [("KO|1d", "0", "1"), ("PEP|1d", "0", "1")]
 
 
+@pytest.mark.parametrize(("given", "meant"), [("aapl", "AAPL"), ("ko", "KO"), ("brk.b", "BRK.B")])
+def test_a_symbol_given_in_small_letters_is_the_one_in_capitals(run: Run, home: Path, given: str, meant: str) -> None:
+    bars = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="prices.csv")
+    result = run("ingest", bars, "--symbol", given, "--dry-run")
+    assert f"1 bar of {meant}|1d" in result.stdout
+
+
 def test_ingest_says_what_computes_the_results_of_new_bars_and_of_no_others(
     run: Run, home: Path, database_url: str
 ) -> None:
