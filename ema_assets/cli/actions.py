@@ -47,11 +47,14 @@ def actions_remove(symbol: str, kind: str, date: str) -> None:
 
     Bars that were brought to another scale because of it stay so. `refresh --all` fetches those of a provider again.
     """
+    from ema_assets.arguments import spelt
     from ema_assets.operations.import_actions import take_back
 
     settings = Settings.from_env()
-    symbol = parse_symbol(symbol)
+    given = [parse_symbol(symbol)]
     with environment.open_existing(settings) as database:
+        with database.transaction() as transaction:
+            (symbol,) = spelt(transaction, given) or given
         take_back(database, symbol, kind, date)
     click.echo(f"{symbol}: the {kind} of {date} is forgotten.")
 

@@ -10,7 +10,7 @@ from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.counts import noun
 from ema_assets.model.errors import ActionFileError, ConfigurationError, InvalidKeyError, not_one_of
 from ema_assets.model.schemas import ACTION_KINDS, ACTION_SCHEMA
-from ema_assets.model.symbols import parse_symbol
+from ema_assets.model.symbols import parse_symbol, speller
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
@@ -45,7 +45,8 @@ def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
     Columns of the file: symbol, kind, date (the first day on which it trades in the new way), and, if the kind needs
     it, `ratio` (old price over new: `7:1`, `1253:1000` or a number), `amount` (of a dividend, per share of today) or
     `value` (the new symbol or currency, the acquirer, new shares per share). An action takes effect at the open of that
-    day's session if `calendars` has the calendar of its symbol, otherwise at midnight UTC.
+    day's session if `calendars` has the calendar of its symbol, otherwise at midnight UTC. A symbol in small letters is
+    the one in capitals, unless `calendars` has it as it is.
 
     Raises:
         ActionFileError: naming file, line and what is wrong.
@@ -64,14 +65,17 @@ def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
             f"{', '.join(_COLUMNS)} and `ratio`, `amount` or `value`"
         )
     rows: dict[Sequence[object], tuple[int, Sequence[object]]] = {}
+    meant = speller(calendars)
     for line, row in enumerate(frame.iter_rows(named=True), start=2):
         try:
-            action = _action({name: (value or "").strip() for name, value in row.items()}, calendars)
+            cells = {name: (value or "").strip() for name, value in row.items()}
+            symbol = parse_symbol(meant(cells["symbol"]) or cells["symbol"].upper())
+            action = _action(symbol, cells, calendars.get(symbol))
         except (ValueError, InvalidKeyError) as error:
             raise ActionFileError(f"{path}: line {line}: {error}") from None
         earlier, same = rows.setdefault(action[:3], (line, action))
         if same != action:
-            symbol, kind, _ = action[:3]
+            kind = action[1]
             together = _TOGETHER.get(str(kind))
             raise ActionFileError(
                 f"{path}: lines {earlier} and {line}: {symbol} has two different actions of the kind {kind} on one "
@@ -110,8 +114,7 @@ def take_back(database: Database, symbol: str, kind: str, text: str) -> None:
     )
 
 
-def _action(row: Mapping[str, str], calendars: Mapping[str, str]) -> Sequence[object]:
-    symbol = parse_symbol(row["symbol"])
+def _action(symbol: str, row: Mapping[str, str], calendar: str | None) -> Sequence[object]:
     kind = row["kind"].lower()
     if kind not in ACTION_KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(ACTION_KINDS)}, received {row['kind']!r}")
@@ -121,7 +124,7 @@ def _action(row: Mapping[str, str], calendars: Mapping[str, str]) -> Sequence[ob
     return (
         symbol,
         kind,
-        _effective_at(row["date"], calendars.get(symbol)),
+        _effective_at(row["date"], calendar),
         _ratio(row["ratio"]) if needed == "ratio" else None,
         _positive("amount", row["amount"]) if needed == "amount" else None,
         row.get("value") or None,

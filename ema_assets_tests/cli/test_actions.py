@@ -1,12 +1,16 @@
 """Tests of `ema-assets actions`: how corporate actions are imported, listed and removed."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
+from ema_assets.config import watchlist
 from ema_assets.model.schemas import ACTION_SCHEMA
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import WATCHLIST
 
 
 def import_without_aapl(run: Run, home: Path, path: Path, env: dict[str, str]) -> None:
@@ -37,6 +41,21 @@ def test_actions_of_a_file_are_listed(run: Run, home: Path, database_url: str) -
         "actions"
     ]
     assert row["effective_at"].startswith("2020-08-31T13:30")
+
+
+def test_a_symbol_in_small_letters_is_the_one_in_capitals(run: Run, home: Path, database: Database) -> None:
+    env = {"EMA_DATABASE_URL": database.url}
+    sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+    path = home / "mine.csv"
+    path.write_text("symbol,kind,date,ratio\naapl,split,2020-08-31,4:1\nge,spin-off,2024-04-02,1253:1000\n")
+    assert run("actions", "import", str(path), **env).exit_code == 0
+    found = json.loads(run("actions", "list", "--json", **env).stdout)["actions"]
+    assert [(row["symbol"], row["effective_at"][:16]) for row in found] == [
+        ("AAPL", "2020-08-31T13:30"),
+        ("GE", "2024-04-02T00:00"),
+    ]
+    done = run("actions", "remove", "aapl", "split", "2020-08-31", **env)
+    assert done.stdout == "AAPL: the split of 2020-08-31 is forgotten.\n"
 
 
 def test_a_missing_file_is_refused_with_its_path(refused: Refused, tmp_path: Path) -> None:
