@@ -190,22 +190,24 @@ def _units(whole: pl.Series) -> pl.Series:
     present = [unit for unit in reversed(_UNITS) if unit in found]
     read_as = {unit: unit for unit in present}
     for shorter, longer in pairwise(present):
-        if _are_neighbours(distinct.filter(pl.col("unit").is_in([shorter, longer])), shorter):
+        if _are_neighbours(distinct.filter(pl.col("unit").is_in([shorter, longer]))):
             read_as[longer] = read_as[shorter]
     if len(set(read_as.values())) == 1:
         read_as = dict.fromkeys(present, _unit_of_steps(distinct["whole"], present[0]))
     return units["unit"].replace(read_as)
 
 
-def _are_neighbours(epochs: pl.DataFrame, shorter: str) -> bool:
-    """Return whether sorted `epochs` (`whole`, `unit`) of two units are as close together as epochs of one unit."""
+def _are_neighbours(epochs: pl.DataFrame) -> bool:
+    """Return whether sorted `epochs` (`whole`, `unit`) of two units are as close together as epochs of one unit.
+
+    In one unit, the steps of both are as long. In two units, those of the longer one are far shorter numbers.
+    """
     steps = epochs.select(
+        "unit",
         pl.col("whole").diff().alias("step"),
         (pl.col("unit") != pl.col("unit").shift()).alias("is_between"),
-        (pl.col("unit") == shorter).alias("is_shorter"),
-    ).drop_nulls()
-    within = steps.filter(~pl.col("is_between"))
-    usual = within.filter("is_shorter")["step"].median() or within["step"].median()
+    )
+    usual = steps.filter(~pl.col("is_between")).group_by("unit").agg(pl.col("step").median())["step"].min()
     gap = steps.filter("is_between")["step"].min()
     return usual is not None and bool(gap <= _MOST_STEPS * usual)  # type: ignore[operator]
 

@@ -27,6 +27,13 @@ def moment(text: str) -> datetime:
         ("2026-11-25T15:00Z", "2026-11-25 15:00"),
         ("2026-11-25 10:00:00 EST", "2026-11-25 15:00"),
         ("2026-07-01 11:00 EDT", "2026-07-01 15:00"),
+        ("2026-11-25 16:00 CET", "2026-11-25 15:00"),
+        ("2026-07-01 17:00 CEST", "2026-07-01 15:00"),
+        ("2026-07-01 16:00 BST", "2026-07-01 15:00"),
+        ("2026-11-25 17:00 EET", "2026-11-25 15:00"),
+        ("2026-07-01 18:00 EEST", "2026-07-01 15:00"),
+        ("2026-11-26 00:00 JST", "2026-11-25 15:00"),
+        ("2026-11-25 23:00 HKT", "2026-11-25 15:00"),
         ("20261125 10:00:00 US/Eastern", "2026-11-25 15:00"),
         ("25.11.2026 17:00:00.000 GMT+0200", "2026-11-25 15:00"),
         ("Wed, 25 Nov 2026 15:00:00 GMT", "2026-11-25 15:00"),
@@ -36,6 +43,7 @@ def moment(text: str) -> datetime:
         ("1795618800000.5", "2026-11-25 15:00:00.000500"),
         ("1795618800000000", "2026-11-25 15:00"),
         ("1795618800000000000", "2026-11-25 15:00"),
+        ("1795618800123456789", "2026-11-25 15:00:00.123456"),
         ("883666800", "1998-01-01 15:00"),
         ("883666800000", "1998-01-01 15:00"),
     ],
@@ -115,9 +123,12 @@ def test_an_invalid_time_is_null(text: str) -> None:
     assert (found.wall.to_list(), found.ts.to_list()) == ([None], [None])
 
 
-def test_a_column_of_times_in_an_unknown_zone_is_null() -> None:
+def test_times_in_an_unknown_zone_are_null_and_the_others_of_their_column_are_read() -> None:
     found = read_times(pl.Series(["2026-11-25 15:00 IST", "2026-11-25 15:05 IST"]), None)
     assert (found.wall.to_list(), found.ts.to_list()) == ([None, None], [None, None])
+    found = read_times(pl.Series(["2026-11-25 15:00 IST", "2026-11-25 10:05 EST", "2026-11-25 15:10"]), None)
+    assert found.wall.to_list() == [None, datetime(2026, 11, 25, 10, 5), datetime(2026, 11, 25, 15, 10)]
+    assert found.ts.to_list() == [None, datetime(2026, 11, 25, 15, 5, tzinfo=UTC), None]
 
 
 def test_notations_of_times_may_be_mixed_in_one_column() -> None:
@@ -158,10 +169,24 @@ def test_dates_and_day_numbers_of_excel_are_read() -> None:
     ]
 
 
+@pytest.mark.parametrize("texts", [["46351", "46352"], ["1795564800", "1795651200"], ["20261125", "20261126"]])
+def test_blank_cells_and_text_below_the_table_do_not_decide_how_times_are_read(texts: list[str]) -> None:
+    found = read_times(pl.Series([*texts, "Source: a vendor", *[""] * 9, None]), None)
+    assert found.wall.to_list() == [datetime(2026, 11, 25), datetime(2026, 11, 26), *[None] * 11]
+
+
 def test_epochs_of_two_units_in_one_column_are_read() -> None:
     found = read_times(pl.Series(["1735689300000", "1735689600000000"]), None)
     assert [f"{ts:%Y-%m-%d %H:%M}" for ts in found.ts] == ["2024-12-31 23:55", "2025-01-01 00:00"]
     assert found.note == "epoch ms and µs"
+
+
+@pytest.mark.parametrize("days", [1, 7, 30])
+def test_a_column_may_change_the_unit_of_its_epochs_whatever_its_bars(days: int) -> None:
+    times = [datetime(1980, 1, 4, tzinfo=UTC) + timedelta(days=days * place) for place in range(200)]
+    seconds = [round(each.timestamp()) for each in times]
+    epochs = [*(each * 1000 for each in seconds[:150]), *seconds[150:]]
+    assert read_times(pl.Series(epochs), None).ts.to_list() == times
 
 
 def test_the_order_of_day_and_month_is_decided_by_the_whole_column() -> None:
@@ -255,10 +280,11 @@ def test_three_columns_of_times_are_refused() -> None:
         joined([pl.Series(["2024-03-11"])] * 3)
 
 
-def test_floats_that_are_not_finite_are_null() -> None:
-    found = read_times(pl.Series([1795618800.5, float("nan"), None, float("inf"), 1795618801.0]), None)
+def test_floats_that_are_not_finite_or_far_too_large_are_null() -> None:
+    found = read_times(pl.Series([1795618800.5, float("nan"), None, float("inf"), 1e300, 1795618801.0]), None)
     assert found.wall.to_list() == [
         datetime(2026, 11, 25, 15, 0, 0, 500_000),
+        None,
         None,
         None,
         None,
@@ -268,8 +294,9 @@ def test_floats_that_are_not_finite_are_null() -> None:
 
 @pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
 def test_floats_are_exact_epochs_in_every_unit(per_second: int) -> None:
-    times = [datetime(2024, 1, 2, 14, 30) + timedelta(minutes=5 * place) for place in range(50)]
-    epochs = [float(round(each.replace(tzinfo=UTC).timestamp()) * per_second) for each in times]
+    # As a double, most epochs in ns with milliseconds are some ns off.
+    times = [datetime(2024, 1, 2, 14, 30) + timedelta(minutes=5 * place, milliseconds=place) for place in range(50)]
+    epochs = [(each - datetime(1970, 1, 1)) // timedelta(microseconds=1) * per_second / 10**6 for each in times]
     assert read_times(pl.Series(epochs), None).wall.to_list() == times
 
 
@@ -294,6 +321,12 @@ def test_epochs_around_1970_have_the_unit_of_the_whole_column(first: str, last: 
     found = read_times(days.cast(pl.Int32).cast(pl.Int64) * 86_400 * per_second, None)
     assert found.wall.dt.date().to_list() == days.to_list()
     assert found.note == f"epoch {unit}"
+
+
+@pytest.mark.parametrize(("count", "unit"), [(5, "s"), (6, "ms")])
+def test_five_steps_longer_than_bars_can_be_show_that_the_unit_is_shorter(count: int, unit: str) -> None:
+    days = pl.Series([datetime(1970, 1, 20) + timedelta(days=day) for day in range(count)])
+    assert read_times(days.dt.epoch("ms"), None).note == f"epoch {unit}"
 
 
 def test_epochs_in_seconds_before_1970_are_read() -> None:
