@@ -275,6 +275,20 @@ def test_a_time_column_of_an_invalid_type_is_refused_by_name(values: list[object
         read_times(pl.Series(values), None)
 
 
+def test_a_date_column_of_an_invalid_type_is_refused_by_name() -> None:
+    with pytest.raises(BarFileError, match="`date` must be a time, a date, an epoch or text, its column holds Bool"):
+        joined([pl.Series([True]), pl.Series(["09:30"])])
+
+
+def test_a_date_without_a_time_of_day_is_midnight_and_a_time_of_day_without_a_date_is_null() -> None:
+    days, clocks = pl.Series(["2024-03-11", "2024-03-12", None]), pl.Series(["09:30", None, "16:00"])
+    assert read_times(joined([days, clocks]), None).wall.to_list() == [
+        datetime(2024, 3, 11, 9, 30),
+        datetime(2024, 3, 12),
+        None,
+    ]
+
+
 def test_three_columns_of_times_are_refused() -> None:
     with pytest.raises(BarFileError, match="`--columns` must name ts, or date and time"):
         joined([pl.Series(["2024-03-11"])] * 3)
