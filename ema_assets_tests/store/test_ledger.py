@@ -420,6 +420,46 @@ def test_a_success_clears_the_failures_of_a_series(ready: Database) -> None:
         assert ledger.failing(transaction, OHLC)["symbol"].to_list() == ["MSFT"]
 
 
+def test_a_series_may_fail_any_number_of_times(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET failures = 100000")
+        ledger.fail(transaction, OHLC, FIVE, {"AAPL": "no"}, NOW)
+        found = row(transaction, OHLC, "AAPL", FIVE)
+    assert found["failures"] == 100_001
+    assert NOW + minutes(45) <= found["next_attempt_at"] <= NOW + minutes(75)  # type: ignore[operator]
+
+
+def test_pauses_are_ended_for_all_assets_of_the_given_series_and_no_others(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        for asset in (OHLC, EMA_TREND):
+            for timeframe in (FIVE, HOUR):
+                ledger.fail(transaction, asset, timeframe, {"AAPL": "no", "MSFT": "no"}, NOW, NOW + minutes(60))
+        ledger.end_pauses(transaction, ["AAPL"], [FIVE])
+        failing = ledger.failing(transaction)
+    assert failing["failures"].to_list() == [1] * 8
+    assert failing.filter(pl.col("next_attempt_at").is_null()).select("asset", "symbol", "timeframe").rows() == [
+        (asset, "AAPL", "5m") for asset in (EMA_TREND, OHLC)
+    ]
+
+
+def test_failures_of_other_code_and_of_assets_that_were_off_are_forgotten(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        ledger.adopt_code_versions(transaction, dict.fromkeys(CHAIN, "1"))
+        for asset in CHAIN:
+            ledger.fail(transaction, asset, FIVE, {"AAPL": f"no {asset}"}, NOW)
+        transaction.execute("UPDATE market.asset SET is_on = false WHERE asset IN ($1, $2)", EMA_TREND, OHLC)
+        ledger.forget_failures(transaction, {**dict.fromkeys(CHAIN, "1"), STRATEGY: "2"})
+        rows = {asset: row(transaction, asset, "AAPL", FIVE) for asset in CHAIN}
+    assert {asset: (found["failures"], found["last_error"]) for asset, found in rows.items()} == {
+        # Of bars, the provider has failed, and no code.
+        OHLC: (1, "no ohlc"),
+        EMA_SIGNALS: (1, "no ema_signals"),
+        EMA_TREND: (0, None),
+        STRATEGY: (0, None),
+    }
+    assert [asset for asset, found in rows.items() if found["next_attempt_at"] is None] == [EMA_TREND, STRATEGY]
+
+
 # --- code versions --------------------------------------------------------------------------------------------------
 
 
