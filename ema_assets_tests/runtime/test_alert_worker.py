@@ -93,6 +93,26 @@ def test_the_worker_follows_the_watchlist_and_ends_when_it_has_no_alerts(
         wait_until(lambda: not others_are_kept_out(database.url), "it has ended")
 
 
+def test_the_worker_says_once_per_watchlist_which_channels_cannot_be_used(
+    env: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_worker, "_LONGEST_WAIT_SECONDS", 0.01)
+    with working(database.url) as said:
+
+        def use(variable: str, count: int) -> None:
+            other = env.with_name("other.toml")
+            other.write_text(f'[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["${{{variable}}}"]\n{GROUP}')
+            other.replace(env)
+            wait_until(lambda: len(said) == count, f"{variable} is not set")
+
+        use("NO_SUCH_VARIABLE", 1)
+        use("NOR_THIS_ONE", 2)
+    assert said == [
+        f"the channel {variable} needs the environment variable `{variable}`, which is not set"
+        for variable in ("NO_SUCH_VARIABLE", "NOR_THIS_ONE")
+    ]
+
+
 def test_the_next_worker_sends_again_what_a_killed_worker_was_sending(
     env: Path, database: Database, hook: Webhook
 ) -> None:
