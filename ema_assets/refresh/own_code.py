@@ -4,6 +4,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ema_assets.model.own_modules import is_own
@@ -20,7 +21,10 @@ def function_of(node: Node) -> Callable[..., object] | None:
 
 def file_of(function: Callable[..., object]) -> str | None:
     """Return the file of a user's own `function`; None for functions of this package, or if it is not known."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    function = inspect.unwrap(function)
+    while isinstance(function, partial):
+        function = inspect.unwrap(function.func)
+    code = getattr(function, "__code__", None)
     return str(code.co_filename) if code is not None and is_own(function) else None
 
 

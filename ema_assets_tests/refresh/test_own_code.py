@@ -68,6 +68,24 @@ def test_code_of_the_package_has_no_edition(folder: Path) -> None:
     assert function_of(nodes["ohlc"]) is None
 
 
+@pytest.mark.parametrize("callable_", ["partial(twice)", "partial(partial(twice))", "wraps(twice)(partial(twice))"])
+def test_an_edit_of_a_signal_with_a_partial_function_is_another_edition(folder: Path, callable_: str) -> None:
+    path = folder / "twice.py"
+    edited = SIGNAL.replace("compute=twice", f"compute={callable_}")
+    path.write_text(f"from functools import partial, wraps\n{edited}")
+    before = edition_of(graph(folder).nodes["twice"])
+    path.write_text(path.read_text() + "\n# edited\n")
+    assert None not in {before, edition_of(graph(folder).nodes["twice"])}
+    assert edition_of(graph(folder).nodes["twice"]) != before
+
+
+def test_a_callable_without_code_of_its_own_has_no_edition(folder: Path) -> None:
+    called = "\n\nclass Twice:\n    def __call__(self, *args):\n        return twice(*args)\n\n\nSIGNAL ="
+    text = SIGNAL.replace("\n\nSIGNAL =", called).replace("compute=twice", "compute=Twice()")
+    (folder / "twice.py").write_text(text)
+    assert edition_of(graph(folder).nodes["twice"]) is None
+
+
 def test_an_edit_of_a_rule_is_another_edition(tmp_path: Path) -> None:
     def edition() -> str | None:
         return edition_of(build(watchlist.parse(WATCHLIST), strategies_folder=tmp_path).nodes["strategy_strong"])
