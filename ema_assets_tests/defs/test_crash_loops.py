@@ -206,7 +206,7 @@ def failing(world: World) -> list[tuple[str, str, int]]:
 
 @pytest.mark.settled
 def test_when_runs_end_while_they_compute_a_signal_of_the_user_only_that_one_pauses(
-    world: World, of_mine: SensorDefinition
+    world: World, of_mine: SensorDefinition, capfd: pytest.CaptureFixture[str]
 ) -> None:
     short = next(dict(each.tags) for each in look(world, of_mine) if timeframe_of(each) == "5m")
     others = ["15m", "1h", "1d"]
@@ -215,6 +215,8 @@ def test_when_runs_end_while_they_compute_a_signal_of_the_user_only_that_one_pau
         ended(world, short, seconds_ago, steps={"ohlc": DONE, "rsi": SKIPPED, "above": BEGUN})
     found = look(world, of_mine)
     assert "5m" in [timeframe_of(each) for each in found], "it goes on without the signal"
+    said = "5m (background): the last 3 runs ended while they computed above, so its series pause"
+    assert said in capfd.readouterr().err.splitlines()
     assert failing(world) == [("above", "5m", 5)]
     with world.database.transaction() as transaction:
         reasons = ledger.failing(transaction)["last_error"].unique().to_list()
@@ -223,6 +225,11 @@ def test_when_runs_end_while_they_compute_a_signal_of_the_user_only_that_one_pau
     ]
     assert requested(world, of_mine) == others
     assert failing(world) == [("above", "5m", 5)], "each crash counts once"
+    world.now += timedelta(seconds=31)
+    assert requested(world, of_mine) == ["5m", *others], "its pause is over"
+    ended(world, short, 0, steps={"above": BEGUN})
+    assert requested(world, of_mine) == ["5m", *others], "it goes on without the signal again"
+    assert requested(world, of_mine) == others
 
 
 @pytest.mark.settled
