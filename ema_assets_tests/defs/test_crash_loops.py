@@ -131,6 +131,25 @@ def test_crashes_at_a_time_that_is_still_to_come_hold_nothing(world: World) -> N
     assert requested(world) == ["5m", "1d"]
 
 
+def test_crashes_of_the_day_before_are_forgotten(world: World) -> None:
+    tags = tags_of_5m(world)
+    for seconds_ago in (86_400, 86_390, 86_380, 5):
+        ended(world, tags, seconds_ago)
+    assert requested(world) == ["5m", "1d"]
+
+
+def test_a_crash_counts_from_the_end_of_its_run_or_from_its_last_change_without_one(world: World) -> None:
+    tags = tags_of_5m(world)
+    for seconds_ago in (600, 595, 590):
+        ended(world, tags, seconds_ago)
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE dagster.runs SET update_timestamp = update_timestamp + interval '580 s'")
+    assert requested(world) == ["5m", "1d"]
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE dagster.runs SET end_time = NULL")
+    assert requested(world) == ["1d"]
+
+
 def test_a_changed_watchlist_is_followed_without_a_pause(world: World) -> None:
     tags = tags_of_5m(world)
     for seconds_ago in (20, 15, 10):
