@@ -92,7 +92,7 @@ def validate(
 
 
 def _near(sessions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    if bars.is_empty():
+    if bars["ts"].null_count() == bars.height:
         return sessions.clear()
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     margin = timedelta(days=8)

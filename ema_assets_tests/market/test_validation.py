@@ -251,3 +251,9 @@ def test_an_empty_frame_gives_no_accepted_bars() -> None:
     for timeframe in ORDER:
         found = validated(bar("2026-11-25 15:05").clear(), timeframe=timeframe)
         assert (found.accepted.height, found.skipped.height, found.rejected.height) == (0, 0, 0)
+
+
+def test_bars_without_a_time_are_rejected_also_if_there_are_no_others() -> None:
+    for timeframe in ORDER:
+        found = validated(bar(None, timeframe=timeframe.key), bar(None, close=None), timeframe=timeframe)
+        assert found.rejected["reason"].to_list() == [repair.MISSING_VALUE] * 2
