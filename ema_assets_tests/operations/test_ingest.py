@@ -23,7 +23,7 @@ from ema_assets_tests.refresh.exchange import (
     utc,
     watch,
 )
-from ema_assets_tests.timeframes import D1, H1, M5, ORDER, ROLLED_UP
+from ema_assets_tests.timeframes import D1, FEW, H1, M5, ORDER, ROLLED_UP
 
 NOW = utc("2026-11-28 12:00")
 
@@ -84,6 +84,21 @@ def test_every_row_of_a_file_is_counted_as_stored_equal_skipped_or_rejected(data
         rejected = transaction.query("SELECT reason, source FROM market.bar_rejected")
     assert rejected.height == 4
     assert set(rejected["source"]) == {"second.csv"}
+
+
+def test_the_rows_of_a_file_without_any_valid_time_are_rejected(database: Database) -> None:
+    sync(database, FILES, NOW)
+    (summary,) = store_file(database, pl.concat([line(None), line(None, close=11.5)]), "x.csv", NOW)
+    assert summary == IngestedSeries("AAPL", "5m", read=2, rejected={MISSING_VALUE: 2})
+
+
+def test_series_are_reported_in_the_order_of_the_file_and_reasons_by_name(database: Database) -> None:
+    names = ["T", "MSFT", "F", "AAPL", "KO", "C"]
+    sync(database, watch(dict.fromkeys(names, "XNYS"), provider="file", timeframes=FEW), NOW)
+    times = ["2026-11-30 15:00", "2026-11-25 13:00", "2026-11-25 15:00"]
+    summaries = store_file(database, pl.concat(line(ts, name) for name in names for ts in times), "x.csv", NOW)
+    assert [each.symbol for each in summaries] == names
+    assert [list(each.skipped) for each in summaries] == [["not closed yet", "outside the session"]] * len(names)
 
 
 def test_a_file_named_like_a_provider_is_recorded_as_a_file(database: Database) -> None:
@@ -198,9 +213,17 @@ def test_a_file_for_a_symbol_never_requested_leaves_its_history_to_the_provider(
     assert outcomes[OHLC, H1].done == ["AAPL"]
 
 
-def test_bars_of_a_file_that_continue_the_store_are_not_requested_again(database: Database) -> None:
-    fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
+@pytest.mark.parametrize(
+    ("first", "continues"),
+    [("2026-11-24 16:00", True), ("2026-11-24 18:00", True), ("2026-11-24 18:05", False)],
+    ids=["overlaps", "follows", "a gap"],
+)
+def test_bars_of_a_file_that_continue_the_store_are_not_requested_again(
+    database: Database, first: str, continues: bool
+) -> None:
+    fetched = watch({"AAPL": "XNYS"}, timeframes=FEW)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
-    refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
-    store_file(database, exchange.bars.filter(pl.col("ts") > utc("2026-11-24 18:00")), "rest.csv", NOW)
-    assert state_of(database, "AAPL", M5)["checked_through"] == utc("2026-11-27 18:00")
+    refresh(database, fetched, exchange, utc("2026-11-24 18:00"))
+    store_file(database, exchange.bars.filter(pl.col("ts") >= utc(first)), "rest.csv", NOW)
+    through = utc("2026-11-27 18:00") if continues else utc("2026-11-24 18:00")
+    assert state_of(database, "AAPL", M5)["checked_through"] == through
