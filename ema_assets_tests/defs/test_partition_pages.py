@@ -132,6 +132,9 @@ def test_a_partition_shows_why_it_was_stale_and_after_a_run_of_a_person_its_numb
         ((rows,),) = rows_of(world.database, f"SELECT count(*) FROM market.{asset}_5m WHERE symbol = 'AAPL'")
         assert said["dagster/partition_row_count"].value == rows
         assert said["stale_because"].value == "a person asked for it"
+        # Only bars have prices of a provider.
+        origin = ["sandbox", "synthetic, from the sandbox exchange"] if asset == "ohlc" else []
+        assert [said[name].value for name in ("provider", "prices") if name in said] == origin
     world.now += timedelta(minutes=5)
     told = {key: said for run in world.sweep() for key, said in metadata_of(world, run).items()}
     assert told["ohlc", "AAPL|5m"]["stale_because"].value == "bar closed 2026-11-20 15:35 UTC"
