@@ -56,15 +56,14 @@ def _place(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: R
     zoned = part["at"].null_count() < part.height
     if calendar == ALWAYS_OPEN:
         return _around_the_clock(part)
-    local = in_zone(pl.col("wall"), "UTC") if not zoned else pl.col("at")
-    shown = local.dt.convert_time_zone(zone_of(calendar)).dt.replace_time_zone(None) if zoned else pl.col("wall")
-    part = part.with_columns(shown.alias("local"))
+    local = pl.col("at").dt.convert_time_zone(zone_of(calendar)).dt.replace_time_zone(None)
+    part = part.with_columns(local.alias("local"))
     by_wall = part.with_columns(session=pl.col("wall").dt.date())
     by_local = part.with_columns(session=pl.col("local").dt.date())
     partial = options.partial
     if _nearly_all(part, is_date):
         return _by_date(by_wall, sessions, calendar, "the date", partial=partial)
-    if zoned and _nearly_all(part, pl.col("local").dt.truncate("1d") == pl.col("local")):
+    if _nearly_all(part, pl.col("local").dt.truncate("1d") == pl.col("local")):
         return _by_date(by_local, sessions, calendar, "midnight at the exchange", partial=partial)
     if not zoned and not is_around_the_clock(calendar):
         return _by_date(by_wall, sessions, calendar, "the date; the time of day is not read", partial=partial)

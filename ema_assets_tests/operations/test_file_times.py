@@ -545,6 +545,20 @@ def test_days_of_several_calendars_name_the_sessions_of_each(tmp_path: Path) -> 
     assert (found.zone, found.label) == ("the sessions of XNYS and the sessions of XLON", "the date")
 
 
+def test_days_and_times_of_several_calendars_stay_in_the_order_of_the_file(tmp_path: Path) -> None:
+    rows = [
+        ("VOD.L", "1d", "2025-01-14", "2025-01-14 08:00"),
+        ("KO", "1d", "2025-01-14", "2025-01-14 14:30"),
+        ("KO", "5m", "2025-01-14 14:40:00Z", "2025-01-14 14:40"),
+        ("VOD.L", "1d", "2025-01-15", "2025-01-15 08:00"),
+        ("KO", "5m", "2025-01-14 14:35:00Z", "2025-01-14 14:35"),
+        ("KO", "1d", "2025-01-15", "2025-01-15 14:30"),
+    ]
+    text = "".join(f"\n{symbol},{timeframe},{time},10,11,9,10.5,1" for symbol, timeframe, time, _ in rows)
+    found = rows_of(understood(written(tmp_path, HEADER + text)).bars)
+    assert [each[:3] for each in found] == [(symbol, timeframe, ts) for symbol, timeframe, _, ts in rows]
+
+
 def test_days_of_foreign_exchange_with_a_time_of_day_need_a_zone(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-13 22:00", "2025-01-14 22:00"], "EURUSD=X", "1d"))
     assert refusal(path) == (
