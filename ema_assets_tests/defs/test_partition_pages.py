@@ -118,6 +118,14 @@ def test_no_two_materializations_of_a_step_share_a_millisecond(world: World) -> 
         times.setdefault(str(entry.step_key), Counter())[round(entry.timestamp * 1000)] += 1
     assert {step: max(counts.values()) for step, counts in times.items()} == dict.fromkeys(times, 1)
     assert sum(len(counts) for counts in times.values()) == len(records)
+    for step, counts in times.items():
+        began, ended = (
+            round(each.event_log_entry.timestamp * 1000)
+            for kind in (DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS)
+            for each in world.instance.get_records_for_run(run.run_id, of_type=kind).records
+            if each.event_log_entry.step_key == step
+        )
+        assert began <= max(counts) <= ended, "the last one is noted when they are"
     found = world.instance.fetch_materializations(AssetRecordsFilter(asset_key=AssetKey("ohlc")), limit=2)
     assert [record.timestamp for record in found.records] == sorted(
         (record.timestamp for record in found.records), reverse=True

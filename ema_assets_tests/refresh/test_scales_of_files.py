@@ -107,6 +107,15 @@ def test_an_adjusted_file_repairs_bars_that_were_stored_on_two_scales(database: 
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+def test_stored_bars_that_are_rescaled_to_a_file_are_not_counted_as_bars_of_it(database: Database) -> None:
+    sync(database, FILES, NOW)
+    ingest(database, as_traded(TODAY[:120], 4.0), "traded.csv")
+    summary = ingest(database, TODAY[100:], "adjusted.csv")
+    assert (summary.split, summary.unadjusted) == ("4:1", None)
+    assert (summary.read, summary.stored, summary.corrected, summary.equal) == (100, 100, 20, 0)
+    assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
+
+
 def test_a_file_with_two_scales_is_refused_when_neither_is_the_stored_one(stored: Database) -> None:
     twice = pl.concat([as_traded(TODAY[:80], 8.0), as_traded(TODAY[80:120], 2.0)])
     summary = ingest(stored, twice)
