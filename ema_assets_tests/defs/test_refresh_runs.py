@@ -1,6 +1,7 @@
 """Tests of runs of the refresh job, with a real Postgres, a real sandbox and Dagster's real storage."""
 
 import json
+import os
 import random
 import urllib.request
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from ema_assets.config import watchlist
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.assets import step
 from ema_assets.defs.backfills import PartitionsRemoved
+from ema_assets.defs.recording import set_event_variables
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.run_tags import DEFER_TAG, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
@@ -211,6 +213,17 @@ def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
     assert world.materialized(run.run_id) == []
 
 
+def test_the_variables_of_dagster_for_events_are_set_unless_the_user_has_set_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "7")
+    monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "")
+    monkeypatch.delenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS")
+    set_event_variables()
+    assert os.environ["DAGSTER_EVENT_BATCH_SIZE"] == "7"
+    assert os.environ["DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"] == "1"
+
+
 def test_materializations_are_stored_as_one_batch_which_returns_their_ids(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,8 +302,15 @@ def test_a_failing_symbol_affects_no_other_symbol_and_a_check_names_it(world: Wo
 
 
 def checked(world: World, run: ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
+    """Return the results of the checks of `run`, whose messages are in the words of Dagster, whoever logs them."""
     logged = world.instance.all_logs(run.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
-    return [entry.get_dagster_event().asset_check_evaluation_data for entry in logged]
+    found = [entry.get_dagster_event().asset_check_evaluation_data for entry in logged]
+    for entry, each in zip(logged, found, strict=True):
+        verb = "passed" if each.passed else "did not pass"
+        why = f" Description: '{each.description}'" if each.description else ""
+        said = f"Asset check '{each.check_name}' on '{each.asset_key.to_user_string()}' {verb}.{why}"
+        assert entry.get_dagster_event().message == said
+    return found
 
 
 @pytest.mark.settled
