@@ -141,7 +141,7 @@ def _with_summer_time(
     Raises:
         AmbiguousBarFile: when the times fit the sessions in the exchange's zone, and fit worse as the file says.
     """
-    zones = dict.fromkeys(zone_of(each) for each in bars["calendar"].unique().sort())
+    zones = {zone_of(each) for each in bars["calendar"].unique()}
     zone = next(iter(zones), _UTC)
     if bars["ts"].null_count() or len(zones) != 1 or zone == _UTC or options.tz not in (None, zone):
         return bars
@@ -296,7 +296,7 @@ def _labelled(readings: Sequence[_Reading]) -> _Reading:
         return readings[0]
     opened, closed = by_label[AT_OPEN], by_label[AT_CLOSE]
     days = opened.at.dt.date().n_unique()
-    if closed.count > opened.count and (closed.count - opened.count) * 2 >= days:
+    if (closed.count - opened.count) * 2 >= days:
         many = len(closed.at)
         raise AmbiguousBarFile(
             "its times seem to be those at which bars close, not open",

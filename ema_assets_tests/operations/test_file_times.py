@@ -128,6 +128,7 @@ def test_clock_hours_labelled_at_the_close_are_whole_hours(tmp_path: Path) -> No
     ends = ["10:00", "11:00", "12:00", "13:00", "14:00", "15:00", "16:00"]
     path = written(tmp_path, lines([f"2025-01-14T{end}:00-05:00" for end in ends], timeframe="1h"))
     assert times_of(path, label="close") == [f"2025-01-14 {hour}:00" for hour in range(14, 21)]
+    assert understood(path, label="close").label == "at the close of a bar (--label)"
 
 
 def test_times_of_crypto_without_a_zone_are_utc(tmp_path: Path) -> None:
@@ -201,6 +202,10 @@ def test_the_repeated_hour_is_refused_in_unsorted_rows(tmp_path: Path) -> None:
         "has two bars at 2024-11-03 01:00, which the clocks of America/New_York show twice, and its rows are in no order "
         "that tells which is the later one; sort them by time"
     )
+    # Rows that are given twice do not matter.
+    given = [*texts[:3], *texts[2:40], *texts[39:]]
+    again = times_of(written(tmp_path, lines(given, "BTC-USD"), "again.csv"), tz="America/New_York", partial=True)
+    assert again == [f"{each:%Y-%m-%d %H:%M}" for each in [*instants[:3], *instants[2:40], *instants[39:]]]
     # If no time occurs twice, rows may be in any order.
     once = random.Random(1).sample(texts[24:], 24)
     assert len(times_of(written(tmp_path, lines(once, "BTC-USD"), "once.csv"), tz="America/New_York")) == 24
