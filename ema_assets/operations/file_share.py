@@ -88,10 +88,11 @@ def _cause(reason: str, shown: pl.DataFrame, instruments: Mapping[str, Instrumen
 
 
 def _readings(part: pl.DataFrame, by_symbol: pl.DataFrame) -> Iterator[FileReading]:
-    """Yield calendars that fit nearly all of a sample: with extended hours, of other exchanges, or always open."""
+    """Yield calendars that fit nearly all of a sample: with extended hours, of other exchanges, or always open.
+
+    At least one bar of `part` has a time.
+    """
     sample = part.drop_nulls("ts").tail(_SAMPLED_BARS)
-    if sample.is_empty():
-        return
     own = set(by_symbol["calendar"])
     extended = [f"{each}{EXTENDED_SUFFIX}" for each in EXTENDED_CALENDARS if each in own]
     others = [each for each in TRIED_CALENDARS if each not in own]

@@ -642,6 +642,32 @@ def test_two_times_with_several_prices_may_be_corrections(tmp_path: Path) -> Non
     assert len(times_of(written(tmp_path, twice))) == 4
 
 
+@pytest.mark.parametrize(("times", "is_taken"), [(6, False), (7, True)])
+def test_a_file_in_which_half_of_the_times_have_several_prices_is_ambiguous(
+    tmp_path: Path, times: int, is_taken: bool
+) -> None:
+    texts = [f"2025-01-14T15:{5 * number:02}Z" for number in range(times)]
+    others = "".join(f"KO,5m,{text},20,21,19,20.5,5\n" for text in texts[:3])
+    path = written(tmp_path, lines(texts) + others)
+    if is_taken:
+        assert len(times_of(path)) == 10
+    else:
+        assert refusal(path).startswith("3 of its 6 5m times have several rows with different prices")
+
+
+def test_rows_that_repeat_a_bar_count_as_one(tmp_path: Path) -> None:
+    bars = lines(["2025-01-14T15:00Z", "2025-01-14T15:05Z"])
+    assert len(times_of(written(tmp_path, bars + bars.removeprefix(HEADER + "\n") * 2))) == 6
+
+
+def test_a_timeframe_of_which_no_row_has_a_time_is_refused(tmp_path: Path) -> None:
+    """An export may have an empty row for a series without bars."""
+    bars = lines(["2025-01-14T15:00Z", "2025-01-14T15:05Z"])
+    assert refusal(written(tmp_path, f"{bars}KO,1h,,,,,,\nKO,5m,2025-01-14T15:10Z,10,11,9,10.5,5\n")) == (
+        "1 of its 1 1h bars could not be stored: missing value"
+    )
+
+
 def test_the_first_by_name_of_two_equally_common_reasons_is_given(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14T13:00Z", "2027-01-12T15:00Z"]))
     assert refusal(path).startswith("1 of its 2 5m bars could not be stored: their times lie in the future")
