@@ -30,6 +30,8 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "volume": (
         *("volume", "v", "vol", "5 volume", "6 volume", "shares traded", "no of shares", "total volume"),
         *("tradedvolume", "total traded quantity", "quantity", "qty", "tick volume", "tickvolume", "px volume"),
+        # Of CryptoCompare: in the base currency, beside `volumeto` in the quote currency.
+        "volumefrom",
     ),
     "symbol": (
         *("symbol", "ticker", "instrument", "sym", "s", "code", "pair", "name", "tradingsymbol", "ticker symbol"),

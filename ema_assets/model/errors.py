@@ -68,7 +68,9 @@ def not_one_of(argument: str, received: str, allowed: Iterable[str]) -> "Configu
     """Return the error for an `argument` that is not one of `allowed`, of which the first 100 are named."""
     names = list(allowed)
     hint = did_you_mean(received, names)
-    named = first_of(names, _NAMED) if names else "those that are on, of which there is none"
+    # A group may be named `From files, 24/7`.
+    quoted = [f'"{name}"' if ", " in name else name for name in names]
+    named = first_of(quoted, _NAMED) if names else "those that are on, of which there is none"
     return ConfigurationError(f"`{argument}` must be one of {named}, received {received!r}{hint}")
 
 

@@ -101,7 +101,9 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
         now = ", ".join(f"{name} {text}" for name, text in values.items())
         lines.append(f"It is now {now}, {_from(row['source'])}.")
         if row["missing_bars"]:
-            lines.append(f"{counted(row['missing_bars'], 'bar')} of {timeframe.source.key} are missing in it.")
+            key = timeframe.source.key
+            missing = counted(row["missing_bars"], f"bar of {key} is", f"bars of {key} are")
+            lines.append(f"{missing} missing in it.")
         lines.append(_finality(transaction, series, ts, row))
     return lines
 

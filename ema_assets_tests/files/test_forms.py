@@ -223,6 +223,12 @@ def test_the_code_of_an_answer_saved_as_json_is_not_its_symbol(tmp_path: Path, w
     assert found == [("BTC-USDT", "5m", "2024-03-11 12:00", 59.4, 60.4, 59.3, 60.1, 5.0)]
 
 
+def test_the_volume_in_the_base_currency_is_read_where_an_answer_has_both(tmp_path: Path) -> None:
+    bar = '{"time":1710158400,"high":60.4,"low":59.3,"open":59.4,"volumefrom":5.5,"volumeto":329.4,"close":60.1}'
+    found = rows(tmp_path, f'{{"Response":"Success","Data":{{"Data":[{bar}]}}}}', "BTC-USD_1h.json")
+    assert found == [("BTC-USD", "1h", "2024-03-11 12:00", 59.4, 60.4, 59.3, 60.1, 5.5)]
+
+
 def test_json_objects_of_bars_may_be_keyed_by_symbol_or_timeframe(tmp_path: Path) -> None:
     day = '{"o": [59.4], "h": [60.4], "l": [59.3], "c": [60.1], "v": [16120345], "t": ["%s"]}'
     by_symbol = f'{{"KO": {day % "2024-03-11"}, "PG": {day % "2024-03-12"}}}'

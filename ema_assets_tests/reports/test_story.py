@@ -76,7 +76,7 @@ def test_the_story_of_a_missing_bar_states_how_often_it_was_requested(life: Life
     # A day is typed as its date, and opens with its session.
     assert told(life, D1, utc("2026-11-25 00:00"))[-1] == "The stored bar after it opens at 2026-11-25 14:30."
     hour = told(life, H1, utc("2026-11-25 15:30"))
-    assert "1 bar of 5m are missing in it." in hour
+    assert "1 bar of 5m is missing in it." in hour
     assert hour[-3].endswith(", rolled up from 5m.")
 
 
