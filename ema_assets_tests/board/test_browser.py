@@ -51,7 +51,7 @@ WITH_SO_MANY_TIMEFRAMES = """
   });
 })
 """
-# The parts of cells that cover another part or leave their cell. A mark above the corner of a narrow cell does neither.
+# The parts of cells that cover or touch another part, or leave their cell. A mark above the corner of a narrow cell does neither.
 COVERED = """
 () => {
   const box = (node) => { const range = document.createRange(); range.selectNodeContents(node); return range.getBoundingClientRect(); };
@@ -64,7 +64,8 @@ COVERED = """
       for (const [other, two] of parts.slice(place + 1)) {
         const width = Math.min(one.right, two.right) - Math.max(one.left, two.left);
         const height = Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top);
-        if (width > 0.5 && height > 0.75 * Math.min(one.height, two.height)) found.push(`${text} covers ${other} by ${width}`);
+        const least = place && !/[!~]/.test(other) ? -3 : 0.5; // two numbers side by side read as one
+        if (width > least && height > 0.75 * Math.min(one.height, two.height)) found.push(`${text} covers ${other} by ${width}`);
       }
     });
   }
