@@ -346,6 +346,13 @@ def test_buy_and_hold_is_null_when_the_first_close_is_zero() -> None:
     assert found["buy_and_hold_pct"].to_list() == [None, 100.0]
 
 
+def test_a_loss_that_is_rounded_to_everything_does_not_prevent_the_figures(database: Database) -> None:
+    """Years of reverse splits multiply the first prices of some stocks by more than a million millions."""
+    row = by_hand(database, [3e13, 2e13, 4e-4, 5e-4], [("long", 2, 3)], is_checked=False)
+    assert (row["buy_and_hold_pct"], row["buy_and_hold_annualized_pct"]) == (-100, -100)
+    assert near(row["total_return_pct"], 25.0)
+
+
 def test_an_open_trade_counts_at_its_last_price_but_not_as_a_closed_trade(database: Database) -> None:
     row = by_hand(database, [10, 11, 12, 9, 12.1], [("long", 1, None)])
     assert (row["trades"], row["open_trades"], row["win_rate_pct"]) == (0, 1, None)

@@ -140,7 +140,9 @@ WITH series AS (
            CASE WHEN m.growth = 0 THEN -100
                 WHEN ln(m.growth) / m.years < 50
                 THEN (exp(greatest(ln(m.growth) / m.years, -50)) - 1) * 100 END AS annualized,
-           CASE WHEN ln(1 + buy_and_hold_pct / 100) / m.years < 50
+           -- Where a price is less than 1e-16 of the first one, the loss is rounded to 100 %, which has no logarithm.
+           CASE WHEN buy_and_hold_pct <= -100 THEN -100
+                WHEN ln(1 + buy_and_hold_pct / 100) / m.years < 50
                 THEN (exp(greatest(ln(1 + buy_and_hold_pct / 100) / m.years, -50)) - 1) * 100 END AS held_annualized
     FROM measured m
 )
