@@ -295,6 +295,7 @@ def test_a_corrected_bar_is_fetched_with_its_new_values(sandbox: RunningSandbox)
         (Instrument("AAPL"), "AAPL"),
         (Instrument("BRK.B"), "BRK-B"),
         (Instrument("BRK-B"), "BRK-B"),
+        (Instrument("BRK.B", "XNAS"), "BRK-B"),
         (Instrument("EURUSD=X", "24/5"), "EURUSD%3DX"),
         (Instrument("EUR_USD", "24/5"), "EURUSD%3DX"),
         (Instrument("XAU/USD", "24/5"), "XAUUSD%3DX"),
@@ -316,6 +317,27 @@ def test_a_symbol_is_sent_in_the_vendors_spelling_as_one_part_of_the_path(instru
         "period1": str(at(17, 50)), "period2": str(at(18, 3)), "interval": "5m", "includePrePost": "false",
         "events": "div,splits",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("calendar", "timeframe", "are_included"),
+    [("XNYS extended", M5, "true"), ("XNYS extended", D1, "false"), ("XNYS", M5, "false")],
+)
+def test_bars_before_and_after_hours_are_requested_where_they_belong_to_the_series(
+    calendar: str, timeframe: Timeframe, are_included: str
+) -> None:
+    with vendor(lambda _: JSONResponse(chart([]))) as (base_url, seen):
+        fetch(base_url, ask([Instrument("BRK.B", calendar)], ONE_DAY, timeframe=timeframe), yahoo)
+    assert seen[0].url.path.endswith("/BRK-B")
+    assert seen[0].query_params["includePrePost"] == are_included
+
+
+def test_after_hours_the_last_trade_of_the_session_is_not_a_delay() -> None:
+    now = AFTER_CLOSE + timedelta(minutes=20)
+    body = chart([at(20, 10), at(20, 15)], regularMarketTime=at(20, 0))
+    got = answered(body, ONE_BAR, now, now=now, calendar="XNYS extended")
+    assert clocks(got.bars) == ["20:10", "20:15"]
+    assert list(got.complete_through.values()) == [now]
 
 
 # --- unusual rows -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import polars as pl
 
 from ema_assets.model.errors import ProviderError, RequestRefused
 from ema_assets.model.schemas import ACTION_SCHEMA, UTC_TIME
-from ema_assets.model.symbols import FX_CALENDAR, Instrument
+from ema_assets.model.symbols import EXTENDED_SUFFIX, FX_CALENDAR, Instrument, without_hours
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_ACTIONS, NO_BARS
 from ema_assets.providers.fetching.frames import is_amount, is_ratio, only_asked
@@ -164,7 +164,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
 
     def vendor_symbol(self, instrument: Instrument) -> str:
         """Return the vendor's spelling: `BRK-B` for a US `BRK.B`, `BTC-USD` for `BTC/USD`, `EURUSD=X` for `EUR_USD`."""
-        if instrument.calendar in _US_CALENDARS and (share := _CLASS_SHARE.fullmatch(instrument.symbol)):
+        if _is_us(instrument) and (share := _CLASS_SHARE.fullmatch(instrument.symbol)):
             return f"{share[1]}-{share[2]}"
         if instrument.calendar == FX_CALENDAR and not instrument.symbol.endswith("=X"):
             return f"{''.join(filter(str.isalnum, instrument.symbol))}=X"
@@ -183,7 +183,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
                 "period1": str(math.floor(start.timestamp())),
                 "period2": str(math.ceil(query.end.timestamp())),
                 "interval": self._interval(query),
-                "includePrePost": "false",
+                "includePrePost": "true" if _has_extended_hours(query) else "false",
                 "events": "div,splits",
             },
             scope=self.name,
@@ -251,6 +251,17 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         )
 
 
+def _is_us(instrument: Instrument) -> bool:
+    return without_hours(instrument.calendar) in _US_CALENDARS
+
+
+def _has_extended_hours(query: SeriesQuery) -> bool:
+    """Return whether bars before and after hours belong to the series. A day spans the exchange's own hours."""
+    return not query.timeframe.is_session and any(
+        request.instrument.calendar.endswith(EXTENDED_SUFFIX) for request in query.requests
+    )
+
+
 def _ticks(rows: pl.DataFrame, meta: _Meta, query: SeriesQuery, through: float) -> pl.DataFrame:
     """Return intraday `rows`, complete `through` a time, without the live tick and the bar that is still forming."""
     seconds = int(query.timeframe.duration.total_seconds())
@@ -282,7 +293,7 @@ def _days(rows: pl.DataFrame, meta: _Meta, _query: SeriesQuery, through: float) 
 def _complete_through(query: SeriesQuery, meta: _Meta, now: datetime) -> datetime | None:
     """Return up to when the vendor has all trades (UTC), or None if its last trade does not show this."""
     instrument = query.requests[0].instrument
-    if instrument.is_crypto or instrument.calendar in _US_CALENDARS:
+    if instrument.is_crypto or _is_us(instrument):
         return now
     if meta.regular_market_time is None:
         return None
