@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
+from ema_assets.market.calendars import LOOK_BACK
 from ema_assets.model.errors import MalformedAnswer
 from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
@@ -52,6 +53,7 @@ async def describe_due(
         if provider_state.breaker(transaction, describer.provider).failures:
             return 0
         asked = states.claim(transaction, name, due, now)
+        begun = _last_sessions(transaction, asked, now)
     if asked.is_empty():
         return 0
     since = {
@@ -60,10 +62,18 @@ async def describe_due(
     }
     instruments = [Instrument(symbol, calendar) for symbol, calendar in asked.select("symbol", "calendar").iter_rows()]
     budget = SharedBudget(database, describer.provider, describer.requests_per_minute)
-    described = await _answer(describer, budget, Question(instruments, since, now.astimezone(UTC).date()))
+    question = Question(instruments, since, now.astimezone(UTC).date(), begun)
+    described = await _answer(describer, budget, question)
     with database.transaction() as transaction:
         _store(transaction, describer.provider, asked, described, now)
     return described.calls
+
+
+def _last_sessions(transaction: Transaction, asked: pl.DataFrame, now: datetime) -> dict[str, date]:
+    """Return the day of the newest session that has begun at `now`, per symbol of `asked` (symbol, calendar)."""
+    trading = sessions.between(transaction, asked["calendar"].unique().to_list(), now - LOOK_BACK, now)
+    newest = trading.filter(pl.col("open") <= now).group_by("calendar").agg(pl.col("session").max())
+    return dict(asked.join(newest, on="calendar").select("symbol", "session").iter_rows())
 
 
 async def _answer(describer: Describer, budget: Budget, question: Question) -> Described:

@@ -232,6 +232,24 @@ def announce_split(sandbox: RunningSandbox, day: str) -> int:
     return tell(sandbox, "AAPL", "forward_splits", **split, ex_date=day, process_date=day)
 
 
+def test_a_dividend_counts_the_shares_of_the_last_session_that_has_begun(
+    database: Database, sandbox: RunningSandbox
+) -> None:
+    """The night before a split is its day in UTC, but a dividend that becomes known then is read as of before it."""
+    dividend = {"symbol": "AAPL", "process_date": "2026-12-10"}
+    tell(sandbox, "AAPL", "cash_dividends", **dividend, rate=1.0, ex_date="2026-11-20")
+    tell(sandbox, "AAPL", "cash_dividends", **dividend, rate=0.25, ex_date="2026-12-03")
+    announce_split(sandbox, "2026-11-25")
+
+    def amounts() -> list[float]:
+        return [row[4] for row in facts_in(database) if row[1] == "dividend"]
+
+    describe(database, sandbox)
+    before = amounts()
+    describe(database, sandbox, NOW + DAY, reread_at=NOW + HOUR)
+    assert (before, amounts()) == ([1.0, 0.5], [0.5, 0.25])
+
+
 def test_a_postponed_action_of_the_provider_is_deleted_and_past_actions_stay(
     database: Database, sandbox: RunningSandbox
 ) -> None:

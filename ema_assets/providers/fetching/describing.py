@@ -1,7 +1,7 @@
 """Questions to providers about symbols, and their answers: whether they trade, and corporate actions. No HTTP here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import polars as pl
@@ -15,12 +15,14 @@ from ema_assets.model.symbols import Instrument
 class Question:
     """A question about the states of `instruments`, and their corporate actions from `since` on, a day per symbol.
 
-    `today` is the market's day, UTC.
+    `today` is the market's day, UTC. `last_sessions` has the day of the newest session that has begun, per symbol:
+    actions of a later day have not taken effect. Where it is not known, `today` counts.
     """
 
     instruments: Sequence[Instrument]
     since: Mapping[str, date]
     today: date
+    last_sessions: Mapping[str, date] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

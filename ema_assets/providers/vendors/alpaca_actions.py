@@ -108,14 +108,16 @@ class ActionPages:
                 self._take(name, action)
         return page.next_page_token or None
 
-    def facts(self, today: date) -> pl.DataFrame:
-        """Return all facts (ACTION_SCHEMA) as known `today`; `effective_at` is midnight UTC of their day.
+    def facts(self, last_sessions: Mapping[str, date]) -> pl.DataFrame:
+        """Return all facts (ACTION_SCHEMA); `effective_at` is midnight UTC of their day.
+
+        `last_sessions` has the day of the newest session that has begun, per symbol, whose shares are counted.
 
         Sorted by symbol, effective_at and kind.
         """
         rows = [
             (fact.symbol, fact.kind, _midnight(fact.day), fact.ratio, fact.amount, fact.value)
-            for fact in _counting_shares_of(today, _in_one_per_day(self._facts))
+            for fact in _counting_shares_of(last_sessions, _in_one_per_day(self._facts))
         ]
         return pl.DataFrame(rows, schema=ACTION_SCHEMA, orient="row").sort("symbol", "effective_at", "kind")
 
@@ -190,14 +192,19 @@ def _in_one_per_day(facts: Iterable[Fact]) -> list[Fact]:
     return list(found.values())
 
 
-def _counting_shares_of(today: date, facts: Sequence[Fact]) -> list[Fact]:
-    """Return `facts` with the amounts of dividends per share of `today`, instead of per share of the dividend's day."""
+def _counting_shares_of(days: Mapping[str, date], facts: Sequence[Fact]) -> list[Fact]:
+    """Return `facts` with amounts of dividends per share of the symbol's day in `days`, not of the dividend's day.
+
+    A split of a later day is not counted yet: who reads a dividend counts all splits that take effect after it became
+    known.
+    """
     splits = [fact for fact in facts if fact.kind == "split"]
 
     def restated(fact: Fact) -> Fact:
         if fact.amount is None:
             return fact
         mine = [(each.day, each.ratio or 1.0) for each in splits if each.symbol == fact.symbol]
+        today = days[fact.symbol]
         since = math.prod(ratio for day, ratio in mine if fact.day < day <= today)
         until = math.prod(ratio for day, ratio in mine if today < day <= fact.day)
         return replace(fact, amount=fact.amount * until / since)

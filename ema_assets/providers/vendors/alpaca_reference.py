@@ -121,7 +121,7 @@ async def _actions(
             params = _params(symbols[at : at + symbols_per_call], since, question.today, page_limit)
             await _walk(http, breaker, pages, params)
     problems.extend(pages.problems)
-    return pages.facts(question.today)
+    return pages.facts({vendor: question.last_sessions.get(each, question.today) for vendor, each in spelt.items()})
 
 
 def _params(symbols: Sequence[str], since: date, today: date, page_limit: int) -> dict[str, str]:
