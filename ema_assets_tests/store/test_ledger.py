@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import adbc_driver_manager
@@ -15,6 +16,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.timeframes import H1, M5, M30, ORDER, ROLLED_UP
+from ema_assets_tests.waiting import wait_until
 
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)
 AAPL, MSFT, COIN = Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")
@@ -274,6 +276,41 @@ def test_two_workers_never_claim_the_same_series(ready: Database, database_url: 
             ledger.complete(one, EMA_SIGNALS, FIVE, results(["AAPL"]), "1")
         with other.transaction() as two:
             assert claimed(two, EMA_SIGNALS, FIVE) == ["BTC-USD", "MSFT"]
+
+
+def test_a_run_that_marks_readers_waits_for_one_that_computes_them_without_a_deadlock(
+    ready: Database, database_url: str
+) -> None:
+    """A strategy reads a signal and the bars. One run computes the signal while another stores new bars."""
+    symbols = ["AAPL", "BTC-USD", "MSFT"]
+    with ready.transaction() as transaction:
+        for place, asset in enumerate((EMA_SIGNALS, EMA_TREND, STRATEGY), 1):
+            transaction.execute("UPDATE market.asset SET position = $2 WHERE asset = $1", asset, place)
+        # The strategy comes first in the table, and last in the graph.
+        transaction.execute("DELETE FROM market.asset_input WHERE asset = $1 OR reads = $2", EMA_SIGNALS, OHLC)
+        for asset, reads in ((STRATEGY, OHLC), (STRATEGY, EMA_SIGNALS), (EMA_SIGNALS, OHLC)):
+            transaction.execute("INSERT INTO market.asset_input VALUES ($1, $2, $3, $2, false)", asset, "5m", reads)
+
+    def store_bars(other: Database) -> None:
+        with other.transaction() as transaction:
+            ledger.lock(transaction, OHLC, FIVE, symbols)
+            ledger.complete(transaction, OHLC, FIVE, results(symbols, changed_from=NOW, last_ts=NOW), "1")
+
+    with Database(database_url) as other, Database(database_url) as third, ThreadPoolExecutor() as pool:
+
+        def waits() -> bool:
+            with third.transaction() as looking:
+                return bool(looking.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
+
+        with ready.transaction() as transaction:
+            ledger.claim(transaction, EMA_SIGNALS, FIVE, symbols, everything=True)
+            stored = pool.submit(store_bars, other)
+            wait_until(waits, "the new bars wait for the signal", poll_seconds=0.02)
+            ledger.complete(transaction, EMA_SIGNALS, FIVE, results(symbols, changed_from=NOW), "1")
+        stored.result()
+    with ready.transaction() as transaction:
+        dirty = {asset: row(transaction, asset, "MSFT", FIVE)["dirty_from"] for asset in (EMA_SIGNALS, STRATEGY)}
+    assert dirty == {EMA_SIGNALS: NOW, STRATEGY: NOW}
 
 
 def test_a_claim_of_everything_includes_fresh_series_from_the_beginning(ready: Database) -> None:

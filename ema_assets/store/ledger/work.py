@@ -192,17 +192,29 @@ WITH read AS (
         $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
         AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end, asked_at,
              final_through)
+), reading AS MATERIALIZED (
+    -- Locked in the order of the graph, row by row: a run has locked what it computes, and then locks what reads that.
+    -- Two runs that meet in another order would deadlock.
+    SELECT o.* FROM (
+        SELECT i.asset, i.timeframe, a.is_on, c.symbol, c.changed_from
+        FROM market.asset_input i
+        JOIN market.asset a ON a.asset = i.asset
+        CROSS JOIN results c
+        WHERE i.reads = $1 AND i.reads_timeframe = $2 AND c.changed_from IS NOT NULL
+        ORDER BY a.position, i.timeframe, c.symbol
+    ) o
+    CROSS JOIN LATERAL (
+        SELECT FROM market.series_state s
+        WHERE s.asset = o.asset AND s.timeframe = o.timeframe AND s.symbol = o.symbol FOR NO KEY UPDATE
+    ) locked
 ), readers AS (
     -- Also where nothing is pulled down, for the update then waits for a run that computes this series at the
     -- moment, and that may have read the input of before. What is switched off is computed by nobody.
     UPDATE market.series_state s
     SET dirty_from = least(s.dirty_from, c.changed_from), {DIRTY_SINCE}
-    FROM market.asset_input i
-    JOIN market.asset a ON a.asset = i.asset
-    CROSS JOIN results c
-    WHERE i.reads = $1 AND i.reads_timeframe = $2 AND c.changed_from IS NOT NULL
-      AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
-      AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
+    FROM reading c
+    WHERE s.asset = c.asset AND s.timeframe = c.timeframe AND s.symbol = c.symbol
+      AND (c.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
 )
 UPDATE market.series_state s
 SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
