@@ -46,18 +46,19 @@ def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame
     """Return the factors (FACTOR_SCHEMA) of `dividends` (symbol, effective_at, amount, known_at, previous_close).
 
     A dividend multiplies earlier prices by 1 - amount / previous close, the close of the bar before the ex-date, as
-    CRSP does (docs/CORPORATE_ACTIONS.md names the sources). `amount` is per share as of known_at, the stored close per
-    share as of now, so splits of `applied` after known_at divide the amount. A dividend as large as the price or larger
-    is left out, and one after a close of zero or less: it is no share of such a price.
+    CRSP does (docs/CORPORATE_ACTIONS.md names the sources). `amount` is on the scale of known_at and the stored close
+    on that of now, so everything in `applied` after known_at divides the amount: splits, but also spin-offs and changes
+    of currency. A dividend as large as the price or larger is left out, and one after a close of zero or less: it is no
+    share of such a price.
     """
-    splits = applied.filter(pl.col("kind") == "split").select("symbol", "ratio", split_at="effective_at")
+    changes = applied.select("symbol", "ratio", changed_at="effective_at")
     later = (
-        dividends.join(splits, on="symbol")
-        .filter(pl.col("split_at") > pl.col("known_at"))
+        dividends.join(changes, on="symbol")
+        .filter(pl.col("changed_at") > pl.col("known_at"))
         .group_by("symbol", "effective_at")
-        .agg(shares=pl.col("ratio").product())
+        .agg(scale=pl.col("ratio").product())
     )
-    amount = pl.col("amount") / pl.col("shares").fill_null(1.0)
+    amount = pl.col("amount") / pl.col("scale").fill_null(1.0)
     return (
         dividends.join(later, on=["symbol", "effective_at"], how="left")
         .with_columns(price_factor=1 - amount / pl.col("previous_close"), volume_factor=pl.lit(1.0))

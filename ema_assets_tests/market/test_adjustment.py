@@ -89,6 +89,15 @@ def test_a_dividend_recorded_before_a_split_is_converted_to_new_shares() -> None
     assert of_dividends(known_later, factors((3, 4.0, "split")))["price_factor"].item() == 0.98
 
 
+@pytest.mark.parametrize(("ratio", "kind"), [(1.253, "spin-off"), (100.0, "currency change")])
+def test_a_dividend_recorded_before_another_change_of_scale_stays_the_same_share_of_the_price(
+    ratio: float, kind: str
+) -> None:
+    """The previous close was 50 when the dividend was recorded, and is stored on the scale of after the change."""
+    paid = dividends((1, 1.0, 50.0 / ratio, START))
+    assert of_dividends(paid, factors((3, ratio, kind)))["price_factor"].item() == pytest.approx(0.98)
+
+
 def test_a_dividend_as_large_as_the_price_is_ignored() -> None:
     assert of_dividends(dividends((1, 50.0, 50.0, START)), factors()).is_empty()
 
