@@ -269,6 +269,19 @@ def test_dividends_are_per_share_of_today_and_those_of_one_day_are_added_up() ->
     assert found.problems == ()
 
 
+def test_a_reverse_and_a_forward_split_of_one_day_count_together() -> None:
+    """A company pays out who has fewer than 100 shares: 1 for 100, and then 100 for 1, or 50 for 1."""
+
+    def split(symbol: str, new: int, old: int) -> dict[str, Any]:
+        return {"symbol": symbol, "new_rate": new, "old_rate": old, "ex_date": "2026-07-01"}
+
+    forward, reverse = [split("SAA", 100, 1), split("SAB", 50, 1)], [split("SAA", 1, 100), split("SAB", 1, 100)]
+    with vendor(told(ACTIVE, forward_splits=forward, reverse_splits=reverse)) as (base_url, _):
+        found = ask(base_url)
+    assert actions_of(found) == [("SAB", "split", on("2026-07-01"), pytest.approx(0.5), None, None)]
+    assert found.problems == ()
+
+
 def test_actions_of_other_symbols_or_without_effect_are_ignored() -> None:
     with vendor(
         told(

@@ -180,16 +180,22 @@ def _midnight(day: date) -> datetime:
 
 
 def _in_one_per_day(facts: Iterable[Fact]) -> list[Fact]:
-    """Return one fact per symbol, kind and day: dividends of a day are added up; of other kinds the last one counts."""
+    """Return one fact per symbol, kind and day, or none where the facts of a day have no effect together.
+
+    Dividends of a day are added up. A reverse and a forward split of a day are multiplied: together they pay out who
+    has few shares, and usually leave the number of shares as it was. Of all others the last one counts.
+    """
     found: dict[tuple[str, str, date], Fact] = {}
     for fact in facts:
         key = (fact.symbol, fact.kind, fact.day)
         known = found.get(key)
         if known is not None and known.amount is not None and fact.amount is not None:
             found[key] = replace(fact, amount=known.amount + fact.amount)
+        elif known is not None and known.ratio and fact.ratio and (known.ratio < 1) is not (fact.ratio < 1):
+            found[key] = replace(fact, ratio=known.ratio * fact.ratio)
         else:
             found[key] = fact
-    return list(found.values())
+    return [fact for fact in found.values() if fact.ratio is None or not math.isclose(fact.ratio, 1.0)]
 
 
 def _counting_shares_of(days: Mapping[str, date], facts: Sequence[Fact]) -> list[Fact]:
