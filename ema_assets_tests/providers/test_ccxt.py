@@ -357,6 +357,18 @@ def test_short_pages_are_requested_if_ccxt_does_not_state_the_page_length(
     assert [limit for *_, limit in library.made[0].asked] == [100, 100, 89]
 
 
+@pytest.mark.usefixtures("library")
+def test_a_candle_off_the_grid_at_the_end_of_a_page_does_not_hide_the_next_one() -> None:
+    last = ms(MIDDAY) // STEP * STEP - 100 * STEP
+
+    def halted(exchange: Any) -> None:
+        exchange.rows = [[ts + 14_789 * (ts == last), *values] for ts, *values in exchange.rows]
+
+    begin = MIDDAY - (300 * timedelta(minutes=5))
+    got = fetched(ask([BTC], begin), halted)
+    assert got.bars["ts"].dt.epoch("ms").to_list()[198:201] == [last - STEP, last + 14_789, last + STEP]
+
+
 def hole(exchange: Any) -> None:
     exchange.rows = [row for row in exchange.rows if not ms(MIDDAY) - 40 * STEP < row[0] < ms(MIDDAY) - 5 * STEP]
 

@@ -237,7 +237,8 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
             inside = [candle for candle in candles if cursor <= candle.opened < end]
             if inside:
                 yield Page(self._frame(query, inside, step, wanted))
-                cursor = max(candle.opened for candle in inside) + step
+                # A candle that opens off the grid, as some did after halts of exchanges, must not hide the next one.
+                cursor = (max(candle.opened for candle in inside) // step + 1) * step
             elif candles and min(candle.opened for candle in candles) >= end:
                 return
             else:
