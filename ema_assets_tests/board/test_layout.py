@@ -1,0 +1,29 @@
+"""Tests of the layout of the board in a real browser: what must stand apart, be whole, or be in reach at some width."""
+
+from typing import TYPE_CHECKING
+
+from ema_assets_tests.board.world import ServedBoard
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+# The pixels between the spread and the bars since the cross in each cell of the heat map that shows both.
+BETWEEN_SPREAD_AND_BARS = """
+() => {
+  const box = (node) => { const range = document.createRange(); range.selectNodeContents(node); return range.getBoundingClientRect(); };
+  return [...document.querySelectorAll(".heat td a:has(i)")].map((cell) => {
+    cell.querySelector("b").textContent = "\u22120.49";
+    cell.querySelector("i").textContent = "1,186";
+    return getComputedStyle(cell.querySelector("i")).display === "none" ? null : box(cell.querySelector("i")).left - box(cell.querySelector("b")).right;
+  }).filter((gap) => gap !== null);
+}
+"""
+
+
+def test_the_spread_and_the_bars_since_the_cross_do_not_read_as_one_number(page: "Page", board: ServedBoard) -> None:
+    page.goto(board.url)
+    for width in (1240, 1440, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        gaps = page.evaluate(BETWEEN_SPREAD_AND_BARS)
+        assert gaps
+        assert min(gaps) >= 4
