@@ -27,3 +27,20 @@ def test_the_spread_and_the_bars_since_the_cross_do_not_read_as_one_number(page:
         gaps = page.evaluate(BETWEEN_SPREAD_AND_BARS)
         assert gaps
         assert min(gaps) >= 4
+
+
+def test_the_arrows_stay_in_the_column_of_a_timeframe_where_a_symbol_has_fewer(
+    page: "Page", board: ServedBoard
+) -> None:
+    page.goto(board.url)
+    page.evaluate("document.querySelectorAll('.heat tbody tr')[1].cells[1].replaceChildren()")
+    focused = "document.activeElement.getAttribute('href')"
+    for keys, series in (
+        (("ArrowDown", "ArrowRight"), "symbol=AAPL&timeframe=1h"),
+        (("ArrowDown",), "symbol=BTC-USD&timeframe=1h"),
+        (("ArrowLeft",), "symbol=BTC-USD&timeframe=1h"),
+        (("ArrowUp", "ArrowLeft", "ArrowDown"), "symbol=%3Cscript"),
+    ):
+        for key in keys:
+            page.keyboard.press(key)
+        assert series in page.evaluate(focused)

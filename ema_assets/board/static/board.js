@@ -119,17 +119,18 @@
   const PLACES = { h: "/", o: "/trades", c: "/crossovers", p: "/performance", f: "/freshness" };
   const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
+  // A symbol may have fewer timeframes than others: the keys stay in the column, and go over cells that are empty.
   const moveOnMap = ([down, right]) => {
-    const rows = [...document.querySelectorAll(".heat tbody tr")].map((row) => [...row.querySelectorAll("td a")]);
-    if (!rows.length) return false;
-    let at = rows.findIndex((row) => row.includes(document.activeElement));
-    let place = at < 0 ? 0 : rows[at].indexOf(document.activeElement);
-    if (at < 0) at = 0;
-    else { at += down; place += right; }
-    const row = rows[Math.min(Math.max(at, 0), rows.length - 1)];
-    const cell = row && row[Math.min(Math.max(place, 0), row.length - 1)];
+    const rows = [...document.querySelectorAll(".heat tbody tr")];
+    const link = (at, column) => rows[at] && rows[at].cells[column] && rows[at].cells[column].querySelector("a");
+    const here = document.activeElement.closest(".heat tbody td");
+    let at = here ? rows.indexOf(here.parentElement) : 0;
+    let column = here ? here.cellIndex : 0;
+    const step = here ? [down, right] : [0, 1];
+    do { at += step[0]; column += step[1]; } while (rows[at] && rows[at].cells[column] && !link(at, column));
+    const cell = link(at, column);
     if (cell) cell.focus();
-    return Boolean(cell);
+    return rows.length > 0;
   };
   const click = (link) => { if (link) link.click(); return Boolean(link); };
   const moveOnChart = ([down, right]) => {
