@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ema_assets_tests.board.world import ServedBoard
+from ema_assets_tests.board.world import HOSTILE, ServedBoard
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -17,6 +17,10 @@ BETWEEN_SPREAD_AND_BARS = """
     return getComputedStyle(cell.querySelector("i")).display === "none" ? null : box(cell.querySelector("i")).left - box(cell.querySelector("b")).right;
   }).filter((gap) => gap !== null);
 }
+"""
+# The symbols of the heat map of which a part is hidden.
+CUT_OFF = """
+() => [...document.querySelectorAll(".heat tbody th")].filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent)
 """
 
 
@@ -44,3 +48,11 @@ def test_the_arrows_stay_in_the_column_of_a_timeframe_where_a_symbol_has_fewer(
         for key in keys:
             page.keyboard.press(key)
         assert series in page.evaluate(focused)
+
+
+def test_long_symbols_of_the_heat_map_are_whole_at_every_width(page: "Page", board: ServedBoard) -> None:
+    page.goto(board.url)
+    assert HOSTILE in page.locator(".heat tbody th").all_inner_texts()
+    for width in (360, 800, 1250, 1440, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(CUT_OFF) == []
