@@ -11,7 +11,10 @@ LIGHT, DARK, CHOSEN_DARK = (
     for block in re.findall(r":root[^{]*\{([^}]*)\}", CSS)[:3]
 )
 PAIRS = [
-    *((name, "panel") for name in ("ink", "soft", "accent", "gain", "loss", "warn", "fast", "slow")),
+    *((name, "panel") for name in ("ink", "soft", "accent", "gain", "loss", "warn", "fast", "slow", "faint")),
+    *((f"c{line}", "panel") for line in range(2, 8)),
+    ("faint", "bg"),
+    ("soft", "hover"),
     *(("ink", f"{side}{shade}") for side in "ud" for shade in (1, 2, 3)),
     *((ink, f"{side}{shade}") for side, ink in (("u", "deep-ink"), ("d", "deep-ink-d")) for shade in (4, 5)),
     ("warn", "warn-bg"),

@@ -1,6 +1,8 @@
 """Tests of the layout of the board in a real browser: what must stand apart, be whole, or be in reach at some width."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import pytest
 
 from ema_assets_tests.board.world import HOSTILE, ServedBoard
 
@@ -18,9 +20,38 @@ BETWEEN_SPREAD_AND_BARS = """
   }).filter((gap) => gap !== null);
 }
 """
+# Gives the cells of the heat map all shades by turns, and one of them that of a series without a trend.
+EVERY_SHADE = """
+() => {
+  const shades = ["n", "u1", "u2", "u3", "u4", "u5", "d1", "d2", "d3", "d4", "d5"];
+  const cell = document.querySelector(".heat td a:has(i)");
+  for (const shade of shades) { const each = cell.cloneNode(true); each.className = shade; cell.after(each); }
+}
+"""
 # The symbols of the heat map of which a part is hidden.
 CUT_OFF = """
 () => [...document.querySelectorAll(".heat tbody th")].filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent)
+"""
+# The texts whose contrast with what is behind them is less than WCAG AA requires of small ones, each with its contrast.
+TOO_FAINT = """
+() => {
+  const parts = (color) => { const [red, green, blue, alpha = 1] = color.match(/[\\d.]+/g).map(Number); return [red, green, blue, alpha]; };
+  const over = (front, back) => [0, 1, 2].map((n) => front[n] * front[3] + back[n] * (1 - front[3]));
+  const luminance = (color) => color.map((part) => part / 255).map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)).reduce((sum, part, n) => sum + part * [0.2126, 0.7152, 0.0722][n], 0);
+  const behind = (node) => (node ? over(parts(getComputedStyle(node).backgroundColor), node.matches("html") ? [255, 255, 255] : behind(node.parentElement)) : null);
+  const found = new Set();
+  for (const node of document.querySelectorAll("body *")) {
+    const style = getComputedStyle(node);
+    const isSeen = [...node.childNodes].some((each) => each.nodeType === Node.TEXT_NODE && each.textContent.trim()) && node.checkVisibility();
+    if (!isSeen || node.closest("script, select, datalist, .hidden, .skip, #values")) continue;
+    const back = behind(node);
+    const [red, green, blue, alpha] = parts(style.color);
+    const [darker, lighter] = [over([red, green, blue, alpha * style.opacity], back), back].map(luminance).sort((a, b) => a - b);
+    const contrast = (lighter + 0.05) / (darker + 0.05);
+    if (contrast < 4.5) found.add(`${node.tagName}.${node.className} in ${node.parentElement.className}: ${contrast.toFixed(2)}`);
+  }
+  return [...found];
+}
 """
 
 
@@ -56,3 +87,27 @@ def test_long_symbols_of_the_heat_map_are_whole_at_every_width(page: "Page", boa
     for width in (360, 800, 1250, 1440, 1920):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate(CUT_OFF) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_of_a_page_has_enough_contrast(
+    page: "Page", board: ServedBoard, theme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=theme)
+    found = {}
+    for path in (
+        "/",
+        "/trades",
+        "/crossovers",
+        "/performance",
+        "/freshness",
+        "/chart?symbol=AAPL&timeframe=1h",
+        "/why?symbol=AAPL&timeframe=1h",
+    ):
+        page.goto(f"{board.url}{path}")
+        if path == "/":
+            page.evaluate(EVERY_SHADE)
+        faint = page.evaluate(TOO_FAINT)
+        if faint:
+            found[path] = faint
+    assert found == {}

@@ -6,7 +6,7 @@
   const { createChart, createSeriesMarkers, CandlestickSeries, HistogramSeries, LineSeries, LineStyle } = window.LightweightCharts;
   const values = document.getElementById("values");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const COLORS = ["#2f81d8", "#c2458e", "#1b9aaa", "#8a7a00", "#7a6ff0", "#b0602a"];
+  const colorOf = (line) => color(`--c${2 + (line % 6)}`);
   const isPhone = matchMedia("(max-width: 640px)").matches;
 
   // --- numbers --------------------------------------------------------------------------------------------------------
@@ -124,25 +124,31 @@
     const decimals = fineness(Math.max(...line.values.map(Math.abs)));
     return { type: "custom", minMove: 10 ** -decimals, formatter: line.unit === "percent" ? (value) => percent(value, decimals) : (value) => number(value, 2, decimals) };
   };
+  const isHistogram = (line) => line.column.endsWith("_hist");
+  const tintSignals = () => found.lines.forEach((line, n) => {
+    const series = more.get(`${line.signal} ${line.column}`);
+    series.applyOptions({ color: `${colorOf(n)}${isHistogram(line) ? "88" : ""}` });
+    for (const level of series.priceLines()) level.applyOptions({ color: colorOf(n) });
+  });
   const drawSignals = () => {
     const panes = new Map();
     found.lines.forEach((line, n) => {
       if (!line.on_price && !panes.has(line.signal)) panes.set(line.signal, panes.size + 1);
       const key = `${line.signal} ${line.column}`;
       if (!more.has(key)) {
-        const isBars = line.column.endsWith("_hist");
-        const kind = isBars ? HistogramSeries : LineSeries;
+        const kind = isHistogram(line) ? HistogramSeries : LineSeries;
         // A share in percent has another scale than the price beside it.
         const priceScaleId = line.unit === found.lines.find((each) => each.signal === line.signal).unit ? "right" : "left";
-        const series = chart.addSeries(kind, { ...plain, lineWidth: 1.5, color: isBars ? `${COLORS[n % COLORS.length]}88` : COLORS[n % COLORS.length], lastValueVisible: !line.on_price, crosshairMarkerVisible: false, ...(line.on_price ? {} : { priceScaleId }) }, line.on_price ? 0 : panes.get(line.signal));
+        const series = chart.addSeries(kind, { ...plain, lineWidth: 1.5, lastValueVisible: !line.on_price, crosshairMarkerVisible: false, ...(line.on_price ? {} : { priceScaleId }) }, line.on_price ? 0 : panes.get(line.signal));
         // An axis is there on all panes or on none.
         if (priceScaleId === "left" && !line.on_price) chart.applyOptions({ leftPriceScale: { visible: true } });
-        if (line.column === "rsi") for (const price of [30, 70]) series.createPriceLine({ price, color: COLORS[n % COLORS.length], lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: false });
+        if (line.column === "rsi") for (const price of [30, 70]) series.createPriceLine({ price, lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: false });
         more.set(key, series);
       }
       if (!line.on_price) more.get(key).applyOptions({ priceFormat: formatOf(line) });
       more.get(key).setData(points(line.values));
     });
+    tintSignals();
     chart.panes().forEach((pane, n) => pane.setStretchFactor(n ? 1 : 4));
   };
 
@@ -158,7 +164,7 @@
     candles.applyOptions({ upColor: gain, downColor: loss, wickUpColor: gain, wickDownColor: loss, borderUpColor: gain, borderDownColor: loss });
     fast.applyOptions({ color: color("--fast") });
     slow.applyOptions({ color: color("--slow") });
-    if (found) { drawVolume(); drawTrades(); }
+    if (found) { drawVolume(); tintSignals(); drawTrades(); }
   };
   const drawVolume = () => volume.setData(found.time.map((time, n) => (found.volume[n] === null ? { time } : { time, value: found.volume[n], color: `${found.close[n] >= found.open[n] ? trades.gain : trades.loss}55` })));
 
