@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _INDENT = "  "
 # Stands for columns that a terminal has no room for.
 _MORE = "…"
+# Texts of a terminal that is too narrow are cut to no fewer characters. Numbers and times are shorter.
+_LEAST_TEXT = 24
 # Keyed by the words of a cell.
 _STYLES: Mapping[str, str] = {
     "up": "green",
@@ -39,17 +41,19 @@ _STYLES: Mapping[str, str] = {
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print `rows` below `head`, each column as wide as its widest cell.
 
-    On a terminal that is too narrow, the last columns are left out; a line below names them.
+    On a terminal that is too narrow, long texts are cut, but not those of the first column. Where this is not enough,
+    the last columns are left out, too; a line below names them.
     """
     console = _console()
     if console is None:
-        for line in _lines(head, rows, len(head)):
+        for line in _lines(head, rows):
             click.echo(line)
         return
     from rich.text import Text
 
-    columns = _columns_that_fit(head, rows, console.width)
-    top, *lines = _lines(head, rows, columns)
+    columns = _columns_that_fit(_narrowed(_widths(head, rows), console.width), console.width)
+    widths = _narrowed(_widths(head, rows)[:columns], console.width)
+    top, *lines = _lines(head[:columns], [tuple(map(_cut, row, widths)) for row in rows])
     shown = [Text(top, "bold"), *map(_coloured, lines)]
     if columns < len(head):
         left_out = ", ".join(name for name in head[columns:] if name)
@@ -58,10 +62,10 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console.print(text, no_wrap=True, overflow="ellipsis")
 
 
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> list[str]:
-    widths = _widths(head, rows)[:columns]
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = _widths(head, rows)
     return [
-        _INDENT + _INDENT.join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+        _INDENT + _INDENT.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [head, *rows]
     ]
 
@@ -70,15 +74,30 @@ def _widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
 
 
-def _columns_that_fit(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
-    """Return how many of the first columns fit into `width`; at least two."""
-    room, columns = width, 0
-    for needed in _widths(head, rows):
+def _narrowed(widths: Sequence[int], room: int) -> list[int]:
+    """Return `widths` with long texts cut until all columns fit into `room`, as far as this is possible."""
+    narrowed = list(widths)
+    while len(narrowed) > 1 and sum(narrowed) + len(_INDENT) * len(narrowed) > room:
+        widest = max(range(1, len(narrowed)), key=narrowed.__getitem__)
+        if narrowed[widest] <= _LEAST_TEXT:
+            break
+        narrowed[widest] -= 1
+    return narrowed
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 1].rstrip()}{_MORE}"
+
+
+def _columns_that_fit(widths: Sequence[int], room: int) -> int:
+    """Return how many of the first columns fit into `room`; at least two."""
+    columns = 0
+    for needed in widths:
         room -= needed + len(_INDENT)
         if room < 0:
             break
         columns += 1
-    return min(max(columns, 2), len(head))
+    return min(max(columns, 2), len(widths))
 
 
 def _coloured(line: str) -> "Text":

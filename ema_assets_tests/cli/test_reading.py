@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -190,14 +191,19 @@ HEAD = ("symbol", "trend", "spread", "a long column", "the last one")
 ROWS = [("AAPL", "up", "+0.31 %", "x" * 20, "y"), ("MSFT", "down", "-1.20 %", "", "z")]
 
 
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, **env: str) -> list[str]:
+def on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+    table: tuple[Sequence[str], Sequence[Sequence[str]]] = (HEAD, ROWS),
+    **env: str,
+) -> list[str]:
     for name in ("NO_COLOR", "FORCE_COLOR", "TERM", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TERM": "xterm-256color", "COLUMNS": str(columns), **env}.items():
         monkeypatch.setenv(name, value)
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
-    rendering.print_table(HEAD, ROWS)
+    rendering.print_table(*table)
     monkeypatch.undo()
     return terminal.getvalue().splitlines()
 
@@ -211,6 +217,25 @@ def test_a_table_fits_its_terminal_and_names_the_columns_it_leaves_out(monkeypat
         "  AAPL    up     +0.31 %",
         "  MSFT    down   -1.20 %",
         "  … no room for a long column, the last…",
+    ]
+
+
+def test_long_texts_are_cut_before_a_column_is_left_out_but_never_those_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = (
+        ("channel", "state", "waiting"),
+        [("a channel with a long name", "takes no message: nobody answers", "99")],
+    )
+    shown = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 64, table)]
+    assert shown == [
+        "  channel                     state                      waiting",
+        "  a channel with a long name  takes no message: nobody…  99",
+    ]
+    narrow = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 62, table)]
+    assert narrow[1:] == [
+        "  a channel with a long name  takes no message: nobody answers",
+        "  … no room for waiting",
     ]
 
 
