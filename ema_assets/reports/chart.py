@@ -29,6 +29,7 @@ MOST_BARS = 2_000
 USUAL_BARS = 150
 _UP, _DOWN, _FAST, _SLOW, _STOP = "#00897b", "#e53935", "#fb8c00", "#5e35b1", "#9e9e9e"
 _TIMES_SHOWN = 8
+_LEGEND_HEIGHT = 0.08  # as a share of the height of the prices
 _TRADE = (
     *("side", "entry_price", "exit_ts", "exit_price", "last_ts", "last_price"),
     *("stop_price", "stop_now", "return_pct"),
@@ -171,6 +172,15 @@ def _place(times: Sequence[datetime], moment: datetime) -> int | None:
 def _draw_volume(axes: "Axes", bars: pl.DataFrame) -> None:
     axes.bar(range(bars.height), bars["volume"].fill_null(0).to_list(), 0.7, color=_colors(bars), alpha=0.6)
     axes.set_ylabel("volume")
+    axes.yaxis.set_major_formatter(lambda volume, _: _volume_text(volume))
+
+
+def _volume_text(volume: float) -> str:
+    """Return a volume of an axis as 250M, not as 0.25 below a power of ten."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if volume >= size:
+            return f"{volume / size:g}{letter}"
+    return f"{volume:g}"
 
 
 def _name_axes(prices: "Axes", volumes: "Axes", picture: Picture, note: str) -> None:
@@ -189,6 +199,9 @@ def _name_axes(prices: "Axes", volumes: "Axes", picture: Picture, note: str) -> 
     prices.set_title("  ·  ".join([*told, *([note] if note else [])]).replace("$", r"\$"), loc="left")
     prices.yaxis.set_major_formatter(lambda price, _: price_text(price))
     prices.grid(alpha=0.25)
-    if prices.get_legend_handles_labels()[0]:
-        prices.legend(loc="upper left")
     prices.margins(x=0.01)
+    if prices.get_legend_handles_labels()[0]:
+        # One line above the highest price, where it covers no candle.
+        low, high = prices.get_ylim()
+        prices.set_ylim(low, high + _LEGEND_HEIGHT * (high - low))
+        prices.legend(loc="upper left", ncols=2)

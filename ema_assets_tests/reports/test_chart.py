@@ -49,6 +49,22 @@ def heights(axes: Axes) -> list[float]:
     return [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
 
 
+def test_the_legend_covers_no_candle_and_volumes_have_no_power_of_ten_beside_the_axis(market: Database) -> None:
+    with market.transaction() as transaction:
+        picture = picture_of(transaction, GRAPH, "AAPL", H1, 60)
+    falling = pl.Series([200.0 - place for place in range(60)])
+    prices = dict.fromkeys(("open", "high", "low", "close", "fast", "slow"), falling)
+    bars = picture.bars.with_columns(**prices, volume=pl.Series([1.5e9] * 59 + [2.5e8]))
+    figure = draw(replace(picture, bars=bars, trades=picture.trades.clear()))
+    figure.savefig(BytesIO())
+    axes, volumes = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 > axes.transData.transform((0, 200.0))[1]
+    assert volumes.yaxis.get_offset_text().get_text() == ""
+    assert {"500M", "1B"} <= {label.get_text() for label in volumes.get_yticklabels()}
+
+
 @pytest.mark.parametrize("close", [1.08432, 9.7e-10, 253558.37])
 def test_the_price_axis_shows_full_prices_without_an_offset(market: Database, close: float) -> None:
     with market.transaction() as transaction:
