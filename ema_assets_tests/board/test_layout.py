@@ -111,3 +111,15 @@ def test_every_text_of_a_page_has_enough_contrast(
         if faint:
             found[path] = faint
     assert found == {}
+
+
+def test_every_page_is_in_reach_in_the_menu_at_usual_widths(page: "Page", board: ServedBoard) -> None:
+    page.goto(board.url)
+    for width in (768, 901, 1001, 1024, 1180, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        hidden = "(e => e.scrollWidth - e.clientWidth)(document.querySelector('.top nav'))"
+        assert page.evaluate(hidden) <= 0
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        box = page.locator("#search").bounding_box()
+        assert box is not None
+        assert box["width"] >= 130
