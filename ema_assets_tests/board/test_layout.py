@@ -123,3 +123,9 @@ def test_every_page_is_in_reach_in_the_menu_at_usual_widths(page: "Page", board:
         box = page.locator("#search").bounding_box()
         assert box is not None
         assert box["width"] >= 130
+
+
+def test_an_error_shows_names_as_code_and_not_in_backticks(board: ServedBoard) -> None:
+    text = board.get("/", sort="x").text
+    assert "<code>sort</code> must be one of" in text
+    assert "`" not in text
