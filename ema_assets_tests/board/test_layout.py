@@ -129,3 +129,17 @@ def test_an_error_shows_names_as_code_and_not_in_backticks(board: ServedBoard) -
     text = board.get("/", sort="x").text
     assert "<code>sort</code> must be one of" in text
     assert "`" not in text
+
+
+def test_a_dark_page_is_printed_in_dark_ink_on_white_with_the_colours_of_its_cells(
+    page: "Page", board: ServedBoard
+) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto(board.url)
+    styles = "['body', '.panel', '.heat td a'].map(e => getComputedStyle(document.querySelector(e)))"
+    for _ in ("by system setting", "by choice"):
+        ink, panel, cell = page.evaluate(f"(([a, b, c]) => [a.color, b.backgroundColor, c.printColorAdjust])({styles})")
+        assert (ink, panel, cell) == ("rgb(21, 32, 43)", "rgb(255, 255, 255)", "exact")
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.set_viewport_size({"width": 1000, "height": 700})
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
