@@ -143,3 +143,19 @@ def test_a_dark_page_is_printed_in_dark_ink_on_white_with_the_colours_of_its_cel
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.set_viewport_size({"width": 1000, "height": 700})
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+
+
+def test_the_values_of_a_chart_do_not_cover_its_prices_of_many_digits(page: "Page", board: ServedBoard) -> None:
+    found = board.get("/api/chart", symbol="AAPL", timeframe="1h").json
+    for name in ("open", "high", "low", "close", "fast", "slow"):
+        found[name] = [None if price is None else price * 1e-9 for price in found[name]]
+    page.route("**/api/chart**", lambda route: route.fulfill(json=found))
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+        page.wait_for_selector("#chart[data-drawn]")
+        page.wait_for_function("[...document.querySelectorAll('#chart td:nth-child(3)')].some(e => e.offsetWidth > 90)")
+        axis = page.evaluate(
+            "Math.min(...[...document.querySelectorAll('#chart td:nth-child(3)')].map(e => e.getBoundingClientRect().left))"
+        )
+        assert page.evaluate("document.getElementById('values').getBoundingClientRect().right") <= axis

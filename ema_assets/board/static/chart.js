@@ -189,6 +189,8 @@
     if (trade) parts.push(part(trade.side, `${priced(trade.entry_price)}${trade.stop_now === null ? "" : `, stop ${priced(trade.stop_now)}`}${trade.return_pct === null ? "" : `, ${change(trade.return_pct)}`}`, hasGained(trade) ? "gain" : "loss"));
     values.replaceChildren(...parts);
   };
+  // Beside the axes, which are wider where prices have more digits.
+  chart.timeScale().subscribeSizeChange(() => { values.style.maxWidth = `calc(100% - ${chart.priceScale("right").width() + 24}px)`; });
   chart.subscribeCrosshairMove((at) => {
     if (!found || !found.time.length) return;
     const n = at.time === undefined ? undefined : rows.get(at.time);
