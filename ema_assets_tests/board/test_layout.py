@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from ema_assets_tests.board.test_browser import NOTED
 from ema_assets_tests.board.world import HOSTILE, ServedBoard
 
 if TYPE_CHECKING:
@@ -159,3 +160,21 @@ def test_the_values_of_a_chart_do_not_cover_its_prices_of_many_digits(page: "Pag
             "Math.min(...[...document.querySelectorAll('#chart td:nth-child(3)')].map(e => e.getBoundingClientRect().left))"
         )
         assert page.evaluate("document.getElementById('values').getBoundingClientRect().right") <= axis
+
+
+def test_the_values_of_a_chart_do_not_cover_its_candles(page: "Page", board: ServedBoard) -> None:
+    page.add_init_script(NOTED)
+    page.set_viewport_size({"width": 800, "height": 800})
+    page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h&signals=bollinger,rsi")
+    page.wait_for_selector("#chart[data-drawn]")
+    page.wait_for_function(
+        """() => {
+          const series = chart.panes()[0].getSeries().find((each) => each.seriesType() === "Candlestick");
+          const { from, to } = chart.timeScale().getVisibleLogicalRange();
+          const shown = series.data().slice(Math.max(Math.ceil(from), 0), Math.floor(to) + 1);
+          const highest = series.priceToCoordinate(Math.max(...shown.map((bar) => bar.high)));
+          const values = document.getElementById("values");
+          return values.offsetHeight > 30 && highest >= values.offsetTop + values.offsetHeight;
+        }""",
+        timeout=10_000,
+    )

@@ -191,6 +191,12 @@
   };
   // Beside the axes, which are wider where prices have more digits.
   chart.timeScale().subscribeSizeChange(() => { values.style.maxWidth = `calc(100% - ${chart.priceScale("right").width() + 24}px)`; });
+  // The candles begin below the values. They do not move up again when the cursor leaves a trade and a line is not needed.
+  let top = 0.08;
+  new ResizeObserver(() => {
+    top = Math.max(top, Math.min((values.offsetHeight + 16) / chart.panes()[0].getHeight(), 0.4));
+    candles.priceScale().applyOptions({ scaleMargins: { top, bottom: 0.24 } });
+  }).observe(values);
   chart.subscribeCrosshairMove((at) => {
     if (!found || !found.time.length) return;
     const n = at.time === undefined ? undefined : rows.get(at.time);
