@@ -8,7 +8,7 @@ from ema_assets_tests.board.test_browser import NOTED
 from ema_assets_tests.board.world import HOSTILE, ServedBoard
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page, Route
 
 # The pixels between the spread and the bars since the cross in each cell of the heat map that shows both.
 BETWEEN_SPREAD_AND_BARS = """
@@ -155,7 +155,9 @@ def test_the_values_of_a_chart_do_not_cover_its_prices_of_many_digits(page: "Pag
         page.set_viewport_size({"width": width, "height": 800})
         page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
         page.wait_for_selector("#chart[data-drawn]")
-        page.wait_for_function("[...document.querySelectorAll('#chart td:nth-child(3)')].some(e => e.offsetWidth > 90)")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('#chart td:nth-child(3)')].some(e => e.offsetWidth > 90)"
+        )
         axis = page.evaluate(
             "Math.min(...[...document.querySelectorAll('#chart td:nth-child(3)')].map(e => e.getBoundingClientRect().left))"
         )
@@ -178,3 +180,32 @@ def test_the_values_of_a_chart_do_not_cover_its_candles(page: "Page", board: Ser
         }""",
         timeout=10_000,
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "api", "place"),
+    [
+        ("/chart?symbol=AAPL&timeframe=1h", "**/api/chart**", "#chart"),
+        ("/performance?timeframe=1h", "**/api/equity**", "#equity"),
+    ],
+)
+def test_a_chart_that_is_slow_or_fails_says_so(
+    browser: "Browser", board: ServedBoard, path: str, api: str, place: str
+) -> None:
+    page = browser.new_page()
+    waiting: list[Route] = []
+
+    def wait(route: "Route") -> None:
+        waiting.append(route)
+
+    page.route(api, wait)
+    page.goto(f"{board.url}{path}")
+    page.locator(f"{place} .wait", has_text="Loading …").wait_for()
+    while not waiting:
+        page.wait_for_timeout(20)
+    waiting[0].fulfill(status=503, body="")
+    page.locator(f"{place} .wait", has_text="could not be loaded").wait_for()
+    page.unroute(api)
+    page.wait_for_selector(f"{place}[data-drawn]")
+    assert page.locator(f"{place} .wait").is_hidden()
+    page.close()

@@ -206,11 +206,15 @@
   // --- data -----------------------------------------------------------------------------------------------------------
   let url = box.dataset.url;
   let isLoading = false;
+  const wait = box.querySelector(".wait");
+  wait.textContent = "Loading …";
+  const hasFailed = () => { wait.textContent = "The chart could not be loaded. It is requested again every five seconds."; };
   const load = async () => {
     if (isLoading) return;
     isLoading = true;
     try {
       const answer = await fetch(url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      if (answer.status >= 400) hasFailed();
       if (answer.status !== 200) return;
       const isFirst = found === null;
       const seen = isFirst ? null : chart.timeScale().getVisibleRange();
@@ -232,7 +236,7 @@
         chart.timeScale().setVisibleLogicalRange({ from: found.time.length - Math.min(shown, Math.max(found.time.length, 20)), to: found.time.length + (isPhone ? 2 : 6) });
       } else if (seen && !wasAtEnd) chart.timeScale().setVisibleRange(seen);
       if (found.time.length) say(found.time.length - 1);
-      box.querySelector(".wait").hidden = true;
+      wait.hidden = true;
       box.dataset.drawn = String(found.time.length);
     } finally {
       isLoading = false;
@@ -256,5 +260,5 @@
   document.addEventListener("themed", dress);
   document.addEventListener("asked", () => load().catch(() => {}));
   dress();
-  load().catch(() => { box.querySelector(".wait").textContent = "The chart could not be loaded."; });
+  load().catch(hasFailed);
 })();

@@ -37,8 +37,12 @@
   );
   let tag = null;
   let last = null;
+  const wait = box.querySelector(".wait");
+  wait.textContent = "Loading …";
+  const hasFailed = () => { wait.textContent = "The curve could not be loaded. It is requested again every five seconds."; };
   const load = async () => {
     const answer = await fetch(box.dataset.url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+    if (answer.status >= 400) hasFailed();
     if (answer.status !== 200) return;
     const found = await answer.json();
     const isFirst = tag === null;
@@ -52,7 +56,7 @@
       chart.timeScale().fitContent();
       chart.panes()[0].setStretchFactor(3);
       chart.panes()[1].setStretchFactor(1);
-      box.querySelector(".wait").hidden = true;
+      wait.hidden = true;
       box.dataset.drawn = String(n + 1);
     }
   };
@@ -65,5 +69,5 @@
   document.addEventListener("themed", dress);
   document.addEventListener("asked", () => load().catch(() => {}));
   dress();
-  load().catch(() => { box.querySelector(".wait").textContent = "The curve could not be loaded."; });
+  load().catch(hasFailed);
 })();
