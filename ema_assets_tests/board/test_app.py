@@ -266,7 +266,7 @@ def test_an_unknown_page_and_an_unknown_symbol_are_answered_with_404(board: Serv
     assert board.get("/nowhere").status == 404
     unknown = board.get("/chart", symbol="APPL", timeframe="5m")
     assert unknown.status == 404
-    assert "did you mean `AAPL`?" in unknown.text.replace("&#39;", "'")
+    assert "did you mean <code>AAPL</code>?" in unknown.text.replace("&#39;", "'")
 
 
 def test_versioned_files_are_cached_for_a_year_and_paths_to_other_files_are_404(board: ServedBoard) -> None:
