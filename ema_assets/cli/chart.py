@@ -14,13 +14,14 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.reports import chart, terminal_chart
 from ema_assets.runtime import state
 
+_TIMEFRAME = "1h"
 # Colours from the terminal's own palette, which are readable on light and on dark backgrounds.
 _STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axis": "dim", "last": "bold"}
 
 
 @click.command("chart", cls=Command)
 @click.argument("symbol", shell_complete=complete_symbol)
-@click.argument("timeframe", default="1h", shell_complete=complete_timeframe)
+@click.argument("timeframe", required=False, shell_complete=complete_timeframe)
 @click.option(
     "-o",
     "--output",
@@ -42,11 +43,16 @@ _STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axi
     ),
 )
 def chart_command(
-    symbol: str, timeframe: str, output: Path | None, bars: int | None, strategy: str | None, averages: str | None
+    symbol: str,
+    timeframe: str | None,
+    output: Path | None,
+    bars: int | None,
+    strategy: str | None,
+    averages: str | None,
 ) -> None:
     r"""Draw the bars of a symbol with the averages of a strategy, its trades, stops and volume.
 
-    Without TIMEFRAME those of 1h.
+    Without TIMEFRAME those of 1h. SYMBOL may also be the name of a partition, such as `AAPL|5m`.
 
     \b
     ema-assets chart AAPL                                 # in the terminal
@@ -57,7 +63,10 @@ def chart_command(
     """
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
-    chosen = environment.timeframe_of(watched, timeframe)
+    symbol, _, of_partition = symbol.partition("|")
+    if timeframe and of_partition and timeframe != of_partition:
+        raise ConfigurationError(f"a chart is of one timeframe, received {of_partition} and {timeframe}")
+    chosen = environment.timeframe_of(watched, timeframe or of_partition or _TIMEFRAME)
     (symbol,) = environment.on_watchlist(watched, [symbol])
     if output is not None and (ending := output.suffix.removeprefix(".").lower()) not in chart.FORMATS:
         raise not_one_of("the ending of --output", ending, chart.FORMATS)

@@ -36,6 +36,13 @@ def test_a_chart_is_written_to_a_file_and_this_is_reported(run: Run, env: dict[s
     assert Path("btc.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_series_may_be_given_by_the_name_of_its_partition(run: Run, refused: Refused, env: dict[str, str]) -> None:
+    named = run("chart", "BTC-USD|1h", "-o", "btc.png", **env)
+    assert named.stdout == "Wrote btc.png: 3 bars of BTC-USD on 1h\n"
+    assert refused("chart", "BTC-USD|1h", "5m", **env) == "a chart is of one timeframe, received 1h and 5m"
+    assert "must be one of" in refused("chart", "BTC-USD|2x", **env)
+
+
 def test_the_suffix_of_the_file_decides_its_format(run: Run, refused: Refused, env: dict[str, str]) -> None:
     assert run("chart", "BTC-USD", "1h", "-o", "two.svg", "--bars", "2", **env).exit_code == 0
     text = Path("two.svg").read_text()
