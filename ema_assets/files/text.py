@@ -105,13 +105,13 @@ def _without_cut_line(text: bytes, delimiter: str, rows: Sequence[Sequence[str]]
 
     The last price or volume of such a line may lack digits, for example while the file is still being written.
     """
-    before, newline, last = text.rpartition(b"\n")
-    cells = _cells(last.decode("utf-8", "replace"), delimiter)
-    if not newline or len(cells) < 3 or numbers_of(cells) < 2:  # not a bar, but a line below the table
+    end = text.rfind(b"\n") + 1
+    cells = _cells(_lines(text[end:])[0], delimiter)
+    if not end or len(cells) < 3 or numbers_of(cells) < 2:  # not a bar, but a line below the table
         return text
     # The last of the rows may be this line.
     widths = {len(row) for row in rows[:-1]}
-    return before + newline if len(widths) == 1 and len(cells) < min(widths) else text
+    return text[:end] if len(widths) == 1 and len(cells) < min(widths) else text
 
 
 def _read(text: bytes, delimiter: str, first: int, width: int) -> pl.DataFrame:

@@ -141,6 +141,11 @@ def test_a_last_line_that_is_cut_off_is_left_out(tmp_path: Path, last: str) -> N
         )
 
 
+def test_a_last_line_that_is_cut_off_may_contain_a_stray_return(tmp_path: Path) -> None:
+    found = understood(written(tmp_path, f"{TEXT}2024-03-13,60.2,6\r0.6", "KO.csv"))
+    assert rows_of(found.bars) == BARS
+
+
 @pytest.mark.parametrize("above", ["Account,716460,,,,\nName,Coca-Cola,,,,\n", "From,11.03.2024,,,,\nRows,2,,,,\n"])
 def test_banners_that_a_spreadsheet_fills_up_to_the_width_of_the_table_are_not_bars(tmp_path: Path, above: str) -> None:
     found = understood(written(tmp_path, f"{above},,,,,\n{TEXT}", "KO.csv"))
