@@ -51,8 +51,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     from rich.text import Text
 
-    columns = _columns_that_fit(_narrowed(_widths(head, rows), console.width), console.width)
-    widths = _narrowed(_widths(head, rows)[:columns], console.width)
+    needed = _widths(head, rows)
+    columns = _columns_that_fit(_narrowed(needed, console.width), console.width)
+    widths = _narrowed(needed[:columns], console.width)
     top, *lines = _lines(head[:columns], [tuple(map(_cut, row, widths)) for row in rows])
     shown = [Text(top, "bold"), *map(_coloured, lines)]
     if columns < len(head):

@@ -80,8 +80,11 @@ class Pauses:
     def _computed_by(self, loop: CrashLoop) -> str | None:
         """Return the asset during whose computation the newest runs of `loop` ended; None unless it is the user's."""
         steps = {self._step_of(run_id) for run_id in loop.runs[:_LOOKED_AT]}
-        own = {self._namespace.name(node.name): node.name for node in self._graph.computed if edition_of(node)}
-        return own.get(steps.pop() or "") if len(steps) == 1 else None
+        if len(steps) > 1:
+            return None
+        step = steps.pop()
+        node = next((each for each in self._graph.computed if self._namespace.name(each.name) == step), None)
+        return None if node is None or edition_of(node) is None else node.name
 
     def _leave_out(self, transaction: Transaction, now: datetime, run: PlannedRun, asset: str, loop: CrashLoop) -> bool:
         """Write that the series of `asset` have failed; return False if runs do not leave it out for that."""
