@@ -27,12 +27,10 @@ def misfits(long: pl.DataFrame, short: pl.DataFrame) -> dict[str, str]:
     """
     typical = (pl.col("close") / pl.col("close").shift(1).over("symbol")).log().abs().median().over("symbol")
     known = short.sort("symbol", "ts").with_columns(
-        within=pl.max_horizontal(typical * _SHARE_OF_MOVE, pl.lit(_ROUNDING)), expected=pl.len().over("symbol")
+        within=pl.max_horizontal(typical * _SHARE_OF_MOVE, pl.lit(_ROUNDING))
     )
     both = known.join(long.select("symbol", "ts", *PRICES), on=["symbol", "ts"], how="left", suffix="_long")
-    off = pl.any_horizontal(
-        (pl.col(f"{name}_long") / pl.col(name)).log().abs() > pl.col("within").fill_null(_ROUNDING) for name in PRICES
-    )
+    off = pl.any_horizontal((pl.col(f"{name}_long") / pl.col(name)).log().abs() > pl.col("within") for name in PRICES)
     both = both.with_columns(is_off=off, step=(pl.col("close_long") / pl.col("close")).log())
     reasons: dict[str, str] = {}
     for (symbol,), bars in both.group_by("symbol", maintain_order=True):
@@ -47,8 +45,8 @@ def _misfit(bars: pl.DataFrame, expected: int) -> str | None:
         return f"of the {expected} bars after them only {bars.height} are there in both, too few to compare"
     step = bars["step"].median()
     assert isinstance(step, float)
-    near = bars.select(((pl.col("step") - step).abs() <= pl.col("within").fill_null(_ROUNDING)).mean()).item()
-    if abs(step) > bars["within"].fill_null(_ROUNDING).max() and near >= 1 - _MOST_DIFFERENT:  # type: ignore[operator]
+    near = bars.select(((pl.col("step") - step).abs() <= pl.col("within")).mean()).item()
+    if abs(step) > bars["within"].max() and near >= 1 - _MOST_DIFFERENT:  # type: ignore[operator]
         return f"they are on another scale, {name_of(math.exp(step))}"
     different = int(bars["is_off"].sum())
     slots = bars.group_by("slot").agg(count=pl.len(), share=pl.col("is_off").mean()).sort("slot")

@@ -107,6 +107,12 @@ def test_a_dividend_after_a_close_of_zero_or_less_changes_nothing(previous_close
     assert of_dividends(dividends((1, 0.5, previous_close, START)), factors()).is_empty()
 
 
+def test_the_splits_of_several_symbols_at_the_same_time_do_not_mix() -> None:
+    split = pl.concat([factors((1, 2.0, "split"), (3, 5.0, "split")), factors((2, 3.0, "split"), symbol="MSFT")])
+    found = adjusted(pl.concat([bars([10.0] * 4), bars([10.0] * 4, "MSFT")]), undoing(split))
+    assert found["close"].to_list() == [100.0, 50.0, 50.0, 10.0, 30.0, 30.0, 10.0, 10.0]
+
+
 def test_other_symbols_and_later_bars_are_unchanged() -> None:
     both = pl.concat([bars([10.0, 11.0]), bars([20.0, 21.0], "MSFT")])
     found = adjusted(both, undoing(factors((1, 2.0, "split"))))

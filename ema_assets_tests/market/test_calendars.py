@@ -5,7 +5,15 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from ema_assets.market.calendars import bar_grid, last_closed, next_close, place, segments, unlisted_sessions
+from ema_assets.market.calendars import (
+    bar_grid,
+    last_closed,
+    next_close,
+    place,
+    segments,
+    unlisted_sessions,
+    with_trend_of,
+)
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key
@@ -192,4 +200,24 @@ def test_a_bar_half_a_step_beside_the_grid_that_spans_a_lunch_break_ends_in_the_
     """Four hours from 11:30 in Hong Kong, two hours after the open."""
     assert placed("XHKG", H4, "2026-07-06 03:30", sessions=HONG_KONG) == [
         (utc("2026-07-06 01:30"), utc("2026-07-06 07:30"), False)
+    ]
+
+
+def test_the_trend_of_a_longer_timeframe_counts_from_the_close_of_its_bar() -> None:
+    rows = [("AAPL", minutes) for minutes in (25, 30, 35)] + [("MSFT", 35)]
+    schema = {"symbol": pl.String(), "ts": UTC_TIME, "ts_end": UTC_TIME}
+    bars = pl.DataFrame(
+        [(symbol, utc(f"2026-11-25 15:{end - 5}"), utc(f"2026-11-25 15:{end}")) for symbol, end in rows],
+        schema,
+        orient="row",
+    )
+    hours = pl.DataFrame(
+        {"symbol": "AAPL", "ts_end": [utc("2026-11-25 16:30"), utc("2026-11-25 15:30")], "trend": ["down", "up"]},
+        {"symbol": pl.String(), "ts_end": UTC_TIME, "trend": pl.String()},
+    )
+    assert with_trend_of(bars, hours).select("symbol", "higher_trend").rows() == [
+        ("AAPL", None),
+        ("AAPL", "up"),
+        ("AAPL", "up"),
+        ("MSFT", None),
     ]

@@ -90,6 +90,7 @@ def test_every_weekday_is_a_session_beyond_the_holidays_that_the_library_knows()
     last = exchange_calendars.get_calendar("XBOM").bound_max().date()
     assert holidays_known_through("XBOM") == last
     found = exchange_sessions("XBOM", last - timedelta(days=60), last + timedelta(days=400))
+    assert found["session"].is_unique().all()
     beyond = found.filter(pl.col("session") > last)
     weekdays = [last + timedelta(days=days) for days in range(1, 401)]
     assert beyond["session"].to_list() == [day for day in weekdays if day.weekday() < 5]
@@ -177,6 +178,13 @@ def test_an_early_close_of_futures_stays_early() -> None:
     assert (session["open"], session["close"]) == (utc("2026-01-18 23:00"), utc("2026-01-19 18:00"))
 
 
+@pytest.mark.parametrize(
+    ("calendar", "zone"), [("24/7", ZoneInfo("UTC")), ("24/5", NEW_YORK), ("XNYS extended", NEW_YORK), ("XBOM", INDIA)]
+)
+def test_the_days_of_each_calendar_are_those_of_its_zone(calendar: str, zone: ZoneInfo) -> None:
+    assert exchanges.zone_of(calendar) == zone
+
+
 # --- special days -----------------------------------------------------------------------------------------------------
 
 DIWALI, BUDGET = date(2025, 10, 21), date(2026, 2, 1)
@@ -209,6 +217,16 @@ def test_a_special_day_changes_the_hours_of_a_session_or_removes_it() -> None:
 def test_a_special_day_alone_in_the_requested_range_has_the_usual_hours() -> None:
     found = exchange_sessions("XNYS", date(2026, 11, 28), date(2026, 11, 29), SpecialDays({date(2026, 11, 28): None}))
     assert found.select("open", "close").rows() == [(utc("2026-11-28 14:30"), utc("2026-11-28 18:00"))]
+
+
+def test_a_special_day_before_all_sessions_in_the_requested_range_has_the_hours_of_the_first_one() -> None:
+    saturday = date(2026, 11, 21)
+    found = exchange_sessions("XNYS", saturday, date(2026, 11, 24), SpecialDays({saturday: None}))
+    assert found["session"].dt.day().to_list() == [21, 23, 24]
+    assert found.select("open", "close", "regular_open", "regular_close").row(0) == (
+        *(utc("2026-11-21 14:30"), utc("2026-11-21 21:00")),
+        *(utc("2026-11-21 14:30"), utc("2026-11-21 21:00")),
+    )
 
 
 def test_a_special_day_has_extended_hours_around_its_own() -> None:

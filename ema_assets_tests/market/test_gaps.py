@@ -194,6 +194,7 @@ def test_an_old_gap_is_requested_once() -> None:
 def test_an_old_gap_within_an_answer_is_not_requested_again() -> None:
     account = Account()
     assert account.hears("2026-11-27 14:40", "11-25 15:00", answered=True)[0][3:] == (DID_NOT_TRADE, 0)
+    assert account.hears("2026-11-27 16:00", "11-25 15:00")[0][3:] == (DID_NOT_TRADE, 0)
 
 
 @pytest.mark.parametrize("found", ["2026-11-25 15:07:30", "2026-11-27 14:40"])
@@ -211,6 +212,18 @@ def test_a_gap_of_every_symbol_is_requested_again_over_the_next_weeks(found: str
     days = [round(pause / timedelta(days=1), 1) for pause in pauses]
     assert days[4:] == [1, 2, 4, 8]
     assert all(pause > timedelta(hours=23) for pause in pauses) is (found == "2026-11-27 14:40")
+
+
+def test_a_settled_gap_stays_settled_when_every_symbol_comes_to_miss_it() -> None:
+    account = Account()
+    account.hears("2026-11-27 14:40", "11-25 15:00")
+    account.hears(account.due, "11-25 15:00")
+    assert account.hears("2026-11-27 16:00", "11-25 15:00", missed_by_all=True)[0][3:] == (DID_NOT_TRADE, 1)
+
+
+@pytest.mark.parametrize(("now", "found"), [("2026-12-16 15:00", (OPEN, 0)), ("2026-12-16 15:05", (DID_NOT_TRADE, 0))])
+def test_a_gap_of_every_symbol_is_doubted_for_three_weeks(now: str, found: tuple[str, int]) -> None:
+    assert Account().hears(now, "11-25 15:00", missed_by_all=True, answered=True)[0][3:] == found
 
 
 def test_a_gap_that_other_symbols_no_longer_have_is_settled_like_any_other() -> None:
@@ -270,7 +283,7 @@ def test_gaps_of_several_symbols_do_not_mix() -> None:
     grid = Account().grid.head(6)
     missing = pl.concat(
         [grid[:3].select(pl.lit("AAPL").alias("symbol"), "ts", "ts_end", "slot"),
-         grid[3:5].select(pl.lit("MSFT").alias("symbol"), "ts", "ts_end", "slot")]
+         grid[1:3].select(pl.lit("MSFT").alias("symbol"), "ts", "ts_end", "slot")]
     )  # fmt: skip
     asked = pl.DataFrame({"symbol": ["AAPL", "MSFT"], "is_fetched": [True, False]})
     never: dict[str, Any] = {"outage": missing.clear(), "is_answered": False}

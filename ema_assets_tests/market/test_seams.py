@@ -43,7 +43,8 @@ def told(change: Callable[[int, float], float | None], short: pl.DataFrame = SHO
     ("change", "reason"),
     [
         (lambda _, close: close, None),
-        (lambda _, close: close * 1.0004, None),
+        (lambda _, close: close * 1.001, None),
+        (lambda _, close: close * 1.0025, "they are on another scale, factor 1.0025"),
         (lambda place, close: close if place % 5 else None, None),
         (
             lambda place, close: close if place % 4 else None,
@@ -70,6 +71,15 @@ def told(change: Callable[[int, float], float | None], short: pl.DataFrame = SHO
 )
 def test_long_bars_fit_or_the_reason_is_given(change: Callable[[int, float], float | None], reason: str | None) -> None:
     assert told(change) == reason
+
+
+def test_prices_that_hardly_move_may_differ_by_rounding() -> None:
+    assert told(lambda _, close: close * 1.0004, hours([100.0] * 50)) is None
+
+
+def test_one_bar_at_a_time_of_the_day_does_not_tell_of_that_time() -> None:
+    changed = told(lambda place, close: close * (1.1 if place == 4 else 1), hours(WALK[:6]))
+    assert changed == "of 6 bars that are there in both 1 differ"
 
 
 def test_three_bars_are_enough_and_two_are_not() -> None:
