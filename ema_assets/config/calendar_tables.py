@@ -1,6 +1,7 @@
 """The tables `[calendar.CODE]` of a watchlist: days on which an exchange differs from its calendar. Parses, no I/O."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time
 from typing import Any
 
@@ -63,21 +64,18 @@ def _extra(entry: Any, where: str) -> tuple[date, tuple[time, time] | None]:
 
 def _day(entry: Any, where: str) -> date:
     if isinstance(entry, str):
-        try:
+        with suppress(ValueError):
             return date.fromisoformat(entry)
-        except ValueError:
-            pass
     if isinstance(entry, date) and not isinstance(entry, datetime):
         return entry
     raise WatchlistError(f"{where}: a day must be written 2026-02-01, received {entry!r}")
 
 
 def _hour(entry: Any, where: str) -> time:
+    moment = entry
     if isinstance(entry, str):
-        try:
-            return time.fromisoformat(entry)
-        except ValueError:
-            pass
-    if isinstance(entry, time):
-        return entry
+        with suppress(ValueError):
+            moment = time.fromisoformat(entry)
+    if isinstance(moment, time) and moment.tzinfo is None:
+        return moment
     raise WatchlistError(f'{where} must be a time at the exchange such as "18:00", received {entry!r}')

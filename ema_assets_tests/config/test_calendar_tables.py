@@ -53,6 +53,11 @@ def test_a_calendar_with_extended_hours_is_named_by_its_exchange() -> None:
             "`open` must be a time at the exchange",
         ),
         (
+            "extra = [{ day = 2026-02-01, open = '09:15', close = '10:00Z' }]",
+            "XBOM",
+            "`close` must be a time at the exchange such as \"18:00\", received '10:00Z'",
+        ),
+        (
             "extra = [{ day = 2026-02-01, open = '11:00', close = '10:00' }]",
             "XBOM",
             "`open` must be before `close`, received 11:00:00 and 10:00:00",
