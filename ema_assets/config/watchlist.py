@@ -141,9 +141,12 @@ def of(settings: Settings) -> Watchlist:
     Raises:
         WatchlistError: as in `load`, and when the provider of a symbol does not serve its timeframes.
     """
-    watched = load(settings.watchlist_path)
-    timeframe_lists.check_served(watched.instruments, settings.provider, watched.where)
-    if settings.provider != FROM_FILES:
+    return _with_provider(load(settings.watchlist_path), settings.provider)
+
+
+def _with_provider(watched: Watchlist, default: str) -> Watchlist:
+    timeframe_lists.check_served(watched.instruments, default, watched.where)
+    if default != FROM_FILES:
         return watched
     instruments = (replace(each, provider=each.provider or FROM_FILES) for each in watched.instruments)
     return replace(watched, instruments=tuple(instruments))
@@ -156,7 +159,9 @@ def read(settings: Settings) -> Watchlist:
         WatchlistError: as in `of`, and when `EMA_WATCHLIST` names a file that does not exist.
     """
     check_is_there(settings.watchlist_path)
-    return of(settings) if settings.watchlist_path.exists() else parse(default_text())
+    if settings.watchlist_path.exists():
+        return of(settings)
+    return _with_provider(parse(default_text()), settings.provider)
 
 
 def load(path: Path) -> Watchlist:
@@ -175,7 +180,8 @@ def read_text(path: Path) -> str:
         WatchlistError: naming the file, when it is missing or cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        # Some editors begin a file with a byte order mark.
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise WatchlistError(
             f"{path}: no such file; `ema-assets up` writes a default watchlist, or set EMA_WATCHLIST to yours"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.symbols import Instrument
 from ema_assets_tests.timeframes import D1, M1, M5
@@ -56,6 +57,21 @@ def test_symbols_keep_the_order_of_the_file(path: Path) -> None:
     assert found.symbols == ("AAPL", "MSFT", "BTC-USD", "VOD.L")
     assert found.calendars == ("24/7", "XLON", "XNYS")
     assert found.history_days == {M1: 7, M5: 20, D1: 730}
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(path: Path) -> None:
+    path.write_text(TEXT, encoding="utf-8-sig")
+    assert watchlist.load(path).symbols == ("AAPL", "MSFT", "BTC-USD", "VOD.L")
+
+
+def test_where_files_are_the_default_provider_the_default_watchlist_is_from_files_before_it_is_written(
+    tmp_path: Path,
+) -> None:
+    settings = Settings.from_env({"EMA_HOME": str(tmp_path), "EMA_PROVIDER": "file"})
+    unwritten = watchlist.read(settings)
+    assert unwritten.by_provider(settings.provider) == {}
+    watchlist.ensure(settings.watchlist_path)
+    assert watchlist.read(settings).instruments == unwritten.instruments
 
 
 def test_the_default_watchlist_is_valid_and_does_not_replace_an_existing_file(tmp_path: Path) -> None:
