@@ -93,7 +93,8 @@ def _rolled_up(days: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
             pl.col("high").max(),
             pl.col("low").min(),
             pl.col("close").last(),
-            pl.col("volume").sum(),
+            # Null if no day has one, as in a rollup.
+            volume=pl.when(pl.col("volume").is_not_null().any()).then(pl.col("volume").sum()),
         )
         .select("symbol", pl.col("bar").alias("ts"), *PRICES, "volume")
     )
