@@ -22,6 +22,5 @@ def end_pauses(
     with database.transaction() as transaction:
         ledger.end_pauses(transaction, list(symbols), timeframes)
         older_history.end_pauses(transaction, list(symbols), timeframes, now)
-        provider_state.end_pauses(
-            transaction, [name for name, theirs in by_provider.items() if not set(theirs).isdisjoint(symbols)]
-        )
+        asked = [name for name, theirs in by_provider.items() if not set(theirs).isdisjoint(symbols)]
+        provider_state.end_pauses(transaction, asked, now)

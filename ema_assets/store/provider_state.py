@@ -98,11 +98,15 @@ def trip(
     return until
 
 
-def end_pauses(transaction: Transaction, providers: Sequence[str]) -> None:
-    """End the pauses of `providers`, so that they are tried at once, each with one series first."""
+def end_pauses(transaction: Transaction, providers: Sequence[str], now: datetime) -> None:
+    """End the pauses of `providers` at `now`, so that they are tried at once, each with one series first."""
     transaction.execute(
-        "UPDATE market.provider_state SET open_until = NULL WHERE failures > 0 AND provider = ANY ($1::text[])",
+        """
+        UPDATE market.provider_state SET open_until = least(open_until, $2)
+        WHERE failures > 0 AND provider = ANY ($1::text[])
+        """,
         list(providers),
+        now,
     )
 
 

@@ -21,6 +21,10 @@ def test_a_provider_that_does_not_answer_is_named_with_the_time_of_the_next_atte
         assert status.not_answering(transaction) == [
             "sandbox does not answer, tried once, again at 2026-11-27 15:00:00 UTC: banned"
         ]
+        provider_state.end_pauses(transaction, ["sandbox"], NOW)
+        assert status.not_answering(transaction) == [
+            "sandbox does not answer, tried once, again at 2026-11-25 15:00:00 UTC: banned"
+        ]
 
 
 def test_a_provider_without_watched_symbols_is_not_reported_as_failing(database: Database) -> None:
