@@ -182,7 +182,7 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
         asked = "" if row["asked_at"] is None else f", last at {row['asked_at']:%Y-%m-%d %H:%M:%S}"
         yield f"Bars that closed up to {_at(row['checked_through'])} UTC were requested{asked}."
     for sentence in known.not_answering:
-        if sentence.startswith(known.provider):
+        if sentence.startswith(f"{known.provider} "):
             yield f"{sentence.removesuffix('.')}."
     if row["failures"]:
         yield f"Last error: {row['last_error']}"

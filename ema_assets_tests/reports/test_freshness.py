@@ -13,6 +13,7 @@ from ema_assets.reports import freshness, status
 from ema_assets.reports.heat_map import heat_map
 from ema_assets.reports.trust import trust
 from ema_assets.reports.why import Why, why
+from ema_assets.store import provider_state
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
 from ema_assets_tests.timeframes import D1, FEW, H1, M5
@@ -197,6 +198,17 @@ def test_silent_and_computing_series_and_an_idle_machine_are_reported(transactio
     assert asked(transaction, Series("AAPL", D1), NOW).condition == "from files"
     assert "not requested from a provider" in " ".join(asked(transaction, Series("AAPL", D1), NOW).reasons)
     assert why(transaction, Series("MSFT", M5), conditions, "sandbox", NOW, NOW) is None
+
+
+def test_only_the_own_provider_of_a_series_is_named_as_not_answering(transaction: Transaction) -> None:
+    transaction.execute("UPDATE market.instrument SET provider = 'ccxt:binance'")
+    transaction.execute(
+        "INSERT INTO market.instrument (symbol, calendar, provider) VALUES ('X', '24/7', 'ccxt:binanceus')"
+    )
+    for provider in ("ccxt:binance", "ccxt:binanceus"):
+        provider_state.trip(transaction, provider, "no host", NOW, provider_state.breaker(transaction, provider))
+    said = [each for each in asked(transaction, SERIES, NOW).reasons if "does not answer" in each]
+    assert said == ["ccxt:binance does not answer, tried once, again at 2026-11-20 15:01:00 UTC: no host."]
 
 
 def test_timeframes_without_bars_in_files_are_not_reported_as_problems(database: Database) -> None:
