@@ -102,18 +102,21 @@ def test_an_action_is_one_row_per_source_whether_its_session_was_known_or_not(
         with database.transaction() as transaction:
             return action_facts.record(transaction, facts(("ABC", "split", moment, ratio, None, None)), "mine.csv")
 
-    def known() -> list[tuple[datetime, float]]:
+    def known(source: str = "mine.csv") -> list[tuple[datetime, float]]:
         with database.transaction() as transaction:
-            return action_facts.known(transaction).select("effective_at", "ratio").rows()
+            return action_facts.known(transaction).filter(source=source).select("effective_at", "ratio").rows()
 
+    with database.transaction() as transaction:
+        action_facts.record(transaction, facts(("ABC", "split", midnight, 9.0, None, None)), "other.csv")
     told(midnight, 2.0)
     told(another, 3.0)
     with database.transaction() as transaction:
-        first = action_facts.known(transaction)["known_at"][0]
+        first = action_facts.known(transaction).filter(source="mine.csv")["known_at"][0]
     assert told(opened, 2.0) == 0
     assert known() == [(opened, 2.0), (another, 3.0)]
     with database.transaction() as transaction:
-        assert action_facts.known(transaction)["known_at"][0] == first, "it is known since then"
+        mine = action_facts.known(transaction).filter(source="mine.csv")
+    assert mine["known_at"][0] == first, "it is known since then"
     assert told(midnight, 2.5) == 1
     assert known() == [(opened, 2.5), (another, 3.0)]
     # An earlier version stored both rows.
@@ -124,6 +127,7 @@ def test_an_action_is_one_row_per_source_whether_its_session_was_known_or_not(
         )
     assert told(opened, 2.5) == 0
     assert known() == [(opened, 2.5), (another, 3.0)]
+    assert known("other.csv") == [(midnight, 9.0)]
 
 
 def test_an_action_at_a_time_within_a_session_keeps_its_time(database: Database) -> None:
