@@ -102,7 +102,7 @@ def end_pauses(transaction: Transaction, providers: Sequence[str], now: datetime
     """End the pauses of `providers` at `now`, so that they are tried at once, each with one series first."""
     transaction.execute(
         """
-        UPDATE market.provider_state SET open_until = least(open_until, $2)
+        UPDATE market.provider_state SET open_until = least(open_until, $2), updated_at = clock_timestamp()
         WHERE failures > 0 AND provider = ANY ($1::text[])
         """,
         list(providers),
@@ -156,7 +156,8 @@ def note_description(transaction: Transaction, provider: str, error: str | None)
     transaction.execute(
         """
         INSERT INTO market.provider_state AS p (provider, describe_error) VALUES ($1, nullif($2, ''))
-        ON CONFLICT (provider) DO UPDATE SET describe_error = excluded.describe_error
+        ON CONFLICT (provider) DO UPDATE
+        SET describe_error = excluded.describe_error, updated_at = clock_timestamp()
         WHERE p.describe_error IS DISTINCT FROM excluded.describe_error
         """,
         provider,

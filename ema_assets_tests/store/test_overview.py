@@ -9,7 +9,7 @@ import pytest
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import FROM_FILES, Instrument
-from ema_assets.store import ledger
+from ema_assets.store import ledger, provider_state, series_overview
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.timeframes import D1, H1, M5
 
@@ -49,6 +49,22 @@ def late(transaction: Transaction, most_missing: int = 3, **limit: object) -> li
         },
     )
     return ledger.late(transaction, limits)["symbol"].to_list()
+
+
+def test_the_mark_of_the_overviews_changes_with_the_state_of_a_provider(transaction: Transaction) -> None:
+    marks = [series_overview.mark(transaction)]
+    for change in (
+        lambda: provider_state.trip(transaction, "sandbox", "no host", NOW, provider_state.Breaker()),
+        lambda: provider_state.end_pauses(transaction, ["sandbox"], NOW),
+        lambda: provider_state.reset(transaction, "sandbox"),
+        lambda: provider_state.note_description(transaction, "sandbox", "no answer"),
+        lambda: provider_state.note_description(transaction, "sandbox", None),
+    ):
+        change()
+        marks.append(series_overview.mark(transaction))
+    assert len(set(marks)) == 6
+    provider_state.note_description(transaction, "sandbox", None)
+    assert series_overview.mark(transaction) == marks[-1]
 
 
 def everywhere(transaction: Transaction) -> list[int]:
