@@ -653,10 +653,13 @@ def test_the_count_of_source_series_that_are_behind_excludes_failing_ones(ready:
 
     with ready.transaction() as transaction:
         assert behind(transaction, "AAPL", "MSFT", "BTC-USD") == 2
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW - minutes(5)), "1")
+        assert behind(transaction, "AAPL", "MSFT") == 2
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW), "1")
         assert behind(transaction, "AAPL", "MSFT") == 1
         ledger.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
         assert behind(transaction, "AAPL", "MSFT") == 0
+        assert ledger.source_behind(transaction, FIVE, ["MSFT"], last, NOW + minutes(2)) == 1, "its pause is over"
 
 
 def test_rollups_are_expected_while_their_source_bars_are_missing(ready: Database) -> None:
