@@ -1,7 +1,7 @@
 """Corporate actions between stored bars and files that overlap little or not at all; dividend adjustment in files."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -66,8 +66,8 @@ def judged(
 def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
     """Return the facts between the newest stored bar and a file that begins after it: COMPARED_SCHEMA.
 
-    If the price steps by the ratio of the fact, the stored bars are on the scale before it. Otherwise, they have
-    already been adjusted, and the fact is left out.
+    If the price steps by the ratio of all of them, or of one, the stored bars are on the scale before. Otherwise, they
+    have already been adjusted, and the facts are left out.
     """
     nothing = COMPARED_SCHEMA.to_frame()
     served = _sharing_none(stored, screening)
@@ -80,8 +80,6 @@ def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Da
     if last.is_empty():
         return nothing
     facts = action_facts.factors(storing.transaction, last["symbol"].to_list())
-    step = (pl.col("close") / pl.col("open")).log()
-    ratio = pl.col("ratio").log()
     near = (
         facts.join(last.select("symbol", "close", last_ts="ts"), on="symbol")
         .join(first.select("symbol", "open", first_ts="ts"), on="symbol")
@@ -90,13 +88,17 @@ def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Da
             pl.col("effective_at").dt.date() <= pl.col("first_ts").dt.date(),
             (pl.col("open") > 0) & (pl.col("close") > 0),
         )
-        .filter((step - ratio).abs() <= pl.min_horizontal(pl.lit(_STEP_WITHIN), ratio.abs() / 2))
-        .unique("symbol", keep="last", maintain_order=True)
+        .sort("symbol", "effective_at")
+        .group_by("symbol", "first_ts", "close", "open", maintain_order=True)
+        .agg("kind", ratios="ratio")
     )
     rows = []
-    for symbol, factor, kind, first_ts in near.select("symbol", "ratio", "kind", "first_ts").iter_rows():
-        volume, last_ts = corporate_actions.volume_ratio(factor, kind, None), first_ts - timedelta(microseconds=1)
-        rows.append(_told_by_fact(symbol, factor, kind, volume, last_ts))
+    for symbol, first_ts, close, opened, kinds, ratios in near.iter_rows():
+        told = list(zip(ratios, kinds, strict=True))
+        for each in (told, *([one] for one in reversed(told))):
+            if (scale := _stepped_by(close / opened, each)) is not None:
+                rows.append(_told_by_fact(symbol, *scale, first_ts - timedelta(microseconds=1)))
+                break
     return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
 
 
@@ -129,10 +131,9 @@ def ahead(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Data
     )
     rows = []
     for symbol, ts, close, kinds, ratios, next_close in found.iter_rows():
-        ratio = math.prod(ratios)
-        volume = math.prod(corporate_actions.volume_ratio(*each, None) for each in zip(ratios, kinds, strict=True))
-        if abs(math.log(close / next_close / ratio)) <= min(_STEP_WITHIN, abs(math.log(ratio)) / 2):
-            rows.append(_told_by_fact(symbol, ratio, kinds[0], volume, ts))
+        scale = _stepped_by(close / next_close, list(zip(ratios, kinds, strict=True)))
+        if scale is not None:
+            rows.append(_told_by_fact(symbol, *scale, ts))
     return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
 
 
@@ -140,6 +141,15 @@ def _sharing_none(stored: StoredBars, screening: Screening) -> pl.DataFrame:
     """Return the file's bars of the series that share no bar with the stored ones; none if `context` is empty."""
     served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
     return served.clear() if stored.context.is_empty() else served
+
+
+def _stepped_by(step: float, facts: Sequence[tuple[float, str]]) -> tuple[float, str, float] | None:
+    """Return ratio, kind and ratio of volumes of all `facts` (ratio, kind) together if the price `step` is theirs."""
+    ratio = math.prod(each for each, _ in facts)
+    if abs(math.log(step / ratio)) > min(_STEP_WITHIN, abs(math.log(ratio)) / 2):
+        return None
+    volume = math.prod(corporate_actions.volume_ratio(*each, None) for each in facts)
+    return ratio, facts[0][1], volume
 
 
 def _told_by_fact(symbol: str, ratio: float, kind: str, volume: float, last_ts: datetime) -> tuple[object, ...]:

@@ -202,6 +202,22 @@ def test_a_split_between_the_stored_bars_and_a_newer_file_rescales_the_stored_ba
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+@pytest.mark.parametrize(("adjusted_for", "ratio"), [(1.0, "5:1"), (4.0, "5:4")], ids=["both", "the later one"])
+def test_of_two_actions_between_the_stored_bars_and_a_newer_file_both_or_one_may_be_missing(
+    database: Database, adjusted_for: float, ratio: str
+) -> None:
+    sync(database, FILES, NOW)
+    traded = TODAY[:120].with_columns(pl.col(PRICES) * 5.0 / adjusted_for, pl.col("volume") / 4.0 * adjusted_for)
+    ingest(database, traded, "traded.csv")
+    fact(database, "split", TODAY["ts"][120], 4.0)
+    fact(database, "spin-off", TODAY["ts"][121], 1.25)
+    assert ingest(database, TODAY[121:], "newer.csv").split == ratio
+    expected = [*TODAY["close"][:120], *TODAY["close"][121:]]
+    assert closes(database) == pytest.approx(expected, rel=1e-12)
+    volumes = [*TODAY["volume"][:120], *TODAY["volume"][121:]]
+    assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(volumes, rel=1e-12)
+
+
 def test_stored_bars_that_are_already_adjusted_are_not_rescaled(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, TODAY[:120], "adjusted.csv")
