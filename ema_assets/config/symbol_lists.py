@@ -28,7 +28,8 @@ def read_symbols(path: Path) -> list[str]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigurationError(f"{path} cannot be read as a list of symbols: {reason}") from None
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
-    delimiter = max(_DELIMITERS, key=text.count)
+    # The first one in the file: names may have more commas, as in `AAPL;Apple, Inc.`.
+    delimiter = next((letter for line in lines for letter in line if letter in _DELIMITERS), ",")
     column, found = 0, dict[str, None]()
     is_first = True
     for number, line in enumerate(lines, start=1):

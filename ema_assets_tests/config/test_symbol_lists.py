@@ -17,6 +17,10 @@ from ema_assets.model.errors import ConfigurationError
         ("\ufeffName,Ticker,Weight\nApple,AAPL,5.1\nMicrosoft,MSFT,4.9\n", ["AAPL", "MSFT"]),
         ("symbol;name\nAZN.L;AstraZeneca, plc\n", ["AZN.L"]),
         ("AAPL\tApple\nMSFT\tMicrosoft", ["AAPL", "MSFT"]),
+        ("AAPL\tApple, Inc.\nTSLA\tTesla, Inc.", ["AAPL", "TSLA"]),
+        ("symbol;name\nBRK-A;Berkshire, Hathaway, Inc.", ["BRK-A"]),
+        ("# mine, all; of them\nAAPL;Apple, Inc.", ["AAPL"]),
+        ("symbol\nAAPL\nTICKER\n", ["AAPL", "TICKER"]),
     ],
 )
 def test_lists_in_every_usual_form_are_read(tmp_path: Path, text: str, symbols: list[str]) -> None:
