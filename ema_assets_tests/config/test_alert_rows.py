@@ -40,6 +40,10 @@ def test_a_row_without_filters_applies_to_everything() -> None:
     assert (found.group_seconds, dict(found.params)) == (2, {})
 
 
+def test_channels_alone_raise_no_alerts() -> None:
+    assert watchlist.parse(f'[channels]\nunused = "ntfy://topic"\n{GROUPS}').alerts is None
+
+
 def test_a_row_with_every_key_is_read() -> None:
     found = parsed(
         """
@@ -114,6 +118,7 @@ KINDS = ", ".join(discover())
             f"`on` must name kinds of alerts, {KINDS}; received 'entrys'; did you mean `entry`?",
         ),
         ('on = ["entry"]', "it is missing"),
+        ('on = ["entry"]\nto = ["${H}", 3]', "`to` must be a list of names of `[channels]` and of URLs such as"),
         ('on = ["entry"]\nto = []', "`to` must be a list of names of `[channels]` and of URLs such as"),
         ('on = ["entry"]\nto = ["telegran"]', "the names of `[channels]` are telegram; did you mean `telegram`?"),
         (f'on = ["entry"]\nto = ["{SECRET}"]', "`to`, entry 1: must be a URL of Apprise such as"),
@@ -149,12 +154,12 @@ KINDS = ", ".join(discover())
         ('on = ["entry"]\nto = ["${H}"]\ngroup_seconds = -1', "`group_seconds` must be a whole number from 0 to 86400"),
         (
             'on = ["entry"]\nto = ["${H}"]\nquiet_hours = "22-7"',
-            '`quiet_hours` must be two different times such as "22:00-07:00"',
+            "`quiet_hours` must be two different times such as \"22:00-07:00\", received '22-7'",
         ),
-        ('on = ["entry"]\nto = ["${H}"]\nquiet_hours = "25:00-07:00"\ntime_zone = "UTC"', "two different times"),
+        ('on = ["entry"]\nto = ["${H}"]\nquiet_hours = "24:00-07:00"\ntime_zone = "UTC"', "two different times"),
         ('on = ["entry"]\nto = ["${H}"]\nquiet_hours = "22:00-07:00"', "need a `time_zone` such as"),
         ('on = ["entry"]\nto = ["${H}"]\nquiet_hours = "22:00-07:00"\ntime_zone = "Mars/Base"', "received 'Mars/Base'"),
-        ('on = ["entry"]\nto = ["${H}"]\ntime_zone = "UTC"', "`quiet_hours` must be two different times"),
+        ('on = ["entry"]\nto = ["${H}"]\ntime_zone = "UTC"', 'such as "22:00-07:00", it is missing'),
         (
             'on = ["run_failed", "nothing_fresh"]\nto = ["${H}"]\nstrategies = ["strategy_9_30_ema"]',
             "`strategies` does not apply to run_failed, nothing_fresh; leave it out, for it narrows only about_to_cross, ",

@@ -139,6 +139,14 @@ def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default_provide
             "group 1: `provider` must be one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, or 'file' for symbols",
         ),
         ("[[group]]\nprovider = ['yahoo']\nsymbols = ['A']", "group 1: `provider` must be one of sandbox"),
+        (
+            "[[group]]\nhours = 'all'\nsymbols = ['A']",
+            "group 1: `hours` must be 'regular' or 'extended', received 'all'",
+        ),
+        (
+            "[[group]]\ncalendar = 'XLON'\nhours = 'extended'\nsymbols = ['A']",
+            "group 1: `hours = 'extended'` is known for the calendars XNYS, XNAS, not for 'XLON'",
+        ),
         ("history = 3\n[[group]]\nsymbols = ['A']", "`history` must be a table of days"),
         ("[history]\n'1h' = 3", "history: unknown key `1h`, allowed are 1m, 5m, 1d"),
         *(

@@ -56,6 +56,26 @@ def test_added_symbols_go_to_the_group_of_their_calendar_and_comments_are_kept(p
     assert text == TEXT.replace('"MSFT"]', '"MSFT", "NVDA"]').replace('"BTC-USD"]', '"BTC-USD", "ETH-USD"]')
 
 
+def test_a_group_without_symbols_is_passed_over(path: Path) -> None:
+    empty = '[[group]]\nname = "Ideas"\n\n'
+    path.write_text(TEXT.replace("[[group]]", f"{empty}[[group]]", 1), encoding="utf-8")
+    assert add_symbols(path, ["NVDA"]) == ["NVDA"]
+    assert watchlist.load(path).groups["Stocks"] == ("AAPL", "MSFT", "NVDA")
+
+
+def test_a_future_goes_to_a_group_whose_prices_may_be_negative(path: Path) -> None:
+    path.write_text(f'{TEXT}[[group]]\ncalendar = "CMES"\nsymbols = ["ES=F"]\n', encoding="utf-8")
+    assert add_symbols(path, ["CL=F"]) == ["CL=F"]
+    assert add_symbols(path, ["NG=F"]) == ["NG=F"]
+    found = watchlist.load(path)
+    assert {each.symbol: each.allow_negative for each in found.instruments[-3:]} == {
+        "ES=F": False,
+        "CL=F": True,
+        "NG=F": True,
+    }
+    assert found.groups["Added, CMES"] == ("CL=F", "NG=F")
+
+
 def test_a_new_group_is_added_for_a_calendar_without_a_group(path: Path) -> None:
     assert add_symbols(path, ["0700.HK", "9988.HK"]) == ["0700.HK", "9988.HK"]
     found = watchlist.load(path)
@@ -68,6 +88,7 @@ def test_symbols_from_files_and_fetched_symbols_never_share_a_group(path: Path) 
     add_symbols(path, ["OLD"], provider="file")
     add_symbols(path, ["BP.L"])
     add_symbols(path, ["BP2.L"], provider="file")
+    assert list(watchlist.load(path).groups)[-2:] == ["From files, XNYS", "Added, XLON"]
     assert watchlist.load(path).instruments == (
         *(Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")),
         *(Instrument("VOD.L", "XLON", "file"), Instrument("BP2.L", "XLON", "file")),

@@ -131,8 +131,9 @@ def test_a_total_loss_is_final_and_a_series_with_an_undefined_return_is_left_out
 def test_a_series_with_a_price_of_zero_or_less_within_a_trade_is_left_out(traded: Database) -> None:
     trade(traded, "A", 10, 20, 10.0)
     trade(traded, "B", 10, 20, 10.0, bar_returns=None)
+    trade(traded, "B", 30, 40, 50.0)
     whole = found(traded)
-    assert (whole.series, whole.left_out) == (1, ("B",))
+    assert (whole.series, whole.left_out, whole.trades) == (1, ("B",), (1, 0))
     assert whole.total_return_pct == pytest.approx(10.0)
 
 

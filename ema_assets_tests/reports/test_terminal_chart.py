@@ -51,8 +51,10 @@ def text(lines: Sequence[Line]) -> list[str]:
 
 def test_bodies_are_thick_wicks_are_thin_and_both_can_end_at_half_a_cell() -> None:
     # Ten prices on five rows: two prices per row.
-    drawn = text(terminal_chart(picture([(1, 9, 0, 4, None), (8, 9, 4, 5, None)]), 40, 9))
-    assert drawn == [
+    lines = terminal_chart(picture([(1, 9, 0, 4, None), (8, 9, 4, 5, None)]), 40, 9)
+    rose, fell = ({line[column].role for line in lines[2:7]} - {""} for column in (0, 3))
+    assert (rose, fell) == ({"up"}, {"down"})
+    assert text(lines) == [
         "X 1h  bar of 2026-11-20 23:00 UTC  clos…",
         "rule: no trade in these bars",
         "│  ╽   │",
