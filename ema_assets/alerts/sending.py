@@ -68,12 +68,16 @@ def send(
 
 def _send_one(service: Any, url: str, message: Message) -> NotSent | None:
     """Send `message` by one plugin of Apprise, which belongs to `url`."""
-    from apprise import NotifyType
+    from apprise import NotifyFormat, NotifyType
 
     kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
     with _hearing() as heard:
         try:
-            is_sent = service.notify(title=message.title, body=message.body, notify_type=kind)
+            # Without a format, mail and Telegram take the text for HTML: mail would show its lines as one, and Telegram
+            # would refuse a message that quotes an error with `<` in it.
+            is_sent = service.notify(
+                title=message.title, body=message.body, notify_type=kind, body_format=NotifyFormat.TEXT
+            )
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the channel's failure
             heard.said.append(f"{type(error).__name__}: {error}")
             is_sent = False
