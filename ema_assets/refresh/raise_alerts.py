@@ -21,6 +21,7 @@ from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
+from ema_assets.refresh import longer_trends
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import alert_outbox
@@ -129,6 +130,7 @@ def raise_alerts(
     known = known.filter(pl.col("known_through").is_not_null() & pl.col("newest").is_not_null())
     if known.is_empty():
         return 0
+    known, rows = longer_trends.decided(transaction, node, timeframe, known, rows, now)
     live = known.filter(pl.col("newest") > pl.col("known_through"))
     if live.is_empty():
         # Only past bars have changed, which can only raise alerts about corrections.

@@ -90,6 +90,42 @@ def surroundings(
     )
 
 
+def longer_trends(transaction: Transaction, trend: str, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
+    """Return how far `trend` on `timeframe` is, for `symbols` that have it.
+
+    Columns: symbol, calendar, provider (null for the default one), delay_seconds, newest_trend (the newest bar of the
+    trend), checked_through (of the bars of `timeframe`), is_due (whether the trend, or what it is computed from, is
+    still to be computed from stored bars).
+    """
+    return transaction.query(
+        """
+        WITH RECURSIVE chain AS (
+            SELECT asset FROM market.asset WHERE asset = $1
+            UNION
+            SELECT i.reads FROM chain c
+            JOIN market.asset_input i ON i.asset = c.asset AND i.timeframe = $2 AND i.reads_timeframe = $2
+        )
+        SELECT t.symbol, n.calendar, n.provider, n.delay_seconds::bigint AS delay_seconds, t.last_ts AS newest_trend,
+               bars.checked_through,
+               EXISTS (
+                   SELECT FROM chain c
+                   JOIN market.series_state s ON s.asset = c.asset AND s.symbol = t.symbol AND s.timeframe = $2
+                   WHERE s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= base.checked_through)
+               ) AS is_due
+        FROM market.series_state t
+        JOIN market.instrument n ON n.symbol = t.symbol
+        JOIN market.series_state bars ON bars.asset = $3 AND bars.symbol = t.symbol AND bars.timeframe = $2
+        JOIN market.series_state base ON base.asset = $3 AND base.symbol = t.symbol AND base.timeframe = $4
+        WHERE t.asset = $1 AND t.timeframe = $2 AND t.symbol = ANY ($5::text[])
+        """,
+        trend,
+        timeframe.key,
+        OHLC,
+        timeframe.base.key,
+        symbols,
+    )
+
+
 def latest_revisions(transaction: Transaction, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
     """Return the newest revision of the last hour that affects each symbol: symbol, revision, detail, source.
 
