@@ -179,6 +179,16 @@ def test_computed_rows_replace_all_stored_rows_from_their_start_on(database: Dat
     assert {key for key in before if before[key] != after.get(key)} == {("AAPL", at(4)), ("AAPL", at(5))}
 
 
+def test_a_row_before_the_start_replaces_the_stored_one_where_nothing_is_stored_from_the_start_on(
+    database: Database,
+) -> None:
+    """A trade that was entered before the first new bar goes on."""
+    write_signals(database, signals(("AAPL", 1, 1.0), ("AAPL", 2, 2.0), ("MSFT", 2, 2.0)), starts(AAPL=0, MSFT=0))
+    rows = signals(("AAPL", 2, 2.5), ("AAPL", 4, 4.0), ("MSFT", 2, 2.0))
+    assert write_signals(database, rows, starts(AAPL=3, MSFT=3)) == [("AAPL", at(2), 2)]
+    assert sorted(versions(database, "ema_signals")) == [("AAPL", at(bar)) for bar in (1, 2, 4)] + [("MSFT", at(2))]
+
+
 def test_a_deleted_row_can_be_the_earliest_change(database: Database) -> None:
     write_signals(database, signals(*(("AAPL", bar, float(bar)) for bar in range(4))), starts(AAPL=0))
     assert write_signals(database, signals(("AAPL", 2, 9.0)), starts(AAPL=1)) == [("AAPL", at(1), 3)]

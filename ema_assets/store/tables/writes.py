@@ -123,7 +123,7 @@ def write_computed(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Replace the rows of each symbol of `starts` (symbol, from_ts) from its from_ts on by `rows`.
 
-    Equal rows are not touched; rows that no longer exist are deleted.
+    Equal rows are not touched; rows that no longer exist are deleted. A row before from_ts replaces its predecessor.
 
     Args:
         transaction: any.
@@ -145,7 +145,7 @@ def write_computed(
     part = table.part(timeframe)
     flipped = NOTHING_FLIPPED.to_frame()
     if not is_bound(rows):
-        spans = starts.select("symbol", first="from_ts", last=pl.lit(None, UTC_TIME))
+        spans = _spans_of(rows, table, starts)
         if not _has_rows(transaction, table, timeframe, spans):
             _append(transaction, table, timeframe, rows)
             changes = rows.group_by("symbol").agg(
@@ -184,6 +184,16 @@ def write_computed(
             *given.values,
         )
     return changes, flipped
+
+
+def _spans_of(rows: pl.DataFrame, table: Table, starts: pl.DataFrame) -> pl.DataFrame:
+    """Return from when on each symbol of `starts` must have no row for `rows` to be new: symbol, first, last (null).
+
+    A trade that goes on was entered before from_ts, and has a row already.
+    """
+    earliest = rows.group_by("symbol").agg(earliest=pl.col(table.time).min())
+    first = pl.min_horizontal("from_ts", "earliest")
+    return starts.join(earliest, on="symbol", how="left").select("symbol", first=first, last=pl.lit(None, UTC_TIME))
 
 
 def _has_rows(transaction: Transaction, table: Table, timeframe: Timeframe, spans: pl.DataFrame) -> bool:
