@@ -313,6 +313,48 @@ def test_a_run_that_marks_readers_waits_for_one_that_computes_them_without_a_dea
     assert dirty == {EMA_SIGNALS: NOW, STRATEGY: NOW}
 
 
+@pytest.mark.parametrize("is_remade", [False, True])
+def test_a_sync_of_changed_code_waits_for_a_run_without_a_deadlock(
+    ready: Database, database_url: str, is_remade: bool
+) -> None:
+    """A run computes an asset and then marks the one that reads it, while a sync has both computed again."""
+    symbols, read, reader = ["AAPL", "BTC-USD", "MSFT"], EMA_TREND, EMA_SIGNALS
+    assets = [reader, read]
+    with ready.transaction() as transaction:
+        # The reader comes first by name, and in the table.
+        transaction.execute("DELETE FROM market.asset_input WHERE asset = $1 OR reads = $1", reader)
+        transaction.execute("INSERT INTO market.asset_input VALUES ($1, $2, $3, $2, true)", reader, "5m", read)
+        for place, asset in enumerate((read, reader), 1):
+            transaction.execute("UPDATE market.asset SET position = $2 WHERE asset = $1", asset, place)
+        for asset in assets:
+            transaction.execute(
+                "UPDATE market.series_state SET last_ts = $2, code_version = '1' WHERE asset = $1", asset, NOW
+            )
+
+    def sync(other: Database) -> None:
+        with other.transaction() as transaction:
+            if is_remade:
+                ledger.start_again(transaction, assets)
+            else:
+                ledger.adopt_code_versions(transaction, dict.fromkeys(assets, "2"))
+
+    with Database(database_url) as other, Database(database_url) as third, ThreadPoolExecutor() as pool:
+
+        def waits() -> bool:
+            with third.transaction() as looking:
+                return bool(looking.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
+
+        with ready.transaction() as transaction:
+            ledger.claim(transaction, read, FIVE, symbols, everything=True)
+            synced = pool.submit(sync, other)
+            wait_until(waits, "the sync waits for the run", poll_seconds=0.02)
+            ledger.complete(transaction, read, FIVE, results(symbols, changed_from=NOW), "1")
+        synced.result()
+    with ready.transaction() as transaction:
+        dirty = [row(transaction, asset, "MSFT", FIVE)["dirty_from"] for asset in assets]
+    assert dirty == [ledger.BEGINNING, ledger.BEGINNING]
+
+
 def test_a_claim_of_everything_includes_fresh_series_from_the_beginning(ready: Database) -> None:
     with ready.transaction() as transaction:
         found = ledger.claim(transaction, EMA_SIGNALS, FIVE, ["AAPL", "MSFT"], everything=True)

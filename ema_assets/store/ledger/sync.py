@@ -219,12 +219,21 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     )
 
 
+# Locks series in the order in which runs lock them: those of an asset before those of its readers. In another order, a
+# sync and a run would wait for each other.
+_IN_ORDER = "ORDER BY a.position, s.timeframe, s.symbol FOR NO KEY UPDATE OF s"
+
+
 def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
     """Have every series of `assets` computed from the beginning."""
     transaction.execute(
-        """
-        UPDATE market.series_state SET dirty_from = $2, updated_at = clock_timestamp()
-        WHERE asset = ANY ($1::text[]) AND last_ts IS NOT NULL
+        f"""
+        WITH chosen AS MATERIALIZED (
+            SELECT s.asset, s.symbol, s.timeframe FROM market.series_state s JOIN market.asset a USING (asset)
+            WHERE s.asset = ANY ($1::text[]) AND s.last_ts IS NOT NULL {_IN_ORDER}
+        )
+        UPDATE market.series_state s SET dirty_from = $2, updated_at = clock_timestamp()
+        FROM chosen c WHERE (s.asset, s.symbol, s.timeframe) = (c.asset, c.symbol, c.timeframe)
         """,
         list(assets),
         BEGINNING,
@@ -255,13 +264,19 @@ def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -
         list(versions.values()),
     )
     changed = transaction.query(
-        """
+        f"""
+        WITH chosen AS MATERIALIZED (
+            SELECT s.asset, s.symbol, s.timeframe
+            FROM unnest($1::text[], $2::text[]) AS v(asset, version)
+            JOIN market.asset a USING (asset)
+            JOIN market.series_state s ON s.asset = v.asset AND s.code_version <> v.version
+            WHERE s.dirty_from IS DISTINCT FROM $3::timestamptz
+              AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[])) {_IN_ORDER}
+        )
         UPDATE market.series_state s
         SET dirty_from = $3::timestamptz, dirty_end = CASE WHEN s.asset = $4 THEN $3::timestamptz END,
             updated_at = clock_timestamp()
-        FROM unnest($1::text[], $2::text[]) AS v(asset, version)
-        WHERE s.asset = v.asset AND s.code_version <> v.version AND s.dirty_from IS DISTINCT FROM $3::timestamptz
-          AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[]))
+        FROM chosen c WHERE (s.asset, s.symbol, s.timeframe) = (c.asset, c.symbol, c.timeframe)
         RETURNING s.symbol
         """,
         list(versions),
