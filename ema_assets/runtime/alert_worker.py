@@ -214,6 +214,25 @@ def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configur
                 time.sleep(_AGAIN_SECONDS)
 
 
+class _Lookout:
+    """Says when to look for trouble: not in the first minutes of a process, nor after the computer has slept."""
+
+    def __init__(self) -> None:
+        self._asked_at = time.time()
+        self.rest(_FIRST_LOOK_SECONDS)
+
+    def is_time(self) -> bool:
+        """Return whether it is time to look. To be called often: a long pause between two calls was sleep."""
+        asked_at, self._asked_at = self._asked_at, time.time()
+        if self._asked_at - asked_at > _ASLEEP_SECONDS:
+            self.rest(_FIRST_LOOK_SECONDS)
+        return time.monotonic() >= self._from
+
+    def rest(self, seconds: float) -> None:
+        """Do not look for so long."""
+        self._from = time.monotonic() + seconds
+
+
 class _Worker:
     def __init__(
         self, listener: Listener, database: Database, senders: Senders, configuration: Configuration, say: Say
@@ -223,8 +242,7 @@ class _Worker:
         self._senders = senders
         self._configuration = configuration
         self._say = say
-        self._looks_from = time.monotonic() + _FIRST_LOOK_SECONDS
-        self._asked_at = time.time()
+        self._lookout = _Lookout()
         self._configured: Configured | None = None
 
     def work(self, is_over: Callable[[], bool]) -> None:
@@ -285,13 +303,9 @@ class _Worker:
         return min(max((due - now).total_seconds(), shortest), _LONGEST_WAIT_SECONDS)
 
     def _is_time_to_look(self, alerts: Alerts) -> bool:
-        now, asked_at = time.monotonic(), self._asked_at
-        self._asked_at = time.time()
-        if self._asked_at - asked_at > _ASLEEP_SECONDS:
-            self._looks_from = now + _FIRST_LOOK_SECONDS
-        if not looks(alerts) or now < self._looks_from:
+        if not self._lookout.is_time() or not looks(alerts):
             return False
-        self._looks_from = now + TROUBLE_SECONDS
+        self._lookout.rest(TROUBLE_SECONDS)
         return True
 
     def _say_of(self, parcel: Parcel, problem: NotSent | None) -> None:
@@ -336,7 +350,9 @@ class Delivered:
     failed: tuple[str, ...] = ()
 
 
-def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(0)) -> Delivered:
+def deliver_once(
+    url: str, configured: Configured, ahead: timedelta = timedelta(0), *, looks_for_trouble: bool = True
+) -> Delivered:
     """Send what is due, and what will be due within `ahead`, unless another process delivers.
 
     It waits for all channels. No other process delivers before every result is stored.
@@ -346,7 +362,8 @@ def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(
         if not listener.is_alone():
             return Delivered(is_ours=False)
         with database.transaction() as transaction:
-            _look_for_trouble(transaction, configured, now)
+            if looks_for_trouble:
+                _look_for_trouble(transaction, configured, now)
             parcels = _packed(transaction, configured, now, ahead=ahead + SOON)
         for parcel in parcels:
             senders.send(parcel)
@@ -364,15 +381,17 @@ class Looks:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="alerts")
         self._look: Future[Delivered] | None = None
+        self._lookout = _Lookout()
 
     def deliver(self, url: str, configured: Configured, ahead: timedelta, seconds: float) -> Delivered | None:
         """Return the result of a look: the one that was not over last time, or else a new one.
 
         Return None when it is not over within `seconds`.
         """
-        look = self._look
+        look, is_time = self._look, self._lookout.is_time()
         if look is None:
-            look = self._look = self._thread.submit(deliver_once, url, configured, ahead)
+            submit = self._thread.submit
+            look = self._look = submit(deliver_once, url, configured, ahead, looks_for_trouble=is_time)
         wait_for([look], seconds)
         if not look.done():
             return None

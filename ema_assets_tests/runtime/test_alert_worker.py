@@ -191,6 +191,35 @@ def test_the_worker_delays_the_look_for_trouble_again_after_the_computer_slept(
     assert [looks_after(seconds) for seconds in (50, 50, 25)] == [False, False, True]
 
 
+def test_the_sensor_looks_for_trouble_only_after_the_first_runs_had_time(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a night, everything is late, and the first tick comes before the first run has ended."""
+    times = {"monotonic": 1_000.0, "time": 50_000.0}
+    monkeypatch.setattr(time, "monotonic", lambda: times["monotonic"])
+    monkeypatch.setattr(time, "time", lambda: times["time"])
+    looked: list[float] = []
+    monkeypatch.setattr(alert_worker, "_look_for_trouble", lambda *_: looked.append(times["monotonic"]))
+    configured = Configuration().now()
+    assert configured is not None
+    ticks = alert_worker.Looks()
+
+    def tick_after(seconds: float, asleep: float = 0.0) -> None:
+        times["monotonic"] += seconds
+        times["time"] += seconds + asleep
+        assert ticks.deliver(database.url, configured, timedelta(0), 60.0) == alert_worker.Delivered(True)
+
+    for _ in range(9):
+        tick_after(15)
+    assert looked == [1_120.0, 1_135.0]
+    looked.clear()
+    tick_after(15, asleep=8 * 3600)
+    assert looked == []
+    for _ in range(8):
+        tick_after(15)
+    assert looked == [1_270.0]
+
+
 def test_the_first_tick_of_the_sensor_creates_the_tables(
     env: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
