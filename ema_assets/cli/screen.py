@@ -21,9 +21,9 @@ from ema_assets.reports.screen import SORTS, computed, screen, trends
 # How many symbols without bars are named.
 _NAMED = 20
 _USUAL = spans_text((FAST_SPAN, SLOW_SPAN))
+# The last columns are those that a narrow terminal leaves out first.
 _HEAD = (
     "symbol",
-    "bar (UTC)",
     "close",
     "trend",
     "since",
@@ -34,6 +34,7 @@ _HEAD = (
     "RSI",
     "trade",
     "stop",
+    "bar (UTC)",
 )
 
 
@@ -154,8 +155,7 @@ def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
 def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple[str, ...]:
     return (
         found["symbol"],
-        cell(found["ts"]) + ("*" if found["is_preliminary"] else ""),
-        price(found["close"]),
+        price(found["close"]) + ("*" if found["is_preliminary"] else ""),
         (found["trend"] or "") + ("~" if found["is_warming_up"] else ""),
         "" if found["bars_since_cross"] is None else counted(found["bars_since_cross"], "bar"),
         percent(found["spread_pct"]),
@@ -167,4 +167,5 @@ def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple
         price(found["stop_price"])
         # From a price of zero or less there is no distance in percent.
         + ("" if found["stop_distance_pct"] is None else f" ({percent(found['stop_distance_pct'])})"),
+        cell(found["ts"]),
     )

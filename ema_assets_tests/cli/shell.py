@@ -1,6 +1,7 @@
 """Helpers of the tests of the command line: a watchlist, files of bars, and commands in processes of their own."""
 
 import fcntl
+import io
 import json
 import os
 import socket
@@ -130,3 +131,10 @@ def unprivileged() -> Iterator[None]:
         yield
     finally:
         os.setresuid(0, 0, 0)
+
+
+class Terminal(io.StringIO):
+    """An output that behaves like a terminal."""
+
+    def isatty(self) -> bool:
+        return True

@@ -18,7 +18,7 @@ from ema_assets.store import sync_failures
 from ema_assets.store.database import Database
 from ema_assets.store.roles import READER
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import WATCHLIST
+from ema_assets_tests.cli.shell import WATCHLIST, Terminal
 from ema_assets_tests.conftest import Databases
 
 
@@ -178,13 +178,6 @@ def test_the_help_of_commands_with_many_uses_has_examples(run: Run) -> None:
         assert f"\n  ema-assets {name}" in run(name, "--help").stdout.split("Options:")[0], name
         assert "\\b" not in run(name, "--help").stdout
     assert "\n  ema-assets symbols add NVDA" in run("symbols", "add", "--help").stdout
-
-
-class Terminal(io.StringIO):
-    """An output that behaves like a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 HEAD = ("symbol", "trend", "spread", "a long column", "the last one")

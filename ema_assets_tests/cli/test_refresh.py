@@ -4,11 +4,15 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
+import pytest
+
+from ema_assets.cli import main
 from ema_assets.config import watchlist
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import DEAD, WATCHLIST, free_port
+from ema_assets_tests.cli.shell import DEAD, WATCHLIST, Terminal, free_port
 
 
 def test_refresh_without_a_running_sandbox_shows_how_to_start_it(refused: Refused) -> None:
@@ -211,6 +215,24 @@ def test_a_group_can_be_planned_refreshed_and_screened_separately(
         "",
         "Nothing has been computed on 5m yet; `ema-assets status` says how far it is.\n",
     )
+
+
+def test_the_screen_of_a_narrow_terminal_leaves_out_the_time_of_the_bar_before_the_next_cross(
+    run: Run, database_url: str, exchange: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = {"EMA_DATABASE_URL": database_url, **exchange}
+    assert run("refresh", "--timeframe", "1d", **env).exit_code == 0
+    for name, value in {**env, "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    main(["screen", "--timeframe", "1d"], standalone_mode=False)
+    monkeypatch.undo()
+    shown = click.unstyle(terminal.getvalue())
+    head = shown.splitlines()[0]
+    assert head.startswith("  symbol   close")
+    assert [name for name in ("cross at", "to cross") if name not in head] == []
+    assert "stop, bar (UTC)\n" in shown
 
 
 def test_screen_says_that_nothing_is_computed_on_a_timeframe_that_was_just_added(

@@ -139,7 +139,7 @@ def test_the_table_shows_the_trend_on_every_timeframe(run: Run) -> None:
     assert result.exit_code == 0, result.output
     head, line, note = result.stdout.splitlines()
     assert note == "~ warming up: too few bars for the averages to have converged"
-    assert head.split()[:2] == ["symbol", "bar"]
+    assert head.split()[:2] == ["symbol", "close"]
     assert f"{ORDER[0].key}…{ORDER[-1].key}" in head.split()
     assert line.split()[0] == "AAPL"
     assert set(line) & {"↑", "↓"}
@@ -317,4 +317,4 @@ def test_a_trade_and_a_stop_below_zero_are_shown_without_empty_percentages(
 
     monkeypatch.setattr(screen_command, "screen", below_zero)
     line = run("--symbol", "AAPL").stdout.splitlines()[1]
-    assert line.split()[-2:] == ["long", "-5.49075"]
+    assert line.split()[-4:-2] == ["long", "-5.49075"]
