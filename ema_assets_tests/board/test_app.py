@@ -401,6 +401,30 @@ def test_an_invalid_watchlist_is_reported_and_the_board_keeps_working(
         assert "AAPL" in board.get("/").text
 
 
+def test_a_signal_that_fails_is_named_as_code_and_its_bars_are_not_called_failing(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state SET failures = 2, last_error = 'signal `mine` in <mine.py>: no', next_attempt_at = $1
+            WHERE asset = 'ema_trend' AND symbol = 'AAPL' AND timeframe = '5m'
+            """,
+            NOW + timedelta(minutes=10),
+        )
+    with board_on(url, tmp_path) as board:
+        said = "signal <code>mine</code> in &lt;mine.py&gt;: no"
+        assert said in board.get("/").text
+        assert f"{said} (next attempt at 2026-11-20 21:10:30)" in board.get("/freshness").text
+        why = board.get("/why", symbol="AAPL", timeframe="5m").text
+        states = dict(re.findall(r'<th scope="row">(\w+)</th><td class="wrap">(.*?)</td>', why))
+        assert states["ohlc"].endswith("its last attempt succeeded")
+        assert states["ema_trend"].endswith(f"2 failures</span> {said}")
+        assert f"Last error: ema_trend: {said}" in why
+    databases.drop(url)
+
+
 def test_a_failed_sync_of_the_watchlist_is_reported(
     databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
