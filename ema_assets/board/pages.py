@@ -99,8 +99,7 @@ class Pages:
             except NothingYet as error:
                 return self._told("empty.html", "Nothing yet", 200, str(error))
             except Exception as error:  # noqa: BLE001 - a page says in a sentence what is wrong, whatever it is
-                status, body = refusal(error)
-                return self._told("error.html", "Not shown", status, body["error"])
+                return self._refused(error)
 
         return endpoint
 
@@ -112,8 +111,7 @@ class Pages:
             known = {symbol.lower(): symbol for symbol in overview.timeframes}
             timeframes = [each.key for each in overview.heat_map.timeframes]
         except Exception as error:  # noqa: BLE001 - as for a page
-            status, body = refusal(error)
-            return self._told("error.html", "Not shown", status, body["error"])
+            return self._refused(error)
         typed = words[0].lower() if words else ""
         begun = [symbol for lower, symbol in known.items() if typed and lower.startswith(typed)]
         symbol = known.get(typed) or (begun[0] if len(begun) == 1 else None)
@@ -132,8 +130,7 @@ class Pages:
 
     def unforeseen(self, _request: Request, error: Exception) -> Response:
         """Return the answer when the board itself fails."""
-        status, body = refusal(error)
-        return self._told("error.html", "Not shown", status, body["error"])
+        return self._refused(error)
 
     def _rendered(self, template: str, title: str, page: Page, values: Values, tag: str) -> Response:
         site = self._site
@@ -153,10 +150,15 @@ class Pages:
         text = self._templates.get_template(template).render(content)
         return Response(text, 200, {"ETag": tag, "Cache-Control": "no-cache"}, "text/html; charset=utf-8")
 
+    def _refused(self, error: Exception) -> Response:
+        status, body = refusal(error)
+        title = "The database cannot be read" if status == 503 else "Not shown"
+        return self._told("error.html", title, status, body["error"])
+
     def _told(self, template: str, title: str, status: int, message: str) -> Response:
         """Return a page without any number: for when there are none."""
         text = self._templates.get_template(template).render(
-            {"title": title, "path": "", "values": {}, "trust": None, "message": message}
+            {"title": title, "path": "", "values": {}, "trust": None, "message": message, "status": status}
         )
         return Response(text, status, {"Cache-Control": "no-store"}, "text/html; charset=utf-8")
 

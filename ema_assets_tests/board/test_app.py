@@ -379,7 +379,9 @@ def test_a_dropped_database_is_reported_with_status_503(
         assert "cannot connect" in board.get("/api/heatmap").json["error"]
         page = board.get("/")
         assert page.status == 503
-        assert "cannot connect" in page.text
+        assert "<h1>The database cannot be read</h1><p>cannot connect" in page.text
+        assert "This page looks again every few seconds." in page.text
+        assert "looks again" not in board.get("/nowhere").text
 
 
 def test_an_invalid_watchlist_is_reported_and_the_board_keeps_working(
