@@ -169,6 +169,7 @@ def test_a_filtered_page_makes_statements_about_the_chosen_series_only(board: Se
     shown = board.get("/freshness", timeframe="5m", symbols="AAPL").text
     assert "All series that are chosen are fresh." in shown
     assert "Everything is fresh" not in shown
+    assert "No missing bar is requested again." in shown
     assert "No series that is chosen is loading." in board.get("/freshness", condition="loading", timeframe="5m").text
     assert "No series is loading." in board.get("/freshness", condition="loading").text
 
