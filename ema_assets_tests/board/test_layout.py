@@ -90,6 +90,27 @@ def test_long_symbols_of_the_heat_map_are_whole_at_every_width(page: "Page", boa
         assert page.evaluate(CUT_OFF) == []
 
 
+def test_long_symbols_of_lists_are_whole_and_a_strategy_stands_beside_trades_that_look_the_same(
+    page: "Page", board: ServedBoard
+) -> None:
+    rows = board.get("/api/trades/open").json["rows"]
+    page.goto(board.url)
+    page.evaluate(
+        "document.querySelectorAll('.list tbody th a').forEach((each) => { each.textContent = 'AVAX2-USDT'; })"
+    )
+    cut = "[...document.querySelectorAll('.list tbody th a')].filter((each) => each.scrollWidth > each.clientWidth).length"
+    for width in (360, 1250, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(cut) == 0
+    rows = rows[: page.locator("#open tbody tr").count()]
+    named = [(row["symbol"], row["timeframe"]) for row in rows]
+    twins = [
+        row["strategy"].removeprefix("strategy_") for row in rows if named.count((row["symbol"], row["timeframe"])) > 1
+    ]
+    assert len(twins) >= 2
+    assert page.locator("#open .twin").all_inner_texts() == twins
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_of_a_page_has_enough_contrast(
     page: "Page", board: ServedBoard, theme: Literal["light", "dark"]
