@@ -167,6 +167,29 @@ def test_a_dark_page_is_printed_in_dark_ink_on_white_with_the_colours_of_its_cel
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
 
 
+@pytest.mark.parametrize("path", ["/chart?symbol=AAPL&timeframe=1h", "/performance?timeframe=1h"])
+def test_a_dark_chart_is_printed_light_with_its_prices_and_is_dark_again_afterwards(
+    page: "Page", board: ServedBoard, path: str
+) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{board.url}{path}")
+    page.wait_for_selector(".canvas[data-drawn]")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 900, "height": 700})
+    paper = page.locator(".canvas .paper")
+    box, around = paper.bounding_box(), page.locator(".canvas").bounding_box()
+    assert box is not None
+    assert around is not None
+    assert abs(box["width"] - around["width"]) < 2
+    corner = "(canvas) => [...canvas.getContext('2d').getImageData(1, canvas.height - 2, 1, 1).data]"
+    assert paper.evaluate(corner) == [255, 255, 255, 255]
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert paper.count() == 0
+    assert page.evaluate("document.documentElement.dataset.theme") is None
+
+
 def test_the_values_of_a_chart_do_not_cover_its_prices_of_many_digits(page: "Page", board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol="AAPL", timeframe="1h").json
     for name in ("open", "high", "low", "close", "fast", "slow"):

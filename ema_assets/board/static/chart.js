@@ -258,6 +258,7 @@
     load().catch(() => {});
   });
   document.addEventListener("themed", dress);
+  window.forPaper(box, chart, dress);
   document.addEventListener("asked", () => load().catch(() => {}));
   dress();
   load().catch(hasFailed);

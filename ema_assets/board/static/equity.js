@@ -67,6 +67,7 @@
     else if (last) say(...last);
   });
   document.addEventListener("themed", dress);
+  window.forPaper(box, chart, dress);
   document.addEventListener("asked", () => load().catch(() => {}));
   dress();
   load().catch(hasFailed);
