@@ -29,6 +29,8 @@ MOST_BARS = 2_000
 USUAL_BARS = 150
 _UP, _DOWN, _FAST, _SLOW, _STOP = "#00897b", "#e53935", "#fb8c00", "#5e35b1", "#9e9e9e"
 _TIMES_SHOWN = 8
+# The room for this many bars is shown, also where there are fewer.
+_LEAST_PLACES = 30
 _LEGEND_HEIGHT = 0.08  # as a share of the height of the prices
 _TRADE = (
     *("side", "entry_price", "exit_ts", "exit_price", "last_ts", "last_price"),
@@ -189,6 +191,9 @@ def _name_axes(prices: "Axes", volumes: "Axes", picture: Picture, note: str) -> 
     step = max(bars.height // _TIMES_SHOWN, 1)
     places = range(bars.height - 1, -1, -step)
     volumes.set_xticks(list(places), [f"{bars['ts'][place]:{form}}" for place in places])
+    if bars.height < _LEAST_PLACES:
+        # A candle as wide as the picture is none. The newest bar is on the right, as with many bars.
+        prices.set_xlim(bars.height - _LEAST_PLACES - 0.5, bars.height - 0.5)
     volumes.set_xlabel("opening time of the bar, UTC")
     last = bars.row(-1, named=True)
     told = [f"{picture.symbol} {timeframe.key}"]

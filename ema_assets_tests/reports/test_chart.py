@@ -137,9 +137,11 @@ def test_a_trade_that_began_before_the_first_bar_has_no_entry_in_the_chart(marke
     assert not {"^", "v", "x"} & set(markers)
 
 
-def test_a_chart_of_a_single_bar_is_drawn(market: Database) -> None:
+def test_a_chart_of_a_single_bar_is_drawn_as_wide_as_one_of_many(market: Database) -> None:
     figure, bars = drawn(market, 1)
     assert bars.height == 1
+    for axes in figure.axes:
+        assert axes.get_xlim() == (-29.5, 0.5)
     out = BytesIO()
     figure.savefig(out, format="png")
     assert out.getvalue().startswith(b"\x89PNG")
