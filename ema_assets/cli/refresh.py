@@ -163,6 +163,7 @@ def refresh_command(
     failed, has_traded = set[tuple[str, str, str]](), False
     # Before the work: a pause that ends meanwhile has still kept its series from being tried.
     now = clock.now()
+    width = max(18, *(len(each.name) for each in graph.on))
     steps = len(graph.on) * len(chosen) + len(graph.behind(chosen))
     with environment.open_database(settings) as database, rendering.progress("refreshing", steps) as advance:
         if retry:
@@ -178,11 +179,11 @@ def refresh_command(
             everything=everything,
         ):
             advance(f"{asset} {timeframe.key}")
-            _print_outcome(asset, timeframe, outcome)
+            _print_outcome(f"{asset:{width}}", timeframe, outcome)
             failed |= {(asset, symbol, timeframe.key) for symbol in outcome.errors}
             has_traded |= asset in graph.strategies and outcome.rows > 0
         if has_traded:
-            click.echo(f"{'performance':18} all  {counted(refresh_performance.refresh(database).rows, 'row')}")
+            click.echo(f"{'performance':{width}} all  {counted(refresh_performance.refresh(database).rows, 'row')}")
         with database.transaction() as transaction:
             waiting = left_alone.series(transaction, now, settings.publications, timeframes=chosen)
     is_chosen = pl.col("symbol").is_in(list(symbols or watched.symbols))
@@ -203,7 +204,7 @@ def _print_outcome(asset: str, timeframe: Timeframe, outcome: Outcome) -> None:
     if outcome.done or outcome.errors:
         failed = f", {len(outcome.errors)} failed" if outcome.errors else ""
         written = counted(outcome.rows, "row")
-        click.echo(f"{asset:18} {timeframe_key(timeframe):>3}  {len(outcome.done)} series, {written} written{failed}")
+        click.echo(f"{asset} {timeframe_key(timeframe):>3}  {len(outcome.done)} series, {written} written{failed}")
     for reason, symbols in _by_reason(outcome.errors).items():
         shown = first_of([str(Series(symbol, timeframe)) for symbol in symbols], _SHOWN_SERIES)
         click.echo(f"  {shown}: {reason}", err=True)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,11 @@ def _values(row: Mapping[str, object]) -> list[object]:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else f"{value:.12g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    # As in a file: all digits of a price of 0.00001234, not 1.234e-05.
+    shown = f"{value:.12g}"
+    return f"{Decimal(shown):f}" if "e-" in shown else shown
 
 
 def _count(bars: pl.DataFrame) -> str:

@@ -116,6 +116,18 @@ def test_the_interpretation_of_a_file_is_printed_with_its_first_bars_as_stored(
     assert "Added VOD.L (XLON) to the watchlist, its bars from files." in result.stdout
 
 
+def test_tiny_prices_of_a_file_are_printed_with_all_their_digits(run: Run, home: Path, database_url: str) -> None:
+    path = bars_file(
+        home,
+        HEAD,
+        *(f"SHIB-USD,1d,2024-02-{day},0.00001234,0.00001301,0.0000119,0.0000125,7" for day in (14, 15)),
+        name="s.csv",
+    )
+    shown = run("ingest", path, "--dry-run", EMA_DATABASE_URL=database_url).stdout
+    assert "0.00001234  0.00001301  0.0000119  0.0000125  7" in shown
+    assert "e-05" not in shown
+
+
 def test_each_file_of_an_archive_is_stored_and_an_unclear_one_can_be_given_alone(
     run: Run, home: Path, database_url: str
 ) -> None:

@@ -13,6 +13,7 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, WATCHLIST, Terminal, free_port
+from ema_assets_tests.core import CORE_TEXT
 
 
 def test_refresh_without_a_running_sandbox_shows_how_to_start_it(refused: Refused) -> None:
@@ -215,6 +216,16 @@ def test_a_group_can_be_planned_refreshed_and_screened_separately(
         "",
         "Nothing has been computed on 5m yet; `ema-assets status` says how far it is.\n",
     )
+
+
+def test_the_lines_of_a_refresh_are_aligned_also_with_long_names_of_assets(
+    run: Run, home: Path, database_url: str, exchange: dict[str, str]
+) -> None:
+    (home / "watchlist.toml").write_text(WATCHLIST.removesuffix(CORE_TEXT))
+    only = ("--symbol", "AAPL", "--timeframe", "1d")
+    lines = run("refresh", *only, EMA_DATABASE_URL=database_url, **exchange).stdout.splitlines()
+    assert len({line.index(" 1d  1 series") for line in lines if " 1d " in line}) == 1
+    assert any(line.startswith("strategy_9_30_pullback  1d  1 series") for line in lines)
 
 
 def test_the_screen_of_a_narrow_terminal_leaves_out_the_time_of_the_bar_before_the_next_cross(
