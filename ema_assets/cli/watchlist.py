@@ -189,7 +189,7 @@ def _what_dagster_does(settings: Settings) -> str:
         database.transaction() as transaction,
     ):
         if _SENSOR in (diagnosis.stopped_automation(transaction) or ()):
-            where = "Start it in the Dagster UI under *Automation*."
+            where = 'Start it in the Dagster UI under "Automation".'
             return f"Nothing is loaded yet: the sensor {_SENSOR} is stopped. {where}"
         if (error := not_synced(transaction)) is not None:
             return f"Nothing is loaded yet: the watchlist was {error}"

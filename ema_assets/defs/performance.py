@@ -43,6 +43,7 @@ from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UP
 from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, PERFORMANCE, ROWS_TAG
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, ema_name, spans_of, spans_text
+from ema_assets.model.counts import counted
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_performance import refresh, why_not, why_not_for_new_series
 from ema_assets.refresh.graph import Graph
@@ -102,7 +103,7 @@ def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefin
                     if series_overview.has_screener(transaction, spans)
                 }
         context.log_event(_screened(namespace.key(SCREENER), timeframe, crosses))
-        context.log.info(f"{done.rows} series added up in {done.seconds:.1f} s")
+        context.log.info(f"{counted(done.rows, 'row')}, one per strategy and series, in {done.seconds:.1f} s")
         return MaterializeResult(
             metadata={
                 "dagster/row_count": done.rows,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dagster import ConfigurableResource, InitResourceContext
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from ema_assets.config import watchlist
 from ema_assets.defs.lost_runs import session_name
@@ -35,8 +35,9 @@ class StoreResource(ConfigurableResource[Any]):
     In the process of a run, its sessions carry the run's name, which shows others that the process lives.
     """
 
-    # The id of the namespace that the database belongs to.
-    namespace: str = ""
+    namespace: str = Field(
+        default="", description="Whose database: filled in when the assets are loaded, leave it as it is."
+    )
     _session_name: str = PrivateAttr(default="ema-assets")
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
@@ -105,8 +106,9 @@ def _close_idle() -> None:
 class MarketResource(ConfigurableResource[Any]):
     """The providers of bars and the rules for querying them, from the environment and the watchlist."""
 
-    # The id of the namespace whose settings are used.
-    namespace: str = ""
+    namespace: str = Field(
+        default="", description="Whose settings: filled in when the assets are loaded, leave it as it is."
+    )
 
     def opener(self, database: Database, share: float) -> OpenProvider:
         """Return a function that opens a provider's client, which the caller closes.

@@ -187,7 +187,7 @@ def test_adding_a_symbol_reports_whether_dagster_will_load_it(run: Run, home: Pa
         body = json.dumps({"origin": {"job_name": "sync_watchlist"}})
         transaction.execute("INSERT INTO dagster.instigators VALUES ('STOPPED', $1)", body)
     assert added("TSLA") == (
-        "Nothing is loaded yet: the sensor sync_watchlist is stopped. Start it in the Dagster UI under *Automation*."
+        'Nothing is loaded yet: the sensor sync_watchlist is stopped. Start it in the Dagster UI under "Automation".'
     )
 
 

@@ -7,8 +7,11 @@ from dagster import CodeReferencesMetadataValue, LocalFileCodeReference, instanc
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.definitions import assembled
+from ema_assets.defs.assets import step
 from ema_assets.defs.assets.sources import sources_in_use
+from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.refresh.graph import build
+from ema_assets.refresh.outcome import Outcome
 from ema_assets_tests.defs.conftest import GRAPH
 from ema_assets_tests.defs.staleness import ask
 
@@ -39,6 +42,17 @@ def test_descriptions_contain_the_values_of_the_parameters() -> None:
     assert "2.5 standard deviations" in str(nodes["bollinger"].description)
     assert "EMA of 12 less EMA of 26, with its EMA of 9" in str(nodes["macd"].description)
     assert not [node.name for node in GRAPH.on if "{" in node.description]
+
+
+def test_the_launchpad_says_that_the_namespace_of_resources_is_left_as_it_is() -> None:
+    for resource in (StoreResource, MarketResource):
+        assert str(resource.model_fields["namespace"].description).endswith("leave it as it is.")
+
+
+def test_the_log_of_a_run_has_counts_in_the_right_number() -> None:
+    outcome = Outcome(done=["AAPL"], written={"AAPL": 178_256}, flagged=1, calls=1, skipped=2)
+    said = "1 series, 178,256 rows written, 2 bars skipped, 1 bar flagged, 1 provider call"
+    assert step.sentence(outcome) == said
 
 
 _CATALOG = """

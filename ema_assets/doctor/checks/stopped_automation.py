@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, ok, warning
 from ema_assets.store import diagnosis
 
-_REMEDY = "start it in the Dagster UI under *Automation*, or reset it there"
+_REMEDY = 'start it in the Dagster UI under "Automation", or reset it there'
 # The consequence of stopping each one. The sweep does the work of a stopped schedule later.
 _WAITS = {
     "sweep": "what no schedule sees to waits: corrections, files, failed attempts, first results of new symbols",
