@@ -31,6 +31,9 @@ Compute = Callable[[pl.DataFrame, pl.DataFrame, Params], pl.DataFrame]
 _FIRST_BARS = 64
 # How many symbols are continued, at how many places of their history, and for how many bars.
 _SYMBOLS, _PLACES, _BARS = 8, 8, 4
+# These symbols are also computed without the later part of their history: the first symbol keeps the first share of its
+# bars, the last symbol the second.
+_KEPT = 0.5, 0.6
 # Tolerances. Relative to a value: another beginning may weigh a millionth, as in converged averages. Relative to the
 # largest value of a column: the rounding errors of running sums.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-9
@@ -156,6 +159,7 @@ class _Call:
         """Yield what `compute` does but must not, found by further calls with some of the bars."""
         _, begins = stretches(self.bars["symbol"])
         yield from self._alone(begins, rows)
+        yield from self._without_later_bars(begins, rows)
         yield from self._in_increments(begins, rows)
 
     def _alone(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
@@ -192,11 +196,33 @@ class _Call:
         together = self._computed(self.bars[np.concatenate(firsts)], self.carried)
         before = sum(map(len, firsts[:place]))
         if not together[before : before + len(alone)].equals(alone):
-            return (
-                f"`compute` must compute each symbol by itself, but {unlike} changes when it is computed without the "
-                'other symbols; is an `.over("symbol")` missing?'
-            )
-        return f"`compute` must not look ahead, but {unlike} changes when later bars are there"
+            return _mixes(unlike)
+        return _looks_ahead(unlike)
+
+    def _without_later_bars(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
+        """Compute symbols without the later part of their history, and yield what changes in the part before.
+
+        All bars before are compared: a signal that marks few bars afterwards, such as turning points, looks ahead in
+        these bars alone. Only symbols that `compute` computed from nothing are used.
+        """
+        begun = self._begun(begins)
+        if not begun:
+            return
+        shares = np.linspace(*_KEPT, len(begun))
+        kept = [
+            np.arange(begin, begin + int((end - begin) * share))
+            for (begin, end), share in zip(begun, shares, strict=True)
+        ]
+        mine = np.concatenate(kept)
+        unlike = self._unlike(self._computed(self.bars[mine], self.carried), mine, self.bars["is_new"][mine], rows, 0.0)
+        if unlike is None:
+            return
+        whole = np.concatenate([np.arange(begin, end) for begin, end in begun])
+        whole_alone = self._computed(self.bars[whole], self.carried)
+        if self._unlike(whole_alone, whole, self.bars["is_new"][whole], rows, 0.0) is None:
+            yield _looks_ahead(unlike)
+        else:
+            yield self._unsteady(rows) or _mixes(unlike)
 
     def _in_increments(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
         """Continue symbols at some places of their history, as a refresh does, and yield what changes.
@@ -267,6 +293,17 @@ class _Call:
                 row = expected.row(int(differs.arg_true()[0]), named=True)
                 return f"`{name}` of {row['symbol']} at {row['ts']:%Y-%m-%d %H:%M} UTC"
         return None
+
+
+def _mixes(unlike: str) -> str:
+    return (
+        f"`compute` must compute each symbol by itself, but {unlike} changes when it is computed without the other "
+        'symbols; is an `.over("symbol")` missing?'
+    )
+
+
+def _looks_ahead(unlike: str) -> str:
+    return f"`compute` must not look ahead, but {unlike} changes when later bars are there"
 
 
 def _alike(one: pl.Series, other: pl.Series) -> pl.Series:

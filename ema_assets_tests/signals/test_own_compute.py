@@ -97,6 +97,35 @@ def test_a_rank_among_symbols_is_refused_even_when_the_last_symbol_always_ranks_
         computed(of(CLOSE.rank().over("ts")), apart)
 
 
+def turning_points(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+    """A zigzag: the highs and lows between moves of a fifth, each marked at its bar once the next move has begun."""
+    found: list[float | None] = []
+    for _, one in bars.group_by("symbol", maintain_order=True):
+        closes, marks, extreme, way = one["close"].to_list(), [None] * one.height, 0, 1
+        for row, close in enumerate(closes):
+            if way * (close - closes[extreme]) >= 0:
+                extreme = row
+            elif way * (closes[extreme] / close - 1) > 0.2:
+                marks[extreme], extreme, way = closes[extreme], row, -way
+        found += marks
+    return bars.select("symbol", "ts", mine=pl.Series(found, dtype=pl.Float64()))
+
+
+@pytest.mark.parametrize("symbols", [1, 3, 20])
+def test_a_signal_that_marks_few_bars_afterwards_is_refused(symbols: int) -> None:
+    bars = walks(3000, symbols)
+    assert turning_points(bars, bars, {})["mine"].is_not_null().mean() < 0.01  # type: ignore[operator]
+    with pytest.raises(UnsoundSignal, match="must not look ahead, but `mine` of S"):
+        computed(signal(turning_points, before=500), bars)
+
+
+def test_a_rank_among_symbols_that_begins_late_is_no_look_ahead() -> None:
+    late = pl.int_range(pl.len()).over("symbol") >= 1200
+    mine = of(pl.when(late).then(CLOSE.rank().over("ts")))
+    with pytest.raises(UnsoundSignal, match="each symbol by itself, but `mine` of S"):
+        computed(mine, walks(3000, 20))
+
+
 def divides(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
     return bars.select("symbol", "ts", mine=pl.lit(float(len(params) / 0)))
 
