@@ -10,7 +10,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError, did_you_mean
 from ema_assets.model.symbols import as_spelt, parse_symbol
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.runtime.locate import required_database
+from ema_assets.runtime.locate import existing_database
 from ema_assets.store import ledger, tables
 from ema_assets.store.database import Database, Transaction
 
@@ -80,7 +80,7 @@ def check_timeframe(
 @contextmanager
 def database_of(url: str | None) -> Iterator[Database]:
     """Open the database at `url`, or the one that the settings name."""
-    with nullcontext(url) if url else required_database(Settings.from_env()) as found, Database(found) as database:
+    with nullcontext(url) if url else existing_database(Settings.from_env()) as found, Database(found) as database:
         yield database
 
 

@@ -10,7 +10,8 @@
 
 Times are UTC: a datetime with a zone, a time of numpy or pandas, or text such as `2026-11-20 15:05`. Symbols may be
 written as `aapl`. Every function opens its own connection to the database that the settings name (EMA_DATABASE_URL, or
-the embedded server that `ema-assets up` runs), or to `url`.
+the embedded server of EMA_HOME), or to `url`. An embedded server that does not run is started, and runs until the
+process ends.
 
 `as_of` returns what was known then: bars that came later are left out, later corrections are undone, and signals,
 trends and trades are computed from the bars known at that moment. It always reads whole series, because an EMA depends

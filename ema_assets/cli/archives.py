@@ -9,7 +9,7 @@ from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.runtime import state
+from ema_assets.runtime import locate, state
 
 _file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 
@@ -26,7 +26,7 @@ def backup_command(file: Path, *, with_dagster: bool, overwrite: bool) -> None:
     from ema_assets.runtime.postgres import archives
 
     settings = Settings.from_env()
-    environment.check_exists(settings)
+    locate.check_exists(settings)
     with environment.open_database(settings, migrated=False) as database:
         size = archives.back_up(database.url, file, with_dagster=with_dagster, overwrite=overwrite)
     click.echo(

@@ -53,7 +53,7 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
         dagster_url = HttpUrl("--dagster-url", None).read({"--dagster-url": dagster_url})
     default_provider = environment.default_provider(settings, running)
     hosts = same_origin.allowed_hosts() | same_origin.host_names(allowed_hosts, "--allow-host") | {host.lower()}
-    environment.check_exists(settings)
+    locate.check_exists(settings)
     with _ended_by_sigterm(), locate.started_database(settings) as url:
         options = BoardOptions(
             database_url=url,

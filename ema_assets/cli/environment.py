@@ -11,7 +11,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError, StoreUnavailable, did_you_mean, not_one_of
+from ema_assets.model.errors import ConfigurationError, did_you_mean, not_one_of
 from ema_assets.model.symbols import DEFAULT_CALENDAR, parse_timeframe, speller
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.model.urls import without_libpq_settings
@@ -153,27 +153,14 @@ def with_providers(settings: Settings, watched: Watchlist, symbols: Sequence[str
     return settings
 
 
-def check_exists(settings: Settings) -> None:
-    """Refuse to create a database, for commands that only read.
-
-    Raises:
-        StoreUnavailable: when EMA_DATABASE_URL is not set and EMA_HOME has no database yet.
-    """
-    if settings.database_url is None and not settings.postgres_folder.exists():
-        raise StoreUnavailable(
-            f"there is nothing in {settings.home} yet; start everything with `ema-assets up`, or set EMA_HOME to the "
-            "folder that has your data"
-        )
-
-
 @contextmanager
 def open_existing(settings: Settings) -> Iterator[Database]:
     """Yield the same as `open_database`, for commands that only read.
 
     Raises:
-        StoreUnavailable: as in `check_exists`.
+        StoreUnavailable: as in `locate.check_exists`.
     """
-    check_exists(settings)
+    locate.check_exists(settings)
     with open_database(settings) as database:
         yield database
 

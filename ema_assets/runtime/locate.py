@@ -109,14 +109,31 @@ def running_database(settings: Settings) -> Iterator[str | None]:
 
 
 @contextmanager
-def required_database(settings: Settings) -> Iterator[str]:
-    """Yield the same as `running_database`, for a caller that needs a database.
+def existing_database(settings: Settings) -> Iterator[str]:
+    """Yield the URL of the database in use, for a caller that only reads. A running embedded server runs in the block.
+
+    One that does not run is started, and runs until this process ends: only the first call of a notebook waits for it.
 
     Raises:
-        StoreUnavailable: when EMA_DATABASE_URL is not set and no embedded server of this EMA_HOME runs.
+        StoreUnavailable: as in `check_exists`.
+        EmbeddedServerError: when it cannot be started.
     """
+    check_exists(settings)
     with running_database(settings) as url:
-        yield _found(url, settings)
+        yield leased_database(settings) if url is None else url
+
+
+def check_exists(settings: Settings) -> None:
+    """Refuse to create a database, for callers that only read.
+
+    Raises:
+        StoreUnavailable: when EMA_DATABASE_URL is not set and EMA_HOME has no database yet.
+    """
+    if settings.database_url is None and not settings.postgres_folder.exists():
+        raise StoreUnavailable(
+            f"there is nothing in {settings.home} yet; start everything with `ema-assets up`, or set EMA_HOME to the "
+            "folder that has your data"
+        )
 
 
 def _found(url: str | None, settings: Settings) -> str:

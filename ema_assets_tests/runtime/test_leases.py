@@ -47,6 +47,22 @@ sys.stdin.read()
 leave(0)
 """
 
+# A notebook that reads twice. The second time, the server of the first one runs.
+READER = """
+import sys
+from pathlib import Path
+from ema_assets.config.settings import Settings
+from ema_assets.runtime.locate import existing_database
+from ema_assets.runtime.postgres.server import EmbeddedServer
+settings = Settings.from_env({"EMA_HOME": str(Path(sys.argv[1]).parent)})
+with existing_database(settings) as first:
+    pass
+with existing_database(settings) as second:
+    assert first == second
+print(EmbeddedServer(Path(sys.argv[1])).pid, flush=True)
+sys.stdin.read()
+"""
+
 # Works like `up`: when it is killed, its guard stops its children and then the server.
 SUPERVISED = """
 import sys, time
@@ -193,16 +209,30 @@ def test_attaching_takes_a_lease_on_a_running_server_and_starts_none(folder: Pat
     assert not other.is_running()
 
 
-def test_a_reader_keeps_a_running_server_and_gets_an_error_when_none_runs(folder: Path) -> None:
+def test_a_reader_keeps_a_running_server(folder: Path) -> None:
     settings = Settings.from_env({"EMA_HOME": str(folder.parent)})
-    with pytest.raises(StoreUnavailable, match="no embedded PostgreSQL runs"), locate.required_database(settings):
-        pass
     with locate.running_database(settings) as url:
         assert url is None
-    with process(HOLDER, folder) as (starter, _), locate.required_database(settings) as url:
+    with process(HOLDER, folder) as (starter, _), locate.existing_database(settings) as url:
         let_go(starter)
         assert answer(url) == 42
     assert read_running(folder) is None
+
+
+def test_a_reader_starts_a_server_that_does_not_run_and_keeps_it_until_its_process_ends(folder: Path) -> None:
+    with process(READER, folder) as (reader, pid):
+        url = read_running(folder)
+        assert url is not None
+        assert answer(url) == 42
+        let_go(reader)
+    wait_for_the_end(pid)
+
+
+def test_a_reader_makes_no_database(tmp_path: Path) -> None:
+    settings = Settings.from_env({"EMA_HOME": str(tmp_path / "none")})
+    with pytest.raises(StoreUnavailable, match="there is nothing in"), locate.existing_database(settings):
+        pass
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_killed_up_leaves_the_server_running_while_another_process_uses_it(folder: Path) -> None:
