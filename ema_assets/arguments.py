@@ -1,5 +1,6 @@
 """Arguments of the public functions of `read` and `backtest`: symbols, times, a database. Reads no series."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, time
@@ -7,7 +8,7 @@ from datetime import UTC, date, datetime, time
 import numpy as np
 
 from ema_assets.config.settings import Settings
-from ema_assets.model.errors import ConfigurationError, did_you_mean
+from ema_assets.model.errors import ConfigurationError, ForkedProcess, did_you_mean
 from ema_assets.model.symbols import as_spelt, parse_symbol
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.runtime.locate import existing_database
@@ -16,6 +17,26 @@ from ema_assets.store.database import Database, Transaction
 
 # A Timestamp of pandas is a datetime of Python.
 Time = datetime | date | str | np.datetime64
+
+# The process that has called one of these functions, here or before this process was forked from it.
+_used_by: int | None = None
+
+
+def check_process() -> None:
+    """Refuse a process that was forked from one that has called a public function, since it would never finish.
+
+    The threads of polars exist in the first process only.
+
+    Raises:
+        ForkedProcess: in such a process.
+    """
+    global _used_by  # noqa: PLW0603 - a fork copies it, which is how it is noticed
+    if _used_by not in (None, os.getpid()):
+        raise ForkedProcess(
+            "this process was forked from one that had used polars, which would wait here forever; start processes by "
+            'multiprocessing.get_context("spawn"), or use threads'
+        )
+    _used_by = os.getpid()
 
 
 def symbols_of(symbols: Sequence[str] | None) -> list[str] | None:
@@ -79,7 +100,12 @@ def check_timeframe(
 
 @contextmanager
 def database_of(url: str | None) -> Iterator[Database]:
-    """Open the database at `url`, or the one that the settings name."""
+    """Open the database at `url`, or the one that the settings name.
+
+    Raises:
+        ForkedProcess: as in `check_process`.
+    """
+    check_process()
     with nullcontext(url) if url else existing_database(Settings.from_env()) as found, Database(found) as database:
         yield database
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.arguments import Time, symbols_of, utc
+from ema_assets.arguments import Time, check_process, symbols_of, utc
 from ema_assets.backtest import walking
 from ema_assets.backtest.choices import Choice, several, single
 from ema_assets.backtest.loaded import Market
@@ -152,6 +152,7 @@ class History:
         return walk.result(self.bars)
 
     def _window(self, start: Time | None, end: Time | None) -> walking.Window:
+        check_process()
         last = utc("end", end)
         window = walking.Window(utc("start", start), last, None if last is None else self._not_closed(last))
         if window.of(self.bars).is_empty():

@@ -17,9 +17,10 @@
     │       ├── Unauthorized              bad or missing key, or a plan or region that does not include the data
     │       ├── UnknownSymbol             the provider has no such instrument
     │       └── RequestRefused            any other 4xx
-    └── StoreError
-        ├── StoreUnavailable      the database cannot be reached
-        └── EmbeddedServerError   the embedded PostgreSQL cannot be started or stopped
+    ├── StoreError
+    │   ├── StoreUnavailable      the database cannot be reached
+    │   └── EmbeddedServerError   the embedded PostgreSQL cannot be started or stopped
+    └── ForkedProcess             this process cannot compute, because of how it was started
 
 The CLI prints any of these, and what the operating system or the database refuses, as one sentence; anything else is a
 bug and keeps its traceback.
@@ -245,3 +246,7 @@ class StoreUnavailable(StoreError):
 
 class EmbeddedServerError(StoreError):
     """The embedded PostgreSQL cannot be started, stopped or found."""
+
+
+class ForkedProcess(EmaAssetsError, RuntimeError):
+    """This process was forked from one that had used polars: polars would wait in it forever."""
