@@ -142,6 +142,19 @@ def test_a_table_has_statistics_after_rows_were_copied_to_it(database: Database)
     assert found.item() == 600
 
 
+def test_few_rows_that_are_copied_to_a_large_table_change_no_statistics(database: Database) -> None:
+    """A tick of many series adds one row per series, and its runs must not wait for each other's statistics."""
+    known = []
+    with database.transaction() as transaction:
+        transaction.execute("CREATE TABLE market.numbers (n bigint)")
+        for count in (600, 60, 66):
+            transaction.append("market.numbers", pl.DataFrame({"n": range(count)}))
+            known += transaction.query("SELECT reltuples FROM pg_class WHERE relname = 'numbers'")[
+                "reltuples"
+            ].to_list()
+    assert known == [600, 600, 726]
+
+
 def test_an_error_rolls_back_the_transaction_and_the_connection_stays_usable(database: Database) -> None:
     def fail_in_python() -> None:
         with database.transaction() as transaction, transaction.staged(pl.DataFrame({"a": [1]})):
