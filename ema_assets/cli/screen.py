@@ -132,7 +132,8 @@ def _print(rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Ti
     if rows.is_empty():
         click.echo(f"No symbol on {timeframe.key} matches.")
         return
-    head = [f"{all_timeframes[0].key}…{all_timeframes[-1].key}" if name == "trends" else name for name in _HEAD]
+    of = "…".join(dict.fromkeys((all_timeframes[0].key, all_timeframes[-1].key)))
+    head = [of if name == "trends" else name for name in _HEAD]
     rendering.print_table(head, [_row(row, all_timeframes) for row in rows.iter_rows(named=True)])
     if rows["is_preliminary"].any():
         click.echo("* not final: the provider may still change this bar")

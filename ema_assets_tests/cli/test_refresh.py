@@ -228,6 +228,16 @@ def test_the_lines_of_a_refresh_are_aligned_also_with_long_names_of_assets(
     assert any(line.startswith("strategy_9_30_pullback  1d  1 series") for line in lines)
 
 
+def test_the_screen_of_a_watchlist_with_one_timeframe_names_it_once(
+    run: Run, home: Path, database_url: str, exchange: dict[str, str]
+) -> None:
+    (home / "watchlist.toml").write_text('timeframes = ["1d"]\n' + WATCHLIST.replace('"5m" = 3   # days\n', ""))
+    env = {"EMA_DATABASE_URL": database_url, **exchange}
+    assert run("refresh", **env).exit_code == 0
+    head = run("screen", "--timeframe", "1d", **env).stdout.splitlines()[0]
+    assert head.split()[9:11] == ["1d", "RSI"]
+
+
 def test_the_screen_of_a_narrow_terminal_leaves_out_the_time_of_the_bar_before_the_next_cross(
     run: Run, database_url: str, exchange: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
