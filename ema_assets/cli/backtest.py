@@ -236,7 +236,7 @@ def _print_figures(rows: pl.DataFrame, limit: int) -> None:
         "drawdown",
         "Sharpe",
         "profit factor",
-        "buy, hold",
+        "buy & hold",
         "remark",
     )
     rendering.print_table(head, [_row(row, options) for row in rows.head(limit).iter_rows(named=True)])

@@ -33,6 +33,8 @@ def test_a_run_shows_the_symbols_from_best_to_worst_and_all_of_them_together(run
     best = found.performance.sort("total_return_pct", descending=True)
     lines = result.stdout.splitlines()
     assert lines[0].split()[:3] == ["symbol", "bars", "trades"]
+    # Without a comma: columns that a terminal has no room for are listed with commas.
+    assert lines[0].endswith("profit factor  buy & hold  remark")
     assert [line.split()[:3] for line in lines[1:3]] == [
         [row["symbol"], "600", str(row["trades"])] for row in best.rows(named=True)
     ]
