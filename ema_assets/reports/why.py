@@ -185,14 +185,20 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
         if sentence.startswith(f"{known.provider} "):
             yield f"{sentence.removesuffix('.')}."
     if row["failures"]:
-        yield f"Last error: {row['last_error']}"
-        if row["next_attempt_at"] is not None:
-            yield f"The next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC."
+        yield from _of_failure(row, known.now)
     if row["condition"] == freshness.INCOMPLETE:
         yield from _of_gap(row)
     dirty = known.waiting
     if dirty and row["condition"] not in (freshness.LOADING, freshness.FAILING):
         yield f"An input of {', '.join(dirty)} has changed: {'they wait' if len(dirty) > 1 else 'it waits'} for a run."
+
+
+def _of_failure(row: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    yield f"Last error: {row['last_error']}"
+    if row["next_attempt_at"] is not None and row["next_attempt_at"] <= now:
+        yield "Its pause is over: the next run takes it up."
+    elif row["next_attempt_at"] is not None:
+        yield f"The next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def _of_rollup(series: Series, *, is_requested: bool) -> str:

@@ -428,6 +428,23 @@ def test_a_signal_that_fails_is_named_as_code_and_its_bars_are_not_called_failin
     databases.drop(url)
 
 
+def test_an_attempt_whose_time_has_passed_is_left_to_the_next_run(databases, untouched: str, tmp_path: Path) -> None:
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state SET failures = 2, last_error = 'no', next_attempt_at = $1
+            WHERE asset = 'ema_trend' AND symbol = 'AAPL' AND timeframe = '5m'
+            """,
+            NOW - timedelta(minutes=1),
+        )
+    with board_on(url, tmp_path) as board:
+        assert "ema_trend: no (its pause is over: the next run takes it up)" in board.get("/freshness").text
+        why = board.get("/api/why", symbol="AAPL", timeframe="5m").json
+        assert "Its pause is over: the next run takes it up." in why["reasons"]
+    databases.drop(url)
+
+
 def test_a_failed_sync_of_the_watchlist_is_reported(
     databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
