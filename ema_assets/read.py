@@ -350,6 +350,14 @@ def _rows(node: graph.Node, query: _Query) -> pl.DataFrame:
         else:
             known = _configured()
             rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
+            first_known = tables.first_stored(transaction, frame, chosen) if rows.is_empty() else None
+            if first_known is not None and moment < first_known:
+                warnings.warn(
+                    f"nothing was known at {moment:%Y-%m-%d %H:%M} UTC: the first of these bars was stored at "
+                    f"{first_known:%Y-%m-%d %H:%M} UTC; `end` leaves out later bars, whenever they were stored",
+                    # Attributed to the caller of the public function that called this one.
+                    stacklevel=3,
+                )
         if query.ends:
             rows = stored.with_ends(transaction, rows, frame)
         if query.finality:

@@ -265,6 +265,8 @@ def test_every_query_of_a_page_returns_rows(filled: Database, page: str, sql: st
 SCRIPTS = [(page, code) for page, code in all_blocks("python") if not re.search(r"^[A-Z]+ = ", code, re.MULTILINE)]
 
 
+# The bars of this database were stored a moment ago.
+@pytest.mark.filterwarnings("ignore:nothing was known at:UserWarning")
 @pytest.mark.parametrize(("page", "code"), SCRIPTS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(SCRIPTS)])
 def test_every_script_of_a_page_runs(
     filled: Database,

@@ -103,7 +103,8 @@ def test_what_was_known_at_a_given_time_can_be_read_later(database: Database, mo
         for (asset, timeframe), then in everything(database, moment).items():
             assert then.equals(rows[asset, timeframe]), (moment, asset, timeframe)
     before_all = datetime(2020, 1, 1, tzinfo=UTC)
-    assert all(rows.is_empty() for rows in everything(database, before_all).values())
+    with pytest.warns(UserWarning, match="nothing was known at 2020-01-01 00:00 UTC"):
+        assert all(rows.is_empty() for rows in everything(database, before_all).values())
 
 
 def test_the_documented_query_returns_what_was_known(database: Database) -> None:
@@ -124,6 +125,19 @@ def test_the_documented_query_returns_what_was_known(database: Database) -> None
     text = "\n".join(plan.to_series().to_list())
     assert "ohlc_5m_pkey" in text
     assert "ohlc_1d" not in text
+
+
+@pytest.mark.parametrize("reader", READERS.values())
+def test_a_moment_before_anything_was_stored_gives_no_rows_and_a_warning(
+    reader: Callable[..., pl.DataFrame], database: Database
+) -> None:
+    before = clock(database)
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
+    with pytest.warns(UserWarning, match="the first of these bars was stored at 20") as warned:
+        assert reader("1h", ["AAPL"], as_of=before, url=database.url).is_empty()
+    assert warned[0].filename == __file__
+    # Without a trade there is nothing to warn of.
+    assert reader("4h", ["AAPL"], as_of=clock(database), url=database.url).is_empty() == (reader is read.trades)
 
 
 def test_symbols_and_times_limit_what_is_read(database: Database) -> None:

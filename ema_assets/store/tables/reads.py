@@ -185,6 +185,21 @@ def bars_as_of(
     ).sort("symbol", "ts")
 
 
+def first_stored(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> datetime | None:
+    """Return when the first bar of `symbols` (None: all) was stored, UTC; None without bars. It reads all of them."""
+    found = transaction.query(
+        f"""
+        SELECT min(stored_at) AS first FROM {BARS.part(timeframe)}
+        WHERE timeframe = $1 AND ($2 OR symbol = ANY ($3::text[]))
+        """,
+        timeframe.key,
+        symbols is None,
+        list(symbols or ()),
+    ).item()
+    assert found is None or isinstance(found, datetime)
+    return found
+
+
 def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
     """Return stored bars of each symbol of `spans` (symbol, first, last) from first to last, both included.
 
