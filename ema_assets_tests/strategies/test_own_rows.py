@@ -80,6 +80,15 @@ def test_the_error_states_the_rule_its_line_and_the_bar() -> None:
 
 
 @each_size
+@pytest.mark.parametrize("column", ["stop_long", "stop_short", "trail_long", "order_short"])
+def test_an_infinite_price_is_refused(bars: pl.DataFrame, column: str) -> None:
+    infinite = pl.when(pl.col("bar_number") == 3).then(CLOSE / 0).otherwise(CLOSE)
+    said = f"`evaluate` must return a finite price or null in `{column}`, received infinity; is something divided by 0"
+    with pytest.raises(RuleError, match=said):
+        evaluated(bars, lambda frame: frame.select(infinite.alias(column), enter_long=CLOSE > FAST))
+
+
+@each_size
 @pytest.mark.parametrize(
     "evaluate",
     [
@@ -91,7 +100,10 @@ def test_the_error_states_the_rule_its_line_and_the_bar() -> None:
             id="NaN",
         ),
         pytest.param(
-            lambda frame: frame.select(enter_long=CLOSE > 100, order_long=(CLOSE - 100).log()), id="infinity, NaN"
+            lambda frame: frame.select(
+                enter_long=CLOSE > 100, order_long=pl.when(CLOSE != 100).then((CLOSE - 100).log())
+            ),
+            id="NaN, null",
         ),
         pytest.param(lambda frame: frame.select(enter_long=pl.when(CLOSE < 0).then(pl.lit(value=True))), id="never"),
         pytest.param(

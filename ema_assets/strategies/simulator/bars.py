@@ -254,7 +254,10 @@ def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
         raise UnsoundRule(f"rule {rule.name!r}: `evaluate`{where} {error}") from None
     except (Exception, SystemExit) as error:
         raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
-    if problem := _problem(said, frame.height):
+    problem = _problem(said, frame.height)
+    if problem is None and is_own(rule.evaluate):
+        problem = _infinite(said)
+    if problem is not None:
         raise RuleError(f"rule {rule.name!r}{_file(rule)}: `evaluate` must return {problem}")
     return said
 
@@ -283,6 +286,14 @@ def _problem(said: Any, size: int) -> str | None:
             return f"columns among {', '.join((*FLAGS, *PRICES))}, received {name!r}"
         if dtype != pl.Null and not (dtype == pl.Boolean if name in FLAGS else dtype.is_numeric()):
             return f"{'true or false' if name in FLAGS else 'prices'} in `{name}`, received {dtype}"
+    return None
+
+
+def _infinite(said: pl.DataFrame) -> str | None:
+    """Return what to return in place of an infinite price: a stop there would be hit at once or never."""
+    for name, dtype in said.schema.items():
+        if name in PRICES and dtype.is_float() and said[name].is_infinite().any():
+            return f"a finite price or null in `{name}`, received infinity; is something divided by 0?"
     return None
 
 
