@@ -1,6 +1,7 @@
 """The command `backtest`: a rule with any options on the stored bars. The computation is in `backtest/`."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
 from ema_assets.market.corporate_actions import LIKE_A_SPLIT
 from ema_assets.model.counts import counted
-from ema_assets.model.errors import ConfigurationError, first_of
+from ema_assets.model.errors import ConfigurationError, first_of, not_one_of
 from ema_assets.runtime import state
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
@@ -26,6 +27,7 @@ _WORDS = {"none": None, "true": True, "false": False}
 _USUAL_LIMIT = 20
 # How many symbols without bars, or left out by a portfolio, are named.
 _NAMED = 5
+_ENDINGS = ("csv", "parquet")
 # What the command has its own argument or option for.
 _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 
@@ -56,6 +58,12 @@ _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 @click.option(
     "--limit", type=click.IntRange(1), default=_USUAL_LIMIT, show_default=True, help="Show this many rows at most."
 )
+@click.option(
+    "--trades",
+    "output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the trades to this file, such as trades.csv or trades.parquet.",
+)
 @json_option
 def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     rule: str,
@@ -69,6 +77,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     test: str | None,
     by: str,
     limit: int,
+    output: Path | None,
     *,
     as_json: bool,
 ) -> None:
@@ -82,7 +91,8 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     ema-assets backtest crossover 1d --set fast=5,9,12 --set slow=20,30 --train 365d --test 90d
 
     The second tries every choice of the values, best first. The third chooses again and again by what was known, and
-    shows what came after each choice: the best of many choices is partly luck.
+    shows what came after each choice: the best of many choices is partly luck. `--trades` writes every trade of the
+    first or the third to a file.
     """
     # Imported here so that other commands start sooner.
     from ema_assets.backtest import load
@@ -97,25 +107,52 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
         raise ConfigurationError("`--train` and `--test` must be given together")
     if train is not None and not is_varied:
         raise ConfigurationError("`--train` chooses among several values, such as `--set fast=5,9,12`; received none")
+    if output is not None:
+        _check_output(output, is_sweep=is_varied and train is None)
+    trades = None
     with environment.open_existing(settings) as database:
         history = load(timeframe, _known(database, chosen), url=database.url)
         if train is not None and test is not None:
             walk = history.walk_forward(rule, train=train, test=test, by=by, start=start, end=end, **options)
-            rows = walk.performance
+            rows, trades = walk.performance, walk.trades
             _show_walk(walk, by, limit, as_json=as_json)
         elif is_varied:
             rows = history.sweep(rule, start=start, end=end, **options)
             _show_sweep(rows, by, limit, as_json=as_json)
         else:
             found = history.run(rule, start=start, end=end, **options)
-            rows = found.performance
+            rows, trades = found.performance, found.trades
             _show_run(found, by, limit, as_json=as_json)
+    if output is not None and trades is not None:
+        _write(trades, output)
     if without := sorted(set(chosen).difference(rows["symbol"])):
         click.echo(f"Left out, for want of bars on {timeframe} in that time: {first_of(without, _NAMED)}", err=True)
     _warn_of_splits(history.flagged)
     default = environment.default_provider(settings, state.read_state(settings))
     if not as_json and not watched.synthetic_symbols(default).isdisjoint(chosen):
         click.echo("SYNTHETIC prices, not market data")
+
+
+def _check_output(output: Path, *, is_sweep: bool) -> None:
+    """Refuse a file of another kind, and the trades of a sweep, which tries many choices."""
+    if (ending := output.suffix.removeprefix(".").lower()) not in _ENDINGS:
+        raise not_one_of("the ending of --trades", ending, _ENDINGS)
+    if is_sweep:
+        raise ConfigurationError(
+            "`--trades` writes the trades of one choice; give each `--set` one value, or `--train`"
+        )
+
+
+def _write(trades: pl.DataFrame, output: Path) -> None:
+    """Write `trades` to `output` and say so on stderr, because stdout may be JSON."""
+    try:
+        if output.suffix.lower() == ".csv":
+            trades.write_csv(output)
+        else:
+            trades.write_parquet(output)
+    except OSError as error:
+        raise ConfigurationError(f"{output} cannot be written: {error.strerror or error}") from error
+    click.echo(f"Wrote {output}: {counted(trades.height, 'trade')}", err=True)
 
 
 def _known(database: Database, symbols: Sequence[str]) -> list[str]:

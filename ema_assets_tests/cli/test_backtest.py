@@ -1,6 +1,7 @@
 """Tests of `ema-assets backtest`: one run, all combinations of several values, a walk-forward test, and errors."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -167,6 +168,28 @@ def test_a_walk_forward_test_shows_the_result_after_each_choice(run: Run, env: d
     assert lines[-1] == "SYNTHETIC prices, not market data"
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_trades_of_a_run_and_of_a_walk_are_written_to_a_file(
+    run: Run, env: dict[str, str], tmp_path: Path, ending: str
+) -> None:
+    output = tmp_path / f"trades.{ending}"
+    history = backtest.load("1h", ["AAPL", "BTC-USD"], url=env["EMA_DATABASE_URL"])
+    for given, trades in (
+        (("--set", "fast=3"), history.run("crossover", entries="all", fast=3).trades),
+        (
+            ("--set", "fast=3,5", "--train", "1w", "--test", "5d"),
+            history.walk_forward("crossover", entries="all", train="7d", test="5d", fast=[3, 5]).trades,
+        ),
+    ):
+        result = run("backtest", "crossover", "--set", "entries=all", *given, "--trades", str(output), "--json", **env)
+        assert json.loads(result.stdout)
+        assert result.stderr.splitlines()[0] == f"Wrote {output}: {trades.height} trades"
+        if ending == "csv":
+            assert output.read_text() == trades.write_csv()
+        else:
+            assert pl.read_parquet(output).equals(trades)
+
+
 def test_a_read_only_user_can_run_a_backtest(databases: Databases, run: Run, env: dict[str, str]) -> None:
     mine = run("backtest", "pullback", "--set", "entries=all", "--json", **env)
     with databases.member(env["EMA_DATABASE_URL"], "ema_reader") as reader:
@@ -202,6 +225,9 @@ def test_a_read_only_user_can_run_a_backtest(databases: Databases, run: Run, env
             "`--train` chooses among several values, such as `--set fast=5,9,12`; received none",
         ),
         (("crossover", "4h"), "there are no bars of AAPL"),
+        (("crossover", "--trades", "a.xlsx"), "`the ending of --trades` must be one of csv, parquet, received 'xlsx'"),
+        (("crossover", "--set", "fast=3,5", "--trades", "a.csv"), "`--trades` writes the trades of one choice; "),
+        (("crossover", "--trades", "/none/a.csv"), "/none/a.csv cannot be written: No such file or directory"),
         (("crossover", "--start", "2030-01-01"), "there are no bars from `start` to `end`"),
     ],
 )
