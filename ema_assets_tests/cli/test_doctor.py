@@ -418,6 +418,7 @@ def test_little_free_disk_space_is_a_warning_and_almost_none_an_error(
         ("- a list", ["error"]),
         ("storage:\n  sqlite:\n    base_dir: /tmp\n", ["warning", "warning"]),
         ("OURS|max_concurrent_runs: 4|max_concurrent_runs: 100000", ["ok", "warning"]),
+        ("OURS|max_concurrent_runs: 4|max_concurrent_runs: -1", ["ok", "ok"]),
     ],
 )
 def test_an_unreadable_dagster_yaml_is_an_error_and_unsuitable_settings_are_warnings(
@@ -431,7 +432,9 @@ def test_an_unreadable_dagster_yaml_is_an_error_and_unsuitable_settings_are_warn
             assert old in ours
             text = ours.replace(old, new)
         (home / "dagster" / "dagster.yaml").write_text(text)
-    assert [level for level, _ in examined(run)["dagster.yaml"]] == expected
+    found = examined(run)["dagster.yaml"]
+    assert [level for level, _ in found] == expected
+    assert not any("to -1 standby" in text for _, text in found)
 
 
 def test_a_missing_or_too_old_package_is_reported() -> None:

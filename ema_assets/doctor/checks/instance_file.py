@@ -74,7 +74,8 @@ def _launcher(content: dict[str, Any], where: str) -> Finding:
 
     config = content["run_launcher"].get("config") or {}
     runs = ((content.get("concurrency") or {}).get("runs") or {}).get("max_concurrent_runs", _RUNS_AT_ONCE)
-    processes = config.get("max_processes") or runs
+    # A negative number of runs is no limit: then the launcher has one process per core.
+    processes = config.get("max_processes") or (runs if int(runs) > 0 else os.cpu_count() or 1)
     needed, there = int(processes) * MEGABYTES_PER_PROCESS, psutil.virtual_memory().total // 1024**2
     text = f"up to {processes} standby processes hold about {needed:,} of {there:,} MB of memory"
     if needed > there // 2:
