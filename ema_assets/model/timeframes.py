@@ -258,7 +258,26 @@ ALLOWED = (
 )
 
 
+_SPELT = re.compile(r"([1-9][0-9]{0,3})? ?([A-Za-z]+)")
+# Other words for the last letter of a key. `M` and `m` differ, so these two have none of one letter.
+_UNITS = {
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hour", "hours", "hourly"), "h"),
+    **dict.fromkeys(("d", "day", "daily"), "d"),
+    **dict.fromkeys(("w", "week", "weekly"), "w"),
+    **dict.fromkeys(("mo", "month", "monthly"), "M"),
+}
+
+
 def same_as(text: str) -> Timeframe | None:
-    """Return the timeframe that `text` means in another spelling, such as `1h` for `60m`, or None."""
-    minutes = _minutes_of(text)
-    return lasting(timedelta(minutes=minutes)) if minutes is not None else None
+    """Return the timeframe that `text` means in another spelling, such as `1h` for `60m` or `1d` for `D`, or None."""
+    found = _SPELT.fullmatch(text)
+    unit = _UNITS.get(found[2].lower()) if found is not None else None
+    key = text if found is None or unit is None else f"{found[1] or 1}{unit}"
+    minutes = _minutes_of(key)
+    if minutes is not None:
+        return lasting(timedelta(minutes=minutes))
+    try:
+        return by_key(key)
+    except KeyError:
+        return None

@@ -48,6 +48,16 @@ def test_length_base_and_cron_follow_from_the_key_of_a_timeframe(key: str, minut
         ("120m", "; did you mean `2h`?"),
         ("1440m", "; did you mean `1d`?"),
         ("24h", "; did you mean `1d`?"),
+        ("1D", "; did you mean `1d`?"),
+        ("D", "; did you mean `1d`?"),
+        ("daily", "; did you mean `1d`?"),
+        ("5min", "; did you mean `5m`?"),
+        ("60 minutes", "; did you mean `1h`?"),
+        ("4H", "; did you mean `4h`?"),
+        ("1week", "; did you mean `1w`?"),
+        ("3mo", "; did you mean `3M`?"),
+        ("2D", ""),
+        ("90d", ""),
     ],
 )
 def test_other_keys_are_refused_with_the_allowed_ones_and_a_suggestion(key: str, hint: str) -> None:
