@@ -18,17 +18,22 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.retry_after import pause_in
 
 MOST_REASON = 300
+_FOR_TITLES = 100
 NOTHING_SENT: Mapping[str, Message | None] = {}
 # Plugins that send mail log this at DEBUG, with the answer of the server or why there is none.
 _OF_MAIL = "Socket Exception: "
 
 
 def room_of(channel: Channel, env: Mapping[str, str]) -> int:
-    """Return how many characters a message body to `channel` may have; 10,000 when the channel cannot be used."""
+    """Return how many characters a message body to `channel` may have; 10,000 when the channel cannot be used.
+
+    Many services have the title in the body, and some need more characters than a text has, such as `&lt;` for `<`.
+    """
     try:
-        return min(int(each.body_maxlen) for each in _services(channel, env)[0].values())
+        most = min(int(each.body_maxlen) for each in _services(channel, env)[0].values())
     except ConfigurationError:
         return 10_000
+    return most - min(most // 4, _FOR_TITLES)
 
 
 def send(
@@ -68,15 +73,21 @@ def send(
 
 def _send_one(service: Any, url: str, message: Message) -> NotSent | None:
     """Send `message` by one plugin of Apprise, which belongs to `url`."""
-    from apprise import NotifyFormat, NotifyType
+    from apprise import NotifyFormat, NotifyType, OverflowMode
 
     kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
+    # By default, Apprise sends what is too long as it is, and the service refuses it at each attempt.
+    overflow = OverflowMode.SPLIT if service.overflow_mode == OverflowMode.UPSTREAM else None
     with _hearing() as heard:
         try:
             # Without a format, mail and Telegram take the text for HTML: mail would show its lines as one, and Telegram
             # would refuse a message that quotes an error with `<` in it.
             is_sent = service.notify(
-                title=message.title, body=message.body, notify_type=kind, body_format=NotifyFormat.TEXT
+                title=message.title,
+                body=message.body,
+                notify_type=kind,
+                body_format=NotifyFormat.TEXT,
+                overflow=overflow,
             )
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the channel's failure
             heard.said.append(f"{type(error).__name__}: {error}")
