@@ -209,7 +209,7 @@ def refresh_computed(
                 return
             computed = compute(transaction, node, timeframe, claimed)
             computed_at = time.monotonic()
-            past = impact.revised(transaction, node.name, timeframe, claimed, everything=everything)
+            past = impact.revised(transaction, node.name, timeframe, claimed, node.variant, everything=everything)
             recomputed = impact.recomputed(past, computed.rows, node.table.time)
             changes, flipped = tables.write_computed(
                 transaction, node.table, timeframe, computed.rows, computed.starts, past

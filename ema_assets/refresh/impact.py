@@ -5,24 +5,37 @@ import polars as pl
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import ledger, quality, tables
 from ema_assets.store.database import Transaction
+from ema_assets.strategies.variant import Variant
 
 _NOTHING = pl.Schema({"symbol": pl.String(), "recomputed": pl.Int64()})
 
 
 def revised(
-    transaction: Transaction, asset: str, timeframe: Timeframe, claimed: pl.DataFrame, *, everything: bool
+    transaction: Transaction,
+    asset: str,
+    timeframe: Timeframe,
+    claimed: pl.DataFrame,
+    variant: Variant | None = None,
+    *,
+    everything: bool,
 ) -> pl.DataFrame:
     """Return the series of `claimed` whose input has changed in the past: symbol, from_ts, last_ts.
 
     `claimed` is as `ledger.claim` returns it. A series that is computed from the beginning because of new code is left
-    out: nothing was revised. With `everything`, all series are computed from the beginning, and the ledger knows which
-    of them have changed, and from when on.
+    out: nothing was revised. So is one of a `variant` that waited for its higher timeframe, whose newest trend is new.
+    With `everything`, all series are computed from the beginning, and the ledger knows which of them have changed, and
+    from when on.
     """
     if everything:
         since = ledger.dirty_since(transaction, asset, timeframe, claimed["symbol"].to_list())
         claimed = claimed.drop("from_ts").join(since.rename({"dirty_from": "from_ts"}), on="symbol")
     is_past = (pl.col("from_ts") > ledger.BEGINNING) & (pl.col("from_ts") <= pl.col("last_ts"))
-    return claimed.filter(is_past).select("symbol", "from_ts", "last_ts")
+    past = claimed.filter(is_past).select("symbol", "from_ts", "last_ts")
+    higher = None if variant is None else variant.on(timeframe).higher_timeframe
+    if variant is None or higher is None or past.is_empty():
+        return past
+    newest = ledger.newest_bars(transaction, variant.trend, higher, past["symbol"])
+    return past.join(newest, left_on=["symbol", "from_ts"], right_on=["symbol", "last_ts"], how="anti")
 
 
 def recomputed(past: pl.DataFrame, rows: pl.DataFrame, time: str) -> pl.DataFrame:

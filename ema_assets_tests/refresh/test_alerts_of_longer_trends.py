@@ -51,6 +51,7 @@ def computed(database: Database, graph: Graph, timeframe: Timeframe, now: dateti
         if not assets or node.name in assets:
             done = compute.refresh_computed(database, node, timeframe, list(CALENDARS), now, alerts=graph.alerts)
             assert done.errors == {}
+            assert (done.recomputed, done.flipped) == (0, 0), "no bar was corrected"
 
 
 def alerted(database: Database, kind: str) -> set[tuple[str, datetime]]:

@@ -45,7 +45,14 @@ from ema_assets.store.ledger.row import (
     LONGEST_PAUSE_SECONDS,
     RECORDING_GRACE_SECONDS,
 )
-from ema_assets.store.ledger.staleness import dirty_since, expected_rollups, pausing, source_behind, stale
+from ema_assets.store.ledger.staleness import (
+    dirty_since,
+    expected_rollups,
+    newest_bars,
+    pausing,
+    source_behind,
+    stale,
+)
 from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
@@ -104,6 +111,7 @@ __all__ = [
     "lock_recording",
     "mark_dirty",
     "mark_recorded",
+    "newest_bars",
     "newest_checked_through",
     "newest_events",
     "not_adopted",

@@ -158,6 +158,19 @@ def dirty_since(transaction: Transaction, asset: str, timeframe: Timeframe, symb
     )
 
 
+def newest_bars(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
+    """Return the newest bar of `asset` for each of `symbols` for which it has been computed: symbol, last_ts."""
+    return transaction.query(
+        """
+        SELECT symbol, last_ts FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) AND last_ts IS NOT NULL
+        """,
+        asset,
+        timeframe.key,
+        symbols,
+    )
+
+
 def pausing(transaction: Transaction, now: datetime) -> pl.DataFrame:
     """Return series whose next attempt is later than `now`, because they or their inputs have failed.
 
