@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from ema_assets.model.counts import counted
+from ema_assets.model.counts import counted, noun
 from ema_assets.model.prices import price_text
 
 # The spreads, in percent, at which the next shade of the heat map begins.
@@ -114,6 +114,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "second": second,
     "iso": iso,
     "counted": counted,
+    "noun": noun,
     "tone": tone,
     "group": group,
 }

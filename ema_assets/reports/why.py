@@ -214,8 +214,8 @@ def _of_gap(row: Mapping[str, Any]) -> Iterator[str]:
     missing = f"{counted(bars, 'bar is', 'bars are')} missing from {_at(row['missing_from'])} UTC on"
     yield f"By the calendar, {missing}: the provider answered, and left {'it' if bars == 1 else 'them'} out."
     if asked:
-        yield f"They were requested again {times(asked)}."
-    yield f"They are requested next at {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
+        yield f"{'It was' if bars == 1 else 'They were'} requested again {times(asked)}."
+    yield f"{'It is' if bars == 1 else 'They are'} requested next at {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def _of_market(transaction: Transaction, known: _Known) -> Iterator[str]:

@@ -393,7 +393,9 @@ def test_corrections_gaps_and_failures_are_shown_and_change_the_etag(databases, 
         assert board.get("/api/gaps").json["rows"][0]["bars"] == 1
         shown = board.get("/freshness").text
         assert "sandbox said 503" in shown
-        assert "312" in shown
+        assert "<b>312</b> rows recomputed" in shown
+        assert "<b>2</b> crossovers flipped" in shown
+        assert "<b>1</b> trade flipped" in shown
         with database.transaction() as transaction:
             transaction.execute(
                 """

@@ -166,6 +166,25 @@ def test_a_series_has_a_condition_with_a_headline_and_advice(transaction: Transa
     assert found.base == (None if timeframe is M5 else SERIES)
 
 
+def test_one_missing_bar_is_spoken_of_as_one(transaction: Transaction) -> None:
+    transaction.execute(
+        "UPDATE market.series_state SET checked_through = '2026-11-20 15:05Z' WHERE asset = 'ohlc' AND timeframe = '5m'"
+    )
+    transaction.execute(
+        """
+        INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, asked, status, next_attempt_at, found_at)
+        VALUES ('AAPL', '5m', $1, $1, 1, 2, 'open', $2, $2)
+        """,
+        NOW.replace(second=0),
+        utc("2026-11-20 15:15"),
+    )
+    found = asked(transaction, SERIES, utc("2026-11-20 15:05:30"))
+    assert found.condition == "incomplete"
+    said = " ".join(found.reasons)
+    assert "1 bar is missing" in said
+    assert "It was requested again 2 times. It is requested next at 2026-11-20 15:15:00 UTC." in said
+
+
 def test_a_change_in_the_open_hour_does_not_wait_for_a_run(transaction: Transaction) -> None:
     def told(dirty_from: datetime) -> Why:
         transaction.execute(
