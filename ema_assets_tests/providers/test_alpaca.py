@@ -235,13 +235,20 @@ def test_temporary_server_errors_are_retried(sandbox: RunningSandbox) -> None:
 
 
 def test_lasting_server_errors_of_one_endpoint_do_not_affect_the_other(sandbox: RunningSandbox) -> None:
-    sandbox.handle.faults.add(ServerError(status=502, symbols=["CA/USD"]))
+    sandbox.handle.faults.add(ServerError(status=502, symbols=[pair.symbol.replace("-", "/") for pair in PAIRS]))
     got = fetch(sandbox.base_url, ask([*STOCKS, *PAIRS], ONE_BAR))
     assert {str(request.series) for request in got.completed} == {f"{i.symbol}|5m" for i in STOCKS}
-    error = got.only_error()
-    assert isinstance(error, ProviderUnavailable)
-    assert "502" in str(error)
-    assert got.calls == 1 + QUICK.attempts
+    assert set(got.errors) == {f"{i.symbol}|5m" for i in PAIRS}
+    assert all(isinstance(error, ProviderUnavailable) and "502" in str(error) for error in got.errors.values())
+    # All pairs together, and two of them alone.
+    assert got.calls == 1 + 3 * QUICK.attempts
+
+
+def test_a_server_error_about_one_symbol_does_not_affect_the_others_of_its_call(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(ServerError(symbols=["CA/USD"]))
+    got = fetch(sandbox.base_url, ask([*STOCKS, *PAIRS], ONE_BAR))
+    assert list(got.errors) == ["CA-USD|5m"]
+    assert len(got.completed) == len(STOCKS) + len(PAIRS) - 1
 
 
 def test_a_request_with_a_cut_answer_is_retried(sandbox: RunningSandbox) -> None:

@@ -1,6 +1,7 @@
 """Tests of the Alpaca client with invalid answers that the sandbox does not send: typed outcomes after few calls."""
 
 import json
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -322,6 +323,45 @@ def test_one_failing_call_does_not_stop_the_others_but_two_in_a_row_do() -> None
     assert len(got.errors) == 5
     assert all(isinstance(error, ProviderUnavailable) for error in got.errors.values())
     assert len(seen) == 2 * 2
+
+
+@pytest.mark.parametrize("poison", [("C",), ("P", "A"), ("G", "H", "N")])
+def test_symbols_at_which_the_server_of_a_vendor_fails_do_not_affect_the_others_of_their_call(
+    poison: tuple[str, ...],
+) -> None:
+    def answer(request: Request) -> Response:
+        symbols = request.query_params["symbols"].split(",")
+        if set(poison) & set(symbols):
+            return JSONResponse({"message": "internal server error"}, 500)
+        return page({symbol: [bar(0)] for symbol in symbols})
+
+    # Two of the symbols must not be those that are requested alone, which are chosen at random.
+    random.seed(1)
+    with vendor(answer) as (base_url, _):
+        letters = [Instrument(letter) for letter in "ABCDEFGHIJKLMNOP"]
+        got = fetch(base_url, ask(letters, START), limits=HttpLimits(max_concurrency=1, attempts=1))
+    assert sorted(got.errors) == sorted(f"{symbol}|5m" for symbol in poison)
+    assert got.bars.height == 16 - len(poison)
+    assert {str(error) for error in got.errors.values()} == {"alpaca answered 500: internal server error"}
+
+
+def test_a_vendor_that_is_down_is_asked_about_two_symbols_alone_and_no_others() -> None:
+    letters = [Instrument(letter) for letter in "ABCDEFGHIJ"]
+    with vendor(raw("", 500)) as (base_url, seen):
+        got = fetch(
+            base_url, ask(letters, START), limits=HttpLimits(max_concurrency=1, attempts=2, backoff_seconds=0.01)
+        )
+    assert len(got.errors) == 10
+    assert [len(request.query_params["symbols"].split(",")) for request in seen] == [10, 10, 1, 1, 1, 1]
+
+
+def test_a_server_error_behind_a_page_with_bars_does_not_make_them_come_twice() -> None:
+    def answer(request: Request) -> Response:
+        return page({"A": [bar(0)]}, "next") if "page_token" not in request.query_params else Response(status_code=500)
+
+    got, seen = outcome(answer, limits=HttpLimits(attempts=1))
+    assert sorted(got.errors) == ["A|5m", "B|5m"]
+    assert (got.bars.height, len(seen)) == (1, 2)
 
 
 def test_requests_have_the_parameters_and_spelling_of_the_vendor() -> None:

@@ -29,7 +29,7 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.providers.http.budget import HttpLimits
-from ema_assets.providers.http.refusals import AccessRefused, CutAnswer, NotTheApi, Unreachable
+from ema_assets.providers.http.refusals import AccessRefused, CutAnswer, NotTheApi, ServerFailed, Unreachable
 from ema_assets_tests.providers.conftest import Drip, Reset, ask, collect, fetch, vendor
 from ema_assets_tests.providers.speakers import FIELDS, SPEAKERS, Row, Speaker
 from ema_assets_tests.waiting import LeapingLoop
@@ -209,8 +209,8 @@ CASES = (
     Case("422", status(422, '{"message": "too far back"}'), error=RequestRefused, words="422"),
     Case("451", status(451, '{"code": 0, "msg": "restricted"}'), error=Unauthorized, stops=True, words="this region (451)"),
     Case("500, once", once(status(500)), error=None, bars=5, calls=2),
-    Case("500, always", status(500), error=ProviderUnavailable, calls=ATTEMPTS, words="500"),
-    Case("502 in HTML", status(502, HTML, "text/html"), error=ProviderUnavailable, calls=ATTEMPTS, words="an HTML page"),
+    Case("500, always", status(500), error=ServerFailed, calls=ATTEMPTS, words="500"),
+    Case("502 in HTML", status(502, HTML, "text/html"), error=ServerFailed, calls=ATTEMPTS, words="an HTML page"),
     Case("302 elsewhere", status(302, "", Location="http://127.0.0.1:9/"), error=NotTheApi, words="127.0.0.1:9"),
     Case("204", status(204), words="204"),
     Case("an empty 200", status(200), words="truncated"),

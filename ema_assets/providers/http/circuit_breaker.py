@@ -24,6 +24,7 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self._errors: dict[str | None, ProviderError] = {}
         self._strikes: dict[str, int] = {}
+        self._answered: set[str] = set()
 
     def error(self, scope: str) -> ProviderError | None:
         """Return the error that opened the circuit of `scope`, or None while it is closed."""
@@ -32,6 +33,11 @@ class CircuitBreaker:
     def answered(self, scope: str) -> None:
         """Record that a call to `scope` succeeded."""
         self._strikes[scope] = 0
+        self._answered.add(scope)
+
+    def has_answered(self, scope: str) -> bool:
+        """Return whether any call to `scope` has succeeded."""
+        return scope in self._answered
 
     def failed(self, scope: str, error: ProviderError) -> None:
         """Record that a call to `scope` failed after all its tries."""

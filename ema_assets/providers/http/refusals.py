@@ -33,6 +33,10 @@ class Unreachable(ProviderUnavailable):
     """No connection could be made at all."""
 
 
+class ServerFailed(ProviderUnavailable):
+    """An answer of 5xx. The vendor may be down, or its server may have failed at something in this request."""
+
+
 class NotTheApi(ProviderUnavailable):
     """Something other than the vendor's API has answered: a web page, or a redirect to another place.
 
@@ -131,7 +135,7 @@ class Refusal:
         if 400 <= self.status < 500 and (explained := explain(self.status, said)) is not None:
             return explained
         if self.status >= 500:
-            return ProviderUnavailable(
+            return ServerFailed(
                 f"{provider} answered {self.status}: {said}",
                 provider=provider,
                 # Not X-RateLimit-Reset, the reset of the call limit, which answers of any status may have.

@@ -6,6 +6,7 @@ stocks, UTC midnight for crypto. With feed `iex`, stock bars older than 16 minut
 
 import itertools
 import logging
+import random
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
@@ -24,7 +25,7 @@ from ema_assets.providers.fetching.single_symbol import Clock, utc_now
 from ema_assets.providers.fetching.workers import side_by_side
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
-from ema_assets.providers.http.refusals import Manners
+from ema_assets.providers.http.refusals import Manners, ServerFailed
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 from ema_assets.providers.vendors.alpaca_feeds import DELAY, FEED_DELAYS, SIP, Parts, begin_of_recent
 from ema_assets.providers.vendors.alpaca_pages import Walk
@@ -53,7 +54,7 @@ class _SipRefused(Unauthorized):
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """What the calls of one fetch share. `bisected` counts the calls that were refused and repeated in halves."""
+    """What the calls of one fetch share. `bisected` counts the calls that were repeated in parts."""
 
     parts: Parts
     breaker: CircuitBreaker
@@ -147,7 +148,7 @@ class AlpacaClient:
         return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
 
     async def _run(self, job: "_Job", course: _Course) -> AsyncGenerator[FetchBatch, None]:
-        """Request all pages of one call; in halves if it is refused, and with fewer SIP bars if these are refused."""
+        """Request all pages of one call; in parts if it is refused, and with fewer SIP bars if these are refused."""
         again = self._with_less_sip(job, course.parts)
         if not again:
             try:
@@ -156,21 +157,32 @@ class AlpacaClient:
             except _SipRefused as refused:
                 self._heed(job, refused)
                 again = [job]
-            except RequestRefused as error:
-                if len(job.pending) < 2 or next(course.bisected) >= _MOST_BISECTED:
+            except (RequestRefused, ServerFailed) as error:
+                again = self._divided(job, error, course)
+                if not again:
                     yield job.fail(error)
                     return
-                again = list(job.halves())
         for each in again:
             async with aclosing(self._run(each, course)) as batches:
                 async for batch in batches:
                     yield batch
+
+    def _divided(self, job: "_Job", error: RequestRefused | ServerFailed, course: _Course) -> list["_Job"]:
+        """Return the calls that replace one that was refused or at which the server failed; none if it is given up."""
+        # A pause that the vendor demands is for all symbols.
+        can_be_one_symbol = isinstance(error, RequestRefused) or not error.retry_after_seconds
+        if len(job.pending) > 1 and can_be_one_symbol and next(course.bisected) < _MOST_BISECTED:
+            return list(job.halves() if isinstance(error, RequestRefused) else job.parts(course.breaker))
+        if not job.is_suspect:
+            course.breaker.failed(job.endpoint, error)
+        return []
 
     async def _ask(self, job: "_Job", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
         """Request all pages of one call, and again without the symbols that the vendor rejects as malformed.
 
         Raises:
             RequestRefused: for a refusal that names no symbol.
+            ServerFailed: for an answer of 5xx before the first bar.
             _SipRefused: when the plan does not include the bars from SIP.
         """
         while job.pending:
@@ -191,9 +203,12 @@ class AlpacaClient:
                     continue
                 yield job.fail(error)
                 return
-            except (RequestRefused, _SipRefused):
+            except _SipRefused:
                 raise
             except ProviderError as error:
+                # Later, bars of a symbol that is not complete would come twice.
+                if isinstance(error, RequestRefused | ServerFailed) and not walk.has_bars:
+                    raise
                 breaker.failed(job.endpoint, error)
                 yield job.fail(error)
                 return
@@ -286,12 +301,14 @@ class AlpacaClient:
 class _Job:
     """One call and its pending requests, neither completed nor failed, by the vendor's spelling of their symbol.
 
-    `feed` is None if the endpoint has no feeds.
+    `feed` is None if the endpoint has no feeds. A job `is_suspect` if the vendor failed at a call that it is part of,
+    and answers others: its failure does not show that the vendor is down.
     """
 
     endpoint: str
     feed: str | None
     call: Call
+    is_suspect: bool = False
     pending: dict[str, list[BarRequest]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -303,9 +320,23 @@ class _Job:
         """Yield two jobs, each for half of the pending symbols."""
         symbols = sorted(self.pending)
         middle = len(symbols) // 2
-        for some in (symbols[:middle], symbols[middle:]):
-            requests = tuple(request for symbol in some for request in self.pending[symbol])
-            yield replace(self, call=replace(self.call, requests=requests))
+        return map(self._only, (symbols[:middle], symbols[middle:]))
+
+    def parts(self, breaker: CircuitBreaker) -> Iterator["_Job"]:
+        """Yield jobs that show whether the vendor is down, or fails at some of the pending symbols only.
+
+        If it has answered another call, these are two halves. Otherwise two symbols are requested alone first: if both
+        fail, the vendor counts as down, and the others are not requested. They are chosen at random, so that not every
+        attempt can choose two that fail.
+        """
+        if breaker.has_answered(self.endpoint):
+            return (replace(half, is_suspect=True) for half in self.halves())
+        symbols = random.sample(list(self.pending), len(self.pending))
+        return map(self._only, filter(None, (symbols[:1], symbols[1:2], symbols[2:])))
+
+    def _only(self, symbols: Sequence[str]) -> "_Job":
+        requests = tuple(request for symbol in symbols for request in self.pending[symbol])
+        return replace(self, call=replace(self.call, requests=requests))
 
     def requests(self) -> Iterator[BarRequest]:
         """Return the pending requests."""

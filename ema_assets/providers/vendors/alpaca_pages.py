@@ -75,6 +75,11 @@ class Walk:
         self._tokens: set[str] = set()
         self._idle_pages = 0
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether bars have been read. Some may be of a symbol that is not complete."""
+        return self._furthest is not None
+
     def read(self, body: bytes) -> tuple[pl.DataFrame, list[str], str | None]:
         """Return the bars of one page in BAR_SCHEMA, the symbols that it completes, and the token of the next page.
 
