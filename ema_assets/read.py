@@ -44,6 +44,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import graph
 from ema_assets.refresh.readable import readable
 from ema_assets.reports import chart as pictures
@@ -271,14 +272,19 @@ def pages(
     rows: int = 100_000,
     url: str | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """Yield all rows of `asset` (`ohlc`, a signal or a strategy), at most `rows` at a time, sorted by symbol and time.
+    """Return all rows of `asset` (`ohlc`, a signal or a strategy), at most `rows` at a time, sorted by symbol and time.
 
     All parts are as of the same moment, when the first one is read.
     """
     node = _named(asset, None)
     if rows < 1:
         raise ConfigurationError(f"`rows` must be at least 1, received {rows!r}")
-    chosen, frame = symbols_of(symbols), parse_timeframe(timeframe)
+    return _pages(node, parse_timeframe(timeframe), symbols_of(symbols), rows, url)
+
+
+def _pages(
+    node: graph.Node, frame: Timeframe, chosen: list[str] | None, rows: int, url: str | None
+) -> Iterator[pl.DataFrame]:
     with database_of(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
         check_timeframe(transaction, node.table, frame)

@@ -216,6 +216,19 @@ def test_a_timeframe_that_was_never_on_the_watchlist_is_refused(database: Databa
         assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"asset": "olhc"}, "`asset` must be one of .*, received 'olhc'"),
+        ({"timeframe": "5x"}, "received '5x'"),
+        ({"rows": 0}, "`rows` must be at least 1, received 0"),
+    ],
+)
+def test_wrong_arguments_of_pages_are_refused_before_a_page_is_read(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read.pages(**{"asset": "ohlc", "timeframe": "5m", **arguments})  # type: ignore[arg-type]
+
+
 def test_the_error_for_an_unreachable_database_names_it() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/none"):
         read.trades("5m", url="postgresql://nobody:secret@127.0.0.1:1/none")
