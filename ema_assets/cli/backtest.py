@@ -135,21 +135,24 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
 
 def _check_output(output: Path, *, is_sweep: bool) -> None:
     """Refuse a file of another kind, and the trades of a sweep, which tries many choices."""
-    if (ending := output.suffix.removeprefix(".").lower()) not in _ENDINGS:
-        raise not_one_of("the ending of --trades", ending, _ENDINGS)
+    if (form := _form_of(output)) not in _ENDINGS:
+        raise not_one_of("the ending of --trades", form, _ENDINGS)
     if is_sweep:
         raise ConfigurationError(
             "`--trades` writes the trades of one choice; give each `--set` one value, or `--train`"
         )
 
 
+def _form_of(output: Path) -> str:
+    return output.suffix.removeprefix(".").lower()
+
+
 def _write(trades: pl.DataFrame, output: Path) -> None:
     """Write `trades` to `output` and say so on stderr, because stdout may be JSON."""
+    from ema_assets.operations.export import write_file
+
     try:
-        if output.suffix.lower() == ".csv":
-            trades.write_csv(output)
-        else:
-            trades.write_parquet(output)
+        write_file(trades, output, _form_of(output))
     except OSError as error:
         raise ConfigurationError(f"{output} cannot be written: {error.strerror or error}") from error
     click.echo(f"Wrote {output}: {counted(trades.height, 'trade')}", err=True)

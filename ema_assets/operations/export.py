@@ -93,6 +93,13 @@ def _identity(database: Database) -> _Identity:
         return _Identity(ledger.began(transaction), ledger.incarnation(transaction))
 
 
+def write_file(rows: pl.DataFrame, path: Path, form: str) -> None:
+    """Write `rows` to `path` in `form`, one of FORMATS: the whole file, or nothing if it fails."""
+    part = path.with_name(f".{path.name}.part")
+    _WRITERS[form](rows, part)
+    os.replace(part, path)  # noqa: PTH105 - the same, and atomic
+
+
 def _write(transaction: Transaction, node: Node, series: Series, folder: Path, form: str) -> int:
     """Write the files of one series and delete its surplus files; return the number of rows."""
     place = folder / node.name / series.timeframe.key
@@ -101,11 +108,9 @@ def _write(transaction: Transaction, node: Node, series: Series, folder: Path, f
     rows, number = 0, 0
     for page in tables.pages(transaction, node.table, series.timeframe, [series.symbol], ROWS_PER_FILE):
         number += 1
-        path = place / _file_name(name, number, form)
-        part = path.with_name(f".{path.name}.part")
         timeframe = pl.lit(series.timeframe.key).alias("timeframe")
-        _WRITERS[form](page.select("symbol", timeframe, pl.exclude("symbol")), part)
-        os.replace(part, path)  # noqa: PTH105 - the same, and atomic
+        path = place / _file_name(name, number, form)
+        write_file(page.select("symbol", timeframe, pl.exclude("symbol")), path, form)
         rows += page.height
     while (beyond := place / _file_name(name, number := number + 1, form)).exists():
         beyond.unlink()

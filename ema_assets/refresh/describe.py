@@ -53,9 +53,9 @@ async def describe_due(
         if provider_state.breaker(transaction, describer.provider).failures:
             return 0
         asked = states.claim(transaction, name, due, now)
+        if asked.is_empty():
+            return 0
         begun = _last_sessions(transaction, asked, now)
-    if asked.is_empty():
-        return 0
     since = {
         symbol: FIRST_DAY if through is None else through.date()
         for symbol, through in asked.select("symbol", "actions_through").iter_rows()

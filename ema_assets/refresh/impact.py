@@ -31,10 +31,10 @@ def revised(
         claimed = claimed.drop("from_ts").join(since.rename({"dirty_from": "from_ts"}), on="symbol")
     is_past = (pl.col("from_ts") > ledger.BEGINNING) & (pl.col("from_ts") <= pl.col("last_ts"))
     past = claimed.filter(is_past).select("symbol", "from_ts", "last_ts")
-    higher = None if variant is None else variant.on(timeframe).higher_timeframe
-    if variant is None or higher is None or past.is_empty():
+    longer = None if variant is None else variant.longer_trend(timeframe)
+    if longer is None or past.is_empty():
         return past
-    newest = ledger.newest_bars(transaction, variant.trend, higher, past["symbol"])
+    newest = ledger.newest_bars(transaction, *longer, past["symbol"])
     return past.join(newest, left_on=["symbol", "from_ts"], right_on=["symbol", "last_ts"], how="anti")
 
 

@@ -28,12 +28,13 @@ def decided(
     Trades that begin in bars whose longer trend is on its way are left out. Where it has just come, or is later than
     PATIENCE, the bars that waited for it count as computed for the first time.
     """
-    higher = None if node.variant is None else node.variant.on(timeframe).higher_timeframe
-    if node.variant is None or higher is None or not _has_young(known, rows):
+    longer = None if node.variant is None else node.variant.longer_trend(timeframe)
+    if longer is None or not _has_young(known, rows):
         return known, rows
+    trend, higher = longer
     columns = known.columns
     closed = closed_bars(transaction, now, timeframes=[higher]).select(*MARKET, "ts", "ts_end")
-    trends = alert_outbox.longer_trends(transaction, node.variant.trend, higher, known["symbol"])
+    trends = alert_outbox.longer_trends(transaction, trend, higher, known["symbol"])
     trends = trends.join(closed, on=list(MARKET), how="left", nulls_equal=True)
     # What is fetched is not dirty before it is there.
     is_due = pl.col("is_due") | (pl.lit(higher.is_fetched) & (pl.col("checked_through") < pl.col("ts_end")))

@@ -390,8 +390,7 @@ class Looks:
         """
         look, is_time = self._look, self._lookout.is_time()
         if look is None:
-            submit = self._thread.submit
-            look = self._look = submit(deliver_once, url, configured, ahead, looks_for_trouble=is_time)
+            look = self._look = self._thread.submit(deliver_once, url, configured, ahead, looks_for_trouble=is_time)
         wait_for([look], seconds)
         if not look.done():
             return None

@@ -40,7 +40,13 @@ def database_url(settings: Settings) -> str:
         return settings.database_url
     from ema_assets.runtime.postgres.server import read_running
 
-    return _found(read_running(settings.postgres_folder), settings)
+    url = read_running(settings.postgres_folder)
+    if url is None:
+        raise StoreUnavailable(
+            f"no database: EMA_DATABASE_URL is not set and no embedded PostgreSQL runs for {settings.home}; "
+            "start everything with `ema-assets up`, or set EMA_DATABASE_URL"
+        )
+    return url
 
 
 def leased_database(settings: Settings) -> str:
@@ -134,12 +140,3 @@ def check_exists(settings: Settings) -> None:
             f"there is nothing in {settings.home} yet; start everything with `ema-assets up`, or set EMA_HOME to the "
             "folder that has your data"
         )
-
-
-def _found(url: str | None, settings: Settings) -> str:
-    if url is None:
-        raise StoreUnavailable(
-            f"no database: EMA_DATABASE_URL is not set and no embedded PostgreSQL runs for {settings.home}; "
-            "start everything with `ema-assets up`, or set EMA_DATABASE_URL"
-        )
-    return url

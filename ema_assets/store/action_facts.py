@@ -8,6 +8,7 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import ACTION_SCHEMA, check_frame
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 from ema_assets.store.tables import BARS
 
@@ -225,16 +226,7 @@ def factors(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 
 def applied(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
     """Return the `factors` that stored bars of `timeframe` are adjusted for: those up to each symbol's newest bar."""
-    newest = transaction.query(
-        """
-        SELECT symbol, last_ts FROM market.series_state
-        WHERE asset = $1 AND timeframe = $2 AND last_ts IS NOT NULL AND ($3 OR symbol = ANY ($4::text[]))
-        """,
-        OHLC,
-        timeframe.key,
-        symbols is None,
-        list(symbols or ()),
-    )
+    newest = ledger.newest_bars(transaction, OHLC, timeframe, symbols)
     found = factors(transaction, newest["symbol"].to_list())
     return found.join(newest, on="symbol").filter(pl.col("effective_at") <= pl.col("last_ts")).drop("last_ts")
 

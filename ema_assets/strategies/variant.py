@@ -148,6 +148,11 @@ class Variant:
             exit_at_session_end=self.exit_at_session_end and timeframe.is_intraday,
         )
 
+    def longer_trend(self, timeframe: Timeframe) -> tuple[str, Timeframe] | None:
+        """Return the asset and the longer timeframe whose trend filters entries on `timeframe`, or None."""
+        higher = self.on(timeframe).higher_timeframe
+        return None if higher is None else (self.trend, higher)
+
 
 def code_version(variant: Variant) -> str:
     """Return the simulator's version, followed by every parameter and option that is not the default."""

@@ -1,7 +1,7 @@
 """Tests of the ledger: which series are stale, how workers claim them, and what is recorded about them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -80,6 +80,24 @@ def claimed(transaction: Transaction, asset: str, timeframe: Timeframe, *, every
 
 
 # --- instruments ----------------------------------------------------------------------------------------------------
+
+
+def complete_while_waited_for(
+    ready: Database, database_url: str, asset: str, symbols: list[str], work: Callable[[Database], None]
+) -> None:
+    """Have a run compute `asset` for `symbols` on 5m while `work`, in a thread, waits for it; both end."""
+    with Database(database_url) as other, Database(database_url) as third, ThreadPoolExecutor() as pool:
+
+        def waits() -> bool:
+            with third.transaction() as looking:
+                return bool(looking.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
+
+        with ready.transaction() as transaction:
+            ledger.claim(transaction, asset, FIVE, symbols, everything=True)
+            done = pool.submit(work, other)
+            wait_until(waits, "the other transaction waits for the run", poll_seconds=0.02)
+            ledger.complete(transaction, asset, FIVE, results(symbols, changed_from=NOW), "1")
+        done.result()
 
 
 def test_a_sync_adds_removes_and_restores_instruments(database: Database) -> None:
@@ -296,18 +314,7 @@ def test_a_run_that_marks_readers_waits_for_one_that_computes_them_without_a_dea
             ledger.lock(transaction, OHLC, FIVE, symbols)
             ledger.complete(transaction, OHLC, FIVE, results(symbols, changed_from=NOW, last_ts=NOW), "1")
 
-    with Database(database_url) as other, Database(database_url) as third, ThreadPoolExecutor() as pool:
-
-        def waits() -> bool:
-            with third.transaction() as looking:
-                return bool(looking.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
-
-        with ready.transaction() as transaction:
-            ledger.claim(transaction, EMA_SIGNALS, FIVE, symbols, everything=True)
-            stored = pool.submit(store_bars, other)
-            wait_until(waits, "the new bars wait for the signal", poll_seconds=0.02)
-            ledger.complete(transaction, EMA_SIGNALS, FIVE, results(symbols, changed_from=NOW), "1")
-        stored.result()
+    complete_while_waited_for(ready, database_url, EMA_SIGNALS, symbols, store_bars)
     with ready.transaction() as transaction:
         dirty = {asset: row(transaction, asset, "MSFT", FIVE)["dirty_from"] for asset in (EMA_SIGNALS, STRATEGY)}
     assert dirty == {EMA_SIGNALS: NOW, STRATEGY: NOW}
@@ -338,18 +345,7 @@ def test_a_sync_of_changed_code_waits_for_a_run_without_a_deadlock(
             else:
                 ledger.adopt_code_versions(transaction, dict.fromkeys(assets, "2"))
 
-    with Database(database_url) as other, Database(database_url) as third, ThreadPoolExecutor() as pool:
-
-        def waits() -> bool:
-            with third.transaction() as looking:
-                return bool(looking.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
-
-        with ready.transaction() as transaction:
-            ledger.claim(transaction, read, FIVE, symbols, everything=True)
-            synced = pool.submit(sync, other)
-            wait_until(waits, "the sync waits for the run", poll_seconds=0.02)
-            ledger.complete(transaction, read, FIVE, results(symbols, changed_from=NOW), "1")
-        synced.result()
+    complete_while_waited_for(ready, database_url, read, symbols, sync)
     with ready.transaction() as transaction:
         dirty = [row(transaction, asset, "MSFT", FIVE)["dirty_from"] for asset in assets]
     assert dirty == [ledger.BEGINNING, ledger.BEGINNING]

@@ -34,6 +34,7 @@ _NAMED_FAILURES = 20
 # A restart of Postgres takes seconds. A longer outage is left to the sweep, or to the person who launched the run.
 _RETRIES = 3
 _RETRY_SECONDS = 5.0
+_SINGULAR = {"rows": "row", "bars": "bar", "calls": "call"}
 
 # Takes a timeframe, its symbols and whether fresh series are to be processed, too. Returns their outcome.
 Work = Callable[[Timeframe, Sequence[str], bool], Outcome]
@@ -181,10 +182,10 @@ def sentence(outcome: Outcome) -> str:
 
 def _counted(name: str, count: int) -> str:
     """Return a count of `Outcome.metadata` in words: `1 bar flagged`, `1,200 rows written`."""
-    words = name.replace("_", " ")
-    for many, one in (("rows ", "row "), ("bars ", "bar "), ("calls", "call")) if count == 1 else ():
-        words = words.replace(many, one)
-    return f"{count:,} {words}"
+    words = name.split("_")
+    if count == 1:
+        words = [_SINGULAR.get(word, word) for word in words]
+    return f"{count:,} {' '.join(words)}"
 
 
 def _named(failed: dict[str, str]) -> str:

@@ -158,16 +158,19 @@ def dirty_since(transaction: Transaction, asset: str, timeframe: Timeframe, symb
     )
 
 
-def newest_bars(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
-    """Return the newest bar of `asset` for each of `symbols` for which it has been computed: symbol, last_ts."""
+def newest_bars(
+    transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str] | pl.Series | None
+) -> pl.DataFrame:
+    """Return the newest bar of `asset` for each of `symbols` (None: all) that has one: symbol, last_ts."""
     return transaction.query(
         """
         SELECT symbol, last_ts FROM market.series_state
-        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) AND last_ts IS NOT NULL
+        WHERE asset = $1 AND timeframe = $2 AND last_ts IS NOT NULL AND ($3 OR symbol = ANY ($4::text[]))
         """,
         asset,
         timeframe.key,
-        symbols,
+        symbols is None,
+        [] if symbols is None else list(symbols),
     )
 
 
