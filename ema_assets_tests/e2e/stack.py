@@ -258,6 +258,20 @@ class Dagster:
         except (AssertionError, OSError) as error:
             raise AssertionError(f"{error}\n{self.evidence()}") from None
 
+    def unsuccessful(self) -> str:
+        """Return every run that has failed or was canceled, with its tags and what its failures say."""
+        said = self.sql(
+            """SELECT run_id, string_agg(event, E'\n' ORDER BY id) AS events FROM dagster.event_logs
+               WHERE dagster_event_type IN ('STEP_FAILURE', 'PIPELINE_FAILURE', 'PIPELINE_CANCELED', 'ENGINE_EVENT')
+               GROUP BY run_id"""
+        )
+        events = dict(said.iter_rows())
+        return "\n".join(
+            f"{run['status']} {run['runId']} {run['tags']}\n{events.get(run['runId'], '')}"
+            for run in self.runs()
+            if run["status"] in ("FAILURE", "CANCELED")
+        )
+
     def unfinished(self) -> list[dict[str, Any]]:
         return [run for run in self.runs() if run["status"] not in ("SUCCESS", "FAILURE", "CANCELED")]
 
