@@ -67,14 +67,24 @@ def fail_lost_runs(
         if run.status is DagsterRunStatus.NOT_STARTED
         or (session_name(run.run_id) not in alive and not _is_elsewhere(run))
     ]
-    for run in lost:
+    failed = [run for run in lost if _is_as_it_was(instance, run)]
+    for run in failed:
         if run.status is DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, _MESSAGE)
         elif run.status is DagsterRunStatus.NOT_STARTED:
             instance.report_run_failed(run, _NEVER_QUEUED)
         else:
             instance.report_run_failed(run, _MESSAGE)
-    return [run.run_id for run in lost]
+    return [run.run_id for run in failed]
+
+
+def _is_as_it_was(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Return whether `run` has not moved on since it was read.
+
+    Its process may have ended because the run was over, or have handed it to another process.
+    """
+    now = instance.get_run_by_id(run.run_id)
+    return now is not None and (now.status, now.tags) == (run.status, run.tags)
 
 
 def _grace(run: DagsterRun) -> timedelta:

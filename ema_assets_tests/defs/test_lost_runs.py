@@ -19,6 +19,8 @@ from unittest.mock import patch
 import pytest
 from dagster import (
     AssetKey,
+    DagsterEvent,
+    DagsterEventType,
     DagsterRun,
     DagsterRunStatus,
     Definitions,
@@ -137,6 +139,27 @@ def test_a_run_of_a_standby_process_is_alive_as_long_as_that_process(world: Worl
         process.wait()
     assert look(world) == [run.run_id]
     assert status(world, run) is DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("moves_on", ["succeeds", "gets another process"])
+def test_a_run_that_moves_on_while_its_process_is_looked_for_is_not_failed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves_on: str
+) -> None:
+    """Its process ends when the run is over, which is after the run was read here."""
+    run = left_behind(world, DagsterRunStatus.STARTED, gone(tmp_path))
+
+    def living(*_: object) -> set[str]:
+        if moves_on == "succeeds":
+            world.instance.report_dagster_event(
+                DagsterEvent(DagsterEventType.RUN_SUCCESS.value, run.job_name), run.run_id
+            )
+        else:
+            world.instance.add_run_tags(run.run_id, Holder.of_process(run.run_id, os.getpid()).tags())
+        return set()
+
+    monkeypatch.setattr(worker_sessions, "living", living)
+    assert look(world) == []
+    assert status(world, run) is (DagsterRunStatus.SUCCESS if moves_on == "succeeds" else DagsterRunStatus.STARTED)
 
 
 def test_a_started_run_of_a_standby_process_elsewhere_is_lost_without_a_session(world: World) -> None:
