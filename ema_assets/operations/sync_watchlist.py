@@ -34,15 +34,16 @@ def sync(
         StoreError: as in `adopt_graph`.
     """
     graph = graph or build(watchlist)
-    past = now.date() - timedelta(days=max(*watchlist.history_days.values(), LOOK_BACK.days) + 30)
+    earliest = now.date() - timedelta(days=max(*watchlist.history_days.values(), LOOK_BACK.days) + 30)
     with database.transaction() as transaction:
         sessions.sync_special_days(transaction, watchlist.special_days)
-        changed = {calendar: cover(transaction, calendar, past, now.date()) for calendar in watchlist.calendars}
+        changed = {calendar: cover(transaction, calendar, earliest, now.date()) for calendar in watchlist.calendars}
+        past = {calendar: since for calendar, since in changed.items() if since is not None and since <= now}
+        ledger.lock_changes(transaction, watchlist.instruments, list(past), graph.code_versions)
         remade = adopt_graph(transaction, graph)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
-        for calendar, since in changed.items():
-            if since is not None and since <= now:
-                ledger.go_back(transaction, calendar, since)
+        for calendar, since in past.items():
+            ledger.go_back(transaction, calendar, since)
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
         forget_unwanted(transaction, watchlist.alerts)

@@ -292,7 +292,6 @@ class _Fetching:
         if extent is Extent.WHOLE:
             self._outcome.unserved.update(asked.join(bars, on="symbol", how="anti")["symbol"])
         with self._database.transaction() as transaction:
-            ledger.note_delays(transaction, self._delays.learned(answered))
             stored = store_bars(
                 transaction,
                 self._timeframe,
@@ -312,6 +311,8 @@ class _Fetching:
             ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
             left_out = [*stored.suspected["symbol"], *stored.refused]
             self._older.begin(transaction, asked.filter(~pl.col("symbol").is_in(left_out)), bars, self._new, extent)
+            # Instruments are written after series are locked, as a sync does.
+            ledger.note_delays(transaction, self._delays.learned(answered))
             if self._timeframe.is_session:
                 ledger.note_silence(transaction, asked["symbol"].to_list())
             elif not bars.is_empty():

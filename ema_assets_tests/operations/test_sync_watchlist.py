@@ -15,7 +15,8 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import ConfigurationError, RequestRefused
-from ema_assets.model.symbols import Instrument
+from ema_assets.model.special_days import SpecialDays
+from ema_assets.model.symbols import FROM_FILES, Instrument
 from ema_assets.operations import sync_watchlist
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh import plan, waiting
@@ -28,6 +29,7 @@ from ema_assets.store.ledger import staleness
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
+from ema_assets_tests.store.test_ledger import complete_while_waited_for
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
@@ -482,3 +484,51 @@ def test_symbols_removed_from_the_watchlist_are_in_no_count(database: Database) 
         assert set(plan.stale_for_sweep(transaction, later, timedelta(0))["symbol"]) == {"AAPL"}
         assert health.late_series(transaction, closed_bars(transaction, later))["symbol"].to_list() == ["AAPL"]
     assert state_of(database, "MSFT", M5)["failures"] == 1
+
+
+# --- locks ----------------------------------------------------------------------------------------------------------
+
+_SMALL = watchlist_of({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=5, d1_days=5, timeframes=(M5, D1))
+_APPLE, _MSFT = _SMALL.instruments
+
+
+@pytest.fixture
+def synced(database: Database, request: pytest.FixtureRequest) -> Database:
+    """The database of a watchlist whose series have bars of other code; those of a signal are failing."""
+    sync_watchlist.sync(database, request.param, NOW)
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET first_ts = $1, last_ts = $1, code_version = 'old'", NOW)
+        transaction.execute("UPDATE market.series_state SET failures = 1 WHERE asset = $1", EMA_SIGNALS)
+        transaction.execute("UPDATE market.asset SET code_version = 'old'")
+    return database
+
+
+@pytest.mark.parametrize(
+    ("synced", "after"),
+    [
+        pytest.param(
+            _SMALL, replace(_SMALL, instruments=(_APPLE, replace(_MSFT, timeframes=(D1,)))), id="timeframe off"
+        ),
+        pytest.param(_SMALL, replace(_SMALL, instruments=(_APPLE, replace(_MSFT, calendar="24/7"))), id="calendar"),
+        pytest.param(
+            replace(_SMALL, instruments=(_APPLE, replace(_MSFT, provider=FROM_FILES))),
+            _SMALL,
+            id="no longer from files",
+        ),
+        pytest.param(
+            _SMALL, replace(_SMALL, special_days={"XNYS": SpecialDays({}, frozenset({NOW.date()}))}), id="sessions"
+        ),
+    ],
+    indirect=["synced"],
+)
+def test_a_sync_of_changed_symbols_or_sessions_waits_for_a_run_without_a_deadlock(
+    synced: Database, database_url: str, after: Watchlist
+) -> None:
+    """A run stores bars and then marks the signals that read them, which come first in the table."""
+
+    def sync(other: Database) -> None:
+        sync_watchlist.sync(other, after, NOW)
+
+    complete_while_waited_for(synced, database_url, OHLC, ["AAPL", "MSFT"], sync)
+    with synced.transaction() as transaction:
+        assert ledger.failing(transaction).is_empty()

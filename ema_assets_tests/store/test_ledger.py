@@ -82,20 +82,19 @@ def claimed(transaction: Transaction, asset: str, timeframe: Timeframe, *, every
 # --- instruments ----------------------------------------------------------------------------------------------------
 
 
+def _is_waited_for(transaction: Transaction) -> bool:
+    return bool(transaction.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
+
+
 def complete_while_waited_for(
     ready: Database, database_url: str, asset: str, symbols: list[str], work: Callable[[Database], None]
 ) -> None:
     """Have a run compute `asset` for `symbols` on 5m while `work`, in a thread, waits for it; both end."""
-    with Database(database_url) as other, Database(database_url) as third, ThreadPoolExecutor() as pool:
-
-        def waits() -> bool:
-            with third.transaction() as looking:
-                return bool(looking.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
-
+    with Database(database_url) as other, ThreadPoolExecutor() as pool:
         with ready.transaction() as transaction:
             ledger.claim(transaction, asset, FIVE, symbols, everything=True)
             done = pool.submit(work, other)
-            wait_until(waits, "the other transaction waits for the run", poll_seconds=0.02)
+            wait_until(lambda: _is_waited_for(transaction), "the other waits for the run", poll_seconds=0.02)
             ledger.complete(transaction, asset, FIVE, results(symbols, changed_from=NOW), "1")
         done.result()
 
@@ -320,11 +319,27 @@ def test_a_run_that_marks_readers_waits_for_one_that_computes_them_without_a_dea
     assert dirty == {EMA_SIGNALS: NOW, STRATEGY: NOW}
 
 
-@pytest.mark.parametrize("is_remade", [False, True])
-def test_a_sync_of_changed_code_waits_for_a_run_without_a_deadlock(
-    ready: Database, database_url: str, is_remade: bool
+def _remake(transaction: Transaction, assets: list[str]) -> None:
+    ledger.start_again(transaction, assets)
+
+
+def _adopt(transaction: Transaction, assets: list[str]) -> None:
+    ledger.adopt_code_versions(transaction, dict.fromkeys(assets, "2"))
+
+
+def _end_pauses(transaction: Transaction, _: list[str]) -> None:
+    ledger.end_pauses(transaction, ["AAPL", "BTC-USD", "MSFT"], [FIVE])
+
+
+def _forget_run(transaction: Transaction, _: list[str]) -> None:
+    assert ledger.forget_run(transaction, "a run") == 6
+
+
+@pytest.mark.parametrize("write", [_remake, _adopt, _end_pauses, _forget_run])
+def test_a_sync_or_a_command_waits_for_a_run_without_a_deadlock(
+    ready: Database, database_url: str, write: Callable[[Transaction, list[str]], None]
 ) -> None:
-    """A run computes an asset and then marks the one that reads it, while a sync has both computed again."""
+    """A run computes an asset and then marks the one that reads it, while both are written by something else."""
     symbols, read, reader = ["AAPL", "BTC-USD", "MSFT"], EMA_TREND, EMA_SIGNALS
     assets = [reader, read]
     with ready.transaction() as transaction:
@@ -333,22 +348,31 @@ def test_a_sync_of_changed_code_waits_for_a_run_without_a_deadlock(
         transaction.execute("INSERT INTO market.asset_input VALUES ($1, $2, $3, $2, true)", reader, "5m", read)
         for place, asset in enumerate((read, reader), 1):
             transaction.execute("UPDATE market.asset SET position = $2 WHERE asset = $1", asset, place)
-        for asset in assets:
-            transaction.execute(
-                "UPDATE market.series_state SET last_ts = $2, code_version = '1' WHERE asset = $1", asset, NOW
-            )
+        transaction.execute(
+            """
+            UPDATE market.series_state SET last_ts = $1, code_version = '1', failures = 1, next_attempt_at = $1,
+                   recorded_event = 7
+            WHERE asset = ANY ($2::text[])
+            """,
+            NOW,
+            assets,
+        )
+        transaction.execute("CREATE SCHEMA IF NOT EXISTS dagster")
+        transaction.execute(
+            """
+            CREATE TABLE dagster.event_logs AS
+            SELECT 7::bigint AS id, 'a run' AS run_id, 'ASSET_MATERIALIZATION' AS dagster_event_type,
+                   to_json(array[asset])::text AS asset_key, symbol || '|5m' AS partition
+            FROM market.series_state WHERE asset = ANY ($1::text[]) AND timeframe = '5m'
+            """,
+            assets,
+        )
 
-    def sync(other: Database) -> None:
+    def work(other: Database) -> None:
         with other.transaction() as transaction:
-            if is_remade:
-                ledger.start_again(transaction, assets)
-            else:
-                ledger.adopt_code_versions(transaction, dict.fromkeys(assets, "2"))
+            write(transaction, assets)
 
-    complete_while_waited_for(ready, database_url, read, symbols, sync)
-    with ready.transaction() as transaction:
-        dirty = [row(transaction, asset, "MSFT", FIVE)["dirty_from"] for asset in assets]
-    assert dirty == [ledger.BEGINNING, ledger.BEGINNING]
+    complete_while_waited_for(ready, database_url, read, symbols, work)
 
 
 def test_a_claim_of_everything_includes_fresh_series_from_the_beginning(ready: Database) -> None:

@@ -56,6 +56,7 @@ from ema_assets.store.ledger.staleness import (
 from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
+    lock_changes,
     start_again,
     sync_assets,
     sync_instruments,
@@ -108,6 +109,7 @@ __all__ = [
     "late",
     "loading_since",
     "lock",
+    "lock_changes",
     "lock_recording",
     "mark_dirty",
     "mark_recorded",

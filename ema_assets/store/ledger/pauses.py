@@ -6,7 +6,7 @@ from datetime import datetime
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.row import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_OF
+from ema_assets.store.ledger.row import FIRST_PAUSE_SECONDS, IN_ORDER, LONGEST_PAUSE_OF
 
 
 def fail(
@@ -29,12 +29,18 @@ def fail(
         return
     transaction.execute(
         f"""
+        WITH failed AS MATERIALIZED (
+            -- In the order in which runs lock them: see IN_ORDER.
+            SELECT s.symbol, e.message FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
+            JOIN market.series_state s ON s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
+            ORDER BY s.symbol FOR NO KEY UPDATE OF s
+        )
         UPDATE market.series_state s
         SET failures = s.failures + 1, last_error = e.message, failed_code = $8, updated_at = clock_timestamp(),
             next_attempt_at = coalesce($7::timestamptz, $5 + make_interval(secs =>
                 least($6::float8 * 2 ^ least(s.failures, 20), {LONGEST_PAUSE_OF})
                 * CASE WHEN $8::text IS NULL THEN 0.75 + random() / 2 ELSE 1 END))
-        FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
+        FROM failed e
         JOIN market.instrument i ON i.symbol = e.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
         """,
@@ -52,10 +58,15 @@ def fail(
 def end_pauses(transaction: Transaction, symbols: Sequence[str], timeframes: Sequence[Timeframe]) -> None:
     """End the pauses after failures of the series of `symbols` on `timeframes`, for all assets."""
     transaction.execute(
-        """
-        UPDATE market.series_state SET next_attempt_at = NULL
-        WHERE failures > 0 AND next_attempt_at IS NOT NULL
-          AND symbol = ANY ($1::text[]) AND timeframe = ANY ($2::text[])
+        f"""
+        WITH pausing AS MATERIALIZED (
+            SELECT s.asset, s.symbol, s.timeframe FROM market.series_state s JOIN market.asset a USING (asset)
+            WHERE s.failures > 0 AND s.next_attempt_at IS NOT NULL
+              AND s.symbol = ANY ($1::text[]) AND s.timeframe = ANY ($2::text[])
+            {IN_ORDER}
+        )
+        UPDATE market.series_state s SET next_attempt_at = NULL
+        FROM pausing p WHERE (s.asset, s.symbol, s.timeframe) = (p.asset, p.symbol, p.timeframe)
         """,
         list(symbols),
         [timeframe.key for timeframe in timeframes],

@@ -7,6 +7,7 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
+from ema_assets.store.ledger.row import IN_ORDER
 
 
 def lock_recording(transaction: Transaction, asset: str, timeframe: Timeframe) -> None:
@@ -120,21 +121,28 @@ def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, to
 
 # Forgets the series in the preceding CTE `chosen`, and has their readers reported again: an event of a reader names an
 # event of its input. If that one is deleted, Dagster takes the reader for stale until it is computed from a newer one.
-_FORGET = """
-    forgotten AS (
+_FORGET = f"""
+    listed AS MATERIALIZED (
+        SELECT asset, symbol, timeframe, true AS is_chosen FROM chosen
+        UNION ALL
+        SELECT DISTINCT i.asset, c.symbol, i.timeframe, false FROM chosen c
+        JOIN market.asset_input i ON i.reads = c.asset AND i.reads_timeframe = c.timeframe
+        WHERE NOT EXISTS (SELECT FROM chosen x
+                          WHERE (x.asset, x.symbol, x.timeframe) = (i.asset, c.symbol, i.timeframe))
+    ), locked AS MATERIALIZED (
+        SELECT s.asset, s.symbol, s.timeframe, l.is_chosen FROM listed l
+        JOIN market.series_state s USING (asset, symbol, timeframe) JOIN market.asset a USING (asset)
+        {IN_ORDER}
+    ), forgotten AS (
         UPDATE market.series_state s
         SET recorded_at = NULL, recorded_revision = NULL, recorded_event = NULL, recorded_first_event = NULL
-        FROM chosen c
-        WHERE s.asset = c.asset AND s.symbol = c.symbol AND s.timeframe = c.timeframe
-        RETURNING s.asset, s.symbol, s.timeframe
+        FROM locked l
+        WHERE l.is_chosen AND (s.asset, s.symbol, s.timeframe) = (l.asset, l.symbol, l.timeframe)
+        RETURNING s.asset
     ), readers AS (
         UPDATE market.series_state s SET recorded_at = NULL
-        FROM (
-            SELECT i.asset, f.symbol, i.timeframe FROM forgotten f
-            JOIN market.asset_input i ON i.reads = f.asset AND i.reads_timeframe = f.timeframe
-            EXCEPT SELECT asset, symbol, timeframe FROM forgotten
-        ) r
-        WHERE s.asset = r.asset AND s.symbol = r.symbol AND s.timeframe = r.timeframe
+        FROM locked l
+        WHERE NOT l.is_chosen AND (s.asset, s.symbol, s.timeframe) = (l.asset, l.symbol, l.timeframe)
     )
     SELECT count(*) AS n FROM forgotten
 """

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from ema_assets.model.timeframes import FETCHED
+
 # "The beginning of time" for a series to be computed from nothing. Not -infinity, which polars cannot hold.
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
@@ -35,3 +37,9 @@ CLOCK_SLACK_SECONDS = 60
 
 # The updated_at of a dirty series says since when it has been waiting.
 DIRTY_SINCE = "updated_at = CASE WHEN s.dirty_from IS NULL THEN clock_timestamp() ELSE s.updated_at END"
+
+# SQL: locks series `s` of the assets `a` in the order in which runs lock them: fetched bars, bars that are rolled up
+# from them, and every other asset before its readers. In another order, a run and a writer would wait for each other.
+_FETCHED_KEYS = ", ".join(f"'{each.key}'" for each in FETCHED)
+IN_ORDER = f"""ORDER BY a.position, s.timeframe NOT IN ({_FETCHED_KEYS}), s.timeframe, s.symbol
+            FOR NO KEY UPDATE OF s"""

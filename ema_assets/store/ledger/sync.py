@@ -10,10 +10,48 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.begin_again import ask_for_all, start_on_calendar
-from ema_assets.store.ledger.row import BEGINNING
+from ema_assets.store.ledger.row import BEGINNING, IN_ORDER
 
 # With more new symbols than this in one sync, Postgres needs new statistics of the ledger to plan its queries well.
 _MANY_SYMBOLS = 100
+
+
+def lock_changes(
+    transaction: Transaction, instruments: Sequence[Instrument], calendars: Sequence[str], versions: Mapping[str, str]
+) -> None:
+    """Lock every series that a sync of `instruments`, changed sessions of `calendars` and code `versions` will write.
+
+    A sync writes in several statements, and changes tables before the last ones. If it did not lock all series at its
+    start, a run that waits for one statement could hold what the next one waits for.
+    """
+    transaction.execute(
+        f"""
+        SELECT count(*) FROM (
+            SELECT FROM market.series_state s
+            JOIN market.asset a USING (asset)
+            JOIN market.instrument i USING (symbol)
+            LEFT JOIN unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::text[])
+                      AS n(symbol, calendar, is_fetched, timeframes, bars_only) USING (symbol)
+            LEFT JOIN unnest($6::text[], $7::text[]) AS v(asset, version) USING (asset)
+            WHERE i.calendar <> n.calendar
+               OR (n.is_fetched AND NOT i.is_fetched AND s.asset = $9)
+               OR s.is_on <> (s.timeframe = ANY (n.timeframes::text[])
+                              AND (s.asset = $9 OR s.timeframe <> ALL (n.bars_only::text[])))
+               OR i.calendar = ANY ($8::text[])
+               OR (s.failures > 0 AND (NOT a.is_on OR a.code_version <> v.version))
+               OR s.code_version <> v.version
+            {IN_ORDER}
+        ) locked
+        """,
+        [each.symbol for each in instruments],
+        [each.calendar for each in instruments],
+        [each.is_fetched for each in instruments],
+        *_timeframes(instruments),
+        list(versions),
+        list(versions.values()),
+        list(calendars),
+        OHLC,
+    )
 
 
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
@@ -59,10 +97,7 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
 def _write_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> list[str]:
     """Write `instruments`, all active; return the symbols whose timeframes have changed."""
     symbols = [each.symbol for each in instruments]
-    timeframes = (
-        ["{" + ",".join(each.key for each in one.with_bars) + "}" for one in instruments],
-        ["{" + ",".join(each.key for each in one.bars_only) + "}" for one in instruments],
-    )
+    timeframes = _timeframes(instruments)
     switched = transaction.query(
         """
         SELECT i.symbol FROM unnest($1::text[], $2::text[], $3::text[]) AS n(symbol, timeframes, bars_only)
@@ -102,6 +137,14 @@ def _write_instruments(transaction: Transaction, instruments: Sequence[Instrumen
         *timeframes,
     )
     return list(switched)
+
+
+def _timeframes(instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
+    """Return the timeframes of each of `instruments` with bars, and those with bars only, as arrays of PostgreSQL."""
+    return (
+        ["{" + ",".join(each.key for each in one.with_bars) + "}" for one in instruments],
+        ["{" + ",".join(each.key for each in one.bars_only) + "}" for one in instruments],
+    )
 
 
 def _switch(transaction: Transaction, symbols: Sequence[str]) -> None:
@@ -219,18 +262,13 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     )
 
 
-# Locks series in the order in which runs lock them: those of an asset before those of its readers. In another order, a
-# sync and a run would wait for each other.
-_IN_ORDER = "ORDER BY a.position, s.timeframe, s.symbol FOR NO KEY UPDATE OF s"
-
-
 def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
     """Have every series of `assets` computed from the beginning."""
     transaction.execute(
         f"""
         WITH chosen AS MATERIALIZED (
             SELECT s.asset, s.symbol, s.timeframe FROM market.series_state s JOIN market.asset a USING (asset)
-            WHERE s.asset = ANY ($1::text[]) AND s.last_ts IS NOT NULL {_IN_ORDER}
+            WHERE s.asset = ANY ($1::text[]) AND s.last_ts IS NOT NULL {IN_ORDER}
         )
         UPDATE market.series_state s SET dirty_from = $2, updated_at = clock_timestamp()
         FROM chosen c WHERE (s.asset, s.symbol, s.timeframe) = (c.asset, c.symbol, c.timeframe)
@@ -271,7 +309,7 @@ def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -
             JOIN market.asset a USING (asset)
             JOIN market.series_state s ON s.asset = v.asset AND s.code_version <> v.version
             WHERE s.dirty_from IS DISTINCT FROM $3::timestamptz
-              AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[])) {_IN_ORDER}
+              AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[])) {IN_ORDER}
         )
         UPDATE market.series_state s
         SET dirty_from = $3::timestamptz, dirty_end = CASE WHEN s.asset = $4 THEN $3::timestamptz END,

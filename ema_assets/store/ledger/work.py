@@ -273,8 +273,13 @@ def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
     if seconds:
         transaction.execute(
             """
+            WITH delayed AS MATERIALIZED (
+                -- Sorted, because runs of several timeframes learn the delays of the same symbols.
+                SELECT i.symbol, d.seconds FROM unnest($1::text[], $2::bigint[]) AS d(symbol, seconds)
+                JOIN market.instrument i USING (symbol) ORDER BY i.symbol FOR NO KEY UPDATE OF i
+            )
             UPDATE market.instrument i SET delay_seconds = least(d.seconds, 86400)
-            FROM unnest($1::text[], $2::bigint[]) AS d(symbol, seconds) WHERE i.symbol = d.symbol
+            FROM delayed d WHERE i.symbol = d.symbol
             """,
             list(seconds),
             list(seconds.values()),
