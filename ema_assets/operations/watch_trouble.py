@@ -15,8 +15,9 @@ from ema_assets.store.alert_outbox import ALERT_SCHEMA
 from ema_assets.store.database import Transaction
 
 _RUNS_BACK = timedelta(hours=1)
-# A timeframe may have no run for long, such as over a holiday: the trouble lasts until a run succeeds.
-_RUNS_OF_TIMEFRAMES_BACK = timedelta(days=1)
+# A timeframe may have no run for long, such as over a weekend or the longest holidays, or while `up` does not run: the
+# trouble lasts until a run succeeds. The limit is for runs of jobs that no longer exist.
+_RUNS_OF_TIMEFRAMES_BACK = timedelta(days=31)
 _KEY = ["subscription", "kind", "subject"]
 
 

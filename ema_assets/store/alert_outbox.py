@@ -193,7 +193,8 @@ def failed_runs(transaction: Transaction, since: datetime, of_timeframe_since: d
     """Return Dagster runs that failed and are not retried: run_id, job, of_timeframe, backfill, ended_at; oldest first.
 
     Runs of a timeframe are those that ended after `of_timeframe_since`, if no later run of their job for the timeframe
-    succeeded. All others, whose of_timeframe is null, ended after `since`. `backfill` is null outside a backfill.
+    succeeded and a symbol is still watched on it. All others, whose of_timeframe is null, ended after `since`.
+    `backfill` is null outside a backfill.
     """
     return transaction.query(
         """
@@ -220,6 +221,8 @@ def failed_runs(transaction: Transaction, since: datetime, of_timeframe_since: d
         FROM failed f
         LEFT JOIN good g ON g.job = f.job AND g.of_timeframe = f.of_timeframe AND g.end_time > f.end_time
         WHERE g.job IS NULL
+          AND (f.of_timeframe IS NULL
+               OR EXISTS (SELECT FROM market.instrument i WHERE i.is_active AND f.of_timeframe = ANY (i.timeframes)))
         ORDER BY f.end_time, f.run_id
         """,
         since,

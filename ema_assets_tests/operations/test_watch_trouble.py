@@ -9,13 +9,15 @@ import pytest
 from ema_assets.alerts.channels import Channel
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.operations.watch_trouble import looks, watch_trouble
 from ema_assets.refresh.plan import AT_ONCE
 from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import H1, M5
 
 NOW = utc("2026-11-26 15:00:30")
 LATER = NOW + timedelta(minutes=12)
@@ -161,7 +163,13 @@ def with_runs(database: Database) -> Database:
             "CREATE TABLE dagster.asset_check_executions ()",
         ):
             transaction.execute(sql)
+    watch_on(database, M5, H1)
     return database
+
+
+def watch_on(database: Database, *timeframes: Timeframe) -> None:
+    with database.transaction() as transaction:
+        ledger.sync_instruments(transaction, [Instrument("AAPL", timeframes=timeframes)])
 
 
 def test_a_failed_run_is_reported_once_unless_it_will_be_retried(with_runs: Database) -> None:
@@ -218,12 +226,21 @@ def test_failed_runs_of_timeframes_in_an_outage_are_one_trouble_with_one_end(wit
     ended(with_runs, "good-5m", "SUCCESS", NOW + timedelta(minutes=60), **OF_5M)
     assert look(with_runs, alerts, NOW + timedelta(minutes=61)) == [], "1h has failed and was not done since"
     assert look(with_runs, alerts, NOW + timedelta(minutes=120)) == [], "and lasts, however long no run of it ends"
+    assert look(with_runs, alerts, NOW + timedelta(days=9)) == [], "also over holidays"
     ended(with_runs, "good-1h", "SUCCESS", NOW + timedelta(minutes=121), **OF_1H)
     assert look(with_runs, alerts, NOW + timedelta(minutes=122)) == [
         ("run_failed", f"over after 2 h 1 min: {text}", True)
     ]
     ended(with_runs, "again", "FAILURE", NOW + timedelta(minutes=125), **OF_5M)
     assert len(look(with_runs, alerts, NOW + timedelta(minutes=126))) == 1
+
+
+def test_a_failed_run_is_over_when_no_symbol_is_watched_on_its_timeframe(with_runs: Database) -> None:
+    alerts = told_of("run_failed")
+    ended(with_runs, "of-1h", "FAILURE", NOW, **OF_1H)
+    assert len(look(with_runs, alerts)) == 1
+    watch_on(with_runs, M5)
+    assert [is_over for *_, is_over in look(with_runs, alerts, LATER)] == [True]
 
 
 def test_failed_runs_are_reported_once_per_backfill_and_other_runs_one_by_one(with_runs: Database) -> None:
