@@ -57,6 +57,7 @@ class SeriesKind:
         reads_averages: for TRENDS: `find` also needs both averages at the newest bar, as `fast` and `slow`.
         params: parameters that a subscription may set.
         is_of_corrections: it is raised for `flipped`, about bars that were known before.
+        is_per_leg: for TRENDS: it is raised once between two crossovers.
     """
 
     name: str
@@ -69,6 +70,7 @@ class SeriesKind:
     reads_averages: bool = False
     params: Mapping[str, Param] = field(default_factory=dict)
     is_of_corrections: bool = False
+    is_per_leg: bool = False
 
     @property
     def filters(self) -> tuple[str, ...]:

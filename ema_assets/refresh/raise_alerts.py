@@ -6,7 +6,7 @@ another code version, or after a correction), for bars from files, and for a bar
 unless it closed within LATEST. Corrections have their own kinds of alerts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -114,8 +114,8 @@ def raise_alerts(
 ) -> int:
     """Write the alerts about `rows`, which were just written, for the `wanted` subscriptions; return how many.
 
-    This usually takes at most two statements: one reads what belongs to the same bars, one writes the alerts. It takes
-    none when no alert is due.
+    This usually takes at most two statements: one reads what belongs to the same bars, one writes the alerts. A kind
+    that is raised once per leg takes one more. It takes none when no alert is due.
 
     Args:
         transaction: the transaction in which the rows were written.
@@ -147,7 +147,7 @@ def raise_alerts(
         return 0
     news = [each for each in found if not each[1].is_of_corrections]
     raised = [
-        *_of_bars(transaction, news, timeframe, live, beside, now),
+        *_per_leg(transaction, _of_bars(transaction, news, timeframe, live, beside, now), node, timeframe),
         *_of_corrections(transaction, [each for each in found if each[1].is_of_corrections], timeframe),
     ]
     alerts = [_as_alerts(subscription, kind, node, timeframe, each) for subscription, kind, each in raised]
@@ -214,6 +214,21 @@ def _of_bars(
         news = rows.drop("close", strict=False).join(told, on=["symbol", "ts"], how="inner", maintain_order="left")
         if not news.is_empty():
             yield subscription, kind, news
+
+
+def _per_leg(transaction: Transaction, found: Iterable[_Found], node: Node, timeframe: Timeframe) -> Iterator[_Found]:
+    """Yield `found`; of kinds that are raised once per leg of a trend, the time of its first bar is the occurrence.
+
+    Its number is not: it changes when older history arrives.
+    """
+    for subscription, kind, rows in found:
+        if not kind.is_per_leg:
+            yield subscription, kind, rows
+            continue
+        legs = alert_outbox.last_crosses(transaction, node.name, timeframe, rows["symbol"])
+        begins = pl.col("crossed_at").dt.to_string("iso").fill_null("first")
+        of_legs = rows.join(legs, on="symbol", how="left", maintain_order="left").with_columns(occurrence=begins)
+        yield subscription, kind, of_legs
 
 
 def _just_closed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:

@@ -90,6 +90,21 @@ def surroundings(
     )
 
 
+def last_crosses(transaction: Transaction, trend: str, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
+    """Return the newest bar of `trend` with a crossover, of each of `symbols` that has one: symbol, crossed_at."""
+    return transaction.query(
+        f"""
+        SELECT g.symbol, c.ts AS crossed_at FROM unnest($1::text[]) AS g(symbol)
+        CROSS JOIN LATERAL (
+            SELECT t.ts FROM market.{identifier(trend)}_{timeframe.sql_name} t
+            WHERE t.symbol = g.symbol AND t.timeframe = $2 AND t.crossover IS NOT NULL ORDER BY t.ts DESC LIMIT 1
+        ) c
+        """,
+        symbols,
+        timeframe.key,
+    )
+
+
 def longer_trends(transaction: Transaction, trend: str, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
     """Return how far `trend` on `timeframe` is, for `symbols` that have it.
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -267,6 +267,14 @@ def test_stop_near_and_about_to_cross_raise_one_alert_per_occurrence(
         assert rows.height >= 1
         assert rows.select(key).is_unique().all()
     near = found.filter(kind="about_to_cross", subscription="mine").row(0, named=True)
+    # Identified by the time of the last crossover, which older history does not change, unlike the number of its bar.
+    crossed = rows_of(
+        database,
+        "SELECT max(ts) FROM market.ema_trend WHERE symbol = $1 AND timeframe = '5m' AND ts < $2 AND crossover IS NOT NULL",
+        near["symbol"],
+        near["ts"],
+    )
+    assert datetime.fromisoformat(near["occurrence"]).replace(tzinfo=UTC) == crossed[0][0]
     screened = table(
         database,
         f"""SELECT e.ema_9, e.ema_30, o.close FROM market.ema_signals e JOIN market.ohlc o USING (symbol, timeframe, ts)
@@ -423,7 +431,7 @@ def test_an_alert_is_written_with_its_bar_or_not_at_all(loaded: Database, monkey
     assert found.select("subscription", "kind", "symbol", "strategy", "occurrence").is_unique().all()
 
 
-def test_alerts_cost_at_most_two_statements_per_batch(
+def test_alerts_cost_at_most_two_statements_per_batch_and_one_more_for_a_cross_that_is_near(
     lived: tuple[Database, MemoryExchange, datetime], loaded: Database
 ) -> None:
     silent = tick(loaded, new_exchange(), START + EVERY_BAR, replace(GRAPH, alerts=None))
@@ -436,8 +444,8 @@ def test_alerts_cost_at_most_two_statements_per_batch(
     strategies = ("strategy_9_30_ema", "strategy_stopped", "strategy_quick")
     assert more == {
         *((name, 0, False) for name in ("ema_signals", "ema_3", "ema_8", "atr", *strategies)),
-        # An alert about the next cross needs the closes of all symbols.
-        *((name, *more) for name in ("ema_trend", "ema_trend_3_8") for more in ((1, False), (2, True))),
+        # An alert about the next cross needs the closes of all symbols, and the last cross of those that are near one.
+        *((name, *more) for name in ("ema_trend", "ema_trend_3_8") for more in ((1, False), (2, True), (3, True))),
         *((name, 2, True) for name in strategies),
     }
 

@@ -26,10 +26,8 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
     )
     # An uptrend ends when the close falls that far. With the opposite sign, an unchanged close is enough.
     needed = pl.when(pl.col("trend") == UP).then(-pl.col("move_pct")).otherwise(pl.col("move_pct"))
-    # Once per leg of the trend, which is identified by the number of its first bar.
-    leg = (pl.col("bar_number") - pl.col("bars_since_cross")).cast(pl.String).fill_null("first")
     return found.filter(pl.col("trend").is_not_null() & (needed <= params[_WITHIN])).select(
-        "symbol", "ts", "trend", "close", "cross_price", "move_pct", occurrence=leg
+        "symbol", "ts", "trend", "close", "cross_price", "move_pct"
     )
 
 
@@ -56,6 +54,7 @@ KIND = SeriesKind(
     say=_say,
     reads={OHLC: ("close",)},
     reads_averages=True,
+    is_per_leg=True,
     params={
         _WITHIN: Param(0.2, "How far away the next close may be, in percent", least=0.01, most=50),
         _AFTER: Param(9, "How many bars ago the last cross must be", least=0),
