@@ -355,13 +355,24 @@ def test_a_vendor_that_is_down_is_asked_about_two_symbols_alone_and_no_others() 
     assert [len(request.query_params["symbols"].split(",")) for request in seen] == [10, 10, 1, 1, 1, 1]
 
 
-def test_a_server_error_behind_a_page_with_bars_does_not_make_them_come_twice() -> None:
-    def answer(request: Request) -> Response:
-        return page({"A": [bar(0)]}, "next") if "page_token" not in request.query_params else Response(status_code=500)
+def test_a_server_error_behind_a_page_with_bars_costs_only_the_symbols_at_which_the_server_fails() -> None:
+    """A is complete before the error. The bars of B are not, and come only once, from the call that repeats it."""
 
-    got, seen = outcome(answer, limits=HttpLimits(attempts=1))
-    assert sorted(got.errors) == ["A|5m", "B|5m"]
-    assert (got.bars.height, len(seen)) == (1, 2)
+    def answer(request: Request) -> Response:
+        match request.query_params["symbols"].split(","), "page_token" in request.query_params:
+            case ["A", "B", "C"], False:
+                return page({"A": [bar(0)], "B": [bar(0)]}, "next")
+            case ["B"], is_behind:
+                return page({"B": [bar(5)]}) if is_behind else page({"B": [bar(0)]}, "next")
+        return JSONResponse({}, 500)
+
+    with vendor(answer) as (base_url, seen):
+        limits = HttpLimits(max_concurrency=1, attempts=4, backoff_seconds=0.001)
+        got = fetch(base_url, ask([Instrument(letter) for letter in "ABC"], START), limits=limits)
+    assert list(got.errors) == ["C|5m"]
+    assert sorted(got.bars["symbol"]) == ["A", "B", "B"]
+    asked = [request.query_params["symbols"] for request in seen]
+    assert asked == [*["A,B,C"] * 5, "B", "B", "C", "C"], "parts are tried twice, and not four times"
 
 
 def test_requests_have_the_parameters_and_spelling_of_the_vendor() -> None:

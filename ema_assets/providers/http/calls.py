@@ -65,8 +65,8 @@ class CallSource(ABC, Generic[Call, Answer]):
             ProviderError: when there is no answer, or a refusal.
         """
 
-    async def get(self, call: Call, breaker: CircuitBreaker) -> Answer:
-        """Return the answer to `call`, after as many tries as the limits allow.
+    async def get(self, call: Call, breaker: CircuitBreaker, attempts: int | None = None) -> Answer:
+        """Return the answer to `call`, after as many tries as the limits allow, at most `attempts`.
 
         Raises:
             ProviderError: the error of the last try, or a CircuitOpen with the error that has opened `breaker`.
@@ -75,7 +75,7 @@ class CallSource(ABC, Generic[Call, Answer]):
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(patience.is_worth_another_try),
             wait=lambda _: patience.pause_seconds,
-            stop=tenacity.stop_after_attempt(self.limits.attempts),
+            stop=tenacity.stop_after_attempt(min(attempts or self.limits.attempts, self.limits.attempts)),
             before_sleep=patience.log,
             reraise=True,
         )

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import polars as pl
+
 from ema_assets.model.errors import ProviderError, RequestRefused, Unauthorized, UnknownSymbol
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.alpaca import AlpacaConfig
@@ -42,6 +44,8 @@ _ADJUSTMENT = "split,spin-off"
 _PAGES_PER_CALL = 5
 # Two symbols among 200 that are refused without being named are found by bisecting 14 calls.
 _MOST_BISECTED = 16
+# A call at which the server has failed was tried often enough: each of its parts is tried again only once.
+_ATTEMPTS_OF_PARTS = 2
 _INVALID_SYMBOL = re.compile(r"invalid symbol:\s*(\S+)", re.IGNORECASE)
 _RECENT_SIP = "subscription does not permit"
 # No clock is ahead by more than this by accident, be it minutes of drift or the hours of a time zone.
@@ -182,7 +186,7 @@ class AlpacaClient:
 
         Raises:
             RequestRefused: for a refusal that names no symbol.
-            ServerFailed: for an answer of 5xx before the first bar.
+            ServerFailed: for an answer of 5xx; the symbols that were complete before are no longer pending.
             _SipRefused: when the plan does not include the bars from SIP.
         """
         while job.pending:
@@ -206,8 +210,7 @@ class AlpacaClient:
             except _SipRefused:
                 raise
             except ProviderError as error:
-                # Later, bars of a symbol that is not complete would come twice.
-                if isinstance(error, RequestRefused | ServerFailed) and not walk.has_bars:
+                if isinstance(error, ServerFailed) or (isinstance(error, RequestRefused) and not walk.has_bars):
                     raise
                 breaker.failed(job.endpoint, error)
                 yield job.fail(error)
@@ -216,10 +219,19 @@ class AlpacaClient:
     async def _pages(self, job: "_Job", walk: "Walk", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
         params = self._params(job)
         explain = partial(self._explain, params.get("feed", self._feed))
+        # Bars of the symbol that is not complete yet. If the server fails, it is requested again from its first bar.
+        held: list[pl.DataFrame] = []
         while True:
-            body = await self._http.get(HttpCall(_PATHS[job.endpoint], params, job.endpoint, explain), breaker)
-            bars, finished, token = walk.read(body)
+            call = HttpCall(_PATHS[job.endpoint], params, job.endpoint, explain)
+            bars, finished, token = walk.read(await self._http.get(call, breaker, job.attempts))
             breaker.answered(job.endpoint)
+            if finished:
+                for frame in held:
+                    yield FetchBatch(frame, (), ())
+                held.clear()
+            begun = pl.col("symbol").is_in(job.symbols_of(walk.begun))
+            held.extend(filter(len, [bars.filter(begun)]))
+            bars = bars.filter(~begun)
             for symbol in finished:
                 if symbol in walk.unreadable:
                     yield job.fail(walk.unreadable[symbol], symbol)
@@ -301,14 +313,15 @@ class AlpacaClient:
 class _Job:
     """One call and its pending requests, neither completed nor failed, by the vendor's spelling of their symbol.
 
-    `feed` is None if the endpoint has no feeds. A job `is_suspect` if the vendor failed at a call that it is part of,
-    and answers others: its failure does not show that the vendor is down.
+    `feed` is None if the endpoint has no feeds. It is tried at most `attempts` times. A job `is_suspect` if the vendor
+    failed at a call that it is part of, and answers others: its failure does not show that the vendor is down.
     """
 
     endpoint: str
     feed: str | None
     call: Call
     is_suspect: bool = False
+    attempts: int | None = None
     pending: dict[str, list[BarRequest]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -329,10 +342,15 @@ class _Job:
         fail, the vendor counts as down, and the others are not requested. They are chosen at random, so that not every
         attempt can choose two that fail.
         """
+        self.attempts = _ATTEMPTS_OF_PARTS
         if breaker.has_answered(self.endpoint):
             return (replace(half, is_suspect=True) for half in self.halves())
         symbols = random.sample(list(self.pending), len(self.pending))
         return map(self._only, filter(None, (symbols[:1], symbols[1:2], symbols[2:])))
+
+    def symbols_of(self, vendor: str | None) -> list[str]:
+        """Return the symbols of the pending requests that the vendor spells `vendor`; none for None."""
+        return [request.instrument.symbol for request in self.pending.get(vendor or "", ())]
 
     def _only(self, symbols: Sequence[str]) -> "_Job":
         requests = tuple(request for symbol in symbols for request in self.pending[symbol])

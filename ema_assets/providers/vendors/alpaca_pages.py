@@ -80,6 +80,11 @@ class Walk:
         """Whether bars have been read. Some may be of a symbol that is not complete."""
         return self._furthest is not None
 
+    @property
+    def begun(self) -> str | None:
+        """The symbol of which bars have been read and more may follow, in the vendor's spelling."""
+        return self._furthest[0] if self._furthest is not None and self._furthest[0] in self._left else None
+
     def read(self, body: bytes) -> tuple[pl.DataFrame, list[str], str | None]:
         """Return the bars of one page in BAR_SCHEMA, the symbols that it completes, and the token of the next page.
 
