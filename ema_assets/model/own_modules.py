@@ -25,7 +25,9 @@ _overdue: dict[str, tuple[Stamp, ...]] = {}
 
 
 def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterator[Path]:
-    """Yield the *.py files of a folder of `what`, sorted, except those in `without` and names that start with `_`.
+    """Yield the *.py files of a folder of `what`, sorted; not those in `without`, nor names that start with `_` or `.`.
+
+    Editors and file systems make hidden files, such as `.#mine.py` while `mine.py` is edited, or `._mine.py` of macOS.
 
     Raises:
         ConfigurationError: when there is no such folder.
@@ -33,13 +35,22 @@ def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterato
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: there is no such folder of {what}")
     for path in sorted(folder.glob("*.py")):
-        if not path.name.startswith("_") and path not in without:
+        if not path.name.startswith(("_", ".")) and path not in without:
             yield path
 
 
 def all_files(folders: Iterable[Path | None]) -> list[Path]:
-    """Return every *.py file in and below `folders`, also those that only others import; None is no folder."""
-    return [path for folder in folders if folder is not None for path in sorted(folder.rglob("*.py"))]
+    """Return every *.py file in and below `folders`, also those that only others import; None is no folder.
+
+    Hidden files and folders are left out.
+    """
+    return [
+        path
+        for folder in folders
+        if folder is not None
+        for path in sorted(folder.rglob("*.py"))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
 def load(path: Path, kind: str) -> ModuleType:

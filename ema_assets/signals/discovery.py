@@ -57,7 +57,7 @@ def discover(folder: Path | None = None, without: Collection[Path] = ()) -> dict
     `ema_signals` and `ema_trend` come first, then the others by depth and name.
 
     Args:
-        folder: The folder of a user's own signals, one per *.py file. Files whose name starts with `_` are ignored.
+        folder: The folder of a user's own signals, one per *.py file. Names that start with `_` or `.` are ignored.
         without: Files in the folder that are also ignored.
 
     Raises:

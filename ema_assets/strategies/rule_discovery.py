@@ -42,7 +42,7 @@ def discover(folder: Path | None = None, without: Collection[Path] = ()) -> dict
     """Return every rule, keyed and sorted by name.
 
     Args:
-        folder: The folder of a user's own rules, one per *.py file. Files whose name starts with `_` are ignored.
+        folder: The folder of a user's own rules, one per *.py file. Names that start with `_` or `.` are ignored.
         without: Files in the folder that are also ignored.
 
     Raises:

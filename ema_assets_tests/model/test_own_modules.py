@@ -111,11 +111,14 @@ def test_an_error_within_the_time_limit_is_passed_on() -> None:
         own_modules.in_time(fails, 1)
 
 
-def test_files_of_skips_helpers_and_excluded_files_and_all_files_lists_everything(tmp_path: Path) -> None:
-    for name in ("b.py", "a.py", "_helper.py", "notes.txt"):
+def test_files_of_skips_helpers_and_excluded_files_and_all_files_lists_all_that_are_not_hidden(tmp_path: Path) -> None:
+    for name in ("b.py", "a.py", "_helper.py", "notes.txt", "._b.py"):
         (tmp_path / name).write_text("")
-    (tmp_path / "below").mkdir()
-    (tmp_path / "below" / "c.py").write_text("")
+    # Emacs makes such a link to nothing while the file is edited.
+    (tmp_path / ".#b.py").symlink_to("me@here.4711")
+    for name in ("below", ".ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "c.py").write_text("")
     found = own_modules.files_of(tmp_path, "signals", without=[tmp_path / "a.py"])
     assert [path.name for path in found] == ["b.py"]
     assert [path.name for path in own_modules.all_files([None, tmp_path])] == ["_helper.py", "a.py", "b.py", "c.py"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.own_modules import files_of
 
 
 def _look(seen: Surroundings) -> Iterator[Finding]:
@@ -19,7 +20,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     except ConfigurationError as refused:
         yield error(str(refused), "correct the file, or move it out of the folder; every process loads it")
     else:
-        own = sum(1 for folder in folders for path in folder.glob("*.py") if not path.name.startswith("_"))
+        own = sum(1 for folder in folders for _ in files_of(folder, "signals and strategies"))
         files = f", from {counted(own, 'file')} of your own" if own else ""
         yield ok(f"{counted(len(graph.nodes), 'asset')}{files}")
 
