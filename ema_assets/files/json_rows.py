@@ -45,8 +45,8 @@ def read_json(text: str) -> Table:
 
 
 def _parsed(text: str) -> Any:
-    # Numbers stay text, so that they are read like the numbers of other files.
-    return json.loads(text, parse_float=str, parse_int=str)
+    # Numbers stay text, so that they are read like the numbers of other files. So does NaN, which Python writes.
+    return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
 
 
 Row = dict[str, str | None]

@@ -55,7 +55,7 @@ def load(path: Path) -> Table:
         raise BarFileError(f"{path}: {error}") from None
     except pl.exceptions.PolarsError as error:
         raise BarFileError(f"{path}: cannot be read: {_line(error)}") from None
-    except (*BROKEN, RuntimeError) as error:
+    except (*BROKEN, RuntimeError, UnicodeError) as error:
         raise BarFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or _line(error)}") from None
 
 
@@ -107,7 +107,8 @@ def _json_text(data: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     try:
-        json.loads(text.lstrip().splitlines()[0])
+        # Nothing is converted: an integer of thousands of digits would be an error.
+        json.loads(text.lstrip().splitlines()[0], parse_int=str)
     except json.JSONDecodeError as error:
         # The first line of a document of several lines is an error only at its end. Any other error means: not JSON.
         return text if error.pos >= len(text.lstrip().splitlines()[0].rstrip()) - 1 else None

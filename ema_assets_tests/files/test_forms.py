@@ -361,8 +361,12 @@ def test_parquet_with_text_as_bytes_or_categories_is_read(tmp_path: Path) -> Non
             '"Low":{"1710115200000":59.3,"1710201600000":59.9},"Close":{"1710115200000":60.1,"1710201600000":60.5},'
             '"Volume":{"1710115200000":16120345,"1710201600000":13120345}}'
         ),
+        (
+            '{"Date":["2024-03-08","2024-03-11","2024-03-12"],"Open":[NaN,59.4,60.2],"High":[NaN,60.4,60.6],'
+            '"Low":[NaN,59.3,59.9],"Close":[NaN,60.1,60.5],"Volume":[NaN,16120345,13120345]}'
+        ),
     ],
-    ids=["rows", "lines", "columns", "columns by epoch"],
+    ids=["rows", "lines", "columns", "columns by epoch", "columns with NaN"],
 )
 def test_json_written_by_data_frame_libraries_is_read(tmp_path: Path, text: str) -> None:
     assert rows(tmp_path, text, "KO_1d.json") == BARS
@@ -415,6 +419,8 @@ def test_parquet_with_pairs_of_field_and_ticker_as_column_names_is_read(tmp_path
         (b'{"error": "rate limit"}', "holds no table of bars: nowhere in this JSON are rows with prices"),
         (b'{"error": ', "cannot be read as JSON: "),
         (b"[]", "holds no table of bars"),
+        (b"[" + b"9" * 5_000 + b"]", "holds no table of bars"),
+        (b'[{"date": "2024-03-11", "symbol": "\\ud800", "close": 1}]', "cannot be read: "),
         (
             _zipped(("a.csv", TEXT), ("b.csv", TEXT)),
             "is an archive of 2 files of bars; unpack it and give the files",
