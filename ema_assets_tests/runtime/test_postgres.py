@@ -1,5 +1,6 @@
 """Tests of the embedded PostgreSQL, with real servers in temporary folders."""
 
+import errno
 import os
 import pwd
 import shutil
@@ -22,7 +23,7 @@ import sqlalchemy
 from ema_assets.model.errors import ConfigurationError, EmbeddedServerError
 from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import processes
-from ema_assets.runtime.postgres import cluster, identity, postmaster
+from ema_assets.runtime.postgres import cluster, identity, postmaster, server_files
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
 from ema_assets_tests.waiting import wait_until
 
@@ -543,6 +544,22 @@ def test_the_url_quotes_the_path_of_the_passfile(running: EmbeddedServer) -> Non
     path = running.folder / "passfile"
     assert running.url.partition("?passfile=")[2] == quote(str(path), safe="/")
     assert " " not in running.url
+
+
+def test_a_lease_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status`, `doctor` and `maintain` attach to a running server exactly when its disk is full."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files = server_files.Files(tmp_path)
+    lease = server_files.Lease(files)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        lease.take()
+    assert server_files.is_leased(files)
+    lease.give_back()
+    assert not server_files.is_leased(files)
 
 
 def test_the_lock_is_released_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

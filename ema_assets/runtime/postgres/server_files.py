@@ -139,8 +139,10 @@ class Lease:
             self._descriptor = _open(self._path)
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
             # For a person who wonders why the server still runs. Ended processes stay listed until no lease is left.
-            os.lseek(self._descriptor, 0, os.SEEK_END)
-            os.write(self._descriptor, f"{os.getpid()}\n".encode())
+            # On a full disk nobody is listed: the lease is the lock.
+            with suppress(OSError):
+                os.lseek(self._descriptor, 0, os.SEEK_END)
+                os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
     def give_back(self) -> None:
         """Give the lease back, if it is taken. Called with the folder locked."""
