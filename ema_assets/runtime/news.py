@@ -13,6 +13,7 @@ from ema_assets.providers import registry
 from ema_assets.reports import automation, progress, status
 from ema_assets.store import diagnosis, ledger
 from ema_assets.store.database import Database, Transaction
+from ema_assets.store.driver_errors import refusal
 
 Say = Callable[[str], None]
 
@@ -102,6 +103,11 @@ class News:
                 self._progress(transaction)
         except EmaAssetsError as error:
             failed.append(f"the database does not answer: {error}")
+        except Exception as error:
+            # Such as a full disk or a time limit for statements. What is reported here must not end `up`.
+            if (reason := refusal(error)) is None:
+                raise
+            failed.append(reason)
         self.while_it_lasts(failed, "the database answers again", topic=_DATABASE)
 
     def _problems(self, failing: list[status.FailureReason], without_bars: list[str]) -> None:

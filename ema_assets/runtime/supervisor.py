@@ -64,10 +64,10 @@ class Child:
     def __init__(self, program: Program, mark: str) -> None:
         self.program = program
         self.is_told = False
-        program.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with program.log_path.open("ab") as log:
-            self._log_begin = log.tell()
-            try:
+        try:
+            program.log_path.parent.mkdir(parents=True, exist_ok=True)
+            with program.log_path.open("ab") as log:
+                self._log_begin = log.tell()
                 self._process = subprocess.Popen(  # noqa: S603 - what to start is the caller's business
                     [str(word) for word in program.argv],
                     stdin=subprocess.DEVNULL,
@@ -77,8 +77,8 @@ class Child:
                     cwd=program.cwd,
                     start_new_session=True,
                 )
-            except OSError as error:
-                raise ConfigurationError(f"`{program.name}` cannot be started: {error}") from error
+        except OSError as error:
+            raise ConfigurationError(f"`{program.name}` cannot be started: {error}") from error
         self.pid = self._process.pid
         stopping = (int(program.stop_signal), program.stop_main_only, program.grace_seconds)
         self.family = Family(self.pid, processes.identity(self.pid), mark, *stopping)

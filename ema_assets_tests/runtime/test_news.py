@@ -39,6 +39,18 @@ def test_each_outage_of_the_database_and_its_end_are_reported_once(database: Dat
     ]
 
 
+def test_a_database_that_refuses_a_query_is_reported_and_does_not_end_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    news = News(said.append)
+    for query in ("SELECT 1 / 0 AS n", None):
+        monkeypatch.setattr(status, "not_synced", lambda transaction, sql=query: sql and transaction.query(sql))
+        news.look(database)
+    told = ["  the database or its driver refused: division by zero", "  the database answers again"]
+    assert [line for line in said if "database" in line] == told
+
+
 def test_a_daemon_of_another_stack_is_reported_once_and_a_restarted_daemon_is_not(database: Database) -> None:
     said: list[str] = []
     news = News(said.append)

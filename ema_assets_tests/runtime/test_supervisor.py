@@ -358,9 +358,13 @@ def test_a_second_signal_ends_a_process_whose_code_has_caught_the_first(tmp_path
     wait_for(lambda: processes.read(child) is None)
 
 
-def test_a_program_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("program", "log"), [("nothing", "log"), (sys.executable, "file/log")])
+def test_a_program_or_a_log_that_cannot_be_opened_is_a_configuration_error(
+    tmp_path: Path, program: str, log: str
+) -> None:
+    (tmp_path / "file").touch()
     with Supervisor() as group, pytest.raises(ConfigurationError, match="`web` cannot be started"):
-        spawn(group, "web", [tmp_path / "nothing"], ENV, tmp_path / "log")
+        spawn(group, "web", [tmp_path / program], ENV, tmp_path / log)
 
 
 def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
