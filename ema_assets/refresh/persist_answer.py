@@ -78,9 +78,10 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, delet
         .join(storing.locked.select("symbol", "dirty_from", "dirty_end"), on="symbol", how="left")
         .sort("symbol")
     )
-    ledger.complete(transaction, OHLC, timeframe, completed, CODE_VERSION)
+    # Rolled-up bars before what reads bars, which `complete` marks: that is the order in which all runs lock series.
     if any(map(len, storing.locked["feeds"].to_list())):
         _mark_rolled_up_dirty(storing, completed.filter(pl.col("changed_from").is_not_null()))
+    ledger.complete(transaction, OHLC, timeframe, completed, CODE_VERSION)
     return changes
 
 

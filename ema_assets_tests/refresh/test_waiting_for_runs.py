@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from ema_assets.model.asset_names import EMA_SIGNALS, OHLC
+from ema_assets.model.asset_names import EMA_SIGNALS, OHLC, STRATEGY
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import waiting
 from ema_assets.refresh.compute import refresh_computed, refresh_rolled_up
@@ -18,6 +19,7 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc, watch
 from ema_assets_tests.timeframes import M5, M15, ORDER
+from ema_assets_tests.waiting import wait_until
 
 NOW = utc("2026-11-25 16:00")
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "XOM": "XNYS"}, m5_days=3, timeframes=ORDER)
@@ -25,14 +27,19 @@ GRAPH = build(WATCHED)
 SPOILED = "SELECT count(*) FROM market.ema_signals WHERE timeframe = '5m' AND symbol = 'MSFT' AND ema_9 = 1"
 
 
+def exchange() -> MemoryExchange:
+    return MemoryExchange(
+        *(
+            bars_on("XNYS", symbol, M5, date(2026, 11, 23), date(2026, 11, 25), seed)
+            for seed, symbol in enumerate(WATCHED.symbols)
+        )
+    )
+
+
 @pytest.fixture
 def loaded(database: Database) -> Database:
     """Three fresh series on 5m and 15m."""
-    bars = [
-        bars_on("XNYS", symbol, M5, date(2026, 11, 23), date(2026, 11, 25), seed)
-        for seed, symbol in enumerate(WATCHED.symbols)
-    ]
-    refresh(database, WATCHED, MemoryExchange(*bars), NOW, timeframes=[M5, M15])
+    refresh(database, WATCHED, exchange(), NOW, timeframes=[M5, M15])
     return database
 
 
@@ -104,3 +111,20 @@ def test_a_manual_run_reports_a_series_that_stays_locked_without_counting_a_fail
     assert list(outcome.errors) == ["MSFT"]
     assert "another run has locked it" in outcome.errors["MSFT"]
     assert state_of(loaded, "MSFT", timeframe, asset)["failures"] == 0
+
+
+def test_a_run_that_stores_bars_locks_rolled_up_bars_before_what_is_computed_from_bars(loaded: Database) -> None:
+    """Another run rolls up 15m bars, and then marks a strategy on 5m that reads a trend of 15m."""
+
+    def store() -> None:
+        with Database(loaded.url) as other:
+            refresh(other, WATCHED, exchange(), NOW + timedelta(minutes=5), timeframes=[M5])
+
+    with ThreadPoolExecutor() as pool:
+        with loaded.transaction() as transaction:
+            ledger.lock(transaction, OHLC, M15, ["AAPL"])
+            stored = pool.submit(store)
+            waits = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: transaction.query(waits).item(), "the bars wait for the run", poll_seconds=0.02)
+            ledger.lock(transaction, STRATEGY, M5, ["AAPL"])
+        stored.result()
