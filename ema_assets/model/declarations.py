@@ -183,7 +183,8 @@ def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str
     read: set[str] = set()
     for asset, columns in reads.items():
         if asset not in known:
-            yield f"`reads` must name assets among {', '.join(known)}, received {asset!r}{did_you_mean(asset, known)}"
+            hint = did_you_mean(asset, known) if isinstance(asset, str) else ""
+            yield f"`reads` must name assets among {', '.join(known)}, received {asset!r}{hint}"
             continue
         if problem := problem_with_columns_read(asset, columns):
             yield problem

@@ -157,7 +157,7 @@ def _problems_with_names(rule: Rule) -> Iterator[str]:
 
 def problem_with_table(table: str) -> str | None:
     """Return why the table of a variant must not be called `table`; None when it may be."""
-    if not _TABLE.fullmatch(table):
+    if not isinstance(table, str) or not _TABLE.fullmatch(table):
         return f"must be {TABLE_PREFIX} and a name of 1 to 24 characters"
     if table == PERFORMANCE:
         return f"must not be {PERFORMANCE}, which is another asset"

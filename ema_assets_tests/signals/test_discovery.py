@@ -196,6 +196,7 @@ def test_a_file_that_declares_no_signal_is_reported_with_its_path_and_the_cause(
         ('{"ohlc": ("close",)}', '{"ohlc": None}', "a tuple of column names for `ohlc`, received None"),
         ('{"ohlc": ("close",)}', '{"ohlc": (1,)}', "a tuple of column names for `ohlc`, received (1,)"),
         ('{"ohlc": ("close",)}', '{"olhc": ("close",)}', "received 'olhc'"),
+        ('{"ohlc": ("close",)}', '{5: ("close",)}', "received 5"),
         ('{"ohlc": ("close",)}', '{"ohlc": ("closes",)}', "`ohlc` has no column 'closes' to read"),
         ('{"ohlc": ("close",)}', '{"rsi": ("close",)}', "`rsi` has no column 'close' to read; it has rsi"),
         ('{"ohlc": ("close",)}', '{"ohlc": ("close")}', "a tuple of column names for `ohlc`, received 'close'"),

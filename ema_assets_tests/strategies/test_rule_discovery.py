@@ -97,6 +97,7 @@ def test_a_module_that_declares_no_rule_is_named_in_the_error(beside, rule: obje
         ({"evaluate": None}, "rule `mine`: `evaluate` must be a function, received None"),
         ({"check": 5}, "rule `mine`: `check` must be a function, received 5"),
         ({"table": "mine"}, "rule `mine`: `table` must be strategy_ and a name of 1 to 24 characters, received 'mine'"),
+        ({"table": 5}, "rule `mine`: `table` must be strategy_ and a name of 1 to 24 characters, received 5"),
         ({"table": "strategy_mine_4h"}, "rule `mine`: `table` must not end in _4h, as the tables of timeframes and states do"),
         ({"table": "strategy_performance"}, "rule `mine`: `table` must not be strategy_performance, which is another asset"),
         ({"table": "strategy_9_30_ema"}, "the table 'strategy_9_30_ema' is that of the rule `crossover` already, in .*rules.crossover"),
