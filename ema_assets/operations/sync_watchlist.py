@@ -39,7 +39,9 @@ def sync(
         sessions.sync_special_days(transaction, watchlist.special_days)
         changed = {calendar: cover(transaction, calendar, earliest, now.date()) for calendar in watchlist.calendars}
         past = {calendar: since for calendar, since in changed.items() if since is not None and since <= now}
-        ledger.lock_changes(transaction, watchlist.instruments, list(past), graph.code_versions)
+        outdated = tables.outdated(transaction, [table for node in graph.computed for table in node.tables])
+        to_remake = [node.name for node in graph.computed if node.touches(outdated)]
+        ledger.lock_changes(transaction, watchlist.instruments, list(past), graph.code_versions, to_remake)
         remade = adopt_graph(transaction, graph)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
         for calendar, since in past.items():

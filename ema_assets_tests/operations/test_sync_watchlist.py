@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
@@ -29,8 +30,9 @@ from ema_assets.store.ledger import staleness
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
-from ema_assets_tests.store.test_ledger import complete_while_waited_for
+from ema_assets_tests.store.test_ledger import complete_while_waited_for, is_waited_for
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
+from ema_assets_tests.waiting import wait_until
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
 NOW = utc("2026-11-25 20:30")
@@ -532,3 +534,20 @@ def test_a_sync_of_changed_symbols_or_sessions_waits_for_a_run_without_a_deadloc
     complete_while_waited_for(synced, database_url, OHLC, ["AAPL", "MSFT"], sync)
     with synced.transaction() as transaction:
         assert ledger.failing(transaction).is_empty()
+
+
+def test_a_sync_of_changed_tables_waits_for_a_run_that_will_read_them_without_a_deadlock(database: Database) -> None:
+    """A signal has got other columns, and the same version. A run has locked series and has not read the table yet."""
+    sync_watchlist.sync(database, _SMALL, NOW)
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET last_ts = $1", NOW)
+        transaction.execute(
+            "UPDATE ema_assets.declaration SET sql = 'x' WHERE (table_name, part) = ('ema_signals', 'ema_9')"
+        )
+    with Database(database.url) as other, ThreadPoolExecutor() as pool:
+        with database.transaction() as transaction:
+            ledger.claim(transaction, EMA_SIGNALS, M5, ["AAPL", "MSFT"], everything=True)
+            synced = pool.submit(sync_watchlist.sync, other, _SMALL, NOW)
+            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            transaction.query("SELECT count(*) AS n FROM market.ema_signals")
+        synced.result()

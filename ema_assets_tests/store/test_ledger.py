@@ -82,7 +82,7 @@ def claimed(transaction: Transaction, asset: str, timeframe: Timeframe, *, every
 # --- instruments ----------------------------------------------------------------------------------------------------
 
 
-def _is_waited_for(transaction: Transaction) -> bool:
+def is_waited_for(transaction: Transaction) -> bool:
     return bool(transaction.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
 
 
@@ -94,7 +94,7 @@ def complete_while_waited_for(
         with ready.transaction() as transaction:
             ledger.claim(transaction, asset, FIVE, symbols, everything=True)
             done = pool.submit(work, other)
-            wait_until(lambda: _is_waited_for(transaction), "the other waits for the run", poll_seconds=0.02)
+            wait_until(lambda: is_waited_for(transaction), "the other waits for the run", poll_seconds=0.02)
             ledger.complete(transaction, asset, FIVE, results(symbols, changed_from=NOW), "1")
         done.result()
 

@@ -17,9 +17,15 @@ _MANY_SYMBOLS = 100
 
 
 def lock_changes(
-    transaction: Transaction, instruments: Sequence[Instrument], calendars: Sequence[str], versions: Mapping[str, str]
+    transaction: Transaction,
+    instruments: Sequence[Instrument],
+    calendars: Sequence[str],
+    versions: Mapping[str, str],
+    remade: Sequence[str],
 ) -> None:
-    """Lock every series that a sync of `instruments`, changed sessions of `calendars` and code `versions` will write.
+    """Lock every series that a sync will write.
+
+    It is one of `instruments`, changed sessions of `calendars`, code `versions`, and assets that are to be `remade`.
 
     A sync writes in several statements, and changes tables before the last ones. If it did not lock all series at its
     start, a run that waits for one statement could hold what the next one waits for.
@@ -40,6 +46,7 @@ def lock_changes(
                OR i.calendar = ANY ($8::text[])
                OR (s.failures > 0 AND (NOT a.is_on OR a.code_version <> v.version))
                OR s.code_version <> v.version
+               OR s.asset = ANY ($10::text[])
             {IN_ORDER}
         ) locked
         """,
@@ -51,6 +58,7 @@ def lock_changes(
         list(versions.values()),
         list(calendars),
         OHLC,
+        list(remade),
     )
 
 

@@ -1,6 +1,6 @@
 """The tables of bars, signals, trades and states: declaring, creating, reading and writing them. SQL only."""
 
-from ema_assets.store.tables.ddl import ensure
+from ema_assets.store.tables.ddl import ensure, outdated
 from ema_assets.store.tables.reads import (
     bars_as_of,
     bars_between,
@@ -36,6 +36,7 @@ __all__ = [
     "first_stored",
     "has_part",
     "newest_rows",
+    "outdated",
     "pages",
     "read_before",
     "read_range",

@@ -30,13 +30,14 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
             uses one for too long.
     """
     wanted, parted = list(tables), list(timeframes)
-    declared = _declared(transaction, wanted)
+    names = [table.name for table in wanted]
+    declared = _declared(transaction, names)
     lacking = _missing_partitions(transaction, wanted, parted)
     if not lacking and all(declared.get(table.name) == {**_parts(table), **_comments(table)} for table in wanted):
         return []
     transaction.execute("SELECT pg_advisory_xact_lock($1)", int(AdvisoryLock.TABLES))
     # Another process may have created them while this one waited for the lock.
-    declared = _declared(transaction, wanted)
+    declared = _declared(transaction, names)
     with lock_waits.limited(transaction):
         changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
         for table, timeframe in _missing_partitions(transaction, wanted, parted):
@@ -47,14 +48,21 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
     return changed
 
 
-def _declared(transaction: Transaction, tables: Iterable[Table]) -> dict[str, dict[str, str]]:
-    """Return the declared parts, by name, from which each existing one of `tables` was made."""
+def outdated(transaction: Transaction, tables: Iterable[Table]) -> list[str]:
+    """Return the names of those of `tables` that exist and that `ensure` would change."""
+    wanted = {table.name: {**_parts(table), **_comments(table)} for table in tables}
+    declared = _declared(transaction, wanted)
+    return [name for name, parts in declared.items() if parts != wanted[name]]
+
+
+def _declared(transaction: Transaction, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the declared parts, by name, from which each existing one of the tables called `names` was made."""
     rows = transaction.query(
         """
         SELECT table_name, part, sql FROM ema_assets.declaration
         WHERE table_name = ANY ($1::text[]) AND to_regclass(format('market.%I', table_name)) IS NOT NULL
         """,
-        [table.name for table in tables],
+        list(names),
     )
     declared: dict[str, dict[str, str]] = {}
     for name, part, sql in rows.iter_rows():
