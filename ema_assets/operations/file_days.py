@@ -1,6 +1,7 @@
 """The session of each daily bar of a file, whatever its label: a date, the open or the close. No store."""
 
-from datetime import date
+from collections.abc import Collection
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -23,6 +24,12 @@ _NEARLY_ALL = 95
 _LAST_SECOND = 86_399
 # Up to this many days outside the sessions may be holidays on which somebody traded.
 _FEW_DAYS = 3
+# So many days show by their weekdays that they are not the dates of their sessions.
+_ENOUGH_DAYS = 3
+_SUNDAY = 6
+_UTC = "UTC"
+# By the end of a bar for which its date stands: the days from that date to its session, and how they are told.
+_STEPS = {AT_OPEN: (1, "the day before its session"), AT_CLOSE: (-1, "the day after its session")}
 
 
 def place_days(bars: pl.DataFrame, sessions: pl.DataFrame, options: ReadOptions) -> PlacedTimes:
@@ -60,13 +67,14 @@ def _place(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: R
     part = part.with_columns(local.alias("local"))
     by_wall = part.with_columns(session=pl.col("wall").dt.date())
     by_local = part.with_columns(session=pl.col("local").dt.date())
-    partial = options.partial
     if _nearly_all(part, is_date):
-        return _by_date(by_wall, sessions, calendar, "the date", partial=partial)
+        return _by_date(by_wall, sessions, calendar, "the date", options)
     if _nearly_all(part, pl.col("local").dt.truncate("1d") == pl.col("local")):
-        return _by_date(by_local, sessions, calendar, "midnight at the exchange", partial=partial)
+        return _by_date(by_local, sessions, calendar, "midnight at the exchange", options)
     if not zoned and not is_around_the_clock(calendar):
-        return _by_date(by_wall, sessions, calendar, "the date; the time of day is not read", partial=partial)
+        if not options.partial:
+            _check_time_of_day(by_wall, sessions, calendar)
+        return _by_date(by_wall, sessions, calendar, "the date; the time of day is not read", options)
     if not zoned:
         raise BarFileError(
             f"its days are labelled {part['wall'][0]:%H:%M} without a zone, which does not say when they begin; "
@@ -96,12 +104,54 @@ def _around_the_clock(part: pl.DataFrame) -> PlacedTimes:
     )
 
 
-def _by_date(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, label: str, *, partial: bool) -> PlacedTimes:
+def _check_time_of_day(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str) -> None:
+    """Ask about times without a zone that are midnight at the exchange or its opens, if of other days than the dates.
+
+    Midnight in London is 23:00 UTC of the day before in summer, and midnight in Tokyo is 15:00 all year.
+    """
+    zone = zone_of(calendar)
+    opens = sessions["regular_open"].implode()
+    own = _of_sessions(part["session"], sessions)
+    for each in (_UTC, zone):
+        at = in_zone(pl.col("wall"), each)
+        local = at.dt.convert_time_zone(zone).dt.replace_time_zone(None)
+        is_midnight = _nearly_all(part, local.dt.truncate("1d") == local)
+        if not is_midnight and not _nearly_all(part, at.is_in(opens)):
+            continue
+        by_open = sessions.select("session", _at="regular_open")
+        read = part.select(_at=at, _local=local.dt.date()).join(by_open, on="_at", how="left", maintain_order="left")
+        days = read["_local"] if is_midnight else read["session"]
+        count = _of_sessions(days, sessions)
+        if days.equals(part["session"]) or count < own:
+            continue
+        what = "midnight at the exchange" if is_midnight else "the opens of sessions"
+        asked = [FileReading(f"as {each} they are {what}, and {count} of {part.height} are sessions", (("tz", each),))]
+        if each != zone:
+            asked.append(FileReading(f"as {zone} {own} of {part.height} dates are sessions", (("tz", zone),)))
+        raise AmbiguousBarFile(
+            f"its days are labelled with times without a zone, such as {part['wall'][0]:%Y-%m-%d %H:%M}", asked
+        )
+
+
+def _of_sessions(days: pl.Series, sessions: pl.DataFrame) -> int:
+    return int(days.is_in(sessions["session"].implode()).sum())
+
+
+def _by_date(
+    part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, label: str, options: ReadOptions
+) -> PlacedTimes:
     """Return the opens of bars by their date in the column `session`."""
+    days = part["session"].drop_nulls().unique()
+    opened = pl.col("regular_open").dt.convert_time_zone(zone_of(calendar)).dt.date()
+    opens_before = bool(sessions.select((opened < pl.col("session")).all()).item())
+    fitting_label = _label_of_dates(days, sessions, opens_before=opens_before)
+    if fitting_label is not None and fitting_label == options.label:
+        step, told = _STEPS[fitting_label]
+        part = part.with_columns(pl.col("session") + timedelta(days=step))
+        label = f"{told} (--label)"
+    elif not options.partial:
+        _check_days(days, sessions, calendar, fitting_label, opens_before=opens_before)
     joined = part.join(sessions.select("session", "regular_open"), on="session", how="left", maintain_order="left")
-    lost = joined.filter(pl.col("regular_open").is_null() & pl.col("session").is_not_null())["session"].unique()
-    if not partial:
-        _check_days(lost.to_list(), joined["session"].drop_nulls().unique().to_list(), calendar)
     # A day that the calendar lacks is stored, if at all, at the usual open; there is none before the first session.
     unlisted = unlisted_sessions(sessions).select("session", _usual_open="regular_open")
     joined = joined.join(unlisted, on="session", how="left", maintain_order="left")
@@ -110,21 +160,58 @@ def _by_date(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, label: s
     return PlacedTimes(ts, f"the sessions of {calendar}", label)
 
 
-def _check_days(lost: list[date], days: list[date], calendar: str) -> None:
-    """Refuse days of which too many have no session, and say which calendars would fit."""
-    if len(lost) <= max(_FEW_DAYS, len(days) // 50):
+def _label_of_dates(days: pl.Series, sessions: pl.DataFrame, *, opens_before: bool) -> str | None:
+    """Return which end of their sessions dates stand for, if their weekdays show that it is another day; else None.
+
+    Days from Sunday to Thursday are those before the sessions: the evenings on which they open. Days from Tuesday to
+    Saturday are those after them: the midnights at which they end. A single Saturday may be a special session, unless
+    sessions open on the evening before (`opens_before`).
+    """
+    had = sessions["session"].implode()
+    lost = int((~days.is_in(had)).sum())
+    if days.len() < _ENOUGH_DAYS or lost * 100 <= days.len() * (100 - _NEARLY_ALL):
+        return None
+    between = sessions["session"].is_between(days.min(), days.max())
+    absent = int((between & ~sessions["session"].is_in(days.implode())).sum())
+    if not opens_before and (lost < 2 or absent == 0):
+        return None
+    for label, (step, _) in _STEPS.items():
+        if _of_sessions(days + timedelta(days=step), sessions) * 100 >= days.len() * _NEARLY_ALL:
+            return label
+    return None
+
+
+def _check_days(
+    days: pl.Series, sessions: pl.DataFrame, calendar: str, label: str | None, *, opens_before: bool
+) -> None:
+    """Refuse days of which too many have no session, and say what would fit: `label`, or another calendar."""
+    lost = days.filter(~days.is_in(sessions["session"].implode())).to_list()
+    stubs = sum(day.weekday() == _SUNDAY for day in lost) if opens_before else 0
+    if label is None and not stubs and len(lost) <= max(_FEW_DAYS, len(days) // 50):
         return
     weekend = sum(day.weekday() >= 5 for day in lost)
     cause = f", {weekend} of them on a weekend" if weekend else ""
     message = f"{len(lost)} of {len(days)} days are no sessions of {calendar}{cause}, such as {min(lost)}"
-    fits = better_calendars(days, {calendar})
-    readings = [
-        FileReading(f"{each.calendar} has {each.count} of {each.of}", (("calendar", each.calendar),)) for each in fits
+    if label is not None:
+        message += f"; each day seems to be {_STEPS[label][1]}"
+    elif stubs:
+        message += (
+            "; days with a Sunday are cut at another hour than those of this calendar, and bars of both cannot be in "
+            "one series: ingest bars of a shorter timeframe"
+        )
+    raise AmbiguousBarFile(message, _readings_of_days(days.to_list(), calendar, label))
+
+
+def _readings_of_days(days: Collection[date], calendar: str, label: str | None) -> list[FileReading]:
+    readings = [] if label is None else [FileReading(f"as {_STEPS[label][1]} they fit", (("label", label),))]
+    readings += [
+        FileReading(f"{each.calendar} has {each.count} of {each.of}", (("calendar", each.calendar),))
+        for each in better_calendars(days, {calendar})
     ]
     partly = FileReading(
         "with `--partial` days without a session are skipped, or flagged if traded", (("partial", ""),)
     )
-    raise AmbiguousBarFile(message, [*readings, partly])
+    return [*readings, partly]
 
 
 def _by_time(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: ReadOptions) -> PlacedTimes:

@@ -21,6 +21,7 @@ from ema_assets.model.timeframes import Timeframe, by_key
 
 AT_OPEN, AT_CLOSE = "open", "close"
 _MARGIN = timedelta(days=14)
+_SATURDAY, _SUNDAY = 5, 6
 # The calendars that are tried for a file that does not fit its own: the largest exchanges of each part of the world.
 # Seoul (XKRX) is left out because it takes the library three seconds; each of the others takes 0.02 to 0.6 s.
 TRIED_CALENDARS = (
@@ -122,10 +123,12 @@ def better_calendars(days: Collection[date], own: Collection[str]) -> Sequence[F
         return []
     last = max(days)
     recent = {day for day in days if day >= last - _TRIED_SPAN}
-    if sum(day.weekday() >= 5 for day in recent) * 10 > len(recent):
+    # On both days of the weekend: some exchanges trade on Sundays, and some files have the day before or after each.
+    if min(sum(day.weekday() == each for day in recent) for each in (_SATURDAY, _SUNDAY)) * 20 > len(recent):
         return [Fit(ALWAYS_OPEN, len(recent), len(recent))]
     found = []
-    for calendar in TRIED_CALENDARS:
+    from_sunday = ("XSAU",) if any(day.weekday() == _SUNDAY for day in recent) else ()
+    for calendar in (*TRIED_CALENDARS, *from_sunday):
         if calendar not in own:
             try:
                 sessions = exchange_sessions(calendar, min(recent), last)

@@ -403,6 +403,58 @@ def test_days_that_include_weekends_are_ambiguous_and_the_calendar_24_7_is_offer
     assert len(times_of(path, calendar="24/7")) == 60
 
 
+def weekdays(first: date, count: int, step: int = 0) -> list[date]:
+    """Return `count` dates, each `step` days from a day from Monday to Friday, the first of them from `first` on."""
+    days = [first + timedelta(days=number) for number in range(2 * count)]
+    return [day + timedelta(days=step) for day in days if day.weekday() < 5][:count]
+
+
+@pytest.mark.parametrize(("symbol", "zone"), [("VOD.L", "Europe/London"), ("7203.T", "Asia/Tokyo")])
+def test_midnights_at_the_exchange_as_utc_without_a_zone_are_ambiguous(tmp_path: Path, symbol: str, zone: str) -> None:
+    """As pandas writes them: 23:00 of the day before in London's summer, 15:00 of the day before in Tokyo."""
+    days = weekdays(date(2025, 6, 3), 8)
+    midnights = [datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC) for day in days]
+    path = written(tmp_path, lines([f"{each:%Y-%m-%d %H:%M:%S}" for each in midnights], symbol, "1d"))
+    assert question(path) == {
+        "as UTC they are midnight at the exchange, and 8 of 8 are sessions": {"tz": "UTC"},
+        f"as {zone} 7 of 8 dates are sessions": {"tz": zone},
+    }
+    assert [each[:10] for each in times_of(path, tz="UTC")] == [f"{day}" for day in days]
+
+
+def test_opens_on_the_evening_before_without_a_zone_are_ambiguous(tmp_path: Path) -> None:
+    """Futures open at 17:00 Chicago on the day before their session."""
+    evenings = weekdays(date(2025, 6, 2), 6, step=-1)
+    path = written(tmp_path, lines([f"{day} 17:00" for day in evenings], "ES=F", "1d"))
+    assert question(path) == {
+        "as America/Chicago they are the opens of sessions, and 6 of 6 are sessions": {"tz": "America/Chicago"}
+    }
+    assert times_of(path, tz="America/Chicago") == [f"{day} 22:00" for day in evenings]
+
+
+@pytest.mark.parametrize(("symbol", "hour"), [("EURUSD=X", 21), ("KO", 13)])
+@pytest.mark.parametrize(("step", "label", "which"), [(-1, "open", "the day before"), (1, "close", "the day after")])
+def test_dates_beside_their_sessions_are_ambiguous(
+    tmp_path: Path, symbol: str, hour: int, step: int, label: str, which: str
+) -> None:
+    """Days from Sunday to Thursday, or from Tuesday to Saturday: few of them have no session, and all are wrong."""
+    sessions = weekdays(date(2025, 6, 2), 10)
+    path = written(tmp_path, lines([f"{day + timedelta(days=step)}" for day in sessions], symbol, "1d"))
+    assert refusal(path).endswith(f"; each day seems to be {which} its session")
+    assert question(path)[f"as {which} its session they fit"] == {"label": label}
+    assert not any("calendar" in each for each in question(path).values())
+    opens = [day - timedelta(days=hour == 21) for day in sessions]
+    assert [each[:13] for each in times_of(path, label=label)] == [f"{day} {hour}" for day in opens]
+
+
+def test_dates_with_sundays_of_a_market_that_opens_on_sunday_evening_are_other_days(tmp_path: Path) -> None:
+    """A week of six days, the first of them an evening, is cut at midnight and not at 17:00 New York."""
+    days = [date(2025, 6, 1) + timedelta(days=number) for number in range(13)]
+    path = written(tmp_path, lines([f"{day}" for day in days if day.weekday() != 5], "EURUSD=X", "1d"))
+    assert "days with a Sunday are cut at another hour" in refusal(path)
+    assert list(question(path).values()) == [{"partial": ""}]
+
+
 # --- timeframes -------------------------------------------------------------------------------------------------------
 
 
