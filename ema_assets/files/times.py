@@ -222,8 +222,10 @@ def _unit_of_steps(epochs: pl.Series, unit: str) -> str:
 
 
 def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times:
-    # Split `20240102153000`, and remove the zone name that Java writes after the offset.
-    spaced = text.str.replace(r"^(\d{8})(\d{4}|\d{6})$", "$1 $2").str.replace(r"\[[\w/]+$", "")
+    # Split `20240102153000` and, as FIX and Interactive Brokers write it, `20240102-15:30:00`, and remove the zone name
+    # that Java writes after the offset.
+    spaced = text.str.replace(r"^(\d{8})(?:(\d{4}|\d{6})$|[-;](\d{6}|\d{1,2}:\d{2}:\d{2}))", "$1 $2$3")
+    spaced = spaced.str.replace(r"\[[\w/]+$", "")
     plain = spaced.str.replace(_WEEKDAY, "").str.replace(_EASTERN_DAY, "$1-$2-$3$4")
     parts = plain.str.extract_groups(_TIME).struct.unnest()
     found_order, note = date_order(parts["day"], order, usual_order)

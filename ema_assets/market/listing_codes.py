@@ -27,6 +27,7 @@ CALENDAR_BY_SUFFIX: Final = {
     "BR": "XBRU",
     "LS": "XLIS",
     **dict.fromkeys(("DE", "XETRA"), "XETR"),
+    "F": "XFRA",
     "DU": "XDUS",
     "HM": "XHAM",
     "SG": "XSTU",

@@ -19,6 +19,7 @@ TYPED = {
     ("XLON", "stocks"): "AZN.L VOD.L BT-A.L VOD.UK SHEL.L HSBA.L BP.L",
     ("XLON", "indices"): "^FTSE",
     ("XETR", "stocks"): "SAP.DE VOW3.DE",
+    ("XFRA", "stocks"): "SAP.F",
     ("XETR", "indices"): "^GDAXI ^STOXX50E",
     ("XPAR", "stocks"): "MC.PA",
     ("XPAR", "indices"): "^FCHI",
