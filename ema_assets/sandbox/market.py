@@ -64,8 +64,8 @@ class Market:
 
         `minutes` is the length of the bars, 1 or a multiple of 5.
 
-        A daily bar opens at midnight, in New York for stocks and UTC for crypto. Shorter aggregates are counted from
-        that midnight and cut off at the session's ends. With `is_anchored`, they are counted from the session's open,
+        A daily bar opens at midnight at its exchange, and UTC for crypto. Shorter aggregates are counted from that
+        midnight and cut off at the session's ends. With `is_anchored`, they are counted from the session's open,
         and again from the end of a lunch break. `alter` gets the five-minute bars before they are aggregated, and may
         change or drop some.
         """
@@ -184,7 +184,7 @@ def _chunk(
     ts, end, day = ts[rows], end[rows], day[rows]
     span = sessions.day_close[day] - sessions.day_open[day]
     through_day = (ts - sessions.day_open[day]) / span
-    bars = bars_at(profile, ts, end, through_day, sessions.midnight[day] // _DAY_SECONDS)
+    bars = bars_at(profile, ts, end, through_day, sessions.number[day])
     if query.alter is not None:
         bars = query.alter(bars)
     if minutes * 60 == STEP_SECONDS or len(bars) == 0:

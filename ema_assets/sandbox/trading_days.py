@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from ema_assets.market.calendars import segments
-from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions, zone_of
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN
 from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Ints
@@ -18,17 +18,19 @@ from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Ints
 STOCK_HISTORY_START = date(1984, 1, 1)
 CRYPTO_HISTORY_START = date(2012, 1, 1)
 
-_NEW_YORK = "America/New_York"
-
 
 @dataclass(frozen=True, slots=True)
 class TradingDays:
-    """Trading days of one calendar, ascending. Day `i` has the segments `first_segment[i]:first_segment[i + 1]`."""
+    """Trading days of one calendar, ascending. Day `i` has the segments `first_segment[i]:first_segment[i + 1]`.
+
+    `midnight` is that of the exchange, and `number` counts the days since 1970.
+    """
 
     covered_until: int
     day_open: Ints
     day_close: Ints
     midnight: Ints
+    number: Ints
     first_segment: Ints
     segment_open: Ints
     segment_close: Ints
@@ -71,7 +73,6 @@ def _arrays(frame: pl.DataFrame, calendar: str, until: date) -> TradingDays:
     def seconds(column: pl.Series) -> Ints:
         return column.dt.epoch("s").to_numpy().astype(np.int64)
 
-    zone = "UTC" if calendar == ALWAYS_OPEN else _NEW_YORK
     stretches = segments(frame)
     per_day = stretches.group_by("session", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
     opens, closes = seconds(frame["open"]), seconds(frame["close"])
@@ -80,9 +81,23 @@ def _arrays(frame: pl.DataFrame, calendar: str, until: date) -> TradingDays:
         covered_until=int(covered.timestamp()),
         day_open=opens,
         day_close=closes,
-        midnight=seconds(frame["session"].cast(pl.Datetime("us")).dt.replace_time_zone(zone)),
+        midnight=seconds(_midnights(frame["session"], zone_of(calendar).key)),
+        number=frame["session"].to_physical().to_numpy().astype(np.int64),
         first_segment=np.concatenate([np.zeros(1, np.int64), np.cumsum(per_day)]),
         segment_open=seconds(stretches["segment_open"]),
         segment_close=seconds(stretches["segment_close"]),
         steps_per_day=max(1, int(np.median(closes - opens)) // STEP_SECONDS),
     )
+
+
+def _midnights(days: pl.Series, zone: str) -> pl.Series:
+    """Return when `days` begin in `zone`: at 01:00 where the clocks skip midnight, as in Karachi on 2009-04-15.
+
+    New York's midnight is behind the close of a half-day in Hong Kong, and of every summer's day in Auckland.
+    """
+    midnight = pl.col("day").cast(pl.Datetime("us"))
+    begins = [
+        (midnight + timedelta(hours=hours)).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        for hours in (0, 1)
+    ]
+    return days.to_frame("day").select(pl.coalesce(begins)).to_series()
