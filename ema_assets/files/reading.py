@@ -83,7 +83,8 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
     layout, found = _columns(table, options)
     column = {role: str(place) for role, place in found.items()}
     cells, notes = _rows_of_bars(table, layout, column)
-    written = joined([cells[column[role]] for role in ("ts", "date", "time") if role in column])
+    has_hours = bool(table.heads) and "time" in found and table.names[found["time"]] == "hour"
+    written = joined([cells[column[role]] for role in ("ts", "date", "time") if role in column], has_hours=has_hours)
     times = read_times(written, options.dates, usual_order=layout.dates)
     cells = cells.with_columns(times.wall.alias("wall"), times.ts.alias("ts"), written.cast(pl.String).alias("written"))
     cells, below = _without_footers(cells, column)

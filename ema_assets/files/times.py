@@ -45,6 +45,8 @@ _WHOLE_MILLISECONDS = r"^(?:19|20)\d{12}\d{3}$"
 _END_OF_DAY = r"^24(?::?00){1,2}(?:[.,]0+)?$"
 # East Asian dates: `2024年01月18日` and `2024- 01- 18`.
 _EASTERN_DAY = r"^(\d{4})(?:年|년|[-.]) ?(\d{1,2})(?:月|월|[-.]) ?(\d{1,2})(?:日|일|\.$|\.( ))?"
+# An hour of the day as a number.
+_HOUR = r"^([01]?\d|2[0-4])(?:\.0+)?$"
 # Days since 1899-12-30, as Excel stores them: 1927 to 2119.
 _EXCEL_DAY = r"^[1-7]\d{4}(\.\d+)?$"
 # The day that precedes a time of day without a date: in spreadsheets, where 24 hours or more have a later day, and in
@@ -354,10 +356,11 @@ def in_zone(wall: pl.Expr, name: str) -> pl.Expr:
     return wall.dt.replace_time_zone(name, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
 
 
-def joined(texts: Sequence[pl.Series]) -> pl.Series:
+def joined(texts: Sequence[pl.Series], *, has_hours: bool = False) -> pl.Series:
     """Join a column of dates and a column of times. If the times have their own date, they are returned alone.
 
-    A duration is the time since midnight. Spreadsheets put 1899-12-30 or 1899-12-31 before a time of day.
+    A duration is the time since midnight. Spreadsheets put 1899-12-30 or 1899-12-31 before a time of day. Numbers up to
+    24 are hours if the column is called so (`has_hours`), or if there are several of them on several days.
 
     Raises:
         BarFileError: when there are more than two columns, a column has a type that no date or time of day has, or a
@@ -374,6 +377,8 @@ def joined(texts: Sequence[pl.Series]) -> pl.Series:
     if clock.drop_nulls().str.contains(_WHOLE_MILLISECONDS).all():
         return clock.str.slice(0, len("20240102093500"))
     day = day.str.replace(r"[T ]00:00(:00(\.0+)?)?$", "")
+    if clock.drop_nulls().str.contains(_HOUR).all() and (has_hours or (day.n_unique() > 1 and clock.n_unique() > 2)):
+        clock = clock.str.extract(_HOUR) + ":00"
     return (
         pl.DataFrame({"d": day, "c": clock})
         .select(pl.concat_str("d", "c", separator=" ", ignore_nulls=True))

@@ -390,6 +390,25 @@ VENDORS: dict[str, tuple[str, str, list[Row]]] = {
         "Datum;Erster;Hoch;Tief;Schlusskurs;Stuecke;Volumen\n2024-03-11;171,5;173;170,08;172,9;1.234.567;213.456.789\n",
         [("SAP.DE", "1d", "2024-03-11 08:00", 171.5, 173.0, 170.08, 172.9, 1234567.0)],
     ),
+    "Bloomberg's spreadsheet": (
+        "KO_1d.csv",
+        "Dates,PX_OPEN,PX_HIGH,PX_LOW,PX_LAST,PX_VOLUME\n3/14/2024,59.4,60.4,59.3,60.1,16120345\n",
+        [("KO", "1d", "2024-03-14 13:30", 59.4, 60.4, 59.3, 60.1, 16120345.0)],
+    ),
+    "Refinitiv's spreadsheet": (
+        "KO_1d.csv",
+        "Exchange Date,Trade Close,Trade Open,Trade Low,Trade High,Trade Volume\n14-Mar-2024,60.1,59.4,59.3,60.4,16120345\n",
+        [("KO", "1d", "2024-03-14 13:30", 59.4, 60.4, 59.3, 60.1, 16120345.0)],
+    ),
+    "days and hours in two columns": (
+        "BTC-USD.csv",
+        "date,hour,open,high,low,close\n2024-03-11,8,5,7,4,6\n2024-03-11,9,6,7,5,6\n2024-03-11,10,6,8,5,7\n",
+        [
+            ("BTC-USD", "1h", "2024-03-11 08:00", 5.0, 7.0, 4.0, 6.0, None),
+            ("BTC-USD", "1h", "2024-03-11 09:00", 6.0, 7.0, 5.0, 6.0, None),
+            ("BTC-USD", "1h", "2024-03-11 10:00", 6.0, 8.0, 5.0, 7.0, None),
+        ],
+    ),
     "PostgreSQL's own CSV": (
         "ohlc.csv",
         "symbol,timeframe,ts,open,high,low,close,volume\nKO,5m,2024-03-11 13:30:00+00,59.4,59.6,59.3,59.5,\n",

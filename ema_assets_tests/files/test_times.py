@@ -1,6 +1,7 @@
 """Tests of reading times: every usual notation, and those that are refused or ambiguous."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Any
 
 import polars as pl
 import pytest
@@ -233,6 +234,22 @@ def test_dates_and_times_of_day_in_two_columns_are_joined() -> None:
             datetime(2024, 3, 11, 9, 30),
             datetime(2024, 3, 12, 16),
         ]
+
+
+@pytest.mark.parametrize(
+    ("clocks", "dates", "has_hours", "expected"),
+    [
+        (["9", "10", "24"], ["2024-03-11", "2024-03-11", "2024-03-12"], False, ["11 09:00", "11 10:00", "13 00:00"]),
+        ([0.0, 1.0], ["2024-03-11", "2024-03-11"], True, ["11 00:00", "11 01:00"]),
+        (["0", "5", "10"], ["2024-03-11"] * 3, False, ["11 00:00", "11 00:05", "11 00:10"]),
+        (["0", "5", "25"], ["2024-03-11", "2024-03-11", "2024-03-12"], False, ["11 00:00", "11 00:05", "12 00:25"]),
+    ],
+)
+def test_numbers_up_to_24_on_several_days_are_hours(
+    clocks: list[Any], dates: list[str], has_hours: bool, expected: list[str]
+) -> None:
+    found = read_times(joined([pl.Series(dates), pl.Series(clocks)], has_hours=has_hours), None)
+    assert found.wall.dt.to_string("%d %H:%M").to_list() == expected
 
 
 @pytest.mark.parametrize(
