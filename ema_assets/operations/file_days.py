@@ -129,7 +129,8 @@ def _check_time_of_day(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str
         if each != zone:
             asked.append(FileReading(f"as {zone} {own} of {part.height} dates are sessions", (("tz", zone),)))
         raise AmbiguousBarFile(
-            f"its days are labelled with times without a zone, such as {part['wall'][0]:%Y-%m-%d %H:%M}", asked
+            f"its days are labelled with times without a zone, such as {part['wall'].drop_nulls()[0]:%Y-%m-%d %H:%M}",
+            asked,
         )
 
 

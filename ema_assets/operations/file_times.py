@@ -70,8 +70,9 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
         AmbiguousBarFile: when two readings fit, or only another one than UTC.
         BarFileError: when times do not exist in the zone, or the rows of a repeated hour cannot be told apart.
     """
-    # Around the clock, only the end of the week could decide, and a zone that differs by an hour looks the same.
-    is_tested = layout.is_guessed and not _is_around_the_clock(bars)
+    # Around the clock, only the end of the week decides, and a zone that differs by an hour looks the same.
+    is_zone_known = bars["ts"].null_count() < bars.height or options.tz is not None
+    is_tested = layout.is_guessed and (is_zone_known or not _is_around_the_clock(bars))
     told_label = options.label or (None if is_tested else layout.label)
     if told_label != AT_OPEN and (closes := _from_last_seconds(bars)) is not None:
         bars, told_label = closes, AT_CLOSE
@@ -88,7 +89,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     elif _is_around_the_clock(bars) and not origin:
         check_no_hour_twice(bars)
         origin = "as crypto is written"
-    chosen = _labelled(readings)
+    chosen = _labelled(readings, bars)
     _check_all_exist(bars, chosen, options)
     _check_repeated_hour(bars, chosen)
     ts = chosen.at if chosen.label == AT_OPEN else _opens(bars, chosen, sessions)
@@ -285,18 +286,21 @@ def _answers(reading: _Reading) -> tuple[tuple[str, str], ...]:
     return (("tz", reading.zone), *label)
 
 
-def _labelled(readings: Sequence[_Reading]) -> _Reading:
+def _labelled(readings: Sequence[_Reading], bars: pl.DataFrame) -> _Reading:
     """Return the reading with labels at the open, or the only one.
 
     Raises:
-        AmbiguousBarFile: when labels at the close fit better, by a bar on at least half of the days.
+        AmbiguousBarFile: when labels at the close fit better, by a bar on at least half of the days, or of the weeks
+            where days follow each other without a pause.
     """
     by_label = {each.label: each for each in readings}
     if len(by_label) == 1:
         return readings[0]
     opened, closed = by_label[AT_OPEN], by_label[AT_CLOSE]
-    days = opened.at.dt.date().n_unique()
-    if (closed.count - opened.count) * 2 >= days:
+    # A week of foreign exchange begins on Sunday evening, at 21:00 or 22:00 UTC.
+    weeks = opened.at.dt.offset_by("3h").dt.truncate("1w")
+    ends = (weeks if _is_around_the_clock(bars) else opened.at.dt.date()).n_unique()
+    if (closed.count - opened.count) * 2 >= ends:
         many = len(closed.at)
         raise AmbiguousBarFile(
             "its times seem to be those at which bars close, not open",

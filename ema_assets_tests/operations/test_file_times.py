@@ -536,6 +536,20 @@ def test_times_of_crypto_that_name_their_zone_are_as_the_file_says(tmp_path: Pat
     assert found.zone == "UTC (as the file says)"
 
 
+@pytest.mark.parametrize("head", ["ts,open,high,low,close", "time,open,high,low,close"])
+def test_closes_of_foreign_exchange_are_ambiguous_by_the_end_of_the_week(tmp_path: Path, head: str) -> None:
+    """Its week is from Sunday to Friday 17:00 New York, which is 22:00 UTC in winter, without a pause."""
+    closes = [datetime(2025, 1, 12, 23) + timedelta(hours=number) for number in range(120)]
+    text = "".join(f"{each:%Y-%m-%dT%H:%M}Z,1.1,1.2,1.0,1.1\n" for each in closes)
+    path = written(tmp_path, f"{head}\n{text}", "EURUSD_1h.csv")
+    assert list(question(path).values()) == [{"label": "close"}, {"label": "open"}]
+    assert times_of(path, label="close")[0] == "2025-01-12 22:00"
+    opens = "".join(
+        f"{each:%Y-%m-%dT%H:%M}Z,1.1,1.2,1.0,1.1\n" for each in (closes[0] - timedelta(hours=1), *closes[:-1])
+    )
+    assert times_of(written(tmp_path, f"{head}\n{opens}", "EURUSD_1h.csv"))[0] == "2025-01-12 22:00"
+
+
 def test_one_time_in_the_last_second_of_a_minute_does_not_make_all_times_closes(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14T03:00:00Z", "2025-01-14T03:05:00Z", "2025-01-14T03:09:59Z"], "BTC-USD"))
     found = understood(path)
