@@ -21,6 +21,11 @@ from ema_assets.model.errors import ConfigurationError
         ("symbol;name\nBRK-A;Berkshire, Hathaway, Inc.", ["BRK-A"]),
         ("# mine, all; of them\nAAPL;Apple, Inc.", ["AAPL"]),
         ("symbol\nAAPL\nTICKER\n", ["AAPL", "TICKER"]),
+        ("aapl, msft, BTC-USD\n", ["AAPL", "MSFT", "BTC-USD"]),
+        ("AAPL;MSFT", ["AAPL", "MSFT"]),
+        ("###My US,AAPL,KO,###Coins,BTCUSDT", ["AAPL", "KO", "BTCUSDT"]),
+        ("KO,Coca\n", ["KO"]),
+        ("ticker,name\n\nKO,COLA", ["KO"]),
     ],
 )
 def test_lists_in_every_usual_form_are_read(tmp_path: Path, text: str, symbols: list[str]) -> None:
@@ -34,6 +39,7 @@ def test_lists_in_every_usual_form_are_read(tmp_path: Path, text: str, symbols: 
     [
         ("AAPL\nno symbol at all!\n", "mine.csv, line 2: `symbol` must be"),
         ("name,ticker\nApple\n", "mine.csv, line 2: `symbol` must be"),
+        ("AAPL,MS!FT\n", "mine.csv, line 1: `symbol` must be"),
         ("symbol\n", "mine.csv lists no symbol; one per line"),
         ("", "mine.csv lists no symbol; one per line"),
     ],
