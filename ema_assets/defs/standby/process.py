@@ -134,7 +134,9 @@ class StandbyProcess:
     ) -> None:
         with os.fdopen(reading, "rb") as lines:
             for text in lines:
-                heard(self, protocol.for_owner(text))
+                # A process that was killed while it wrote has left a part of a message.
+                if text.endswith(b"\n"):
+                    heard(self, protocol.for_owner(text))
         self._popen.wait()
         self._hang_up()
         ended(self)
