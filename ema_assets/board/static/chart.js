@@ -5,7 +5,7 @@
   if (!box || !window.LightweightCharts) return;
   const { createChart, createSeriesMarkers, CandlestickSeries, HistogramSeries, LineSeries, LineStyle } = window.LightweightCharts;
   const values = document.getElementById("values");
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const { color, part, waiting } = window.drawing;
   const colorOf = (line) => color(`--c${2 + (line % 6)}`);
   const isPhone = matchMedia("(max-width: 640px)").matches;
 
@@ -169,14 +169,6 @@
   const drawVolume = () => volume.setData(found.time.map((time, n) => (found.volume[n] === null ? { time } : { time, value: found.volume[n], color: `${found.close[n] >= found.open[n] ? trades.gain : trades.loss}55` })));
 
   // --- the values under the cursor ------------------------------------------------------------------------------------
-  const part = (name, text, kind) => {
-    const span = document.createElement("span");
-    const bold = document.createElement("b");
-    if (kind) span.className = kind;
-    bold.textContent = text;
-    span.append(name, bold);
-    return span;
-  };
   const tone = (value) => (value > 0 ? "gain" : value < 0 ? "loss" : "");
   const say = (n) => {
     const before = n ? found.close[n - 1] : null;
@@ -206,9 +198,7 @@
   // --- data -----------------------------------------------------------------------------------------------------------
   let url = box.dataset.url;
   let isLoading = false;
-  const wait = box.querySelector(".wait");
-  wait.textContent = "Loading …";
-  const hasFailed = () => { wait.textContent = "The chart could not be loaded. It is requested again every five seconds."; };
+  const { hasFailed, isDrawn } = waiting(box, "The chart");
   const load = async () => {
     if (isLoading) return;
     isLoading = true;
@@ -236,8 +226,7 @@
         chart.timeScale().setVisibleLogicalRange({ from: found.time.length - Math.min(shown, Math.max(found.time.length, 20)), to: found.time.length + (isPhone ? 2 : 6) });
       } else if (seen && !wasAtEnd) chart.timeScale().setVisibleRange(seen);
       if (found.time.length) say(found.time.length - 1);
-      wait.hidden = true;
-      box.dataset.drawn = String(found.time.length);
+      isDrawn(found.time.length);
     } finally {
       isLoading = false;
     }

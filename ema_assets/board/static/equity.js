@@ -4,8 +4,8 @@
   const box = document.getElementById("equity");
   if (!box || !window.LightweightCharts) return;
   const { createChart, AreaSeries, HistogramSeries } = window.LightweightCharts;
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const values = document.getElementById("values");
+  const { color, part, waiting } = window.drawing;
   const { percent, moment } = window.numbers;
   // With finer steps, two labels of the axis would read the same.
   const priceFormat = { type: "custom", minMove: 0.1, formatter: (value) => percent(value, 1) };
@@ -25,21 +25,12 @@
     fall.applyOptions({ color: `${loss}88` });
     zero.applyOptions({ color: soft });
   };
-  const part = (name, text) => {
-    const span = document.createElement("span");
-    const bold = document.createElement("b");
-    bold.textContent = text;
-    span.append(name, bold);
-    return span;
-  };
   const say = (time, gain, drawdown) => values.replaceChildren(
     part("", moment(time)), part("equity", percent(gain, 2, "+")), part("drawdown", percent(drawdown, 2)),
   );
   let tag = null;
   let last = null;
-  const wait = box.querySelector(".wait");
-  wait.textContent = "Loading …";
-  const hasFailed = () => { wait.textContent = "The curve could not be loaded. It is requested again every five seconds."; };
+  const { hasFailed, isDrawn } = waiting(box, "The curve");
   const load = async () => {
     const answer = await fetch(box.dataset.url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
     if (answer.status >= 400) hasFailed();
@@ -56,8 +47,7 @@
       chart.timeScale().fitContent();
       chart.panes()[0].setStretchFactor(3);
       chart.panes()[1].setStretchFactor(1);
-      wait.hidden = true;
-      box.dataset.drawn = String(n + 1);
+      isDrawn(n + 1);
     }
   };
   chart.subscribeCrosshairMove((at) => {
