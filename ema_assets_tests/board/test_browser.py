@@ -251,8 +251,29 @@ def test_signals_of_two_units_have_two_scales_and_small_values_are_not_shown_as_
     assert said == ["atr0.0000123", "atr pct1.50 %", "macd−0.0000456"]
 
 
-def test_the_axis_of_equity_has_no_finer_steps_than_its_labels(page: "Page", board: ServedBoard) -> None:
-    page.add_init_script(NOTED)
+# Records where each label of a time axis was written last: its left end, and how far it goes over the right end.
+LABELED = """
+window.written = {};
+const pen = CanvasRenderingContext2D.prototype;
+const { fillText } = pen;
+pen.fillText = function (text, x, ...more) {
+  const { clientWidth, clientHeight } = this.canvas;
+  const half = this.measureText(text).width / 2;
+  if (this.textAlign === "center" && clientHeight < 40) window.written[text] = [x - half, x + half - clientWidth];
+  return fillText.call(this, text, x, ...more);
+};
+"""
+
+
+def test_the_axes_of_equity_have_no_finer_steps_than_their_labels_which_are_whole(
+    page: "Page", board: ServedBoard
+) -> None:
+    # So many points that those at the ends are nearer to them than half a label.
+    times = [1_790_000_000 + 3600 * hour for hour in range(500)]
+    found = board.get("/api/equity", timeframe="1h").json
+    many = {**found, "time": times, "equity": [1.0] * 500, "drawdown_pct": [0.0] * 500}
+    page.route("**/api/equity?**", lambda route: route.fulfill(json=many))
+    page.add_init_script(f"{NOTED}\n{LABELED}")
     page.goto(f"{board.url}/performance?timeframe=1h")
     page.wait_for_selector("#equity[data-drawn]")
     axes = page.evaluate(
@@ -262,6 +283,9 @@ def test_the_axis_of_equity_has_no_finer_steps_than_its_labels(page: "Page", boa
         })"""
     )
     assert axes == [["0.0 %", "0.1 %", "0.2 %"]] * 2
+    # All labels of the time axis are whole, those at its ends, too.
+    page.wait_for_function("Object.keys(written).length > 2")
+    assert page.evaluate("Object.entries(written).filter(([, [left, right]]) => left < -1 || right > 1)") == []
 
 
 def test_the_open_trades_of_a_series_show_their_strategies(page: "Page", board: ServedBoard) -> None:

@@ -9,7 +9,9 @@
   const { percent, moment } = window.numbers;
   // With finer steps, two labels of the axis would read the same.
   const priceFormat = { type: "custom", minMove: 0.1, formatter: (value) => percent(value, 1) };
-  const chart = createChart(box, { autoSize: true, layout: { attributionLogo: false }, timeScale: { timeVisible: true, secondsVisible: false } });
+  // The whole curve is shown, and nothing beyond it: only at fixed edges the outermost labels are moved in, and whole.
+  const timeScale = { timeVisible: true, secondsVisible: false, fixLeftEdge: true, fixRightEdge: true };
+  const chart = createChart(box, { autoSize: true, layout: { attributionLogo: false }, timeScale });
   const curve = chart.addSeries(AreaSeries, { lineWidth: 2, priceLineVisible: false, priceFormat });
   const fall = chart.addSeries(HistogramSeries, { priceLineVisible: false, lastValueVisible: false, priceFormat }, 1);
   const zero = curve.createPriceLine({ price: 0, lineWidth: 1, lineStyle: 2, axisLabelVisible: false });
