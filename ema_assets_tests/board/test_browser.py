@@ -344,6 +344,10 @@ def test_pages_on_a_phone_do_not_scroll_sideways(page: "Page", board: ServedBoar
     )
     assert len(ends) == 1
     assert 0 < ends[0] <= 390
+    # The strategy of each trade can be read, though its column is hidden: two of them may have one symbol and timeframe.
+    rows = board.get("/api/trades/open").json["rows"]
+    named = [f"{row['symbol']}\n{row['strategy'].removeprefix('strategy_')}" for row in rows]
+    assert page.locator("tbody th").all_inner_texts() == named
 
 
 # Puts long names and wide prices into the lists of symbols.
