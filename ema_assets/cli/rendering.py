@@ -1,14 +1,16 @@
 """How results look: tables, progress, numbers, times and JSON. The commands decide what is shown.
 
-On a terminal, tables fit its width and colours mark what deserves attention. In a file or a pipe, the same tables are
-plain text with all columns.
+On a terminal, tables fit its width and colours mark what deserves attention. In a file or a pipe, the same tables have
+all columns, and colours only if FORCE_COLOR is set.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -44,14 +46,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     On a terminal that is too narrow, long texts are cut, but not those of the first column. Where this is not enough,
     the last columns are left out, too; a line below names them.
     """
-    console = _console()
+    needed = _widths(head, rows)
+    console = _console(sum(needed) + len(_INDENT) * len(needed))
     if console is None:
         for line in _lines(head, rows):
             click.echo(line)
         return
     from rich.text import Text
 
-    needed = _widths(head, rows)
     columns = _columns_that_fit(_narrowed(needed, console.width), console.width)
     widths = _narrowed(needed[:columns], console.width)
     top, *lines = _lines(head[:columns], [tuple(map(_cut, row, widths)) for row in rows])
@@ -112,19 +114,23 @@ def _coloured(line: str) -> "Text":
     return text
 
 
-def _console() -> "Console | None":
-    """Return a console, without colours if NO_COLOR is set; None when the output is not a terminal."""
+def _console(needed: int) -> "Console | None":
+    """Return a console, without colours if NO_COLOR is set; None when the output is to be plain text.
+
+    With FORCE_COLOR a file or a pipe gets colours, too. It is as wide as `needed`.
+    """
+    is_wanted = bool(os.environ.get("FORCE_COLOR")) and "NO_COLOR" not in os.environ
     # A program that was started with a closed output has none.
-    if sys.stdout is None or not sys.stdout.isatty():
+    if sys.stdout is None or not (sys.stdout.isatty() or is_wanted):
         return None
     from rich.console import Console
 
-    return Console()
+    return Console() if sys.stdout.isatty() else Console(width=max(needed, 1))
 
 
 def print_cells(lines: Sequence[Sequence[tuple[str, str]]], styles: Mapping[str, str]) -> None:
     """Print `lines` of text pieces with their roles, which `styles` colours on a terminal."""
-    console = _console()
+    console = _console(max((sum(len(text) for text, _ in line) for line in lines), default=0))
     if console is None:
         for line in lines:
             click.echo("".join(text for text, _ in line).rstrip())
@@ -132,8 +138,11 @@ def print_cells(lines: Sequence[Sequence[tuple[str, str]]], styles: Mapping[str,
     from rich.text import Text
 
     for line in lines:
-        shown = Text.assemble(*((text, styles.get(role, "")) for text, role in line))
-        console.print(shown, no_wrap=True, overflow="crop")
+        # Neighbours of one role share their escape sequences: one each would be as long as the chart itself.
+        runs = ((role, "".join(text for text, _ in pieces)) for role, pieces in groupby(line, lambda piece: piece[1]))
+        console.print(
+            Text.assemble(*((text, styles.get(role, "")) for role, text in runs)), no_wrap=True, overflow="crop"
+        )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ Refused = Callable[..., str]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> Path:
     """A separate EMA_HOME with a watchlist of three symbols, and no other settings."""
     for name in os.environ:
-        if name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG")):
+        if name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG", "FORCE_COLOR")):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()

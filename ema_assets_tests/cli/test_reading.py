@@ -180,6 +180,7 @@ def test_the_help_of_commands_with_many_uses_has_examples(run: Run) -> None:
     assert "\n  ema-assets symbols add NVDA" in run("symbols", "add", "--help").stdout
 
 
+STYLES = {"up": "green", "axis": "dim"}
 HEAD = ("symbol", "trend", "spread", "a long column", "the last one")
 ROWS = [("AAPL", "up", "+0.31 %", "x" * 20, "y"), ("MSFT", "down", "-1.20 %", "", "z")]
 
@@ -241,6 +242,27 @@ def test_values_are_coloured_unless_no_color_is_set(monkeypatch: pytest.MonkeyPa
     plain = "\n".join(on_a_terminal(monkeypatch, 100, NO_COLOR="1"))
     assert green not in plain
     assert red not in plain
+
+
+@pytest.mark.parametrize("env", [{"FORCE_COLOR": "1"}, {"FORCE_COLOR": ""}, {"FORCE_COLOR": "1", "NO_COLOR": "1"}])
+def test_a_pipe_gets_all_columns_and_colours_only_where_they_are_forced(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str]
+) -> None:
+    monkeypatch.setattr(Terminal, "isatty", lambda _: False)
+    shown = on_a_terminal(monkeypatch, 20, (HEAD, ROWS), **env)
+    assert [click.unstyle(line).rstrip() for line in shown][1] == "  AAPL    up     +0.31 %  xxxxxxxxxxxxxxxxxxxx  y"
+    assert ("\x1b[32mup" in shown[1]) is (env == {"FORCE_COLOR": "1"})
+
+
+def test_neighbours_of_one_colour_in_a_chart_share_their_escape_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "20"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    rendering.print_cells([[*((letter, "up") for letter in "aaa"), *((letter, "axis") for letter in "bb")]], STYLES)
+    monkeypatch.undo()
+    assert terminal.getvalue().rstrip() == "\x1b[32maaa\x1b[0m\x1b[2mbb\x1b[0m"
 
 
 def test_progress_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
