@@ -19,6 +19,7 @@ from ema_assets.board.parameters import PER_PAGE, Parameter, Values
 from ema_assets.board.readers import NothingYet
 from ema_assets.board.site import Site
 from ema_assets.model.averages import SLOW_SPAN, converged_after
+from ema_assets.reports import freshness
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Pages:
                 "links": site.links,
                 "version": self._version,
                 "bars_needed": converged_after(SLOW_SPAN),
+                "next_attempt": freshness.next_attempt,
             }
         )
 

@@ -74,6 +74,13 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
     )
 
 
+def next_attempt(at: datetime, now: datetime) -> str:
+    """Say when a series that has failed is tried again; `at` is `next_attempt_at` of `conditions`."""
+    if at <= now:
+        return "Its pause is over: the next run takes it up."
+    return f"The next attempt is at {at:%Y-%m-%d %H:%M:%S} UTC."
+
+
 def _condition() -> pl.Expr:
     """Return the expression for a row's condition: the first one that it meets, in the order below."""
     is_behind = pl.col("checked_through") < pl.col("ts_end")

@@ -195,10 +195,8 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
 
 def _of_failure(row: Mapping[str, Any], now: datetime) -> Iterator[str]:
     yield f"Last error: {row['last_error']}"
-    if row["next_attempt_at"] is not None and row["next_attempt_at"] <= now:
-        yield "Its pause is over: the next run takes it up."
-    elif row["next_attempt_at"] is not None:
-        yield f"The next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC."
+    if row["next_attempt_at"] is not None:
+        yield freshness.next_attempt(row["next_attempt_at"], now)
 
 
 def _of_rollup(series: Series, *, is_requested: bool) -> str:

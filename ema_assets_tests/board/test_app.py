@@ -419,7 +419,7 @@ def test_a_signal_that_fails_is_named_as_code_and_its_bars_are_not_called_failin
     with board_on(url, tmp_path) as board:
         said = "signal <code>mine</code> in &lt;mine.py&gt;: no"
         assert said in board.get("/").text
-        assert f"{said} (next attempt at 2026-11-20 21:10:30)" in board.get("/freshness").text
+        assert f"{said}<br>The next attempt is at 2026-11-20 21:10:30 UTC." in board.get("/freshness").text
         why = board.get("/why", symbol="AAPL", timeframe="5m").text
         states = dict(re.findall(r'<th scope="row">(\w+)</th><td class="wrap">(.*?)</td>', why))
         assert states["ohlc"].endswith("its last attempt succeeded")
@@ -439,7 +439,7 @@ def test_an_attempt_whose_time_has_passed_is_left_to_the_next_run(databases, unt
             NOW - timedelta(minutes=1),
         )
     with board_on(url, tmp_path) as board:
-        assert "ema_trend: no (its pause is over: the next run takes it up)" in board.get("/freshness").text
+        assert "ema_trend: no<br>Its pause is over: the next run takes it up." in board.get("/freshness").text
         why = board.get("/api/why", symbol="AAPL", timeframe="5m").json
         assert "Its pause is over: the next run takes it up." in why["reasons"]
     databases.drop(url)
