@@ -21,7 +21,7 @@ from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, LANE_TAG, TIMEFRAME_
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.own_code import edition_of
 from ema_assets.refresh.runs import PlannedRun
-from ema_assets.reports.automation import CRASHES_LOOKED_AT, SINGLE_CRASHES, CrashLoop, Ended, loops_among
+from ema_assets.reports.automation import CRASHES_LOOKED_AT, ENDS_RUNS, SINGLE_CRASHES, CrashLoop, Ended, loops_among
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
@@ -90,7 +90,7 @@ class Pauses:
         """Write that the series of `asset` have failed; return False if runs do not leave it out for that."""
         code, timeframe = edition_of(self._graph.nodes[asset]), run.rectangle.timeframe
         due = ledger.pending(transaction, asset, timeframe, sorted(run.symbols), now, everything=False, code=code)
-        reason = f"{_ENDED} {asset}; does it need too much memory, or end its process?"
+        reason = f"{_ENDED} {asset}; {ENDS_RUNS}"
         ledger.fail(transaction, asset, timeframe, dict.fromkeys(due["symbol"], reason), now, code=code)
         # The hosts of runs may have another edition of the user's file.
         return not due.is_empty() or loop.crashes <= _LOOKED_AT

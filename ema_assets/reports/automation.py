@@ -11,6 +11,8 @@ from ema_assets.store import diagnosis
 from ema_assets.store.database import Transaction
 from ema_assets.store.future_ticks import AHEAD
 
+# In the failure of a signal or strategy of the user during whose computation runs have ended: no command can retry it.
+ENDS_RUNS = "does it need too much memory, or end its process?"
 # So many crashes in a row are nothing: somebody has killed a process, or a host has restarted.
 SINGLE_CRASHES = 2
 CRASHES_LOOKED_AT = timedelta(hours=1)

@@ -12,7 +12,7 @@ from ema_assets.model.counts import counted, times
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.plan import next_closes
-from ema_assets.reports import freshness, status, story
+from ema_assets.reports import automation, freshness, status, story
 from ema_assets.store import series_overview
 from ema_assets.store.database import Transaction
 
@@ -229,7 +229,11 @@ def _advice(known: _Known) -> Iterator[str]:
     match row["condition"]:
         case freshness.FAILING:
             yield "It is tried again automatically, after a pause that grows with each failure."
-            yield f"To try at once and recompute all of it: `ema-assets refresh --symbol {symbol} --all`."
+            if automation.ENDS_RUNS in str(row["last_error"]):
+                yield "Do not try it by hand: it would end the command, too."
+                yield "Repair its file, or switch it off in the watchlist: the next run takes up what you have changed."
+            else:
+                yield f"To try at once: `ema-assets refresh --symbol {symbol} --retry`."
             if "has no symbol" in str(row["last_error"]):
                 yield "Check how the symbol is written: `ema-assets symbols check`."
         case freshness.LATE | freshness.COMPUTING if known.is_idle:

@@ -10,6 +10,7 @@ from ema_assets.model.symbols import Series
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.reports import freshness, status
+from ema_assets.reports.automation import ENDS_RUNS
 from ema_assets.reports.heat_map import heat_map
 from ema_assets.reports.trust import trust
 from ema_assets.reports.why import Why, why
@@ -217,6 +218,25 @@ def test_silent_and_computing_series_and_an_idle_machine_are_reported(transactio
     assert asked(transaction, Series("AAPL", D1), NOW).condition == "from files"
     assert "not requested from a provider" in " ".join(asked(transaction, Series("AAPL", D1), NOW).reasons)
     assert why(transaction, Series("MSFT", M5), conditions, "sandbox", NOW, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("no", "To try at once: `ema-assets refresh --symbol AAPL --retry`."),
+        (f"the last 3 runs ended while they computed mine; {ENDS_RUNS}", "Do not try it by hand: it would end the"),
+    ],
+)
+def test_a_failure_is_tried_again_by_hand_unless_it_would_end_the_command_too(
+    transaction: Transaction, error: str, advice: str
+) -> None:
+    transaction.execute(
+        "UPDATE market.series_state SET failures = 3, last_error = $1 WHERE asset = 'ema_trend' AND timeframe = '5m'",
+        error,
+    )
+    found = asked(transaction, SERIES, NOW)
+    assert found.condition == "failing"
+    assert found.advice[1].startswith(advice)
 
 
 def test_only_the_own_provider_of_a_series_is_named_as_not_answering(transaction: Transaction) -> None:
