@@ -54,10 +54,12 @@ def not_fresh(site: Site, values: Values) -> shapes.NotFreshPage:
     else:
         found = found.filter(~pl.col("condition").is_in(freshness.FINE))
     rank = {name: number for number, name in enumerate(freshness.CONDITIONS)}
+    lengths = {each.key: number for number, each in enumerate(overview.heat_map.timeframes)}
     rows = found.with_columns(
+        length=pl.col("timeframe").replace_strict(lengths, return_dtype=pl.Int64),
         rank=pl.col("condition").replace_strict(rank, return_dtype=pl.Int64),
         meaning=pl.col("condition").replace_strict(freshness.CONDITIONS, return_dtype=pl.String),
-    ).sort("rank", "symbol", "timeframe")
+    ).sort("rank", "symbol", "length")
     return {**paging(rows.height, values), "rows": as_shape(on_page(rows, values), shapes.NotFresh)}
 
 

@@ -383,7 +383,7 @@ def test_corrections_gaps_and_failures_are_shown_and_change_the_etag(databases, 
         assert board.get("/api/chart", {"If-None-Match": other}, symbol="BTC-USD", timeframe="5m").status == 304
         # 1h bars are rolled up from 5m bars, so AAPL|1h is failing as well.
         failing = [f"{row['symbol']}|{row['timeframe']}" for row in board.get("/api/not-fresh").json["rows"]]
-        assert failing[:2] == ["AAPL|1h", "AAPL|5m"]
+        assert failing[:2] == ["AAPL|5m", "AAPL|1h"]
         why = board.get("/api/why", symbol="AAPL", timeframe="5m").json
         assert why["headline"].startswith("AAPL|5m is not fresh: the last 3 attempts failed.")
         assert "Last error: sandbox said 503" in why["reasons"]

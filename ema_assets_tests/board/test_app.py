@@ -445,6 +445,21 @@ def test_an_attempt_whose_time_has_passed_is_left_to_the_next_run(databases, unt
     databases.drop(url)
 
 
+def test_series_for_which_only_a_signal_is_computed_are_said_to_have_their_bars(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET dirty_from = first_ts WHERE asset = 'rsi'")
+    with board_on(url, tmp_path) as board:
+        trust = board.get("/api/trust").json
+        assert trust["conditions"] == {"computing": 8, "without bars": 1}
+        assert "8 of 9 series have their bars" in board.get("/").text
+        rows = board.get("/api/not-fresh", condition="computing").json["rows"]
+        assert [row["timeframe"] for row in rows if row["symbol"] == "AAPL"] == ["5m", "1h", "1d"]
+    databases.drop(url)
+
+
 def test_a_failed_sync_of_the_watchlist_is_reported(
     databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
