@@ -86,7 +86,7 @@ def heat_map_page(site: Site, values: Values) -> shapes.HeatMapPage:
 
 
 def about_to_cross(site: Site, values: Values) -> shapes.NearCrosses:
-    """Fresh series by how small a move of the price would flip them, the smallest first."""
+    """Series with fresh averages by how small a move of the price would flip them, the smallest first."""
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
     found = site.overviews.map_of(trend_of(site, values["averages"])).only(chosen_symbols(site, values))

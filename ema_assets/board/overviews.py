@@ -134,7 +134,8 @@ class Overviews:
         known = self._maps.get(trend)
         if known is not None and known[0] == overview.tag:
             return known[1]
-        conditions = overview.heat_map.series.select("symbol", "timeframe", "condition", "since")
+        columns = ("symbol", "timeframe", "condition", "since", "has_fresh_averages")
+        conditions = overview.heat_map.series.select(*columns)
         with self.readers.transaction() as transaction:
             found = of_trend(transaction, conditions, trend)
         self._maps[trend] = (overview.tag, found)
@@ -232,7 +233,8 @@ def _tag(mark: str, series: pl.DataFrame, said: Trust) -> str:
 
     That is: the conditions of series, and corrections that become older than a day.
     """
-    rows = series.sort("symbol", "timeframe").select("symbol", "timeframe", "condition", "since")
+    columns = ("symbol", "timeframe", "condition", "since", "has_fresh_averages")
+    rows = series.sort("symbol", "timeframe").select(*columns)
     digest = hashlib.sha256(rows.hash_rows(seed=930).to_numpy().tobytes())
     digest.update(
         repr((mark, said.corrections.height, said.gaps, said.not_answering, said.symbols, said.not_synced)).encode()

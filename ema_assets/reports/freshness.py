@@ -39,7 +39,8 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
 
     Columns: symbol, timeframe, condition, since (closing time of the newest missing bar, or null), those of
     `series_overview.computed_series`, waiting_since, ts_end (closing time of the last bar that can be requested),
-    missing_bars, missing_from, asked_again, asked_again_at (of its open gaps after the newest bar).
+    missing_bars, missing_from, asked_again, asked_again_at (of its open gaps after the newest bar), and
+    has_fresh_averages (whether the condition would be one of FINE if nothing but bars, EMAs and trends counted).
     """
     series = series_overview.computed_series(transaction)
     waiting = series_overview.to_compute(transaction)
@@ -59,17 +60,19 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
             how="left",
         )
     )
+    averages_failures = pl.max_horizontal("failures", pl.col("averages_failures").fill_null(0))
     rows = rows.with_columns(
+        has_fresh_averages=_condition(averages_failures, pl.col("averages_waiting_since")).is_in(FINE),
         failures=pl.max_horizontal("failures", pl.col("failures_computed").fill_null(0)),
         last_error=pl.coalesce("last_error", "last_error_computed"),
         next_attempt_at=pl.coalesce("next_attempt_at", "next_attempt_at_computed"),
     )
     return (
-        rows.with_columns(condition=_condition())
+        rows.with_columns(condition=_condition(pl.col("failures"), pl.col("waiting_since")))
         .with_columns(since=pl.when(pl.col("condition").is_in([LATE, DUE, INCOMPLETE])).then("ts_end"))
         .select(
             *("symbol", "timeframe", "condition", "since", *series.columns[2:], "waiting_since", "ts_end"),
-            *("missing_bars", "missing_from", "asked_again", "asked_again_at"),
+            *("missing_bars", "missing_from", "asked_again", "asked_again_at", "has_fresh_averages"),
         )
     )
 
@@ -81,7 +84,7 @@ def next_attempt(at: datetime, now: datetime) -> str:
     return f"The next attempt is at {at:%Y-%m-%d %H:%M:%S} UTC."
 
 
-def _condition() -> pl.Expr:
+def _condition(failures: pl.Expr, waiting_since: pl.Expr) -> pl.Expr:
     """Return the expression for a row's condition: the first one that it meets, in the order below."""
     is_behind = pl.col("checked_through") < pl.col("ts_end")
     # Bars that did not trade are not missing.
@@ -90,9 +93,9 @@ def _condition() -> pl.Expr:
         # Files need not have bars of every timeframe.
         pl.when(~pl.col("is_fetched") & pl.col("last_ts").is_null())
         .then(pl.lit(FROM_FILES))
-        .when(pl.col("failures") > 0)
+        .when(failures > 0)
         .then(pl.lit(FAILING))
-        .when(~pl.col("is_fetched") & pl.col("waiting_since").is_null())
+        .when(~pl.col("is_fetched") & waiting_since.is_null())
         .then(pl.lit(FROM_FILES))
         .when(pl.col("silent_since").is_not_null())
         .then(pl.lit(SILENT))
@@ -104,7 +107,7 @@ def _condition() -> pl.Expr:
         .then(pl.lit(LATE))
         .when(lacks_newest)
         .then(pl.lit(INCOMPLETE))
-        .when(pl.col("waiting_since").is_not_null())
+        .when(waiting_since.is_not_null())
         .then(pl.lit(COMPUTING))
         .when(pl.col("last_ts").is_null())
         .then(pl.lit(WITHOUT_BARS))

@@ -95,7 +95,7 @@ def heat_map(transaction: Transaction, now: datetime, publications: Publications
 
 
 def of_trend(transaction: Transaction, found: pl.DataFrame, trend: str = EMA_TREND) -> HeatMap:
-    """Return the map of `trend` for the series of `found`: symbol, timeframe, condition, since."""
+    """Return the map of `trend` for the series of `found`: symbol, timeframe, condition, since, has_fresh_averages."""
     screened = series_overview.screened(transaction, trend)
     series = found.join(screened, on=["symbol", "timeframe"], how="left")
     timeframes = tuple(sorted(by_key(key) for key in series["timeframe"].unique()))
@@ -103,13 +103,14 @@ def of_trend(transaction: Transaction, found: pl.DataFrame, trend: str = EMA_TRE
 
 
 def about_to_cross(found: HeatMap, timeframe: str | None = None) -> pl.DataFrame:
-    """Return fresh series, first those whose trend the smallest move in percent would flip at the next close.
+    """Return series with fresh averages, first those whose trend the smallest move in percent would flip next.
 
+    Signals and strategies that wait or fail beside them do not matter.
     Columns: symbol, timeframe, trend, close, cross_price, cross_distance_pct, spread_pct, bars_since_cross. Series
     whose averages have not converged are left out.
     """
     rows = found.series.filter(
-        pl.col("condition").is_in(FINE), pl.col("cross_distance_pct").is_not_null(), ~pl.col("is_warming_up")
+        pl.col("has_fresh_averages"), pl.col("cross_distance_pct").is_not_null(), ~pl.col("is_warming_up")
     )
     if timeframe is not None:
         rows = rows.filter(pl.col("timeframe") == timeframe)

@@ -118,14 +118,19 @@ def computed_series(transaction: Transaction) -> pl.DataFrame:
 def to_compute(transaction: Transaction) -> pl.DataFrame:
     """Return series with an asset that waits to be computed or fails, one row per series.
 
-    Columns: symbol, timeframe, waiting_since, failures, last_error, next_attempt_at.
+    Columns: symbol, timeframe, waiting_since, failures, last_error, next_attempt_at, averages_waiting_since and
+    averages_failures (of EMAs and the trends of them alone).
     """
     return transaction.query(
-        """
+        r"""
         SELECT s.symbol, s.timeframe,
                min(s.updated_at) FILTER (WHERE s.dirty_from IS NOT NULL AND s.failures = 0) AS waiting_since,
                max(s.failures) AS failures, min(s.asset || ': ' || s.last_error) AS last_error,
-               min(s.next_attempt_at) FILTER (WHERE s.failures > 0) AS next_attempt_at
+               min(s.next_attempt_at) FILTER (WHERE s.failures > 0) AS next_attempt_at,
+               min(s.updated_at) FILTER (
+                   WHERE s.dirty_from IS NOT NULL AND s.failures = 0 AND s.asset LIKE 'ema\_%'
+               ) AS averages_waiting_since,
+               coalesce(max(s.failures) FILTER (WHERE s.asset LIKE 'ema\_%'), 0) AS averages_failures
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         WHERE s.asset <> $1 AND (s.dirty_from IS NOT NULL OR s.failures > 0) AND s.is_on

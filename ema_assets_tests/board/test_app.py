@@ -575,5 +575,7 @@ def test_a_list_of_crosses_without_rows_says_all_that_a_row_needs(
 ) -> None:
     near = heat_map.about_to_cross
     monkeypatch.setattr(heat_map, "about_to_cross", lambda *arguments: near(*arguments).clear())
-    needed = "A series must be fresh and have 208 bars, and its averages must be able to cross at a price above zero."
+    needed = (
+        "A series must have fresh averages and 208 bars, and its averages must be able to cross at a price above zero."
+    )
     assert needed in board.get("/crossovers").text

@@ -239,6 +239,19 @@ def test_a_failure_is_tried_again_by_hand_unless_it_would_end_the_command_too(
     assert found.advice[1].startswith(advice)
 
 
+@pytest.mark.parametrize(("asset", "are_fresh"), [("strategy_9_30_ema", True), ("ema_trend", False), ("ohlc", False)])
+@pytest.mark.parametrize("change", ["dirty_from = first_ts", "failures = 1, last_error = 'no'"])
+def test_averages_are_fresh_while_a_strategy_beside_them_waits_or_fails(
+    transaction: Transaction, asset: str, change: str, are_fresh: bool
+) -> None:
+    if asset == "ohlc":
+        change = change.replace("dirty_from = first_ts", "checked_through = '2026-11-20 14:30Z'")
+    transaction.execute(f"UPDATE market.series_state SET {change} WHERE asset = $1 AND timeframe = '5m'", asset)
+    (found,) = freshness.conditions(transaction, NOW).filter(symbol="AAPL", timeframe="5m").iter_rows(named=True)
+    assert found["condition"] in ("late", "computing", "failing")
+    assert found["has_fresh_averages"] is are_fresh
+
+
 def test_only_the_own_provider_of_a_series_is_named_as_not_answering(transaction: Transaction) -> None:
     transaction.execute("UPDATE market.instrument SET provider = 'ccxt:binance'")
     transaction.execute(
