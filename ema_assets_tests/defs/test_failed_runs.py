@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from dagster import ExecuteInProcessResult
 
+from ema_assets.defs.assets import step
 from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import compute
@@ -87,3 +88,10 @@ def test_the_checks_pass_after_a_failed_run_of_a_partition_that_is_not_on_the_wa
     world.instance.add_dynamic_partitions("symbol", ["NOSUCH"])
     assert not by_a_person(world, "NOSUCH|1h", "NOSUCH|1h").success
     assert {status for status, _ in shown(world, "ohlc").values()} == {"SUCCEEDED"}
+
+
+def test_the_reason_that_many_series_share_is_told_once() -> None:
+    failed = {f"S{number}|5m": "no" for number in range(7)} | {"X|5m": "another"}
+    assert step.failures_text(failed) == "S0|5m, S1|5m, S2|5m, S3|5m, S4|5m and 2 more: no; X|5m: another"
+    many = step.failures_text({f"S{number}|5m": str(number) for number in range(22)})
+    assert many.endswith("S19|5m: 19; and 2 more")

@@ -1,7 +1,7 @@
 """The step of a partitioned asset: do the work of its run's partitions, tell Dagster, name what failed."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import sqlalchemy.exc
@@ -21,6 +21,7 @@ from ema_assets.defs.materializations import Labels, Recorder
 from ema_assets.defs.recording import keep_events_for_us
 from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, RETRY_RUN_TAG
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.errors import first_of
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
@@ -30,7 +31,8 @@ from ema_assets.reports import health
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 
-_NAMED_FAILURES = 20
+# Of what has failed, so many reasons are shown, and so many series that failed for each.
+_NAMED_REASONS, _NAMED_SERIES = 20, 5
 # A restart of Postgres takes seconds. A longer outage is left to the sweep, or to the person who launched the run.
 _RETRIES = 3
 _RETRY_SECONDS = 5.0
@@ -113,7 +115,7 @@ def _refresh_partitions(
     if failed and (everything or not done):
         _show_failed(context, database, failed)
         raise Failure(
-            description=f"{len(failed)} of {len(failed) + done} series failed: {_named(failed)}",
+            description=f"{len(failed)} of {len(failed) + done} series failed: {failures_text(failed)}",
             metadata={"failed": MetadataValue.json(failed)},
             allow_retries=False,
         )
@@ -188,7 +190,12 @@ def _counted(name: str, count: int) -> str:
     return f"{count:,} {' '.join(words)}"
 
 
-def _named(failed: dict[str, str]) -> str:
-    named = [f"{series}: {reason}" for series, reason in list(failed.items())[:_NAMED_FAILURES]]
-    more = len(failed) - len(named)
-    return "; ".join(named) + (f"; and {more} more" if more else "")
+def failures_text(failed: Mapping[str, str]) -> str:
+    """Return why series have failed: the first reasons, each once, after the first series that failed for it."""
+    by_reason: dict[str, list[str]] = {}
+    for series, reason in failed.items():
+        by_reason.setdefault(reason, []).append(series)
+    shown = list(by_reason.items())[:_NAMED_REASONS]
+    more = len(failed) - sum(len(series) for _, series in shown)
+    told = [f"{first_of(series, _NAMED_SERIES)}: {reason}" for reason, series in shown]
+    return "; ".join(told) + (f"; and {more} more" if more else "")
