@@ -25,9 +25,9 @@ class BadRequest(Exception):
 
 def unknown(parameter: str, received: str, allowed: Sequence[str], *, where: str = "") -> BadRequest:
     """Return the error for something that does not exist, naming what does; `where` says where all of it is listed."""
-    named = ", ".join(allowed[:_NAMED]) + (f" and {len(allowed) - _NAMED} more" if len(allowed) > _NAMED else "")
     if not allowed:
-        named = "of which there is none yet"
+        return BadRequest(f"there is no {parameter} yet, received {received!r}", parameter, received, allowed, 404)
+    named = ", ".join(allowed[:_NAMED]) + (f" and {len(allowed) - _NAMED} more" if len(allowed) > _NAMED else "")
     hint = did_you_mean(received, allowed)
     return BadRequest(
         f"`{parameter}` must be one of {named}{where}, received {received!r}{hint}", parameter, received, allowed, 404

@@ -296,6 +296,7 @@ def test_the_pages_of_an_empty_database_state_that_there_are_no_series(databases
         answer = board.get(path, **QUERIES.get(path, {}))
         if path in QUERIES:
             assert answer.status == 404
+            assert "there is no timeframe yet" in answer.text
         else:
             assert answer.status == 200, answer.text
             assert "No series yet" in answer.text

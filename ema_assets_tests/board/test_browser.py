@@ -451,6 +451,10 @@ def test_an_open_page_updates_from_an_empty_database_to_a_map_of_a_thousand_symb
         page.wait_for_selector(".heat tbody tr", timeout=120_000)
         assert page.locator(".heat tbody tr").count() == 100
         assert "1,000 symbols" in page.locator(".corner").inner_text()
+        page.locator(".heat tbody th").last.scroll_into_view_if_needed()
+        edges = "['.top', '.corner'].map((name) => document.querySelector(name).getBoundingClientRect().bottom)"
+        menu, names = page.evaluate(edges)
+        assert menu < names < menu + 40, "the names of the timeframes do not stay in view below the menu"
         page.get_by_text("next ›").click()
         page.wait_for_url("**page=2**")
         assert page.locator(".heat tbody th").first.inner_text() == "S0100"
