@@ -175,6 +175,10 @@ def _draw_volume(axes: "Axes", bars: pl.DataFrame) -> None:
     axes.bar(range(bars.height), bars["volume"].fill_null(0).to_list(), 0.7, color=_colors(bars), alpha=0.6)
     axes.set_ylabel("volume")
     axes.yaxis.set_major_formatter(lambda volume, _: _volume_text(volume))
+    if not any(bars["volume"]):
+        # An axis of its own choice would go below zero.
+        axes.set_ylim(0, 1)
+        axes.set_yticks([0])
 
 
 def _volume_text(volume: float) -> str:

@@ -71,6 +71,7 @@ def test_the_price_axis_shows_full_prices_without_an_offset(market: Database, cl
         picture = picture_of(transaction, GRAPH, "AAPL", H1, 60)
     prices = pl.Series([close * (1 + place / 100_000) for place in range(60)])
     bars = picture.bars.with_columns(open=prices, high=prices, low=prices, close=prices, fast=prices, slow=prices)
+    bars = bars.with_columns(volume=0.0)
     figure = draw(replace(picture, bars=bars, trades=picture.trades.clear()))
     figure.savefig(BytesIO())
     axis = figure.axes[0].yaxis
@@ -78,6 +79,8 @@ def test_the_price_axis_shows_full_prices_without_an_offset(market: Database, cl
     shown = [float(label.get_text().replace(",", "")) for label in axis.get_ticklabels()]
     assert len(set(shown)) == len(shown)
     assert min(shown) == pytest.approx(close, rel=1e-3)
+    # Nothing was traded, and not less than nothing.
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["0"]
 
 
 def test_the_chart_draws_the_stored_candles_averages_and_volume(market: Database) -> None:
