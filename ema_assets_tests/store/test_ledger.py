@@ -243,6 +243,87 @@ def test_a_series_not_reported_to_dagster_is_stale_after_a_grace_period(ready: D
         assert stale(transaction, closed()) == []
 
 
+# Why each series of AAPL is stale in the next test.
+_CLOSED, _UNSURE, _MISSING, _OLDER = "bar closed", "to be confirmed", "bars missing", "older bars"
+_CHANGED, _NEW, _UNTOLD = "input changed", "never computed", "not recorded"
+_OF_PROVIDER = {_CLOSED, _UNSURE, _MISSING, _OLDER}
+_EVERY = _OF_PROVIDER | {_CHANGED, _NEW, _UNTOLD}
+_STATE, _INSTRUMENT = "UPDATE market.series_state SET", "UPDATE market.instrument SET"
+# What changes one thing, and which of the reasons it takes away. $1 is now, and $2 a minute later.
+_TAKEN_AWAY: dict[str, set[str]] = {
+    f"{_INSTRUMENT} is_active = false": _EVERY,
+    f"{_STATE} is_on = false": _EVERY,
+    f"{_INSTRUMENT} is_fetched = false": _OF_PROVIDER,
+    f"{_INSTRUMENT} silent_since = $1": _OF_PROVIDER,
+    f"{_INSTRUMENT} provider = 'other'": {_CLOSED, _UNSURE},
+    f"{_INSTRUMENT} delay_seconds = 900": {_CLOSED, _UNSURE},
+    f"{_INSTRUMENT} calendar = 'XLON'": {_CLOSED, _UNSURE},
+    f"{_STATE} next_attempt_at = $2": _EVERY - {_UNTOLD},
+    f"{_STATE} next_attempt_at = $1": set(),
+    f"{_STATE} checked_through = $1 WHERE asset = 'ohlc' AND timeframe = '5m'": {_CLOSED},
+    f"{_STATE} asked_at = asked_at + interval '1 minute' WHERE timeframe = '1d'": {_UNSURE},
+    f"{_STATE} asked_at = NULL WHERE timeframe = '1d'": {_UNSURE},
+    f"{_STATE} dirty_from = NULL": {_CHANGED, _NEW},
+    f"{_STATE} dirty_end = $1": {_CHANGED},
+    f"{_STATE} checked_through = NULL WHERE timeframe <> '5m'": set(),
+    f"{_STATE} last_ts = NULL WHERE timeframe = '1d'": {_OLDER},
+    f"{_STATE} recorded_at = computed_at": {_UNTOLD},
+    f"{_STATE} recorded_at = computed_at - interval '1 second'": set(),
+    f"{_STATE} computed_at = NULL": {_UNTOLD},
+    "UPDATE market.asset SET is_on = false WHERE asset = 'ema_trend'": {_NEW},
+    "UPDATE market.asset SET is_on = false WHERE asset = 'ema_signals'": {_UNTOLD},
+    "UPDATE market.bar_gap SET next_attempt_at = $2": {_MISSING},
+    "UPDATE market.bar_gap SET next_attempt_at = NULL, status = 'did not trade'": {_MISSING},
+    "UPDATE market.bar_gap SET timeframe = '15m'": {_MISSING},
+    "UPDATE market.older_history SET due_at = $2": {_OLDER},
+    "UPDATE market.older_history SET due_at = NULL": {_OLDER},
+    "UPDATE market.older_history SET timeframe = '15m'": {_OLDER},
+}
+
+
+def test_everything_that_keeps_a_series_out_of_the_plan_keeps_it_out(ready: Database) -> None:
+    days = NOW - timedelta(days=9)
+    last = closed(m5=NOW, d1=NOW).with_columns(
+        recheck_at=pl.when(timeframe="1d").then(pl.lit(NOW - minutes(60), UTC_TIME))
+    )
+    with ready.transaction() as transaction:
+        mine, old, too_old = "WHERE symbol = 'AAPL' AND", "$1 - interval '5 min'", "$1 - interval '61 min'"
+        for sql in (
+            f"{_STATE} checked_through = $1, asked_at = $1, last_ts = $1 WHERE asset = 'ohlc'",
+            f"{_STATE} checked_through = {old} {mine} asset = 'ohlc' AND timeframe = '5m'",
+            f"{_STATE} asked_at = {too_old} {mine} asset = 'ohlc' AND timeframe = '1d'",
+            f"{_STATE} dirty_from = {old}, dirty_end = {old} {mine} asset = 'ohlc' AND timeframe = '1h'",
+            f"{_STATE} dirty_from = {old} {mine} asset = 'ema_trend' AND timeframe = '1h'",
+            f"{_STATE} computed_at = now() + ({too_old} - $1) {mine} asset = 'ema_signals' AND timeframe = '5m'",
+            "INSERT INTO market.older_history (symbol, timeframe, due_at) VALUES ('AAPL', '1d', $1)",
+        ):
+            transaction.execute(sql, NOW)
+        for first in (days + timedelta(days=2), days):
+            transaction.execute(
+                "INSERT INTO market.bar_gap VALUES ('AAPL', '1d', $1, $1, 1, 'open', 1, $2, $2)", first, NOW
+            )
+        found = {(asset, timeframe, reason): since for asset, _, timeframe, reason, since in stale(transaction, last)}
+        assert found == {
+            (OHLC, "5m", _CLOSED): NOW,
+            (OHLC, "1d", _UNSURE): NOW - minutes(60),
+            (OHLC, "1d", _MISSING): days,
+            (OHLC, "1d", _OLDER): None,
+            (OHLC, "1h", _CHANGED): NOW - minutes(5),
+            (EMA_TREND, "1h", _NEW): NOW - minutes(5),
+            (EMA_SIGNALS, "5m", _UNTOLD): row(transaction, EMA_SIGNALS, "AAPL", FIVE)["computed_at"],
+        }
+        assert {symbol for _, symbol, *_ in stale(transaction, last)} == {"AAPL"}
+        taken_away = {}
+        for sql in _TAKEN_AWAY:
+            transaction.execute("SAVEPOINT before")
+            transaction.execute(sql.replace("$2", "$1 + interval '1 minute'"), *([NOW] if "$" in sql else []))
+            taken_away[sql] = _EVERY - {reason for *_, reason, _ in stale(transaction, last)}
+            transaction.execute("ROLLBACK TO SAVEPOINT before")
+        # A gap, and older bars, are requested when the last bar of their timeframe can be.
+        assert not {_MISSING, _OLDER} & {reason for *_, reason, _ in stale(transaction, closed(m5=NOW))}
+    assert taken_away == _TAKEN_AWAY
+
+
 def test_removed_symbols_and_symbols_from_files_are_not_requested(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [Instrument("MSFT", provider="file")])
