@@ -120,15 +120,11 @@ class Pool:
         with self._lock:
             return [process.pid for process in self._processes]
 
-    def close(self, seconds: float = 0.0) -> None:
-        """End all processes, those with a run some seconds later, and wait at most `seconds` for that."""
+    def close(self) -> None:
+        """Make all processes end, those with a run some seconds later, without waiting for that."""
         self._closed.set()
         with self._lock:
-            processes = list(self._processes)
-            self._retire(processes, "the standby processes are being stopped")
-        deadline = time.monotonic() + seconds
-        for process in processes:
-            process.wait(max(deadline - time.monotonic(), 0.0))
+            self._retire(self._processes, "the standby processes are being stopped")
 
     def _choose(self, location: Location) -> StandbyProcess:
         """Return the process for the next run: the ready one that was busy last, one that is starting, or a new one."""

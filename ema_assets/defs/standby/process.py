@@ -99,12 +99,6 @@ class StandbyProcess:
         """Kill it now."""
         self._popen.kill()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds`; return whether it has ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(seconds)
-        return self._popen.returncode is not None
-
     def how_it_ended(self) -> str:
         """Return how it ended: the reason that it gave, its signal or its exit code."""
         code = self._popen.returncode

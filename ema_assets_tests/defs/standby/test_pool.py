@@ -38,9 +38,6 @@ class Fake(StandbyProcess):
     def kill(self) -> None:
         self.end()
 
-    def wait(self, seconds: float) -> bool:
-        return True
-
     def how_it_ended(self) -> str:
         return self.failure or "it ended by SIGKILL"
 
@@ -109,12 +106,28 @@ def test_a_run_is_tagged_first_and_then_waits_for_its_process_to_be_ready() -> N
     assert process.told == [Execute("one"), Execute("two")]
 
 
+def test_a_process_that_becomes_ready_while_its_run_is_being_tagged_begins_after_that() -> None:
+    world = World()
+    early: list[object] = []
+
+    def becomes_ready() -> None:
+        Fake.made[0].says(Ready())
+        early.extend(Fake.made[0].told)
+
+    world.while_tagging = becomes_ready
+    world.pool.take("one", HERE)
+    assert (early, Fake.made[0].told) == ([], [Execute("one")])
+
+
 def test_the_pool_grows_to_its_limit_and_shrinks_when_it_is_idle() -> None:
     world = World(spare_processes=1)
     for run in ("one", "two", "three"):
         world.pool.take(run, HERE)
     with pytest.raises(Unavailable, match="all 3 standby processes are busy"):
         world.pool.take("four", HERE)
+    for later in (0, 31):
+        world.look(later)
+        assert len(Fake.made) == 3  # a spare process counts, too
     for process, run in zip(Fake.made, ("one", "two", "three"), strict=True):
         process.says(Ready(), Accepted(run), Done(run))
     world.look(59)
@@ -123,8 +136,11 @@ def test_the_pool_grows_to_its_limit_and_shrinks_when_it_is_idle() -> None:
     # The spare process stays.
     assert [process.leaves is None for process in Fake.made] == [False, False, True]
     assert len(world.pool.pids()) == 3
+    world.look(29)
+    assert len(world.pool.pids()) == 3  # they have half a minute to end
     world.look(61 + 31)
     assert world.pool.pids() == [3]
+    assert world.over == [("one", None), ("two", None), ("three", None)]
 
 
 def test_a_spare_process_is_started_when_a_core_is_free_or_after_a_while() -> None:
@@ -142,6 +158,9 @@ def test_a_spare_process_is_started_when_a_core_is_free_or_after_a_while() -> No
     calm.pool.take("one", HERE)
     calm.look()
     assert len(calm.pool.pids()) == 2
+    unused = World(spare_processes=1)
+    unused.look()
+    assert unused.pool.pids() == []  # no run has come yet, so its code location is not known
 
 
 def test_a_spare_process_that_is_starting_gets_the_next_run() -> None:
@@ -166,7 +185,7 @@ def test_the_process_that_was_busy_last_is_used_first() -> None:
 def test_the_pause_before_the_next_start_grows_with_each_process_that_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World()
+    world = World(spare_processes=1)
     now = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: now)
     for number, pause in enumerate((2, 4, 8, 16, 32, 64, 128, 256, 300, 300), start=1):
@@ -176,11 +195,51 @@ def test_the_pause_before_the_next_start_grows_with_each_process_that_does_not_s
         assert world.unstarted[-1] == (f"run {number}", "ImportError: no")
         with pytest.raises(Unavailable, match=rf", {number} in a row, .* in {pause} s: ImportError: no"):
             world.pool.take("another", HERE)
+        world.look()
+        assert len(Fake.made) == number  # nor is a spare process started
         now += pause
     world.pool.take("last", HERE)
     Fake.made[-1].says(Ready(), Accepted("last"), Done("last"))
     Fake.made[-1].end()
     world.pool.take("after", HERE)
+    Fake.made[-1].says(Failed("ImportError: again"))
+    Fake.made[-1].end()
+    with pytest.raises(Unavailable, match=", 1 in a row, .* in 2 s: ImportError: again"):
+        world.pool.take("another", HERE)
+
+
+@pytest.mark.parametrize(("seconds", "made"), [(10, 2), (11, 3)])
+def test_a_spare_process_that_ends_soon_after_it_was_ready_is_not_replaced_at_once(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, made: int
+) -> None:
+    world = World(spare_processes=1)
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    world.pool.take("one", HERE)
+    world.look()
+    Fake.made[1].says(Ready())
+    now += seconds
+    Fake.made[1].end()
+    world.look()
+    assert len(Fake.made) == made
+    world.look(2)
+    assert len(Fake.made) == 3
+
+
+def test_a_process_that_the_machine_cannot_start_counts_as_one_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("too many open files")
+
+    world = World(spare_processes=1)
+    monkeypatch.setattr(pools, "StandbyProcess", fails)
+    with pytest.raises(Unavailable, match="a standby process could not be started: too many open files"):
+        world.pool.take("one", HERE)
+    world.look(3)
+    with pytest.raises(Unavailable, match="2 in a row, .*: too many open files"):
+        world.pool.take("two", HERE)
+    assert (world.tagged, world.pool.run_ids()) == ([], [])
 
 
 def test_a_run_whose_process_refuses_it_goes_to_a_new_process() -> None:
@@ -218,15 +277,25 @@ def test_a_wrong_configuration_does_not_pause_the_start_of_processes_for_runs() 
         world.pool.take("three", HERE)
 
 
-def test_a_process_that_leaves_while_a_run_is_being_tagged_does_not_get_the_run() -> None:
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        (lambda process: process.says(Leaving("watchlist.toml has changed")), "watchlist.toml has changed"),
+        (lambda process: process.end(), "it ended by SIGKILL"),
+    ],
+)
+def test_a_process_that_leaves_or_ends_while_a_run_is_being_tagged_does_not_get_the_run(
+    happens: Callable[[Fake], None], why: str
+) -> None:
     world = World()
     world.pool.take("one", HERE)
     (process,) = Fake.made
     process.says(Ready(), Accepted("one"), Done("one"))
-    world.while_tagging = lambda: process.says(Leaving("watchlist.toml has changed"))
-    with pytest.raises(Unavailable, match="the standby process 1 could not take it: watchlist.toml has changed"):
+    world.while_tagging = lambda: happens(process)
+    with pytest.raises(Unavailable, match=f"the standby process 1 could not take it: {why}"):
         world.pool.take("two", HERE)
-    process.end()
+    if not process.has_ended:
+        process.end()
     assert process.told == [Execute("one")]
     assert world.over == [("one", None)]
     assert world.unstarted == []
@@ -319,11 +388,12 @@ def test_the_pool_continues_after_a_callback_has_failed() -> None:
     assert Fake.made[0].told == [Execute("one"), Execute("two")]
 
 
-def test_a_closed_pool_takes_no_runs() -> None:
-    world = World()
+def test_a_closed_pool_takes_no_runs_and_starts_no_process() -> None:
+    world = World(spare_processes=1)
     world.pool.take("one", HERE)
     world.pool.close()
-    assert Fake.made[0].leaves == "the standby processes are being stopped"
+    world.look()
+    assert [process.leaves for process in Fake.made] == ["the standby processes are being stopped"]
     with pytest.raises(Unavailable, match="being stopped"):
         world.pool.take("two", HERE)
 
