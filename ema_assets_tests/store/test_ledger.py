@@ -388,6 +388,8 @@ def test_a_run_that_marks_readers_waits_for_one_that_computes_them_without_a_dea
         transaction.execute("DELETE FROM market.asset_input WHERE asset = $1 OR reads = $2", EMA_SIGNALS, OHLC)
         for asset, reads in ((STRATEGY, OHLC), (STRATEGY, EMA_SIGNALS), (EMA_SIGNALS, OHLC)):
             transaction.execute("INSERT INTO market.asset_input VALUES ($1, $2, $3, $2, false)", asset, "5m", reads)
+        # What the run computes is dirty from the same bar on that changes again before the run ends.
+        ledger.mark_dirty(transaction, EMA_SIGNALS, starts("AAPL", FIVE, NOW))
 
     def store_bars(other: Database) -> None:
         with other.transaction() as transaction:
@@ -396,8 +398,12 @@ def test_a_run_that_marks_readers_waits_for_one_that_computes_them_without_a_dea
 
     complete_while_waited_for(ready, database_url, EMA_SIGNALS, symbols, store_bars)
     with ready.transaction() as transaction:
-        dirty = {asset: row(transaction, asset, "MSFT", FIVE)["dirty_from"] for asset in (EMA_SIGNALS, STRATEGY)}
-    assert dirty == {EMA_SIGNALS: NOW, STRATEGY: NOW}
+        dirty = [
+            row(transaction, asset, symbol, FIVE)["dirty_from"]
+            for asset in (EMA_SIGNALS, STRATEGY)
+            for symbol in symbols
+        ]
+    assert dirty == [NOW] * 6
 
 
 def _remake(transaction: Transaction, assets: list[str]) -> None:
@@ -522,6 +528,16 @@ def test_completing_a_changed_series_marks_the_series_that_read_it_as_dirty(read
         assert row(transaction, STRATEGY, "AAPL", FIVE)["dirty_from"] == NOW
 
 
+def test_an_asset_that_is_switched_off_is_marked_as_dirty_from_its_earliest_change(ready: Database) -> None:
+    """When it is switched on again, it has only the difference to compute."""
+    with ready.transaction() as transaction:
+        transaction.execute("UPDATE market.asset SET is_on = false WHERE asset = $1", EMA_TREND)
+        for change, expected in ((5, 5), (10, 5), (0, 0)):
+            changed = results(["AAPL"], changed_from=NOW + minutes(change))
+            ledger.complete(transaction, EMA_SIGNALS, FIVE, changed, "1")
+            assert row(transaction, EMA_TREND, "AAPL", FIVE)["dirty_from"] == NOW + minutes(expected)
+
+
 def test_completing_an_unchanged_series_keeps_its_revision_and_marks_no_series_as_dirty(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"]), "1")
@@ -531,12 +547,14 @@ def test_completing_an_unchanged_series_keeps_its_revision_and_marks_no_series_a
 
 def test_completing_a_series_never_shortens_its_known_range(ready: Database) -> None:
     with ready.transaction() as transaction:
-        known = {"first_ts": NOW, "last_ts": NOW, "checked_through": NOW}
+        known = dict.fromkeys(("first_ts", "last_ts", "checked_through", "final_through", "asked_at"), NOW)
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], **known), "1")
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], **{name: NOW - minutes(5) for name in known}), "1")
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
         found = row(transaction, OHLC, "AAPL", FIVE)
-        assert (found["first_ts"], found["last_ts"], found["checked_through"]) == (NOW - minutes(5), NOW, NOW)
+        # The last request counts, even if the clock was set back; an answer about a gap is none.
+        earlier = dict.fromkeys(("first_ts", "asked_at"), NOW - minutes(5))
+        assert {name: found[name] for name in known} == {**known, **earlier}
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
@@ -662,6 +680,20 @@ def test_a_new_code_version_marks_only_that_asset_as_dirty(ready: Database) -> N
         assert ledger.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 0
 
 
+def test_a_series_that_the_code_of_before_completes_after_a_sync_is_still_computed_anew(ready: Database) -> None:
+    symbols = ["AAPL", "BTC-USD", "MSFT"]
+    with ready.transaction() as transaction:
+        ledger.adopt_code_versions(transaction, dict.fromkeys(CHAIN, "1"))
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(symbols, last_ts=NOW), "1")
+        # A person's run may be ahead of the sync.
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["BTC-USD"], last_ts=NOW), "2")
+        ledger.adopt_code_versions(transaction, {**dict.fromkeys(CHAIN, "1"), EMA_SIGNALS: "2"})
+        for symbol, code in (("AAPL", "1"), ("MSFT", "2")):
+            ledger.complete(transaction, EMA_SIGNALS, FIVE, results([symbol], last_ts=NOW), code)
+        dirty = {symbol: row(transaction, EMA_SIGNALS, symbol, FIVE)["dirty_from"] for symbol in symbols}
+    assert dirty == {"AAPL": ledger.BEGINNING, "BTC-USD": None, "MSFT": None}
+
+
 def test_a_new_version_of_rollups_does_not_mark_fetched_bars_as_dirty(ready: Database) -> None:
     with ready.transaction() as transaction:
         for timeframe in ORDER:
@@ -742,6 +774,17 @@ def test_a_series_names_its_input_revision_and_a_log_position_before_the_next_re
         assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 29)]
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW), "1")
         assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "2", 40)]
+
+
+def test_series_that_are_completed_together_name_the_revisions_of_their_own_inputs(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        for symbols in (["AAPL", "MSFT"], ["AAPL"]):
+            ledger.complete(transaction, OHLC, FIVE, results(symbols, changed_from=NOW), "1")
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL", "MSFT"]), "1")
+        assert [inputs(transaction, EMA_SIGNALS, FIVE, symbol)[0][:2] for symbol in ("AAPL", "MSFT")] == [
+            (OHLC, "2"),
+            (OHLC, "1"),
+        ]
 
 
 def test_a_series_that_reads_two_timeframes_of_an_asset_names_both_revisions(ready: Database) -> None:
