@@ -61,6 +61,7 @@ def tripped(database: Database, error: str = "toy answered 503: no") -> None:
         ({"A": Unreachable("toy cannot be reached", provider="toy")}, True),
         ({"A": RateLimited("toy is rate limiting us", provider="toy")}, True),
         ({"A": DOWN, "B": DOWN, "C": RequestRefused("no such", provider="toy")}, False),
+        ({"A": Unreachable("no answer", provider="toy"), "B": RequestRefused("no such", provider="toy")}, False),
         ({"A": MalformedAnswer("not bars", provider="toy"), "B": MalformedAnswer("not bars", provider="toy")}, True),
     ],
 )
@@ -68,6 +69,7 @@ def test_a_provider_is_paused_after_errors_that_one_series_alone_cannot_cause(
     database: Database, errors: dict[str, ProviderError], is_given_up: bool
 ) -> None:
     found = standing(database, dict.fromkeys("ABC"))
+    assert not found.is_unproven
     found.judge(errors, errors)
     assert (found.refusal is not None) is is_given_up
     assert breaker(database).failures == int(is_given_up)
@@ -100,8 +102,17 @@ def test_a_series_that_failed_by_itself_is_requested_last_when_a_provider_is_pro
     assert found.is_unproven
     plan = pl.DataFrame({"symbol": ["A", "B", "C"]})
     assert found.probe_first(plan)["symbol"].to_list() == ["B", "C", "A"]
+    assert not found.is_unproven
     found.judge("B", {})
     assert breaker(database).failures == 0
+
+
+def test_a_provider_that_answers_a_probe_with_something_else_than_bars_is_not_paused(database: Database) -> None:
+    tripped(database)
+    found = standing(database, dict.fromkeys("AB"))
+    found.probe_first(pl.DataFrame({"symbol": ["A", "B"]}))
+    found.judge("A", {"A": MalformedAnswer("not bars", provider="toy")})
+    assert (found.refusal, breaker(database).failures) == (None, 0)
 
 
 def test_when_all_series_have_failed_by_themselves_the_failure_of_any_probe_counts(database: Database) -> None:
@@ -143,6 +154,16 @@ def test_a_long_pause_requested_by_a_provider_applies_even_when_some_series_were
     found.judge("ABC", {"B": error})
     until = None if seconds is None else NOW + seconds * SECOND
     assert (breaker(database).open_until, found.until) == (until, until)
+
+
+def test_the_longest_pause_that_a_provider_requests_counts(database: Database) -> None:
+    errors = {
+        symbol: RateLimited("toy is rate limiting us", provider="toy", retry_after_seconds=seconds)
+        for symbol, seconds in (("A", 40.0), ("B", 90.0), ("C", None))
+    }
+    found = standing(database, dict.fromkeys("ABCD"))
+    found.judge("ABCD", errors)
+    assert found.until == NOW + 90 * SECOND
 
 
 def test_the_pause_in_a_503_applies_only_when_no_series_was_answered(database: Database) -> None:
