@@ -92,6 +92,13 @@ def test_what_is_requested_follows_from_the_state_of_a_series(
     assert planned(state, closed(**times)) == expected
 
 
+def test_days_are_read_again_from_the_label_of_the_first_one_on() -> None:
+    """A vendor's label of a day is midnight, which lies before the open."""
+    state = {"checked_through": utc("2026-11-24 21:00"), "first_ts": utc("2026-01-02 14:30"), "asked_at": NOW}
+    last = closed(reread_at=NOW + timedelta(seconds=1), reread_from=utc("2026-11-11 14:30"))
+    assert planned(state, last, timeframe=D1) == [("10 20:30", "25 15:30", 15)]
+
+
 def test_everything_is_requested_from_the_first_bar_or_the_whole_depth() -> None:
     pausing = {**FRESH, "next_attempt_at": NOW + timedelta(hours=1)}
     assert planned(pausing, everything=True) == [("20 14:30", "25 15:30", 1453)]
