@@ -167,7 +167,8 @@ def test_missing_bars_have_their_own_runs_between_live_runs_and_history() -> Non
         ("AAPL", "5m", "bars missing"),
         ("AAPL", "5m", "bar closed"),
         ("MSFT", "5m", "bars missing"),
-        ("XOM", "5m", "never asked"),
+        ("XOM", "5m", "older bars"),
+        ("XOM", "5m", "bars missing"),
         ("JPM", "1d", "bars missing"),
     )
     runs = plan_runs(stale, ["AAPL", "JPM", "MSFT", "XOM"], [], 10)
