@@ -707,6 +707,11 @@ def test_a_new_version_of_rollups_does_not_mark_fetched_bars_as_dirty(ready: Dat
         assert to_tell == {each: ["2"] if each.is_fetched else [] for each in ORDER}
         assert {each[2] for each in stale(transaction, closed())} == {timeframe.key for timeframe in ROLLED_UP}
         assert claimed(transaction, OHLC, HOUR) == ["AAPL"]
+        # The next sync finds the same version, and has nothing reported again.
+        record(transaction, OHLC, FIVE, ["AAPL"], 8)
+        ledger.adopt_code_versions(transaction, {OHLC: "2"})
+        assert ledger.to_record(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
+        assert row(transaction, OHLC, "MSFT", FIVE)["code_version"] is None
 
 
 # --- recording ------------------------------------------------------------------------------------------------------
