@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from ema_assets import read
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import Instrument
 from ema_assets.providers.declaration import Publication
+from ema_assets.providers.fetching.base import BarRequest
+from ema_assets.refresh.delays import Delays
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import health, status
@@ -80,6 +83,34 @@ def test_the_delay_of_a_vendor_is_stored_and_cleared_when_the_vendor_catches_up(
     # Without the delay, the last three bars are due at once.
     assert life.sweep(start + timedelta(minutes=10))
     assert state_of(database, "AZN.L", M5)["checked_through"] == start + timedelta(minutes=10)
+
+
+@pytest.mark.parametrize(
+    ("known_minutes", "said_seconds", "learned"),
+    [
+        (0, 0, {}),
+        (0, -20, {}),
+        (0, 1, {"AZN.L": 60}),
+        (15, 15 * 60, {}),
+        (15, 15 * 60 + 1, {"AZN.L": 16 * 60}),
+        (15, 12 * 60, {}),
+        (15, 11 * 60, {"AZN.L": 11 * 60}),
+        (2, 0, {"AZN.L": 0}),
+        (15, None, {}),
+    ],
+)
+def test_a_delay_is_learned_when_it_grows_ends_or_shrinks_by_more_than_trades_may_be_apart(
+    known_minutes: int, said_seconds: int | None, learned: dict[str, int]
+) -> None:
+    now = utc("2026-11-25 10:00")
+    request = BarRequest(Instrument("AZN.L", "XLON"), M5, now - DAY, now)
+    delays = Delays(now)
+    delays.know(pl.DataFrame({"symbol": ["AZN.L"], "delay_seconds": [60 * known_minutes]}))
+    if said_seconds is not None:
+        delays.hear({request: now - timedelta(seconds=said_seconds)})
+    assert delays.learned([request]) == learned
+    late = 60 * known_minutes if said_seconds is None else said_seconds
+    assert delays.complete_through(request) == now - timedelta(seconds=late)
 
 
 def test_a_daily_bar_is_requested_again_until_it_is_final_and_its_signals_follow(database: Database) -> None:
