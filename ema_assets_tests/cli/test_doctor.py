@@ -409,6 +409,12 @@ def test_little_free_disk_space_is_a_warning_and_almost_none_an_error(
         assert [found for found, _ in examined(run)["data folder"]] == ["ok", level]
 
 
+_OWN = """
+storage: {custom: {module: ema_assets.defs.storage, class: MarketPostgresStorage}}
+run_launcher: {module: ema_assets.defs.launcher, class: StandbyRunLauncher}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -419,11 +425,17 @@ def test_little_free_disk_space_is_a_warning_and_almost_none_an_error(
         ("storage:\n  sqlite:\n    base_dir: /tmp\n", ["warning", "warning"]),
         ("OURS|max_concurrent_runs: 4|max_concurrent_runs: 100000", ["ok", "warning"]),
         ("OURS|max_concurrent_runs: 4|max_concurrent_runs: -1", ["ok", "ok"]),
+        (_OWN, ["ok", "ok"]),
+        # Dagster takes the number of runs from these places, too.
+        (f"{_OWN}run_queue: {{max_concurrent_runs: 100000}}", ["ok", "warning"]),
+        (f"{_OWN}run_coordinator: {{config: {{max_concurrent_runs: 100000}}}}", ["ok", "warning"]),
+        (f"{_OWN}run_coordinator: {{config: {{max_concurrent_runs: {{env: SLOTS}}}}}}", ["ok", "warning"]),
     ],
 )
 def test_an_unreadable_dagster_yaml_is_an_error_and_unsuitable_settings_are_warnings(
-    run: Run, home: Path, text: str | None, expected: list[str]
+    run: Run, home: Path, text: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SLOTS", "100000")
     if text is not None:
         (home / "dagster").mkdir()
         ours = resources.files("ema_assets").joinpath("dagster.yaml").read_text()

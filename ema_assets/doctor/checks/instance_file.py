@@ -13,7 +13,8 @@ LAUNCHER = ("ema_assets.defs.launcher", "StandbyRunLauncher")
 CELERY_LAUNCHER = ("ema_assets.defs.celery_launcher", "LaneRunLauncher")
 # Memory of a waiting process, with its kernels: docs/OPERATIONS.md.
 MEGABYTES_PER_PROCESS = 300
-# Dagster's default if dagster.yaml has no value.
+# Where dagster.yaml may say how many runs run at a time; the first place counts. And Dagster's default without any.
+_RUN_SLOTS = (("concurrency", "runs"), ("run_queue",), ("run_coordinator", "config"))
 _RUNS_AT_ONCE = 10
 
 
@@ -55,10 +56,28 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _named(content: dict[str, Any], *path: str) -> tuple[Any, Any] | None:
     """Return the module and class in a section of dagster.yaml; None without such a section."""
-    section: Any = content
-    for key in path:
-        section = section.get(key) if isinstance(section, dict) else None
+    section = _at(content, *path)
     return (section.get("module"), section.get("class")) if isinstance(section, dict) else None
+
+
+def _at(content: dict[str, Any], *path: str) -> Any:
+    """Return what dagster.yaml has at `path`; None when there is nothing."""
+    found: Any = content
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _run_slots(content: dict[str, Any]) -> int:
+    """Return how many runs can run at a time, as the launcher counts them."""
+    for place in _RUN_SLOTS:
+        found = _at(content, *place, "max_concurrent_runs")
+        if isinstance(found, dict):
+            found = os.environ.get(str(found.get("env")))
+        if found is not None:
+            # A negative number is no limit: then the launcher has one process per core.
+            return int(found) if int(found) > 0 else os.cpu_count() or 1
+    return _RUNS_AT_ONCE
 
 
 def _launcher(content: dict[str, Any], where: str) -> Finding:
@@ -72,11 +91,8 @@ def _launcher(content: dict[str, Any], where: str) -> Finding:
         )
     import psutil
 
-    config = content["run_launcher"].get("config") or {}
-    runs = ((content.get("concurrency") or {}).get("runs") or {}).get("max_concurrent_runs", _RUNS_AT_ONCE)
-    # A negative number of runs is no limit: then the launcher has one process per core.
-    processes = config.get("max_processes") or (runs if int(runs) > 0 else os.cpu_count() or 1)
-    needed, there = int(processes) * MEGABYTES_PER_PROCESS, psutil.virtual_memory().total // 1024**2
+    processes = int(_at(content, "run_launcher", "config", "max_processes") or _run_slots(content))
+    needed, there = processes * MEGABYTES_PER_PROCESS, psutil.virtual_memory().total // 1024**2
     text = f"up to {processes} standby processes hold about {needed:,} of {there:,} MB of memory"
     if needed > there // 2:
         return warning(text, "set `max_processes` under `run_launcher: config:` in dagster.yaml to fewer")
