@@ -117,11 +117,15 @@ def test_series_that_a_provider_did_not_answer_fail_with_the_reason(
         assert symbol in done or state["next_attempt_at"] > NOW + timedelta(seconds=20)
 
 
-def test_a_provider_that_cannot_be_opened_fails_only_its_own_series(database: Database) -> None:
+def test_a_provider_that_cannot_be_opened_fails_only_its_own_series_and_the_log_has_the_traceback(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     outcome = refreshed(database, ZeroDivisionError("division by zero"))
     assert outcome.done == ["AAPL"]
     said = "the provider toy failed while being opened: ZeroDivisionError: division by zero"
     assert outcome.errors == dict.fromkeys(TOYS, said)
+    logged = [record.exc_info for record in caplog.records if record.getMessage().startswith("the provider toy failed")]
+    assert [each is not None and each[0] for each in logged] == [ZeroDivisionError]
 
 
 def test_a_lost_database_does_not_count_as_a_failure_of_a_series(database: Database) -> None:
