@@ -291,7 +291,7 @@ def test_everything_that_keeps_a_series_out_of_the_plan_keeps_it_out(ready: Data
         for sql in (
             f"{_STATE} checked_through = $1, asked_at = $1, last_ts = $1 WHERE asset = 'ohlc'",
             f"{_STATE} checked_through = {old} {mine} asset = 'ohlc' AND timeframe = '5m'",
-            f"{_STATE} asked_at = {too_old} {mine} asset = 'ohlc' AND timeframe = '1d'",
+            f"{_STATE} asked_at = {too_old} {mine} asset = 'ohlc'",
             f"{_STATE} dirty_from = {old}, dirty_end = {old} {mine} asset = 'ohlc' AND timeframe = '1h'",
             f"{_STATE} dirty_from = {old} {mine} asset = 'ema_trend' AND timeframe = '1h'",
             f"{_STATE} computed_at = now() + ({too_old} - $1) {mine} asset = 'ema_signals' AND timeframe = '5m'",
@@ -1026,9 +1026,12 @@ def test_requests_made_while_the_clock_was_ahead_are_taken_back_to_the_newest_st
     with ready.transaction() as transaction:
         asked_at(transaction, "AAPL", NOW, early)
         asked_at(transaction, "MSFT", NOW, NOW + slack)
+        transaction.execute("UPDATE market.series_state SET final_through = checked_through")
         ledger.take_back(transaction, FIVE, ["AAPL", "MSFT"], NOW)
         found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT"]).select("checked_through", "asked_at").rows()
+        final = [row(transaction, OHLC, symbol, FIVE)["final_through"] for symbol in ("AAPL", "MSFT")]
     assert found == [(early - minutes(5), early - minutes(5)), (NOW + slack, NOW)]
+    assert final == [early - minutes(5), NOW + slack]
 
 
 def test_a_silent_symbol_that_failed_waits_for_the_longer_of_both_pauses(ready: Database) -> None:
