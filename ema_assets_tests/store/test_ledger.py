@@ -218,6 +218,11 @@ def test_series_computed_from_a_failed_series_wait_for_its_next_attempt(ready: D
         assert sorted(before) == sorted([*((each, "MSFT", "1h") for each in chain), (STRATEGY, "AAPL", "30m")])
         then = [each[:3] for each in stale(transaction, closed(), next_attempt)]
         assert sorted(then) == sorted([*before, *((each, "AAPL", "1h") for each in chain)])
+        # What the failed series reads does not wait for it.
+        ledger.mark_dirty(transaction, EMA_SIGNALS, starts("AAPL", M30, NOW))
+        ledger.fail(transaction, STRATEGY, M30, {"AAPL": "no"}, NOW)
+        half_hours = [each[:3] for each in stale(transaction, closed()) if each[2] == "30m"]
+        assert half_hours == [(EMA_SIGNALS, "AAPL", "30m")]
 
 
 def test_a_rolled_up_series_is_stale_only_when_a_dirty_bucket_has_closed(ready: Database) -> None:
@@ -270,6 +275,7 @@ _TAKEN_AWAY: dict[str, set[str]] = {
     f"{_STATE} recorded_at = computed_at": {_UNTOLD},
     f"{_STATE} recorded_at = computed_at - interval '1 second'": set(),
     f"{_STATE} computed_at = NULL": {_UNTOLD},
+    f"{_STATE} dirty_from = $1 WHERE asset = 'ema_signals'": {_UNTOLD},
     "UPDATE market.asset SET is_on = false WHERE asset = 'ema_trend'": {_NEW},
     "UPDATE market.asset SET is_on = false WHERE asset = 'ema_signals'": {_UNTOLD},
     "UPDATE market.bar_gap SET next_attempt_at = $2": {_MISSING},
@@ -290,6 +296,7 @@ def test_everything_that_keeps_a_series_out_of_the_plan_keeps_it_out(ready: Data
         mine, old, too_old = "WHERE symbol = 'AAPL' AND", "$1 - interval '5 min'", "$1 - interval '61 min'"
         for sql in (
             f"{_STATE} checked_through = $1, asked_at = $1, last_ts = $1 WHERE asset = 'ohlc'",
+            f"{_STATE} last_ts = $1 WHERE timeframe = '1d'",
             f"{_STATE} checked_through = {old} {mine} asset = 'ohlc' AND timeframe = '5m'",
             f"{_STATE} asked_at = {too_old} {mine} asset = 'ohlc'",
             f"{_STATE} dirty_from = {old}, dirty_end = {old} {mine} asset = 'ohlc' AND timeframe = '1h'",
