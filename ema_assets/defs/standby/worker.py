@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import NoReturn
 
 from ema_assets.defs.standby import protocol
 from ema_assets.defs.standby.protocol import (
@@ -69,7 +70,7 @@ class _Owner:
         leave(0)
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End this process at once: threads of libraries, and exit handlers that wait for them, have nothing left to do."""
     if "ema_assets.runtime.locate" in sys.modules:
         from ema_assets.runtime.locate import give_back
@@ -97,7 +98,10 @@ def main(writing: int) -> None:
         executor = Executor(load, watch, lambda run_id: owner.tell(Canceling(run_id)))
     except BaseException as error:  # noqa: BLE001 - whatever it is, the owner says it
         owner.tell(Failed(f"{type(error).__name__}: {error}"))
-        raise SystemExit(1) from None
+        # Not by SystemExit: the interpreter would abort, because a thread waits for the owner's next message.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        leave(1)
     gc.enable()
     if (reason := executor.change()) is not None:
         owner.tell(Leaving(f"{reason} while it was loaded"))

@@ -270,10 +270,12 @@ def test_a_run_starts_without_a_standby_process_while_standby_processes_cannot_s
 
 
 def test_an_automatic_run_is_canceled_while_the_configuration_is_wrong(
-    small: Small, monkeypatch: pytest.MonkeyPatch
+    small: Small, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A person's run starts in a new process, which shows the error."""
     monkeypatch.setenv("SMALL_IS_WRONG", "1")
+    # Longer than all this takes, also on a busy machine.
+    monkeypatch.setattr(pools, "_FIRST_PAUSE_SECONDS", 300.0)
     pool = kill_all(small)
     # The second run is launched during the pause after the failure of the first one.
     for tag in (SCHEDULE_NAME_TAG, SENSOR_NAME_TAG):
@@ -286,8 +288,10 @@ def test_an_automatic_run_is_canceled_while_the_configuration_is_wrong(
     _, why = launched_the_old_way(small)
     assert why.endswith("no standby process takes it: WrongConfiguration: no such column; did you mean it?")
     assert pool._paused_until > time.monotonic()
+    assert "Fatal Python error" not in capfd.readouterr().err
     monkeypatch.delenv("SMALL_IS_WRONG")
     assert small.succeed()[1] == 1
+    pool._paused_until = 0.0
 
 
 def test_a_process_that_would_use_other_data_than_the_code_location_takes_no_run(
