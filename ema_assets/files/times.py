@@ -279,16 +279,8 @@ def _day(pattern: str) -> pl.Expr:
     year = groups.struct.field("y")
     century = pl.when(year.str.slice(0, 1).is_in(["7", "8", "9"])).then(pl.lit("19")).otherwise(pl.lit("20"))
     full_year = pl.when(year.str.len_chars() == 2).then(century + year).otherwise(year)
-    if "?P<n>" in pattern:
-        written, form = (
-            pl.concat_str(full_year, groups.struct.field("n"), groups.struct.field("d"), separator="-"),
-            "%Y-%b-%d",
-        )
-    else:
-        written, form = (
-            pl.concat_str(full_year, groups.struct.field("m"), groups.struct.field("d"), separator="-"),
-            "%Y-%m-%d",
-        )
+    month, form = ("n", "%Y-%b-%d") if "?P<n>" in pattern else ("m", "%Y-%m-%d")
+    written = pl.concat_str(full_year, groups.struct.field(month), groups.struct.field("d"), separator="-")
     return written.str.to_date(form, strict=False)
 
 
