@@ -58,9 +58,6 @@ def heat_map_page(site: Site, values: Values) -> shapes.HeatMapPage:
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
     found = site.overviews.map_of(trend_of(site, values["averages"])).only(chosen_symbols(site, values))
-    part = (values["q"] or "").lower()
-    if part:
-        found = found.only([symbol for symbol in found.symbols if part in symbol.lower()])
     ordered = found.ordered(values["sort"], site.configured.watched.symbols, values["timeframe"])
     shown = on_page(pl.DataFrame({"symbol": ordered}, schema={"symbol": pl.String()}), values)["symbol"].to_list()
     cells: dict[str, dict[str, shapes.Cell]] = {symbol: {} for symbol in shown}

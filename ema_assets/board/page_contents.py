@@ -40,7 +40,7 @@ def _within(make: Callable[[Site, Values], Paged], site: Site, values: Values) -
 
 def heat_map(site: Site, values: Values) -> dict[str, Any]:
     """Return the map, and next to it which symbols are about to cross, have crossed, or are near a stop."""
-    chosen = {"group": values["group"], "symbols": values["symbols"], "averages": values["averages"]}
+    chosen = {name: values[name] for name in ("group", "symbols", "q", "averages")}
     return {
         "map": _within(contents.heat_map_page, site, values),
         # Its chart draws these averages.

@@ -91,7 +91,9 @@ def trend_of(site: Site, averages: str | None) -> str:
 
 
 def chosen_symbols(site: Site, values: Values) -> list[str] | None:
-    """Return the symbols of `symbols` and of `group`; None when neither is given.
+    """Return the symbols of `symbols` and of `group`, of all symbols when neither is given, that contain `q`.
+
+    Return None when none of the three is given.
 
     Raises:
         BadRequest: naming the known symbols or groups.
@@ -106,7 +108,11 @@ def chosen_symbols(site: Site, values: Values) -> list[str] | None:
         if group not in groups:
             raise unknown("group", group, list(groups))
         symbols = [*symbols, *groups[group]]
-    return list(dict.fromkeys(symbols)) if symbols or group is not None else None
+    chosen = list(dict.fromkeys(symbols)) if symbols or group is not None else None
+    part = (values.get("q") or "").lower()
+    if not part:
+        return chosen
+    return [symbol for symbol in (known if chosen is None else chosen) if part in symbol.lower()]
 
 
 def strategies_of(site: Site, name: str | None) -> Sequence[str]:

@@ -290,8 +290,8 @@ def _labelled(readings: Sequence[_Reading], bars: pl.DataFrame) -> _Reading:
     """Return the reading with labels at the open, or the only one.
 
     Raises:
-        AmbiguousBarFile: when labels at the close fit better, by a bar on at least half of the days, or of the weeks
-            where days follow each other without a pause.
+        AmbiguousBarFile: when labels at the close fit better: by a bar on at least half of the days, or of the weeks
+            where days follow each other without a pause, or because all of them fit.
     """
     by_label = {each.label: each for each in readings}
     if len(by_label) == 1:
@@ -300,7 +300,9 @@ def _labelled(readings: Sequence[_Reading], bars: pl.DataFrame) -> _Reading:
     # A week of foreign exchange begins on Sunday evening, at 21:00 or 22:00 UTC.
     weeks = opened.at.dt.offset_by("3h").dt.truncate("1w")
     ends = (weeks if _is_around_the_clock(bars) else opened.at.dt.date()).n_unique()
-    if (closed.count - opened.count) * 2 >= ends:
+    # Where bars are missing, such as those of minutes without a trade, few of the others are at the end of a session.
+    is_better = (closed.count - opened.count) * 2 >= ends or opened.count < closed.count == closed.at.count()
+    if is_better:
         many = len(closed.at)
         raise AmbiguousBarFile(
             "its times seem to be those at which bars close, not open",

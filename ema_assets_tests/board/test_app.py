@@ -203,6 +203,17 @@ def test_the_table_of_assets_counts_rolled_up_series_whose_source_fails(database
     databases.drop(url)
 
 
+@pytest.mark.parametrize("query", [{"q": "btc"}, {"group": "Crypto"}, {"group": "Crypto", "q": "usd"}])
+def test_the_lists_beside_the_map_have_the_symbols_of_the_map(board: ServedBoard, query: dict[str, Any]) -> None:
+    page = board.get("/", **query).text
+    assert set(re.findall(r'href="/chart\?symbol=([^&"]+)', page)) == {"BTC-USD"}
+    assert page.count('href="/chart?symbol=BTC-USD') > 6, "not only in the map"
+
+
+def test_a_text_that_no_symbol_contains_leaves_nothing(board: ServedBoard) -> None:
+    assert "/chart?symbol=" not in board.get("/", q="zzz").text
+
+
 def test_symbols_may_be_typed_in_any_case(board: ServedBoard) -> None:
     shown = board.get("/performance", symbols="aapl, Btc-Usd,AAPL", timeframe="1h", sort="profit_factor").text
     assert "Portfolio of 2 symbols" in shown

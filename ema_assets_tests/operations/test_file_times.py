@@ -94,6 +94,26 @@ def test_times_with_a_zone_that_seem_to_be_closes_are_ambiguous(tmp_path: Path) 
     assert times_of(path, label="open")[0] == "2025-01-14 14:35"
 
 
+def test_a_single_bar_at_the_end_of_a_session_makes_labels_ambiguous_if_none_is_at_its_begin(tmp_path: Path) -> None:
+    """As in a file of a stock that does not trade in every minute."""
+
+    def file(*days: tuple[datetime, datetime]) -> Path:
+        return written(
+            tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}-05:00" for each in days for time in five_minutes(*each)])
+        )
+
+    day = timedelta(days=1)
+    sparse = [
+        (OPEN + 2 * FIVE, CLOSE - FIVE),
+        (OPEN + day + FIVE, CLOSE + day),
+        (OPEN + 2 * day + FIVE, CLOSE + 2 * day - 3 * FIVE),
+    ]
+    assert refusal(file(*sparse)) == "its times seem to be those at which bars close, not open"
+    # With a bar at the open, one at the close is an auction or an error, and not a label.
+    found = times_of(file((OPEN, CLOSE - FIVE), *sparse[1:]))
+    assert found[0] == utc_opens()[0]
+
+
 def test_an_ambiguous_label_stays_ambiguous_with_the_option_tz(tmp_path: Path) -> None:
     path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]))
     assert question(path, tz="America/New_York").keys() == {
@@ -580,9 +600,12 @@ def test_a_zone_without_summer_time_is_ambiguous_when_one_time_in_two_days_contr
 def test_a_label_is_ambiguous_when_one_bar_in_two_days_contradicts_it(
     tmp_path: Path, days: Sequence[int], is_asked: bool
 ) -> None:
-    """Only the last day has a time at the close of the session."""
-    times = [f"2025-01-{day}T{clock}-05:00" for day in days for clock in ("10:00", "11:00")]
-    path = written(tmp_path, lines([*times, f"2025-01-{days[-1]}T16:00-05:00"]))
+    """The last two days have a time at the close of the session, and the first one has one at the open."""
+    clocks = {day: ["10:00", "11:00"] for day in days}
+    clocks[days[0]].insert(0, "09:30")
+    for day in days[-2:]:
+        clocks[day].append("16:00")
+    path = written(tmp_path, lines([f"2025-01-{day}T{clock}-05:00" for day in days for clock in clocks[day]]))
     if is_asked:
         assert list(question(path).values()) == [{"label": "close"}, {"label": "open"}]
     else:
