@@ -1,6 +1,7 @@
 """Tests of the board in a real browser: charts, keys, theme, phone width, error pages and hostile names."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -437,6 +438,15 @@ def leave(page: "Page") -> None:
     page.goto("about:blank")
 
 
+def look_again(page: "Page") -> None:
+    """Make a page that reloads itself every few seconds do so now."""
+    from playwright.sync_api import Error
+
+    # It may reload itself at this very moment, which ends the script.
+    with suppress(Error):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def test_an_open_page_updates_from_an_empty_database_to_a_map_of_a_thousand_symbols(
     page: "Page", databases, tmp_path: Path
 ) -> None:
@@ -447,7 +457,7 @@ def test_an_open_page_updates_from_an_empty_database_to_a_map_of_a_thousand_symb
         migrate(url)
         with Database(url) as database:
             fill_widely(database, 1000)
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        look_again(page)
         page.wait_for_selector(".heat tbody tr", timeout=120_000)
         assert page.locator(".heat tbody tr").count() == 100
         assert "1,000 symbols" in page.locator(".corner").inner_text()
@@ -482,7 +492,7 @@ def test_the_chart_of_a_new_symbol_is_drawn_when_its_bars_are_stored(page: "Page
         # This thread runs the browser's event loop, so another thread fills the database.
         with Database(url) as database, ThreadPoolExecutor(1) as beside:
             beside.submit(fill, database).result()
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        look_again(page)
         page.wait_for_selector("#chart[data-drawn]", timeout=120_000)
         assert page.locator("#empty").count() == 0
         leave(page)
@@ -495,7 +505,7 @@ def test_an_error_page_reloads_by_itself(page: "Page", board: ServedBoard) -> No
     page.goto(f"{board.url}/trades")
     assert page.locator("#error").is_visible()
     page.unroute("**/trades")
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    look_again(page)
     page.wait_for_selector("#open")
 
 
