@@ -32,6 +32,8 @@ _OLDEST_SECONDS = 4.0
 _LOOKED_AT_AGAIN_SECONDS = 15.0
 # How often the files are checked for changes.
 _FILES_SECONDS = 3.0
+# What a map of any trend takes from the overview, and what makes an overview another one.
+_CONDITIONS = ("symbol", "timeframe", "condition", "since", "has_fresh_averages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,7 @@ class Overviews:
         known = self._maps.get(trend)
         if known is not None and known[0] == overview.tag:
             return known[1]
-        columns = ("symbol", "timeframe", "condition", "since", "has_fresh_averages")
-        conditions = overview.heat_map.series.select(*columns)
+        conditions = overview.heat_map.series.select(*_CONDITIONS)
         with self.readers.transaction() as transaction:
             found = of_trend(transaction, conditions, trend)
         self._maps[trend] = (overview.tag, found)
@@ -233,8 +234,7 @@ def _tag(mark: str, series: pl.DataFrame, said: Trust) -> str:
 
     That is: the conditions of series, and corrections that become older than a day.
     """
-    columns = ("symbol", "timeframe", "condition", "since", "has_fresh_averages")
-    rows = series.sort("symbol", "timeframe").select(*columns)
+    rows = series.sort("symbol", "timeframe").select(*_CONDITIONS)
     digest = hashlib.sha256(rows.hash_rows(seed=930).to_numpy().tobytes())
     digest.update(
         repr((mark, said.corrections.height, said.gaps, said.not_answering, said.symbols, said.not_synced)).encode()

@@ -14,6 +14,8 @@ from ema_assets.model.symbols import ALWAYS_OPEN
 from ema_assets.operations.file_sessions import (
     AT_CLOSE,
     AT_OPEN,
+    SATURDAY,
+    SUNDAY,
     better_calendars,
     is_around_the_clock,
     zone_of,
@@ -26,7 +28,6 @@ _LAST_SECOND = 86_399
 _FEW_DAYS = 3
 # So many days show by their weekdays that they are not the dates of their sessions.
 _ENOUGH_DAYS = 3
-_SUNDAY = 6
 _UTC = "UTC"
 # By the end of a bar for which its date stands: the days from that date to its session, and how they are told.
 _STEPS = {AT_OPEN: (1, "the day before its session"), AT_CLOSE: (-1, "the day after its session")}
@@ -187,10 +188,10 @@ def _check_days(
 ) -> None:
     """Refuse days of which too many have no session, and say what would fit: `label`, or another calendar."""
     lost = days.filter(~days.is_in(sessions["session"].implode())).to_list()
-    stubs = sum(day.weekday() == _SUNDAY for day in lost) if opens_before else 0
+    stubs = sum(day.weekday() == SUNDAY for day in lost) if opens_before else 0
     if label is None and not stubs and len(lost) <= max(_FEW_DAYS, len(days) // 50):
         return
-    weekend = sum(day.weekday() >= 5 for day in lost)
+    weekend = sum(day.weekday() >= SATURDAY for day in lost)
     cause = f", {weekend} of them on a weekend" if weekend else ""
     message = f"{len(lost)} of {len(days)} days are no sessions of {calendar}{cause}, such as {min(lost)}"
     if label is not None:

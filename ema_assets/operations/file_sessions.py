@@ -21,7 +21,7 @@ from ema_assets.model.timeframes import Timeframe, by_key
 
 AT_OPEN, AT_CLOSE = "open", "close"
 _MARGIN = timedelta(days=14)
-_SATURDAY, _SUNDAY = 5, 6
+SATURDAY, SUNDAY = 5, 6
 # The calendars that are tried for a file that does not fit its own: the largest exchanges of each part of the world.
 # Seoul (XKRX) is left out because it takes the library three seconds; each of the others takes 0.02 to 0.6 s.
 TRIED_CALENDARS = (
@@ -124,10 +124,10 @@ def better_calendars(days: Collection[date], own: Collection[str]) -> Sequence[F
     last = max(days)
     recent = {day for day in days if day >= last - _TRIED_SPAN}
     # On both days of the weekend: some exchanges trade on Sundays, and some files have the day before or after each.
-    if min(sum(day.weekday() == each for day in recent) for each in (_SATURDAY, _SUNDAY)) * 20 > len(recent):
+    if min(sum(day.weekday() == each for day in recent) for each in (SATURDAY, SUNDAY)) * 20 > len(recent):
         return [Fit(ALWAYS_OPEN, len(recent), len(recent))]
     found = []
-    from_sunday = ("XSAU",) if any(day.weekday() == _SUNDAY for day in recent) else ()
+    from_sunday = ("XSAU",) if any(day.weekday() == SUNDAY for day in recent) else ()
     for calendar in (*TRIED_CALENDARS, *from_sunday):
         if calendar not in own:
             try:

@@ -33,7 +33,7 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
     names = [table.name for table in wanted]
     declared = _declared(transaction, names)
     lacking = _missing_partitions(transaction, wanted, parted)
-    if not lacking and all(declared.get(table.name) == {**_parts(table), **_comments(table)} for table in wanted):
+    if not lacking and all(declared.get(table.name) == _declaration(table) for table in wanted):
         return []
     transaction.execute("SELECT pg_advisory_xact_lock($1)", int(AdvisoryLock.TABLES))
     # Another process may have created them while this one waited for the lock.
@@ -50,7 +50,7 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
 
 def outdated(transaction: Transaction, tables: Iterable[Table]) -> list[str]:
     """Return the names of those of `tables` that exist and that `ensure` would change."""
-    wanted = {table.name: {**_parts(table), **_comments(table)} for table in tables}
+    wanted = {table.name: _declaration(table) for table in tables}
     declared = _declared(transaction, wanted)
     return [name for name, parts in declared.items() if parts != wanted[name]]
 
@@ -112,6 +112,11 @@ _NO_COLUMN = "("
 _COMMENT = f"{_NO_COLUMN}comment"
 
 
+def _declaration(table: Table) -> dict[str, str]:
+    """Return all that is declared of `table`, by name, as it is stored."""
+    return {**_parts(table), **_comments(table)}
+
+
 def _parts(table: Table) -> dict[str, str]:
     """Return the SQL of all parts of `table`: its columns by their names, the rest by names in brackets."""
     parts = {column.name: _column(column) for column in table.columns}
@@ -169,7 +174,7 @@ def _comment(transaction: Transaction, table: Table, comments: Mapping[str, str]
 
 
 def _remember(transaction: Transaction, table: Table) -> None:
-    parts = {**_parts(table), **_comments(table)}
+    parts = _declaration(table)
     transaction.execute("DELETE FROM ema_assets.declaration WHERE table_name = $1", table.name)
     transaction.execute(
         """
