@@ -95,7 +95,8 @@ def _near(sessions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     if bars["ts"].null_count() == bars.height:
         return sessions.clear()
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
-    margin = timedelta(days=8)
+    # The longest holidays, those of the Chinese New Year, close an exchange for ten or eleven days.
+    margin = timedelta(days=14)
     return sessions.filter(pl.col("close") >= low - margin, pl.col("open") <= high + margin)
 
 

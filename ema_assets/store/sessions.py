@@ -125,12 +125,23 @@ def remember(transaction: Transaction, calendar: str, made_from: str, known_thro
 
 
 def between(transaction: Transaction, calendars: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
-    """Return stored sessions of `calendars` from two days before `start` to two days after `end` (UTC); sorted."""
+    """Return stored sessions of `calendars` from two days before `start` to two days after `end` (UTC); sorted.
+
+    One more session on each side is added: a day that is missing in a calendar, also in a week of holidays, has the
+    hours of the session before it, and is known to be missing by the one after it.
+    """
     return transaction.query(
         f"""
-        SELECT {_COLUMNS} FROM market.session
-        WHERE calendar = ANY ($1::text[]) AND session BETWEEN ($2::timestamptz - interval '2 days')::date
-                                                          AND ($3::timestamptz + interval '2 days')::date
+        SELECT {_COLUMNS} FROM market.session s
+        JOIN (
+            SELECT calendar,
+                   (SELECT max(b.session) FROM market.session b WHERE b.calendar = c.calendar
+                    AND b.session < ($2::timestamptz - interval '2 days')::date) AS before,
+                   (SELECT min(a.session) FROM market.session a WHERE a.calendar = c.calendar
+                    AND a.session > ($3::timestamptz + interval '2 days')::date) AS after
+            FROM (SELECT DISTINCT unnest($1::text[]) AS calendar) c
+        ) around USING (calendar)
+        WHERE session BETWEEN coalesce(before, '-infinity') AND coalesce(after, 'infinity')
         ORDER BY calendar, session
         """,
         list(calendars),

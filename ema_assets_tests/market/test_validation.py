@@ -32,11 +32,13 @@ def bar(ts: str | datetime | None, symbol: str = "AAPL", timeframe: str = "5m", 
     return pl.DataFrame([row], schema=BAR_SCHEMA)
 
 
-def validated(*frames: pl.DataFrame, timeframe: Timeframe = M5, closed_by: datetime = LATER) -> Validated:
+def validated(
+    *frames: pl.DataFrame, timeframe: Timeframe = M5, closed_by: datetime = LATER, sessions: pl.DataFrame = SESSIONS
+) -> Validated:
     instruments = pl.DataFrame(
         {"symbol": list(CALENDARS), "calendar": list(CALENDARS.values()), "allow_negative": [False] * len(CALENDARS)}
     )
-    result = validate(pl.concat(frames), timeframe, instruments, SESSIONS, closed_by)
+    result = validate(pl.concat(frames), timeframe, instruments, sessions, closed_by)
     assert result.accepted.schema == pl.Schema({**BAR_SCHEMA, "ts_end": BAR_SCHEMA["ts"]})
     assert result.rejected.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
     assert result.flags.schema == FLAG_SCHEMA
@@ -172,6 +174,12 @@ def test_a_daily_bar_on_a_day_missing_from_the_calendar_is_kept_and_flagged(
     ]
     before = validated(bar(label, symbol, "1d"), timeframe=D1, closed_by=utc(closes) - timedelta(seconds=1))
     assert (before.accepted.height, before.flags.height, before.skipped.height) == (0, 0, 1)
+
+
+def test_bars_on_a_day_missing_from_the_calendar_are_kept_at_the_end_of_long_holidays() -> None:
+    closed = SESSIONS.filter(~pl.col("session").is_between(date(2026, 11, 20), date(2026, 12, 1)))
+    found = validated(bar("2026-12-01 15:00"), sessions=closed)
+    assert found.flags["reason"].to_list() == [NOT_IN_CALENDAR]
 
 
 def test_bars_in_the_usual_hours_of_a_day_missing_from_the_calendar_are_kept_and_flagged() -> None:

@@ -375,6 +375,19 @@ def test_a_server_error_behind_a_page_with_bars_costs_only_the_symbols_at_which_
     assert asked == [*["A,B,C"] * 5, "B", "B", "C", "C"], "parts are tried twice, and not four times"
 
 
+def test_the_bars_of_a_symbol_are_kept_when_the_server_fails_behind_them_for_good() -> None:
+    """Otherwise a history whose second page fails each time would never begin."""
+
+    def answer(request: Request) -> Response:
+        is_behind = "page_token" in request.query_params
+        return JSONResponse({}, 500) if is_behind else page({"A": [bar(0), bar(5)]}, "next")
+
+    with vendor(answer) as (base_url, _):
+        limits = HttpLimits(max_concurrency=1, attempts=2, backoff_seconds=0.001)
+        got = fetch(base_url, ask([Instrument("A")], START), limits=limits)
+    assert (list(got.errors), got.bars.height) == (["A|5m"], 2)
+
+
 def test_requests_have_the_parameters_and_spelling_of_the_vendor() -> None:
     with vendor(lambda _: page({})) as (base_url, seen):
         fetch(base_url, ask([Instrument("BTC-USD", "24/7")], START), limits=QUICK)

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.special_days import SpecialDays
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
@@ -14,7 +15,8 @@ from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, 
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, MO1, W1
 
 # The exchange in Bombay traded on the Saturday and was closed on the Monday after it.
-FRIDAY, SATURDAY, TUESDAY, LAST = date(2024, 1, 19), date(2024, 1, 20), date(2024, 1, 23), date(2024, 2, 2)
+FRIDAY, SATURDAY, MONDAY = date(2024, 1, 19), date(2024, 1, 20), date(2024, 1, 22)
+TUESDAY, LAST = date(2024, 1, 23), date(2024, 2, 2)
 NOW = utc("2024-02-02 12:00")
 LONGER = (M15, H1, H4, W1, MO1)
 
@@ -24,6 +26,18 @@ def bars(symbol: str, first: date, last: date = LAST) -> pl.DataFrame:
     regular = pl.concat(bars_on("XBOM", symbol, timeframe, min(first, FRIDAY), last) for timeframe in (M5, D1))
     special = regular.filter(pl.col("ts").dt.date() == FRIDAY).with_columns(pl.col("ts") + timedelta(days=1))
     return pl.concat([regular, special]).filter(pl.col("ts").dt.date() >= first).sort("timeframe", "ts")
+
+
+def on_monday() -> pl.DataFrame:
+    """Regular bars of A from the Friday on, and bars of the Monday at the hours of the Friday."""
+    regular = pl.concat(bars_on("XBOM", "A", timeframe, FRIDAY, LAST) for timeframe in (M5, D1))
+    special = regular.filter(pl.col("ts").dt.date() == FRIDAY).with_columns(pl.col("ts") + timedelta(days=3))
+    return pl.concat([regular, special]).sort("timeframe", "ts")
+
+
+def stored_on(database: Database, day: date) -> list[datetime]:
+    sql = "SELECT ts FROM market.ohlc WHERE symbol = 'A' AND timeframe = '5m' AND ts::date = $1::date ORDER BY ts"
+    return [ts for (ts,) in rows_of(database, sql, day)]
 
 
 def watched(*symbols: str) -> Watchlist:
@@ -96,3 +110,28 @@ def test_bars_of_an_unlisted_day_alone_leave_nothing_stale(database: Database) -
         """,
     )
     assert ready == []
+
+
+def test_a_session_that_is_taken_from_the_calendar_while_it_is_open_gets_the_rest_of_its_bars(
+    database: Database,
+) -> None:
+    """The last session before it is three days earlier, and no request reaches back that far."""
+    names, exchange = watched("A"), MemoryExchange(on_monday())
+    open_then = replace(names, special_days={"XBOM": SpecialDays({MONDAY: None})})
+    refresh(database, open_then, exchange, utc("2024-01-22 06:00"))
+    begun = stored_on(database, MONDAY)
+    refresh(database, names, exchange, utc("2024-01-24 12:00"))
+    whole = [ts for ts in exchange.bars.filter(timeframe="5m")["ts"].sort() if ts.date() == MONDAY]
+    assert 0 < len(begun) < len(whole)
+    assert stored_on(database, MONDAY) == whole
+
+
+@pytest.mark.parametrize("first", [FRIDAY, MONDAY])
+def test_a_file_may_begin_and_end_on_an_unlisted_day(database: Database, first: date) -> None:
+    """The sessions around it are further away than a weekend."""
+    names = watched("A")
+    sync(database, replace(names, instruments=(replace(names.instruments[0], provider="file"),)), NOW)
+    bars = on_monday().filter(pl.col("ts").dt.date().is_between(first, MONDAY), timeframe="5m")
+    (stored,) = store_file(database, bars, "a file", NOW)
+    assert stored.skipped == {}
+    assert stored_on(database, MONDAY) == bars.filter(pl.col("ts").dt.date() == MONDAY)["ts"].to_list()

@@ -191,6 +191,7 @@ class AlpacaClient:
         """
         while job.pending:
             walk = Walk(job.pending, job.call, self.name)
+            job.held.clear()
             if (hopeless := breaker.error(job.endpoint)) is not None:
                 yield job.fail(hopeless)
                 return
@@ -219,18 +220,16 @@ class AlpacaClient:
     async def _pages(self, job: "_Job", walk: "Walk", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
         params = self._params(job)
         explain = partial(self._explain, params.get("feed", self._feed))
-        # Bars of the symbol that is not complete yet. If the server fails, it is requested again from its first bar.
-        held: list[pl.DataFrame] = []
         while True:
             call = HttpCall(_PATHS[job.endpoint], params, job.endpoint, explain)
             bars, finished, token = walk.read(await self._http.get(call, breaker, job.attempts))
             breaker.answered(job.endpoint)
             if finished:
-                for frame in held:
+                for frame in job.held:
                     yield FetchBatch(frame, (), ())
-                held.clear()
+                job.held.clear()
             begun = pl.col("symbol").is_in(job.symbols_of(walk.begun))
-            held.extend(filter(len, [bars.filter(begun)]))
+            job.held.extend(filter(len, [bars.filter(begun)]))
             bars = bars.filter(~begun)
             for symbol in finished:
                 if symbol in walk.unreadable:
@@ -314,7 +313,8 @@ class _Job:
     """One call and its pending requests, neither completed nor failed, by the vendor's spelling of their symbol.
 
     `feed` is None if the endpoint has no feeds. It is tried at most `attempts` times. A job `is_suspect` if the vendor
-    failed at a call that it is part of, and answers others: its failure does not show that the vendor is down.
+    failed at a call that it is part of, and answers others: its failure does not show that the vendor is down. `held`
+    has bars of the symbol that is not complete yet: a job that replaces this one requests them again.
     """
 
     endpoint: str
@@ -323,6 +323,7 @@ class _Job:
     is_suspect: bool = False
     attempts: int | None = None
     pending: dict[str, list[BarRequest]] = field(init=False)
+    held: list[pl.DataFrame] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.pending = {}
@@ -366,10 +367,10 @@ class _Job:
         return replace(self, feed=feed, call=replace(self.call, requests=requests, start=start, end=end))
 
     def fail(self, error: ProviderError, only: str | None = None) -> FetchBatch:
-        """Give up the pending requests, or those of one symbol; return their failures."""
+        """Give up the pending requests, or those of one symbol; return their failures, and the held bars with all."""
         symbols = list(self.pending) if only is None else [only]
         failures = tuple(SeriesFailure(r, error) for symbol in symbols for r in self.pending.pop(symbol))
-        return FetchBatch(NO_BARS, (), failures)
+        return FetchBatch(pl.concat([NO_BARS, *(self.held if only is None else ())]), (), failures)
 
 
 def vendor_symbol(instrument: Instrument) -> str:
