@@ -54,8 +54,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory, own_url: str) -> Iterator[St
 def test_every_partition_is_materialized_in_few_runs(stack: Stack) -> None:
     for asset in ASSETS:
         assert stack.materialized(asset) == {f"{symbol}|{frame}" for symbol in SYMBOLS for frame in TIMEFRAMES}
-    assert {run["status"] for run in stack.runs()} == {"SUCCESS"}, f"{stack.unsuccessful()}\n{stack.evidence()}"
-    assert len(stack.runs()) < 30
+    runs = stack.runs()
+    # A sensor may just have requested the next refresh of the performance.
+    unfinished = {"QUEUED", "STARTING", "STARTED"}
+    assert {run["status"] for run in runs} - unfinished == {"SUCCESS"}, f"{stack.unsuccessful()}\n{stack.evidence()}"
+    assert len(runs) < 30
 
 
 def test_a_materialization_has_its_versions_and_the_metadata_of_its_bars(stack: Stack) -> None:
