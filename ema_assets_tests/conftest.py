@@ -6,7 +6,7 @@
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -69,10 +69,22 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest tests first: those that start the whole product, then those in this folder, such as mypy."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--broad`."""
+    parser.addoption("--broad", action="store_true", help="also run the tests with the marker `broad`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests with the marker `broad`, unless they are asked for: by option, marker, or the name of their file.
+
+    The slowest tests run first: those that start the whole product, then those in this folder, such as mypy.
+    """
     beside = Path(__file__).parent
     items.sort(key=lambda item: (item.get_closest_marker("e2e") is None, item.path.parent != beside))
+    are_wanted = config.option.broad or "broad" in config.option.markexpr or any(".py" in each for each in config.args)
+    if not are_wanted:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("broad")])
+        items[:] = [item for item in items if not item.get_closest_marker("broad")]
 
 
 class Databases:
@@ -155,6 +167,20 @@ class Databases:
 def heavy(share: int = 6) -> settings:
     """Settings for properties whose examples take seconds: the profile's number of examples divided by `share`."""
     return settings(max_examples=max(settings.default.max_examples // share, 1))
+
+
+def mostly_broad(values: Sequence[Any], count: int = 1) -> list[Any]:
+    """Return `values` for `parametrize`: the first `count` as they are, the others with the marker `broad`.
+
+    A tuple has one value per name, as in `parametrize`.
+    """
+    others = []
+    for each in values[count:]:
+        if isinstance(each, type(pytest.param())):
+            others.append(pytest.param(*each.values, marks=[*each.marks, pytest.mark.broad], id=each.id))
+        else:
+            others.append(pytest.param(*(each if isinstance(each, tuple) else [each]), marks=pytest.mark.broad))
+    return [*values[:count], *others]
 
 
 def empty(database: Database) -> None:

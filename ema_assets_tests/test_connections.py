@@ -32,6 +32,7 @@ def other_url(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_two_connections_to_two_copies_each_reach_their_own_database(database_url: str, other_url: str) -> None:
     with Database(database_url) as one, Database(other_url) as other:
         for database in (one, other, one):

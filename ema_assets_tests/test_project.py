@@ -105,7 +105,7 @@ def test_no_statement_lists_timeframes() -> None:
 
 def test_every_file_of_end_to_end_tests_has_the_marker_e2e() -> None:
     for path in (REPOSITORY / "ema_assets_tests/e2e").glob("test_*.py"):
-        assert "\npytestmark = pytest.mark.e2e\n" in path.read_text(), path.name
+        assert re.search(r"^pytestmark = \[?pytest\.mark\.e2e\b", path.read_text(), re.MULTILINE), path.name
 
 
 # --- files that must agree --------------------------------------------------------------------------------------------

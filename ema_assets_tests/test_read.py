@@ -73,6 +73,7 @@ def test_read_returns_what_is_stored(database: Database) -> None:
         assert rows.height > 0 or (asset, timeframe) in WITHOUT_TRADES
 
 
+@pytest.mark.broad
 def test_what_was_known_at_a_given_time_can_be_read_later(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """More bars, a late bar, two corrections of one bar and a split are all undone.
 
@@ -107,6 +108,7 @@ def test_what_was_known_at_a_given_time_can_be_read_later(database: Database, mo
         assert all(rows.is_empty() for rows in everything(database, before_all).values())
 
 
+@pytest.mark.broad
 def test_the_documented_query_returns_what_was_known(database: Database) -> None:
     source = exchange()
     refresh(database, WATCHED, source, utc("2026-11-25 16:00"))
@@ -127,6 +129,7 @@ def test_the_documented_query_returns_what_was_known(database: Database) -> None
     assert "ohlc_1d" not in text
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("reader", READERS.values())
 def test_a_moment_before_anything_was_stored_gives_no_rows_and_a_warning(
     reader: Callable[..., pl.DataFrame], database: Database
@@ -152,6 +155,7 @@ def test_symbols_and_times_limit_what_is_read(database: Database) -> None:
     assert set(read.trends("4h", url=database.url)["symbol"]) == {"AAPL", "BTC-USD"}
 
 
+@pytest.mark.broad
 def test_symbols_may_be_in_lower_case_and_times_may_be_those_of_numpy_and_pandas(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
     start, end = "2026-11-24 15:30", "2026-11-24 17:30"
@@ -234,6 +238,7 @@ def test_the_error_for_an_unreachable_database_names_it() -> None:
         read.trades("5m", url="postgresql://nobody:secret@127.0.0.1:1/none")
 
 
+@pytest.mark.broad
 def test_bars_can_be_read_unadjusted_and_adjusted_for_dividends(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
     split_at, paid_at, later = utc("2026-11-24 14:30"), utc("2026-11-25 14:30"), utc("2026-12-01 14:30")
@@ -266,6 +271,7 @@ def test_bars_can_be_read_unadjusted_and_adjusted_for_dividends(database: Databa
     assert read.bars("1d", ["BTC-USD"], adjust="all", url=database.url).equals(other)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("told_at", ["2026-11-25 00:00", "2026-11-25 14:30", "2026-11-25 09:00"])
 def test_bars_before_the_open_of_an_ex_date_already_trade_without_the_dividend(
     database: Database, told_at: str
@@ -342,6 +348,7 @@ def test_a_symbol_that_was_never_on_the_watchlist_is_refused(database: Database)
         next(read.pages("ohlc", "5m", ["MSFT"], url=database.url))
 
 
+@pytest.mark.broad
 def test_a_bar_ends_with_its_session_and_longer_timeframes_join_as_of_their_close(database: Database) -> None:
     refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
     url = database.url
@@ -368,6 +375,7 @@ def test_a_bar_ends_with_its_session_and_longer_timeframes_join_as_of_their_clos
     assert read.bars("1d", ["AAPL"], adjust="all", ends=True, url=url).equals(days)
 
 
+@pytest.mark.broad
 def test_the_trades_of_all_strategies_can_be_read_at_once(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "watchlist.toml"
     path.write_text(path.read_text() + '\n[[strategy]]\nname = "all"\nrule = "crossover"\nentries = "all"\n')

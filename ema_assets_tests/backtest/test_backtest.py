@@ -22,7 +22,7 @@ from ema_assets.store.database import Database
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets_tests.backtest.conftest import CALENDARS, STRATEGIES, World
 from ema_assets_tests.backtest.figures import assert_same_figures
-from ema_assets_tests.conftest import Databases
+from ema_assets_tests.conftest import Databases, mostly_broad
 from ema_assets_tests.refresh.exchange import utc
 from ema_assets_tests.strategies.test_performance import curve, of_curve
 from ema_assets_tests.timeframes import H1, M5, M15
@@ -57,7 +57,7 @@ def stored_performance(world: World, name: str, timeframe: str) -> pl.DataFrame:
 # --- one run ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timeframe", ["5m", "15m", "1h"])
+@pytest.mark.parametrize("timeframe", mostly_broad(["5m", "15m", "1h"]))
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_run_returns_the_trades_and_figures_that_a_refresh_stores(
     world: World, url: str, name: str, timeframe: str
@@ -283,6 +283,7 @@ def test_the_error_of_a_failing_or_endless_rule_names_the_rule_and_its_line(
         backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
 
 
+@pytest.mark.broad
 def test_a_rule_that_reads_the_previous_bar_is_refused(url: str, tmp_path: Path) -> None:
     folder = tmp_path / "strategies"
     folder.mkdir()
@@ -426,12 +427,14 @@ def test_a_walk_trades_each_window_with_the_options_that_were_best_in_training(u
 
 @pytest.mark.parametrize(
     "more",
-    [
-        {"fill": "next_open"},
-        {"exit_at_session_end": True},
-        {"higher_timeframe": "1h"},
-        {"atr_stop": 1, "atr_target": 2},
-    ],
+    mostly_broad(
+        [
+            {"fill": "next_open"},
+            {"exit_at_session_end": True},
+            {"higher_timeframe": "1h"},
+            {"atr_stop": 1, "atr_target": 2},
+        ]
+    ),
 )
 def test_a_walk_closes_all_trades_at_the_end_of_every_window_but_the_last(url: str, more: dict[str, Any]) -> None:
     history = backtest.load("15m", url=url)
@@ -454,6 +457,7 @@ def test_a_walk_closes_all_trades_at_the_end_of_every_window_but_the_last(url: s
         assert "window_end" in trades["exit_reason"]
 
 
+@pytest.mark.broad
 def test_the_equity_of_a_walk_continues_from_window_to_window(url: str) -> None:
     history = backtest.load("15m", url=url)
     varied = {**SPANS, "cost_bps": [30.0, 2.0]}
@@ -525,6 +529,7 @@ def test_training_uses_only_bars_that_closed_by_the_end_of_its_window(url: str) 
     assert learned.of(bars).height == 4
 
 
+@pytest.mark.broad
 def test_a_window_without_a_ranking_has_no_trades(url: str) -> None:
     """No spread is this large, so no choice has a trade and the profit factor of every choice is null."""
     history = backtest.load("1h", ["AAPL"], url=url)
@@ -676,6 +681,7 @@ def test_invalid_arguments_of_load_are_refused(
         backtest.load(**arguments, url=url)
 
 
+@pytest.mark.broad
 def test_a_user_with_read_access_can_run_a_backtest(databases: Databases, url: str) -> None:
     mine = backtest.load("15m", url=url).run("crossover", entries="all", higher_timeframe="1h")
     with databases.member(url, "ema_reader") as reader:

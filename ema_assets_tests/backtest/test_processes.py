@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ema_assets
 
 ROOT = Path(ema_assets.__file__).parents[1]
@@ -12,6 +14,7 @@ ROOT = Path(ema_assets.__file__).parents[1]
 FORKED = """
 import os, sys, warnings
 warnings.simplefilter("ignore")
+import pytest
 from ema_assets import backtest, read
 from ema_assets.model.errors import ForkedProcess
 
@@ -52,6 +55,7 @@ def printed(code: str, url: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.broad
 def test_a_process_that_is_forked_after_a_call_is_refused(url: str, tmp_path: Path) -> None:
     read_refused, run_refused, height = printed(FORKED, url, tmp_path)
     assert read_refused == run_refused
@@ -59,6 +63,7 @@ def test_a_process_that_is_forked_after_a_call_is_refused(url: str, tmp_path: Pa
     assert int(height) > 0
 
 
+@pytest.mark.broad
 def test_a_spawned_process_reads_as_its_parent_does(url: str, tmp_path: Path) -> None:
     (heights,) = printed(SPAWNED, url, tmp_path)
     first, second = heights.split()

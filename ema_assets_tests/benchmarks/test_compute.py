@@ -39,6 +39,7 @@ def sizes() -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.broad
 def test_all_implementations_agree_across_batches_a_clock_change_and_early_closes(
     sizes: list[dict[str, Any]],
 ) -> None:
@@ -59,6 +60,7 @@ def test_all_implementations_agree_across_batches_a_clock_change_and_early_close
             assert way["peak_mb"] > 0
 
 
+@pytest.mark.broad
 def test_the_table_has_one_line_per_implementation(
     sizes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

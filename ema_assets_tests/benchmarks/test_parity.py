@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
 from benchmarks.parity import AGREED, WINDOW_BARS, measure
 from ema_assets.signals.ema_signals import SPANS
@@ -68,6 +69,7 @@ def test_averages_of_a_constant_price_agree_from_their_first_bar() -> None:
         assert agreement.at_converged < 1e-12
 
 
+@pytest.mark.broad
 def test_a_file_of_bars_is_measured_and_series_that_are_too_short_are_named(tmp_path: Path) -> None:
     closes = np.array(random_walk(3 * WINDOW_BARS, 9))
     frame = bars_of(closes.tolist()).select(

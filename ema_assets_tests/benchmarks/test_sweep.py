@@ -15,6 +15,7 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.broad
 def test_a_tiny_sweep_prints_all_figures() -> None:
     pytest.importorskip("backtesting")
     done = subprocess.run(
@@ -36,6 +37,7 @@ class _History:
     bars: pl.DataFrame
 
 
+@pytest.mark.broad
 def test_an_additional_trade_stops_the_benchmark() -> None:
     pytest.importorskip("backtesting")
     from benchmarks import sweep

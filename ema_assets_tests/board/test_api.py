@@ -413,6 +413,7 @@ def test_corrections_gaps_and_failures_are_shown_and_change_the_etag(databases, 
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_an_answer_that_changes_with_the_clock_gets_a_new_etag(
     databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ class Markup(HTMLParser):
             self.inline.append(data)
 
 
+@pytest.mark.broad
 @each_page
 def test_a_page_has_no_inline_code_and_an_unchanged_page_is_304(board: ServedBoard, path: str) -> None:
     answer = board.get(path, **QUERIES.get(path, {}))
@@ -174,6 +175,7 @@ def test_a_filtered_page_makes_statements_about_the_chosen_series_only(board: Se
     assert "No series is loading." in board.get("/freshness", condition="loading").text
 
 
+@pytest.mark.broad
 def test_the_table_of_assets_counts_rolled_up_series_whose_source_fails(databases, tmp_path: Path) -> None:
     url = databases.make()
     text = WATCHLIST.replace('["5m", "1h", "1d"]', '["1h", "1d"]')
@@ -225,6 +227,7 @@ def test_symbols_may_be_typed_in_any_case(board: ServedBoard) -> None:
     assert "received &#39;nope&#39;" in unknown.text
 
 
+@pytest.mark.broad
 def test_a_group_without_a_name_is_shown_with_its_number(filled: str, tmp_path: Path) -> None:
     with board_on(filled, tmp_path, WATCHLIST.replace('name = "Shares"\n', "")) as board:
         for path in ("/", "/trades", "/crossovers", "/performance", "/freshness"):
@@ -539,6 +542,7 @@ def test_a_trend_without_a_spread_is_shown_with_a_dash(databases, untouched: str
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_a_spread_that_rounds_to_zero_has_no_sign_on_the_map(databases, untouched: str, tmp_path: Path) -> None:
     url = databases.make(like=untouched)
     with Database(url) as database, database.transaction() as transaction:

@@ -75,6 +75,7 @@ COVERED = """
 """
 
 
+@pytest.mark.broad
 def test_keys_lead_from_the_heat_map_to_a_chart_and_to_other_series(page: "Page", board: ServedBoard) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -112,6 +113,7 @@ def test_keys_lead_from_the_heat_map_to_a_chart_and_to_other_series(page: "Page"
     assert {url.split("/")[2] for url in asked} == {board.url.split("/")[2]}
 
 
+@pytest.mark.broad
 def test_the_values_beside_a_chart_are_those_of_the_bar_under_the_cursor(page: "Page", board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol="AAPL", timeframe="1h").json
     page.add_init_script(NOTED)
@@ -154,6 +156,7 @@ def test_signals_strategies_and_averages_can_be_chosen_and_equity_is_drawn(page:
     assert "drawdown" in page.locator("#values").inner_text()
 
 
+@pytest.mark.broad
 def test_the_values_beside_a_chart_have_the_price_format_of_the_board(page: "Page", board: ServedBoard) -> None:
     price = 0.0
 
@@ -171,6 +174,7 @@ def test_the_values_beside_a_chart_have_the_price_format_of_the_board(page: "Pag
         assert f"EMA 9{formats.price(price)}" in page.locator("#values").inner_text()
 
 
+@pytest.mark.broad
 def test_changes_and_returns_that_round_to_zero_have_no_sign_and_small_volumes_are_not_zero(
     page: "Page", board: ServedBoard
 ) -> None:
@@ -217,6 +221,7 @@ Object.defineProperty(window, "LightweightCharts", { get: () => library, set: (g
 """
 
 
+@pytest.mark.broad
 def test_signals_of_two_units_have_two_scales_and_small_values_are_not_shown_as_zero(
     page: "Page", board: ServedBoard
 ) -> None:
@@ -266,6 +271,7 @@ pen.fillText = function (text, x, ...more) {
 """
 
 
+@pytest.mark.broad
 def test_the_axes_of_equity_have_no_finer_steps_than_their_labels_which_are_whole(
     page: "Page", board: ServedBoard
 ) -> None:
@@ -289,6 +295,7 @@ def test_the_axes_of_equity_have_no_finer_steps_than_their_labels_which_are_whol
     assert page.evaluate("Object.entries(written).filter(([, [left, right]]) => left < -1 || right > 1)") == []
 
 
+@pytest.mark.broad
 def test_the_open_trades_of_a_series_show_their_strategies(page: "Page", board: ServedBoard) -> None:
     trades = board.get("/api/trades/open").json["rows"]
     symbol, timeframe = trades[0]["symbol"], trades[0]["timeframe"]
@@ -301,6 +308,7 @@ def test_the_open_trades_of_a_series_show_their_strategies(page: "Page", board: 
     assert len(named) > 0
 
 
+@pytest.mark.broad
 def test_legends_on_a_phone_are_complete_and_explain_only_what_is_shown(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(board.url)
@@ -314,6 +322,7 @@ def test_legends_on_a_phone_are_complete_and_explain_only_what_is_shown(page: "P
     assert "· bars since the cross · !" in legend.inner_text()
 
 
+@pytest.mark.broad
 def test_the_theme_follows_the_system_until_the_user_chooses_one(page: "Page", board: ServedBoard) -> None:
     def background() -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -362,6 +371,7 @@ LIKE_LONG_NAMES = """
 """
 
 
+@pytest.mark.broad
 def test_the_main_columns_of_a_list_are_visible_on_a_phone_beside_long_names(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     columns = {
@@ -385,6 +395,7 @@ def test_the_main_columns_of_a_list_are_visible_on_a_phone_beside_long_names(pag
         assert page.locator(".tight tbody th a").first.get_attribute("title")
 
 
+@pytest.mark.broad
 def test_a_series_with_a_long_name_is_not_cut_off_on_a_phone(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{board.url}/freshness")
@@ -396,6 +407,7 @@ def test_a_series_with_a_long_name_is_not_cut_off_on_a_phone(page: "Page", board
     assert there >= 110
 
 
+@pytest.mark.broad
 def test_the_lists_beside_the_map_are_not_cut_off_on_a_laptop(page: "Page", board: ServedBoard) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(board.url)
@@ -406,6 +418,7 @@ def test_the_lists_beside_the_map_are_not_cut_off_on_a_laptop(page: "Page", boar
         assert needed <= there
 
 
+@pytest.mark.broad
 def test_no_part_of_a_cell_of_the_heat_map_covers_another(page: "Page", board: ServedBoard) -> None:
     found = {}
     for timeframes in (3, 4, 6, 7, 8, 9, 12, 14):
@@ -447,6 +460,7 @@ def look_again(page: "Page") -> None:
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
+@pytest.mark.broad
 def test_an_open_page_updates_from_an_empty_database_to_a_map_of_a_thousand_symbols(
     page: "Page", databases, tmp_path: Path
 ) -> None:
@@ -482,6 +496,7 @@ def test_an_open_page_updates_from_an_empty_database_to_a_map_of_a_thousand_symb
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_the_chart_of_a_new_symbol_is_drawn_when_its_bars_are_stored(page: "Page", databases, tmp_path: Path) -> None:
     url = databases.make()
     with Database(url) as database:
@@ -499,6 +514,7 @@ def test_the_chart_of_a_new_symbol_is_drawn_when_its_bars_are_stored(page: "Page
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_an_error_page_reloads_by_itself(page: "Page", board: ServedBoard) -> None:
     failed = board.get("/nowhere").text
     page.route("**/trades", lambda route: route.fulfill(body=failed, content_type="text/html"))
@@ -509,6 +525,7 @@ def test_an_error_page_reloads_by_itself(page: "Page", board: ServedBoard) -> No
     page.wait_for_selector("#open")
 
 
+@pytest.mark.broad
 def test_an_open_page_of_a_symbol_that_leaves_the_watchlist_shows_an_error(
     browser: "Browser", databases, tmp_path: Path
 ) -> None:
@@ -540,6 +557,7 @@ def test_a_missing_browser_skips_tests_and_fails_them_in_ci(tmp_path: Path) -> N
         installed_chromium({"PATH": str(tmp_path), "CI": "true"})
 
 
+@pytest.mark.broad
 def test_a_trade_through_prices_below_zero_has_the_color_of_what_it_gained(page: "Page", board: ServedBoard) -> None:
     trade: dict[str, object] = {}
 

@@ -56,6 +56,7 @@ TOO_FAINT = """
 """
 
 
+@pytest.mark.broad
 def test_the_spread_and_the_bars_since_the_cross_do_not_read_as_one_number(page: "Page", board: ServedBoard) -> None:
     page.goto(board.url)
     for width in (1240, 1440, 1920):
@@ -65,6 +66,7 @@ def test_the_spread_and_the_bars_since_the_cross_do_not_read_as_one_number(page:
         assert min(gaps) >= 4
 
 
+@pytest.mark.broad
 def test_the_arrows_stay_in_the_column_of_a_timeframe_where_a_symbol_has_fewer(
     page: "Page", board: ServedBoard
 ) -> None:
@@ -82,6 +84,7 @@ def test_the_arrows_stay_in_the_column_of_a_timeframe_where_a_symbol_has_fewer(
         assert series in page.evaluate(focused)
 
 
+@pytest.mark.broad
 def test_long_symbols_of_the_heat_map_are_whole_at_every_width(page: "Page", board: ServedBoard) -> None:
     page.goto(board.url)
     assert HOSTILE in page.locator(".heat tbody th").all_inner_texts()
@@ -90,6 +93,7 @@ def test_long_symbols_of_the_heat_map_are_whole_at_every_width(page: "Page", boa
         assert page.evaluate(CUT_OFF) == []
 
 
+@pytest.mark.broad
 def test_long_symbols_of_lists_are_whole_and_a_strategy_stands_beside_trades_that_look_the_same(
     page: "Page", board: ServedBoard
 ) -> None:
@@ -111,6 +115,7 @@ def test_long_symbols_of_lists_are_whole_and_a_strategy_stands_beside_trades_tha
     assert page.locator("#open .twin").all_inner_texts() == twins
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_of_a_page_has_enough_contrast(
     page: "Page", board: ServedBoard, theme: Literal["light", "dark"]
@@ -135,6 +140,7 @@ def test_every_text_of_a_page_has_enough_contrast(
     assert found == {}
 
 
+@pytest.mark.broad
 def test_every_page_is_in_reach_in_the_menu_at_usual_widths(page: "Page", board: ServedBoard) -> None:
     page.goto(board.url)
     for width in (768, 901, 1001, 1024, 1180, 1280):
@@ -147,12 +153,14 @@ def test_every_page_is_in_reach_in_the_menu_at_usual_widths(page: "Page", board:
         assert box["width"] >= 130
 
 
+@pytest.mark.broad
 def test_an_error_shows_names_as_code_and_not_in_backticks(board: ServedBoard) -> None:
     text = board.get("/", sort="x").text
     assert "<code>sort</code> must be one of" in text
     assert "`" not in text
 
 
+@pytest.mark.broad
 def test_a_dark_page_is_printed_in_dark_ink_on_white_with_the_colours_of_its_cells(
     page: "Page", board: ServedBoard
 ) -> None:
@@ -167,6 +175,7 @@ def test_a_dark_page_is_printed_in_dark_ink_on_white_with_the_colours_of_its_cel
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("path", ["/chart?symbol=AAPL&timeframe=1h", "/performance?timeframe=1h"])
 def test_a_dark_chart_is_printed_light_with_its_prices_and_is_dark_again_afterwards(
     page: "Page", board: ServedBoard, path: str
@@ -190,6 +199,7 @@ def test_a_dark_chart_is_printed_light_with_its_prices_and_is_dark_again_afterwa
     assert page.evaluate("document.documentElement.dataset.theme") is None
 
 
+@pytest.mark.broad
 def test_the_values_of_a_chart_do_not_cover_its_prices_of_many_digits(page: "Page", board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol="AAPL", timeframe="1h").json
     for name in ("open", "high", "low", "close", "fast", "slow"):
@@ -226,6 +236,7 @@ def test_the_values_of_a_chart_do_not_cover_its_candles(page: "Page", board: Ser
     )
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("path", "api", "place"),
     [

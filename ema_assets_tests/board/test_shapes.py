@@ -109,6 +109,7 @@ def test_the_fields_and_rows_of_every_resource_are_described(board: ServedBoard)
             assert set(row["required"]) == row["properties"].keys()
 
 
+@pytest.mark.broad
 def test_answers_match_their_description_with_failures_and_without_data(
     databases, untouched: str, tmp_path: Path
 ) -> None:

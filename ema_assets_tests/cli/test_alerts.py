@@ -52,6 +52,7 @@ def env_of(hook: Webhook, **more: str) -> dict[str, str]:
     return {"PORT": str(hook.port), "TOKEN": SECRET, **more}
 
 
+@pytest.mark.broad
 def test_a_test_message_is_sent_to_each_channel_and_failures_do_not_show_secrets(run: Run, hook: Webhook) -> None:
     one = run("alerts", "test", "--to", "phone", **env_of(hook))
     assert (one.exit_code, one.stdout, one.stderr) == (0, "phone: sent\n", "")

@@ -140,6 +140,7 @@ def test_a_restored_database_equals_the_original_with_dagsters_tables(
     assert ask(empty_url, "SELECT has_table_privilege('ema_reader', 'results.bars', 'SELECT')") == [(True,)]
 
 
+@pytest.mark.broad
 def test_without_dagsters_tables_all_series_must_be_reported_to_dagster_again(
     filled: str, empty_url: str, archive: Path
 ) -> None:
@@ -339,6 +340,7 @@ def test_a_user_who_may_not_create_or_drop_schemas_is_told_how_to_get_the_right(
     )
 
 
+@pytest.mark.broad
 def test_a_database_that_quotes_all_identifiers_can_be_migrated_refreshed_and_restored(
     databases: Databases, tmp_path: Path, run: Run
 ) -> None:

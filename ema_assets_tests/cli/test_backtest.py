@@ -143,6 +143,7 @@ def test_all_combinations_of_values_are_tried_and_the_best_are_shown_up_to_the_l
     assert len(lines) == 7
 
 
+@pytest.mark.broad
 def test_a_walk_forward_test_shows_the_result_after_each_choice(run: Run, env: dict[str, str]) -> None:
     given = ("backtest", "crossover", "--set", "fast=3,5", "--set", "slow=9,13", "--set", "entries=all", "--train",
              "1w", "--test", "5d", "--by", "expectancy_pct")  # fmt: skip

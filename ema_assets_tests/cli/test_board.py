@@ -23,6 +23,7 @@ def folder(home: Path) -> Iterator[Path]:
     server.stop(force=True)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_either_signal_ends_the_board_and_the_postgresql_that_only_it_uses(
     folder: Path, number: signal.Signals

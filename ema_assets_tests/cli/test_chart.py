@@ -52,6 +52,7 @@ def test_the_suffix_of_the_file_decides_its_format(run: Run, refused: Refused, e
     )
 
 
+@pytest.mark.broad
 def test_synthetic_prices_are_marked(run: Run, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     titles = []
     monkeypatch.setattr("ema_assets.reports.chart._name_axes", lambda *given: titles.append(given[3]))

@@ -61,6 +61,7 @@ def test_help_is_the_same_in_every_environment(run: Run, tmp_path: Path, path: t
         assert (shown.exit_code, shown.stderr, shown.stdout) == (0, "", sound), env
 
 
+@pytest.mark.broad
 def test_help_and_version_work_with_broken_settings(home: Path, tmp_path: Path) -> None:
     (tmp_path / "watchlist.toml").write_bytes(b"\xff")
     (tmp_path / "file").touch()
@@ -95,6 +96,7 @@ def test_commands_are_listed_in_the_order_in_which_a_newcomer_needs_them(run: Ru
     assert list(COMMANDS)[8:14] == of_symbols
 
 
+@pytest.mark.broad
 def test_a_command_that_does_not_exist_is_refused_in_one_sentence() -> None:
     done = in_a_process("refersh")
     assert done.returncode == 2
@@ -117,6 +119,7 @@ def test_a_closed_output_causes_no_traceback(home: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.broad
 def test_a_command_ends_quietly_if_its_reader_has_closed_the_pipe(home: Path) -> None:
     """An example is `ema-assets symbols list | head -1`."""
     reading, writing = os.pipe()
@@ -134,6 +137,7 @@ def test_a_command_ends_quietly_if_its_reader_has_closed_the_pipe(home: Path) ->
     assert done.stderr == ""
 
 
+@pytest.mark.broad
 def test_a_character_that_the_terminal_does_not_have_is_printed_as_a_question_mark(home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ema_assets", "backtest", "--help"],

@@ -82,6 +82,7 @@ def test_an_invalid_option_is_refused_with_the_allowed_values(
     assert allowed in refused("ingest", str(tmp_path / "x.csv"), option, value, EMA_DATABASE_URL=DEAD)
 
 
+@pytest.mark.broad
 def test_the_interpretation_of_a_file_is_printed_with_its_first_bars_as_stored(
     run: Run, home: Path, database_url: str
 ) -> None:
@@ -128,6 +129,7 @@ def test_tiny_prices_of_a_file_are_printed_with_all_their_digits(run: Run, home:
     assert "e-05" not in shown
 
 
+@pytest.mark.broad
 def test_each_file_of_an_archive_is_stored_and_an_unclear_one_can_be_given_alone(
     run: Run, home: Path, database_url: str
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_dry_run_stores_nothing_and_adds_no_symbol(run: Run, home: Path) -> No
     assert (home / "watchlist.toml").read_text() == before
 
 
+@pytest.mark.broad
 def test_times_without_a_zone_are_refused_and_the_suggested_command_stores_them(
     run: Run, home: Path, database_url: str
 ) -> None:
@@ -310,6 +313,7 @@ def test_the_calendar_of_a_watched_symbol_comes_from_the_watchlist(run: Run, hom
     assert f'    move AAPL to a group with `calendar = "24/7"` in {home / "watchlist.toml"}' in advised.stderr
 
 
+@pytest.mark.broad
 def test_a_bad_file_is_reported_and_the_others_are_stored(run: Run, home: Path, database_url: str) -> None:
     folder = home / "bars"
     folder.mkdir()
@@ -378,6 +382,7 @@ def test_a_later_download_of_the_same_name_corrects_the_earlier_ones(run: Run, h
     assert "close 10.75, volume 100, from KO (10).csv." in shown.stdout
 
 
+@pytest.mark.broad
 def test_overlapping_and_shuffled_files_give_the_bars_of_one_file(run: Run, home: Path, database_url: str) -> None:
     days = [f"2024-03-{day:02},{day},{day + 2},{day - 1}.5,{day + 1},100" for day in (1, 4, 5, 6, 7, 8, 11, 12)]
     whole = bars_file(home, BARE, *days, name="KO.csv")
@@ -391,6 +396,7 @@ def test_overlapping_and_shuffled_files_give_the_bars_of_one_file(run: Run, home
     assert row[:4] == ["KO|1d", "0", "0", "8"]
 
 
+@pytest.mark.broad
 def test_a_file_with_one_price_per_day_and_no_volume_is_stored(run: Run, home: Path, database_url: str) -> None:
     path = bars_file(home, "DATE,VALUE", "2024-01-12,4783.83", "2024-01-15,.", "2024-01-16,4765.98", name="SPX.csv")
     result = run("ingest", path, "--calendar", "XNYS", EMA_DATABASE_URL=database_url)
@@ -405,6 +411,7 @@ def test_a_file_with_one_price_per_day_and_no_volume_is_stored(run: Run, home: P
         assert stored.rows() == [(4783.83, None), (4765.98, None)]
 
 
+@pytest.mark.broad
 def test_ingested_bars_are_in_the_status_and_their_symbol_is_on_the_watchlist(
     run: Run, home: Path, database_url: str
 ) -> None:
@@ -423,6 +430,7 @@ def test_ingested_bars_are_in_the_status_and_their_symbol_is_on_the_watchlist(
     assert ["OLD", "XNYS", "file"] in [line.split()[:3] for line in run("symbols", "list").stdout.splitlines()]
 
 
+@pytest.mark.broad
 def test_only_symbols_of_a_synthetic_provider_are_called_synthetic(run: Run, home: Path, database_url: str) -> None:
     group = '[[group]]\ncalendar = "24/7"\nprovider = "binance"\nsymbols = ["ETHUSDT"]\n'
     (home / "watchlist.toml").write_text(WATCHLIST + group)

@@ -30,6 +30,7 @@ def _has_namespaces() -> bool:
     )
 
 
+@pytest.mark.broad
 def test_metrics_are_served_without_a_database_until_the_process_is_terminated(home: Path) -> None:
     before = sorted(home.rglob("*"))
     with start("metrics", "--port", "0", EMA_LOG_FORMAT="json") as process:
@@ -49,6 +50,7 @@ def test_metrics_are_served_without_a_database_until_the_process_is_terminated(h
     assert sorted(home.rglob("*")) == before
 
 
+@pytest.mark.broad
 @pytest.mark.skipif(not _has_namespaces(), reason="needs namespaces of users and processes")
 def test_the_first_process_of_a_container_ends_at_sigterm(home: Path) -> None:
     command = [*_AS_THE_FIRST, sys.executable, "-m", "ema_assets", "metrics", "--port", "0"]
@@ -64,6 +66,7 @@ def test_the_first_process_of_a_container_ends_at_sigterm(home: Path) -> None:
     assert (process.returncode, stderr) == (0, "")
 
 
+@pytest.mark.broad
 def test_an_embedded_postgresql_is_read_but_neither_kept_running_nor_started(home: Path) -> None:
     settings = Settings.from_env()
     dagster_parts.write_instance_file(settings, None, print)
@@ -89,6 +92,7 @@ def test_an_embedded_postgresql_is_read_but_neither_kept_running_nor_started(hom
             server.stop(force=True)
 
 
+@pytest.mark.broad
 def test_a_port_in_use_is_reported(home: Path, taken_port: int) -> None:
     done = in_a_process("metrics", "--port", str(taken_port))
     assert done.returncode == 1
@@ -98,6 +102,7 @@ def test_a_port_in_use_is_reported(home: Path, taken_port: int) -> None:
     assert f"`ema-assets up --metrics-port {taken_port + 1}`" in sentence_of(done.stderr)
 
 
+@pytest.mark.broad
 def test_the_address_and_allowed_hosts_can_be_set_and_wrong_ones_are_refused(home: Path) -> None:
     with start("metrics", "--host", "::1", "--port", "0", "--allow-host", "metrics.example") as process:
         assert process.stdout is not None

@@ -70,6 +70,7 @@ def test_every_command_that_reads_prints_json(run: Run, synced: dict[str, str]) 
     }
 
 
+@pytest.mark.broad
 def test_with_a_broken_own_file_stored_results_are_shown_with_a_warning(
     run: Run, home: Path, synced: dict[str, str], tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_with_a_broken_own_file_stored_results_are_shown_with_a_warning(
         shutil.rmtree(home / kind)
 
 
+@pytest.mark.broad
 def test_a_read_only_user_can_use_every_command_that_reads(
     run: Run, synced: dict[str, str], databases: Databases
 ) -> None:

@@ -218,6 +218,7 @@ def test_a_group_can_be_planned_refreshed_and_screened_separately(
     )
 
 
+@pytest.mark.broad
 def test_the_lines_of_a_refresh_are_aligned_also_with_long_names_of_assets(
     run: Run, home: Path, database_url: str, exchange: dict[str, str]
 ) -> None:
@@ -228,6 +229,7 @@ def test_the_lines_of_a_refresh_are_aligned_also_with_long_names_of_assets(
     assert any(line.startswith("strategy_9_30_pullback  1d  1 series") for line in lines)
 
 
+@pytest.mark.broad
 def test_the_screen_of_a_watchlist_with_one_timeframe_names_it_once(
     run: Run, home: Path, database_url: str, exchange: dict[str, str]
 ) -> None:
@@ -238,6 +240,7 @@ def test_the_screen_of_a_watchlist_with_one_timeframe_names_it_once(
     assert head.split()[9:11] == ["1d", "RSI"]
 
 
+@pytest.mark.broad
 def test_the_screen_of_a_narrow_terminal_leaves_out_the_time_of_the_bar_before_the_next_cross(
     run: Run, database_url: str, exchange: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from ema_assets_tests.cli.shell import DEAD, an_up, as_root, free_port, in_a_pro
 from ema_assets_tests.conftest import Databases
 
 
+@pytest.mark.broad
 def test_a_ui_port_in_use_is_reported_with_another_one_to_use(home: Path, taken_port: int) -> None:
     done = in_a_process("up", "--port", str(taken_port))
     assert done.returncode == 1
@@ -25,6 +26,7 @@ def test_a_ui_port_in_use_is_reported_with_another_one_to_use(home: Path, taken_
     assert not (home / "postgres").exists()
 
 
+@pytest.mark.broad
 def test_a_board_port_in_use_is_reported_with_the_option_to_change_it(refused: Refused, taken_port: int) -> None:
     beside = sentence_of(in_a_process("up", "--port", str(free_port()), "--board-port", str(taken_port)).stderr)
     assert f"port {taken_port} on 127.0.0.1 is in use" in beside

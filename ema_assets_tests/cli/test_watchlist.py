@@ -272,6 +272,7 @@ def test_the_first_change_writes_the_default_watchlist(run: Run, home: Path) -> 
     }
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("is_there", [True, False])
 def test_symbols_added_by_several_processes_at_once_are_all_kept_with_the_comments(home: Path, is_there: bool) -> None:
     path = home / "watchlist.toml"
@@ -292,6 +293,7 @@ def test_symbols_added_by_several_processes_at_once_are_all_kept_with_the_commen
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
 
 
+@pytest.mark.broad
 def test_a_us_stock_is_added_without_importing_the_library_of_calendars(home: Path) -> None:
     # The import takes seconds.
     code = (

@@ -127,6 +127,7 @@ def test_a_tick_with_nothing_stale_says_when_the_next_bar_closes(world: World) -
     assert "XNYS next 1h bar closes 2026-11-20 16:30 UTC" in str(reason.skip_message)
 
 
+@pytest.mark.broad
 def test_a_tick_at_the_weekend_says_until_when_the_exchange_is_closed(world: World) -> None:
     world.now = SUNDAY
     world.settle()
@@ -310,6 +311,7 @@ def test_the_sweep_requests_new_symbols_at_once_with_a_lower_priority_than_live_
     assert all(request.tags["ema_assets/lane"] == "background" for request in requests)
 
 
+@pytest.mark.broad
 def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world: World) -> None:
     """Without this, each sweep during a long load would launch runs for the few series loaded so far."""
     history = look(world, sweep)
@@ -456,6 +458,7 @@ def test_a_watchlist_that_cannot_be_synced_fails_its_tick_with_the_reason_and_th
     assert len(look(world, sweep)) == 2
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_changed_code_recomputes_its_asset_and_the_assets_that_read_it(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -508,6 +511,7 @@ def publish_after(monkeypatch: pytest.MonkeyPatch, delay: timedelta) -> None:
     monkeypatch.setattr(registry, "PROVIDERS", {**registry.PROVIDERS, "binance": late})
 
 
+@pytest.mark.broad
 def test_neither_ticks_nor_sweeps_launch_runs_for_unpublished_bars(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -541,6 +545,7 @@ def test_neither_ticks_nor_sweeps_launch_runs_for_unpublished_bars(
     assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|15m"
 
 
+@pytest.mark.broad
 def test_a_run_launched_at_the_close_waits_until_its_provider_has_published(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

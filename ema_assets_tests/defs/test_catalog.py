@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from dagster import CodeReferencesMetadataValue, LocalFileCodeReference, instance_for_test
 
 from ema_assets.config.settings import Settings
@@ -76,6 +77,7 @@ _CATALOG = """
 """
 
 
+@pytest.mark.broad
 def test_the_catalog_shows_the_sources_of_bars_owners_and_the_lineage_of_columns() -> None:
     with instance_for_test() as instance:
         nodes = {".".join(node["assetKey"]["path"]): node for node in ask(instance, _CATALOG, {})["assetNodes"]}
@@ -97,6 +99,7 @@ def test_the_catalog_shows_the_sources_of_bars_owners_and_the_lineage_of_columns
     assert {"assetKey": {"path": ["ema_signals"]}, "columnName": "ema_9"} in made_of["spread_pct"]
 
 
+@pytest.mark.broad
 def test_freshness_policies_allow_the_longest_holidays_and_daily_assets_have_a_daily_deadline() -> None:
     with instance_for_test() as instance:
         nodes = {".".join(node["assetKey"]["path"]): node for node in ask(instance, _CATALOG, {})["assetNodes"]}

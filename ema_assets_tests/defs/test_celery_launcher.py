@@ -133,6 +133,7 @@ def at_work(app: Any, queues: str) -> Iterator[None]:
 
 
 # In production, launcher and worker are two processes, and each registers the task.
+@pytest.mark.broad
 @pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
 def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
@@ -219,6 +220,7 @@ def a_queued_run(instance: DagsterInstance) -> DagsterRun:
     return run
 
 
+@pytest.mark.broad
 def test_a_run_stays_queued_while_the_broker_does_not_answer_and_fails_without_its_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_host_with_other_code_computes_nothing_and_names_the_difference(
     assert str(last_error).endswith(". Give all hosts the same")
 
 
+@pytest.mark.broad
 def test_stale_series_wait_for_a_host_with_the_adopted_code_version(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_run_that_waited_during_a_change_of_the_configuration_uses_the_new_one
     assert state(world)[:3] == (elsewhere.nodes[EMA_TREND].code_version, None, 0)
 
 
+@pytest.mark.broad
 def test_a_reloaded_code_location_computes_before_the_sync(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_reloaded_code_location_computes_before_the_sync(
     assert state(world)[:3] == (elsewhere.nodes[EMA_TREND].code_version, None, 0)
 
 
+@pytest.mark.broad
 def test_code_versions_are_not_compared_when_standby_processes_execute_the_run(
     world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
 ) -> None:

@@ -16,6 +16,7 @@ from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, LANE_TAG, TIMEFRAME_
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
 from ema_assets.store import ledger
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
 from ema_assets_tests.defs.test_automation import look, timeframe_of
 
@@ -57,6 +58,7 @@ def tags_of_5m(world: World) -> dict[str, str]:
     return next(dict(each.tags) for each in found if timeframe_of(each) == "5m")
 
 
+@pytest.mark.broad
 def test_from_the_third_crash_in_a_row_the_sweep_pauses_longer_each_time_and_other_timeframes_go_on(
     world: World,
 ) -> None:
@@ -131,6 +133,7 @@ def test_crashes_at_a_time_that_is_still_to_come_hold_nothing(world: World) -> N
     assert requested(world) == ["5m", "1d"]
 
 
+@pytest.mark.broad
 def test_crashes_of_the_day_before_are_forgotten(world: World) -> None:
     tags = tags_of_5m(world)
     for seconds_ago in (86_400, 86_390, 86_380, 5):
@@ -160,6 +163,7 @@ def test_a_changed_watchlist_is_followed_without_a_pause(world: World) -> None:
     assert "5m" in [timeframe_of(each) for each in found.run_requests]
 
 
+@pytest.mark.broad
 def test_runs_that_end_with_their_host_count_as_one_crash(world: World) -> None:
     tags = tags_of_5m(world)
     for number in range(10):
@@ -170,6 +174,7 @@ def test_runs_that_end_with_their_host_count_as_one_crash(world: World) -> None:
 OWN = """
 import polars as pl
 from ema_assets.signals.declaration import Column, Signal
+from ema_assets_tests.conftest import mostly_broad
 
 
 def above(bars, carried, params):
@@ -223,6 +228,7 @@ def failing(world: World) -> list[tuple[str, str, int]]:
         return ledger.failing(transaction).group_by("asset", "timeframe", maintain_order=True).len().rows()
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_when_runs_end_while_they_compute_a_signal_of_the_user_only_that_one_pauses(
     world: World, of_mine: SensorDefinition, capfd: pytest.CaptureFixture[str]
@@ -267,13 +273,16 @@ def test_runs_that_do_not_leave_the_signal_out_pause_as_a_whole(world: World, of
 @pytest.mark.settled
 @pytest.mark.parametrize(
     "steps",
-    [
-        pytest.param([{"above": DONE, "ohlc": BEGUN}] * 3, id="a step of the package"),
-        pytest.param([{"above": BEGUN}, {"above": BEGUN}, {"above": DONE}], id="between two steps"),
-        pytest.param([{"above": BEGUN}, {"rsi": BEGUN}, {"above": BEGUN}], id="different steps"),
-        pytest.param([{"above": BEGUN, "rsi": BEGUN}] * 3, id="two steps at once"),
-        pytest.param([{}] * 3, id="no step"),
-    ],
+    mostly_broad(
+        [
+            pytest.param([{"above": DONE, "ohlc": BEGUN}] * 3, id="a step of the package"),
+            pytest.param([{"above": BEGUN}, {"above": BEGUN}, {"above": DONE}], id="between two steps"),
+            pytest.param([{"above": BEGUN}, {"rsi": BEGUN}, {"above": BEGUN}], id="different steps"),
+            pytest.param([{"above": BEGUN, "rsi": BEGUN}] * 3, id="two steps at once"),
+            pytest.param([{}] * 3, id="no step"),
+        ],
+        2,
+    ),
 )
 def test_runs_that_end_elsewhere_pause_as_a_whole(
     world: World, of_mine: SensorDefinition, steps: list[dict[str, Sequence[DagsterEventType]]]

@@ -49,6 +49,7 @@ def by_a_person(world: World, first: str, last: str) -> ExecuteInProcessResult:
     return world.run({RANGE_START_TAG: first, RANGE_END_TAG: last}, raise_on_error=False)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_that_fails_because_its_provider_is_down_still_reports_its_checks(world: World) -> None:
     assert by_a_person(world, "AAPL|5m", "AAPL|5m").success
@@ -66,6 +67,7 @@ def test_a_run_that_fails_because_its_provider_is_down_still_reports_its_checks(
     assert shown(world, "ohlc")["no_series_fails"] == ("SUCCEEDED", "No series failing")
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_failing_asset_does_not_prevent_the_checks_of_other_assets(
     world: World, monkeypatch: pytest.MonkeyPatch

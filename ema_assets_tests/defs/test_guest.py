@@ -134,6 +134,7 @@ def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         databases.drop(url)
 
 
+@pytest.mark.broad
 def test_schedule_sweep_and_backfill_of_a_component_work_and_do_not_affect_the_other_component(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +219,7 @@ def test_only_a_launcher_that_starts_a_process_per_run_is_reported_as_slower(
     assert ("starts a process per run" in said) == starts_processes
 
 
+@pytest.mark.broad
 def test_everything_is_reported_again_to_a_storage_that_replaces_another_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +260,7 @@ def test_everything_is_reported_again_to_a_storage_that_replaces_another_one(
     assert look(world.instance) is None
 
 
+@pytest.mark.broad
 def test_the_next_process_reports_an_asset_again_that_was_wiped_in_a_storage_of_the_host(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

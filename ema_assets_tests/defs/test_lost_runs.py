@@ -347,6 +347,7 @@ def has_lasting_session(world: World, run_id: str) -> bool:
     return bool(found.item())
 
 
+@pytest.mark.broad
 def test_a_real_run_covers_its_series_as_long_as_its_process_lives(world: World) -> None:
     # A slow exchange keeps the run busy.
     fault(world, kind="delay", seconds=600)

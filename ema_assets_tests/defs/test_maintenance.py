@@ -153,6 +153,7 @@ def empty_run(world: World, status: DagsterRunStatus, backfill: str | None = Non
     return run.run_id
 
 
+@pytest.mark.broad
 def test_superseded_runs_are_deleted_and_partitions_keep_their_status_and_latest_event(
     world: World,
 ) -> None:
@@ -177,6 +178,7 @@ def test_superseded_runs_are_deleted_and_partitions_keep_their_status_and_latest
     assert (again.runs, again.events, again.check_records, again.runs_kept) == (0, 0, 0, done.runs_kept)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_with_the_latest_event_of_a_single_partition_is_kept(world: World) -> None:
     kept = tick(world)
@@ -191,6 +193,7 @@ def test_a_run_with_the_latest_event_of_a_single_partition_is_kept(world: World)
     assert run_ids(world) == {newer}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_runs_are_kept_until_they_are_older_than_the_retention(world: World) -> None:
     ids = [tick(world) for _ in range(3)]
@@ -209,6 +212,7 @@ def test_only_finished_runs_are_deleted(world: World) -> None:
     assert run_ids(world) == {run_id for status, run_id in ids.items() if status not in finished}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_partition_whose_last_attempt_failed_still_shows_as_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -234,6 +238,7 @@ def test_a_partition_whose_last_attempt_failed_still_shows_as_failed(
     assert failed.run_id not in run_ids(world)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_with_the_latest_evaluation_of_a_check_is_kept(world: World) -> None:
     """A run without stale series has no materializations, but the UI shows its checks."""
@@ -251,6 +256,7 @@ def test_a_run_with_the_latest_evaluation_of_a_check_is_kept(world: World) -> No
     assert len(before) == CHECKS
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_check_records_of_runs_deleted_in_the_ui_are_deleted_except_the_latest(world: World) -> None:
     first, second = tick(world), tick(world)
@@ -357,6 +363,7 @@ def test_log_files_that_cannot_be_removed_are_counted_and_do_not_stop_the_deleti
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_maintain_command_deletes_runs_and_logs_and_prints_what_it_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -391,6 +398,7 @@ def maintenance(world: World) -> str:
     return run.run_id
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_job_reports_its_deletions_removes_logs_and_deletes_its_own_older_runs(world: World) -> None:
     first, second = tick(world), tick(world)

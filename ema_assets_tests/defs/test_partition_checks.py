@@ -67,6 +67,7 @@ def written(world: World) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_results_are_written_only_for_partitions_that_begin_to_fail_or_recover(world: World) -> None:
     fault(world, kind="server_error", symbols=["BTC/USD"])
@@ -189,6 +190,7 @@ def test_a_run_of_a_person_without_partitions_fails_with_one_sentence(world: Wor
     assert str(failure.step_failure_data.user_failure_data.description).startswith("this run has no partition: ")
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_of_a_partition_added_in_the_ui_fails_and_says_how_symbols_are_added(world: World) -> None:
     world.instance.add_dynamic_partitions("symbol", ["NVDA"])

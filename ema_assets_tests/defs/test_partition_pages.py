@@ -19,6 +19,7 @@ STRATEGY = "strategy_9_30_ema"
 RANGE = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_page_of_a_signal_shows_its_newest_values(world: World) -> None:
     told = metadata_of(world, world.run(RANGE))
@@ -40,6 +41,7 @@ def test_the_page_of_a_signal_shows_its_newest_values(world: World) -> None:
         assert trends["bars_since_cross"].value == since
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_page_of_a_strategy_shows_its_open_trade_or_its_last_trade(world: World) -> None:
     (symbol, timeframe, entry_ts, side, price, return_pct), *_ = rows_of(
@@ -74,6 +76,7 @@ def test_the_page_of_a_strategy_shows_its_open_trade_or_its_last_trade(world: Wo
     }
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_of_a_person_adds_charts_as_inline_images(world: World) -> None:
     told = metadata_of(world, world.run(RANGE))
@@ -84,6 +87,7 @@ def test_a_run_of_a_person_adds_charts_as_inline_images(world: World) -> None:
         assert len(text) <= MOST_CHARACTERS
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_tick_draws_a_chart_of_a_trend_only_after_a_crossover_in_the_newest_bar(world: World) -> None:
     charted, happened = set(), set()
@@ -107,6 +111,7 @@ def test_a_tick_draws_a_chart_of_a_trend_only_after_a_crossover_in_the_newest_ba
     assert charted == happened
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_no_two_materializations_of_a_step_share_a_millisecond(world: World) -> None:
     """The Events tab has one row per millisecond, so it would show only one of them."""
@@ -132,6 +137,7 @@ def test_no_two_materializations_of_a_step_share_a_millisecond(world: World) -> 
     )
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_partition_shows_why_it_was_stale_and_after_a_run_of_a_person_its_number_of_rows(world: World) -> None:
     told = metadata_of(world, world.run(RANGE))

@@ -89,6 +89,7 @@ def clear_faults(world: World) -> None:
     ).close()
 
 
+@pytest.mark.broad
 def test_the_first_sweeps_record_every_partition_in_one_run_per_timeframe(world: World) -> None:
     runs = world.sweep_until_fresh()
     assert len(runs) == len(FRAMES)
@@ -115,6 +116,7 @@ def test_a_run_records_only_the_stale_series_of_its_rectangle(world: World) -> N
     assert world.materialized(run.run_id) == sorted((asset, key) for asset in CHAIN for key in stale)
 
 
+@pytest.mark.broad
 def test_only_the_37_stale_of_1000_symbols_are_recorded_in_one_run_per_timeframe(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_run_for_one_partition_that_does_not_exist_fails_and_names_it(world: W
     assert error.description == "the watchlist does not have all partitions of this run: NOPE|1h"
 
 
+@pytest.mark.broad
 def test_a_run_computes_the_remaining_symbols_when_its_first_and_last_symbol_were_removed(world: World) -> None:
     """Removed symbols remain partitions of Dagster until the run has ended."""
     with world.database.transaction() as transaction:
@@ -224,6 +227,7 @@ def test_the_variables_of_dagster_for_events_are_set_unless_the_user_has_set_the
     assert os.environ["DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"] == "1"
 
 
+@pytest.mark.broad
 def test_materializations_are_stored_as_one_batch_which_returns_their_ids(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +291,7 @@ def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
     assert int(version("BTC-USD|5m")) == int(first[1]) + 1
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_failing_symbol_affects_no_other_symbol_and_a_check_names_it(world: World) -> None:
     world.now += timedelta(minutes=5)
@@ -313,6 +318,7 @@ def checked(world: World, run: ExecuteInProcessResult) -> list[AssetCheckEvaluat
     return found
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 @pytest.mark.parametrize("is_ours", [True, False], ids=["our storage", "another storage"])
 def test_checks_name_the_materialization_they_refer_to_without_listing_all_partitions(
@@ -346,6 +352,7 @@ def test_dagster_logs_the_checks_itself_without_its_private_interface(
     assert len(checked(world, run)) == len(list(defs.resolve_asset_graph().asset_check_keys)) - 1
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_gaps_corrections_and_a_calendar_that_ends_soon_each_fail_their_own_check(world: World) -> None:
     """Each failed check names the symbol or the date that it is about."""
@@ -372,6 +379,7 @@ def test_gaps_corrections_and_a_calendar_that_ends_soon_each_fail_their_own_chec
     }
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_check_of_plausible_bars_names_flagged_bars_and_passes(world: World) -> None:
     with world.database.transaction() as transaction:
@@ -409,6 +417,7 @@ def test_a_series_that_waits_too_long_to_be_computed_causes_a_warning_of_its_ass
     assert "MSFT" in str(late.metadata)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_fails_when_all_of_its_series_fail_and_a_later_sweep_catches_up(world: World) -> None:
     world.now += timedelta(minutes=5)
@@ -426,6 +435,7 @@ def test_a_run_fails_when_all_of_its_series_fail_and_a_later_sweep_catches_up(wo
     assert len(world.materialized(healed.run_id)) == len(CHAIN) * len(world.symbols)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_of_a_person_recomputes_fresh_partitions(world: World) -> None:
     with world.database.transaction() as transaction:
@@ -446,6 +456,7 @@ def test_a_run_of_a_person_recomputes_fresh_partitions(world: World) -> None:
     assert sum(after["revision"]) == sum(before["revision"]) + 1  # only ema_signals had changed
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_of_a_person_reports_what_was_written_for_every_partition(world: World) -> None:
     run = world.run({"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"})
@@ -499,6 +510,7 @@ def test_a_run_of_a_person_also_materializes_timeframes_that_a_symbol_does_not_h
     assert remarks == {(asset, "LTC-USD|1h"): said for asset in CHAIN}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_next_sweep_reports_series_again_when_dagster_logs_the_materializations_itself(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -517,6 +529,7 @@ def test_the_next_sweep_reports_series_again_when_dagster_logs_the_materializati
     assert stale(world.instance, CHAIN, ["AAPL|5m", "MSFT|5m"]) == {}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_of_a_person_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:
     fault(world, kind="server_error", symbols=["BTC/USD"])
@@ -531,6 +544,7 @@ def test_a_run_of_a_person_with_a_failing_series_records_the_others_and_fails_wi
     assert not is_launched_again(world, run)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_of_a_person_over_several_timeframes_records_the_series_that_succeeded_on_each(world: World) -> None:
     fault(world, kind="server_error", symbols=["BTC/USD"])
@@ -544,6 +558,7 @@ def test_a_run_of_a_person_over_several_timeframes_records_the_series_that_succe
     assert world.materialized(run.run_id) == sorted(("ohlc", key) for key in done)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_of_a_person_fails_with_the_name_of_a_series_that_another_run_has_locked(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -642,6 +657,7 @@ def test_a_later_run_reports_to_dagster_what_a_killed_run_has_not_reported(
     assert {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in world.symbols} <= recorded
 
 
+@pytest.mark.broad
 def test_a_run_over_several_timeframes_counts_the_rows_and_failures_of_all_of_them(world: World) -> None:
     fault(world, kind="server_error", symbols=["BTC/USD"])
     run = world.run(
@@ -667,6 +683,7 @@ def test_a_run_over_several_timeframes_counts_the_rows_and_failures_of_all_of_th
     assert "2 of 6 series failed" in str(failure.step_failure_data)
 
 
+@pytest.mark.broad
 def test_the_step_output_of_a_run_over_several_timeframes_counts_the_rows_of_all_of_them(world: World) -> None:
     run = world.run({"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "XOM|1d"})
     with world.database.transaction() as transaction:

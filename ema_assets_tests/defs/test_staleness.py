@@ -87,6 +87,7 @@ def test_partitions_computed_without_dagster_are_missing_until_a_run_reports_the
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_every_partition_is_fresh_after_backfills(world: World) -> None:
     world.tell()
@@ -139,6 +140,7 @@ def test_changed_code_makes_its_asset_stale_and_changed_data_makes_the_assets_th
     assert stale(world.instance, CHAIN) == {(EMA_TREND, "JPM|1h"): f"DATA {EMA_SIGNALS}"}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_materialization_names_the_version_of_its_input_that_was_read_and_no_later_one(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -165,6 +167,7 @@ def test_a_materialization_names_the_version_of_its_input_that_was_read_and_no_l
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.broad
 def test_a_variant_is_stale_after_a_change_of_the_longer_timeframe_that_it_reads(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +189,7 @@ def test_a_variant_is_stale_after_a_change_of_the_longer_timeframe_that_it_reads
     assert stale(world.instance, [filtered]) == {}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_maintenance_keeps_the_event_that_a_series_without_new_bars_was_computed_from(world: World) -> None:
     world.tell()

@@ -358,6 +358,7 @@ def test_the_role_for_metrics_can_read_runs_and_cannot_add_any(
     assert ours.last
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_next_runs_report_an_asset_again_that_was_wiped_in_the_ui(world: World) -> None:
     """All rows are still stored, so nothing is computed. Assets that do not read it are not reported again."""

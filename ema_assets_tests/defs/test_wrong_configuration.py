@@ -93,6 +93,7 @@ def errors_of(world: World, run_id: str) -> list[str]:
     return found
 
 
+@pytest.mark.broad
 def test_a_mistake_is_shown_in_deployment_ticks_and_runs_and_its_correction_in_ticks(world: World) -> None:
     mine = Settings.from_env().home / "signals" / "mine.py"
     mine.parent.mkdir(parents=True)

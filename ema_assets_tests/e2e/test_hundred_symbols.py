@@ -23,7 +23,7 @@ from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.e2e.stack import ASSETS, Stack, wait_until
 from ema_assets_tests.timeframes import ORDER
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.broad]
 
 SYMBOLS = 100
 

@@ -28,7 +28,7 @@ from ema_assets_tests.e2e.stack import (
     wait_until,
 )
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.broad]
 
 REPOSITORY = Path(__file__).parents[2]
 

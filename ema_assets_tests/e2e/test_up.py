@@ -203,6 +203,7 @@ def test_the_ui_and_the_sandbox_refuse_requests_from_other_sites(stack: Stack) -
     assert [answer.status_code for answer in asked] == [200, 200, 200, 403, 403, 403, 403]
 
 
+@pytest.mark.broad
 def test_the_sweep_launches_no_run_when_nothing_is_stale(stack: Stack) -> None:
     """It does not matter whether New York is open: a bar that closes during a look makes the test look again.
 
@@ -239,6 +240,7 @@ def test_the_sweep_launches_no_run_when_nothing_is_stale(stack: Stack) -> None:
     assert any(look() for _ in range(5)), "a bar closed during each of five looks"
 
 
+@pytest.mark.broad
 def test_the_sweep_completes_the_work_of_a_killed_run(stack: Stack) -> None:
     """The load of a new symbol is slowed down and its process is killed. In the end, all of its rows are stored.
 
@@ -296,6 +298,7 @@ def test_every_row_equals_a_computation_from_nothing_after_a_standby_process_was
     assert found.rows > 10_000
 
 
+@pytest.mark.broad
 def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> None:
     """Added timeframes get partitions, schedules, bars and trades. The rows of removed timeframes stay."""
     path = stack.home / "watchlist.toml"

@@ -100,6 +100,7 @@ def expected(database: Database, timeframe: Timeframe) -> list[tuple[object, ...
     return found
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("timeframe", [each for each in NEW if not each.is_fetched])
 def test_the_bars_of_a_new_timeframe_equal_a_rollup_session_by_session(grown: Database, timeframe: Timeframe) -> None:
     wanted = expected(grown, timeframe)
@@ -146,6 +147,7 @@ def test_a_new_timeframe_has_partitions_a_schedule_and_rows_in_every_result(grow
         assert performance.filter(strategy="strategy_9_30_ema").height == 2
 
 
+@pytest.mark.broad
 def test_a_weekly_bar_is_final_when_its_last_day_is_final(database: Database) -> None:
     """In the week of Thanksgiving, the weekly bar closes on Friday at 13:00 in New York."""
     watched = replace(GROWN, instruments=tuple(replace(each, timeframes=(W1,)) for each in GROWN.instruments[:1]))
@@ -165,6 +167,7 @@ def test_a_weekly_bar_is_final_when_its_last_day_is_final(database: Database) ->
     assert rows_of(database, "SELECT is_preliminary FROM results.screener WHERE timeframe = '1w'") == [(True,)]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("timeframe", "bars_a_year"),
     [(W1, 365.25 / 7), (MO1, 12.0), (by_key("3M"), 4.0)],

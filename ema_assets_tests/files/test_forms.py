@@ -540,6 +540,7 @@ def test_rows_of_numbers_without_a_time_are_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.broad
 def test_the_library_for_excel_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, ema_assets.cli, ema_assets.files.reading; print('fastexcel' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

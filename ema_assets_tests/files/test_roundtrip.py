@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,6 +110,7 @@ def bars(draw: st.DrawFn) -> list[Bar]:
     return draw(st.permutations(found))
 
 
+@pytest.mark.broad
 @given(bars(), styles())
 def test_bars_written_in_any_style_are_read_back_unchanged(given_bars: list[Bar], style: Style) -> None:
     with TemporaryDirectory() as folder:

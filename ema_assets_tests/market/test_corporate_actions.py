@@ -57,6 +57,7 @@ def test_the_ratios_include_real_splits_and_their_reverses() -> None:
     assert not any(Fraction(11, 12) < ratio < Fraction(12, 11) for ratio in RATIOS)
 
 
+@pytest.mark.broad
 @given(SEEDS, st.sampled_from([35.0, 180.0, 700.0]), st.integers(3, 40))
 def test_every_split_is_recognised_from_prices_rounded_to_cents(seed: int, price: float, bars: int) -> None:
     before = cents(random_walk(bars, seed, price, 0.01))
@@ -81,6 +82,7 @@ def test_every_split_is_recognised_from_prices_rounded_to_cents(seed: int, price
 FACTORS = st.floats(0.004, 0.998) | st.floats(1.002, 250.0)
 
 
+@pytest.mark.broad
 @given(SEEDS, FACTORS, st.integers(3, 40), st.booleans())
 def test_a_constant_factor_over_all_bars_is_recognised(seed: int, factor: float, bars: int, is_rounded: bool) -> None:
     # The price is so high that a cent is less than two hundredths of a percent on both scales.
@@ -115,6 +117,7 @@ def test_a_factor_has_a_readable_name(factor: float, name: str, kind: str) -> No
     assert name_of(factor) == name
 
 
+@pytest.mark.broad
 @given(SEEDS, st.integers(1, 30), st.sampled_from([3.0, 35.0, 700.0]))
 def test_rounding_and_noise_are_not_a_factor(seed: int, bars: int, price: float) -> None:
     before = random_walk(bars, seed, price, 0.01)
@@ -158,6 +161,7 @@ def test_a_history_that_the_vendor_replaced_by_several_factors_is_not_half_done(
     assert half_done(compared(before, now, suspects)).is_empty()
 
 
+@pytest.mark.broad
 @given(SEEDS, st.sampled_from([10.0, 30.0, 100.0]), st.sampled_from([-0.02, -0.01, 0.01, 0.02]), st.integers(2, 7))
 def test_a_few_bars_corrected_by_the_same_one_or_two_cents_are_not_suspected(
     seed: int, price: float, change: float, bars: int

@@ -297,6 +297,7 @@ def test_gaps_of_several_symbols_do_not_mix() -> None:
     assert nothing.is_empty()
 
 
+@pytest.mark.broad
 @given(st.data())
 def test_every_missing_bar_is_in_exactly_one_gap(data: st.DataObject) -> None:
     """A gap that is settled is never requested again."""

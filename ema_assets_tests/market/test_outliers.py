@@ -206,6 +206,7 @@ def shifts_of(closes: Sequence[float], before: Sequence[float] = ()) -> list[tup
     return list(zip(first, found.shifts["ratio"].to_list(), strict=True))
 
 
+@pytest.mark.broad
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(0.0001, 1 / 78) | st.floats(78, 10_000),
@@ -344,6 +345,7 @@ def troubled_history(draw: st.DrawFn) -> list[float]:
     return result
 
 
+@pytest.mark.broad
 @given(troubled_history(), st.sets(st.integers(6, 40)), st.integers(4, 6))
 @example([100.0] * 6 + [400.0, 100.0, 400.0, 100.0], {7, 8, 9}, 4)
 @example([100.0] * 6 + [400.0, 10_000.0, 100.0, 100.0], {7, 8, 9}, 4)
@@ -362,6 +364,7 @@ def test_the_same_bars_are_kept_in_whatever_portions_a_history_arrives(
     assert sorted(stored) == places(whole.kept)
 
 
+@pytest.mark.broad
 @given(st.lists(troubled_history(), min_size=2, max_size=4))
 def test_each_symbol_is_screened_independently(histories: list[list[float]]) -> None:
     symbols = [f"S{number}" for number in range(len(histories))]

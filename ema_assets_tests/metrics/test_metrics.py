@@ -212,6 +212,7 @@ def test_series_that_failed_and_wait_for_their_next_attempt_are_stale(
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_a_scrape_names_no_symbol_and_costs_the_same_for_any_number_of_symbols(
     databases: Databases, filled: str, tmp_path: Path, at_now: None
 ) -> None:
@@ -243,6 +244,7 @@ def test_a_scrape_names_no_symbol_and_costs_the_same_for_any_number_of_symbols(
     assert lengths[0] == lengths[1]
 
 
+@pytest.mark.broad
 def test_nights_add_no_lag_and_lag_counts_from_the_first_missing_bar(
     databases: Databases, filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ def test_compiling_needs_more_rows_than_loading_from_the_cache(module: Any) -> N
     assert cached.is_worth_it(1)
 
 
+@pytest.mark.broad
 def test_no_module_imports_numba_at_its_top_level() -> None:
     """The import of numba takes a quarter of a CPU second, too long for commands and ticks that need no kernel."""
     for path in Path(ema_assets.__file__).parent.rglob("*.py"):

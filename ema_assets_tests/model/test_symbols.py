@@ -59,6 +59,7 @@ def test_any_other_text_is_refused_and_the_error_names_what_was_received(text: s
     assert isinstance(caught.value, ConfigurationError)
 
 
+@pytest.mark.broad
 @given(st.text())
 def test_a_symbol_never_contains_characters_that_dagster_reserves(text: str) -> None:
     try:

@@ -11,7 +11,7 @@ from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import without_hours
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import empty
+from ema_assets_tests.conftest import empty, mostly_broad
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -40,9 +40,9 @@ def of_days(special: SpecialDays | None = None, calendar: str = "XNYS") -> Watch
     return watched if special is None else replace(watched, special_days={without_hours(calendar): special})
 
 
-@pytest.mark.parametrize("calendar", ["XNYS", "XNYS extended", "XASX"])
+@pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX"]))
 @pytest.mark.parametrize("hours", [SHORT, (time(8), time(16))], ids=["later", "earlier"])
-@pytest.mark.parametrize("day", [DAY, date(2026, 11, 23)], ids=["within a week", "first of a week"])
+@pytest.mark.parametrize("day", mostly_broad([DAY, date(2026, 11, 23)]), ids=["within a week", "first of a week"])
 def test_a_day_whose_open_moves_has_one_bar(
     database: Database, other: Database, hours: tuple[time, time], day: date, calendar: str
 ) -> None:
@@ -59,7 +59,7 @@ def test_a_day_whose_open_moves_has_one_bar(
             assert tables_of(database)[name].equals(rows), name
 
 
-@pytest.mark.parametrize("calendar", ["XNYS", "XNYS extended", "XASX", "CMES"])
+@pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX", "CMES"]))
 def test_days_after_a_temporary_closure_keep_one_bar_each(database: Database, other: Database, calendar: str) -> None:
     exchange = MemoryExchange(bars_on(calendar, "ABC", D1, date(2026, 10, 12), LAST))
     plain = of_days(None, calendar)
@@ -113,7 +113,7 @@ def openings(database: Database, timeframe: str, first: str, end: str) -> list[d
 
 
 # Calendars with and without sessions that cross midnight UTC.
-@pytest.mark.parametrize("calendar", ["24/5", "CMES", "XASX", "XNZE", "XNYS extended", "XNYS"])
+@pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX", "XNZE", "CMES", "24/5"]))
 def test_a_longer_session_gives_the_same_rows_as_if_it_had_always_been_so(
     database: Database, other: Database, calendar: str
 ) -> None:
@@ -129,7 +129,7 @@ def test_a_longer_session_gives_the_same_rows_as_if_it_had_always_been_so(
 
 
 @pytest.mark.parametrize("special", [SpecialDays({DAY: SHORT}), SpecialDays({}, frozenset({DAY}))])
-@pytest.mark.parametrize("calendar", ["24/5", "CMES", "XASX", "XNZE", "XNYS extended", "XNYS"])
+@pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX", "XNZE", "CMES", "24/5"]))
 def test_a_shorter_or_removed_session_leaves_no_obsolete_rolled_up_bars(
     database: Database, other: Database, calendar: str, special: SpecialDays
 ) -> None:
@@ -142,6 +142,7 @@ def test_a_shorter_or_removed_session_leaves_no_obsolete_rolled_up_bars(
         assert rolled_up(database, timeframe).equals(rolled_up(other, timeframe)), timeframe
 
 
+@pytest.mark.broad
 def test_hours_of_a_special_day_that_are_added_later_leave_one_bar_per_hour(database: Database) -> None:
     day, now = date(2025, 10, 21), utc("2025-10-25 12:00")
     bars = bars_on("XBOM", "ABC", M5, date(2025, 10, 13), date(2025, 10, 24))
@@ -162,6 +163,7 @@ def test_hours_of_a_special_day_that_are_added_later_leave_one_bar_per_hour(data
         assert openings(database, timeframe, "2025-10-21 00:00", "2025-10-22 00:00") == [utc("2025-10-21 08:15")]
 
 
+@pytest.mark.broad
 def test_a_rolled_up_bar_without_trading_before_the_new_close_is_deleted(database: Database) -> None:
     """With a close at 13:00 in New York, the hour from 17:30 UTC ends at 18:00 UTC, and nothing traded before that."""
     exchange = exchange_of("XNYS")
@@ -176,6 +178,7 @@ def test_a_rolled_up_bar_without_trading_before_the_new_close_is_deleted(databas
     assert openings(database, "1h", "2026-11-24 00:00", "2026-11-25 00:00") == hours
 
 
+@pytest.mark.broad
 def test_bars_of_unchanged_sessions_are_not_rewritten(database: Database) -> None:
     """Reading bars as of a moment depends on when they were first stored."""
     exchange = exchange_of("24/5")

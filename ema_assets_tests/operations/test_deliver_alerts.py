@@ -179,6 +179,7 @@ def test_a_crash_before_sending_loses_no_alert_and_a_crash_before_marking_sends_
     assert delivered(database, alerts, later + timedelta(minutes=1)) == []
 
 
+@pytest.mark.broad
 def test_pauses_of_a_failing_channel_grow_and_do_not_delay_other_channels(database: Database, hook: Webhook) -> None:
     with webhook() as dead:
         dead.status = 503

@@ -126,6 +126,7 @@ def test_a_folder_has_the_export_of_one_database_in_one_format(
         exported(database, tmp_path)
 
 
+@pytest.mark.broad
 def test_an_export_after_a_restore_writes_series_again_although_revisions_repeat(
     database: Database, database_url: str, source: MemoryExchange, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_an_export_after_a_restore_writes_series_again_although_revisions_repeat
     assert found["volume"][0] == 2.0
 
 
+@pytest.mark.broad
 def test_all_files_of_an_asset_are_read_by_one_pattern(
     database: Database, source: MemoryExchange, tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def assert_one_grid(database: Database, base: pl.DataFrame, file: pl.DataFrame) 
     assert [ts for (ts,) in averaged] == [ts for ts, _ in hours(database)]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("file_comes", ["first", "last"])
 def test_a_span_of_a_file_has_the_bars_of_the_file_whichever_came_first(watched: Database, file_comes: str) -> None:
     exchange, file = MemoryExchange(BASE), by_clock(BASE, "2026-11-18", "2026-11-19")
@@ -78,6 +79,7 @@ def test_a_span_of_a_file_has_the_bars_of_the_file_whichever_came_first(watched:
     assert_one_grid(watched, BASE, file)
 
 
+@pytest.mark.broad
 def test_a_correction_and_a_new_price_scale_keep_the_span_of_the_file(watched: Database) -> None:
     file = by_clock(BASE, "2026-11-18", "2026-11-19")
     ingest(watched, file)
@@ -91,6 +93,7 @@ def test_a_correction_and_a_new_price_scale_keep_the_span_of_the_file(watched: D
     assert_one_grid(watched, moved(corrected, 1.02), moved(file, 1.02))
 
 
+@pytest.mark.broad
 def test_spans_of_files_on_one_grid_are_merged_and_another_grid_replaces_its_part(watched: Database) -> None:
     early, late = by_clock(BASE, "2026-11-17", "2026-11-18"), by_clock(BASE, "2026-11-18", "2026-11-20")
     both = by_clock(BASE, "2026-11-17", "2026-11-20")
@@ -125,6 +128,7 @@ def spans(database: Database) -> list[tuple[datetime, datetime]]:
     return rows_of(database, "SELECT first_ts, last_end FROM market.file_span ORDER BY 1")
 
 
+@pytest.mark.broad
 def test_longer_hours_keep_the_bars_of_a_file_and_roll_up_the_others_around_them(database: Database) -> None:
     longer = watch({"AAPL": "XNYS extended"})
     sync(database, WATCHED, NOW)
@@ -139,6 +143,7 @@ def test_longer_hours_keep_the_bars_of_a_file_and_roll_up_the_others_around_them
     assert spans(database) == [(first, end)]
 
 
+@pytest.mark.broad
 def test_shorter_hours_keep_the_bars_of_a_file_within_them_and_narrow_its_span(database: Database) -> None:
     longer = watch({"AAPL": "XNYS extended"})
     sync(database, longer, NOW)
@@ -152,6 +157,7 @@ def test_shorter_hours_keep_the_bars_of_a_file_within_them_and_narrow_its_span(d
     assert spans(database) == [(utc("2026-11-18 14:00"), utc("2026-11-19 21:00"))]
 
 
+@pytest.mark.broad
 def test_a_calendar_without_the_sessions_of_a_file_removes_its_bars_and_its_span(watched: Database) -> None:
     tokyo = watch({"AAPL": "XTKS"})
     ingest(watched, by_clock(BASE, "2026-11-18", "2026-11-19"))
@@ -173,6 +179,7 @@ def test_a_span_ends_with_the_session_of_its_last_bar(database: Database) -> Non
     assert spans(database) == [(utc("2026-11-18 12:00"), utc("2026-11-19 21:00"))]
 
 
+@pytest.mark.broad
 def test_bars_older_than_the_sessions_of_a_new_calendar_stay_with_their_span(watched: Database) -> None:
     long_ago = by_clock(bars_on("XNYS", "AAPL", M5, date(2019, 11, 18), date(2019, 11, 19)), "2019-11-18", "2019-11-19")
     ingest(watched, long_ago)
@@ -181,6 +188,7 @@ def test_bars_older_than_the_sessions_of_a_new_calendar_stay_with_their_span(wat
     assert spans(watched) == [(utc("2019-11-18 14:00"), utc("2019-11-19 21:00"))]
 
 
+@pytest.mark.broad
 def test_the_next_day_does_not_change_the_trades_of_the_previous_day(database: Database) -> None:
     """With clock hours, the first bar of the next day begins half an hour before its open and turns the trend there.
 

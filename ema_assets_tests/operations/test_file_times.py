@@ -452,6 +452,7 @@ def test_opens_on_the_evening_before_without_a_zone_are_ambiguous(tmp_path: Path
     assert times_of(path, tz="America/Chicago") == [f"{day} 22:00" for day in evenings]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(("symbol", "hour"), [("EURUSD=X", 21), ("KO", 13)])
 @pytest.mark.parametrize(("step", "label", "which"), [(-1, "open", "the day before"), (1, "close", "the day after")])
 def test_dates_beside_their_sessions_are_ambiguous(

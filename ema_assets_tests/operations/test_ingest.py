@@ -37,6 +37,7 @@ def line(ts: str | None, symbol: str = "AAPL", timeframe: str = "5m", **values: 
     return pl.DataFrame([row], schema=BAR_SCHEMA)
 
 
+@pytest.mark.broad
 def test_every_row_of_a_file_is_counted_as_stored_equal_skipped_or_rejected(database: Database) -> None:
     sync(database, FILES, NOW)
     store_file(database, pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05")]), "first.csv", NOW)
@@ -138,6 +139,7 @@ def test_a_file_of_5m_bars_gives_all_timeframes(database: Database) -> None:
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
 
 
+@pytest.mark.broad
 def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket_on(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = bars_on("XNYS", "AAPL", M5, *WEEK)
@@ -150,6 +152,7 @@ def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket_on(database
     assert outcomes[OHLC, H1].written == {"AAPL": 1}
 
 
+@pytest.mark.broad
 def test_clock_hours_are_stored_as_they_are(database: Database) -> None:
     sync(database, FILES, NOW)
     hours = pl.concat([line(f"2026-11-25 {hour}:00", timeframe="1h") for hour in range(13, 22)])
@@ -162,6 +165,7 @@ def test_clock_hours_are_stored_as_they_are(database: Database) -> None:
     assert tables_of(database)[OHLC].height == 7
 
 
+@pytest.mark.broad
 def test_hours_from_a_file_do_not_change_the_pending_rollup(database: Database) -> None:
     sync(database, FILES, NOW)
     store_file(database, bars_on("XNYS", "AAPL", M5, *WEEK), "bars.csv", NOW)
@@ -174,6 +178,7 @@ def test_hours_from_a_file_do_not_change_the_pending_rollup(database: Database) 
     assert closes == line("2026-11-25 14:30", timeframe="1h")["close"].to_list()
 
 
+@pytest.mark.broad
 def test_bars_older_than_any_stored_session_are_stored(database: Database) -> None:
     sync(database, FILES, NOW)
     old = bars_on("XNYS", "AAPL", D1, date(1999, 11, 22), date(1999, 12, 3))
@@ -191,6 +196,7 @@ def test_series_are_stored_in_batches_of_whole_series(database: Database, monkey
     ]
 
 
+@pytest.mark.broad
 def test_a_file_for_a_fetched_symbol_does_not_hide_bars_that_were_not_requested(database: Database) -> None:
     """The store has bars up to Tuesday and a file has Friday. Wednesday must still be requested."""
     fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
@@ -203,6 +209,7 @@ def test_a_file_for_a_fetched_symbol_does_not_hide_bars_that_were_not_requested(
     assert stored.height == exchange.bars.height
 
 
+@pytest.mark.broad
 def test_a_file_for_a_symbol_never_requested_leaves_its_history_to_the_provider(database: Database) -> None:
     fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
     sync(database, fetched, NOW)
@@ -213,6 +220,7 @@ def test_a_file_for_a_symbol_never_requested_leaves_its_history_to_the_provider(
     assert outcomes[OHLC, H1].done == ["AAPL"]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("first", "continues"),
     [("2026-11-24 16:00", True), ("2026-11-24 18:00", True), ("2026-11-24 18:05", False)],

@@ -97,6 +97,7 @@ def test_statistics_of_changed_partitions_and_of_their_table_are_refreshed(datab
     assert tidy(database).tables_analyzed == 0
 
 
+@pytest.mark.broad
 def test_a_table_whose_partition_autovacuum_analyzed_counts_as_changed(
     database: Database, databases: Databases
 ) -> None:

@@ -53,6 +53,7 @@ def bars_on_saturday(database: Database, timeframe: str) -> list[datetime]:
     return [ts for (ts,) in rows_of(database, sql, timeframe, SATURDAY.isoformat())]
 
 
+@pytest.mark.broad
 def test_bars_on_a_day_missing_from_the_calendar_are_stored_flagged_and_computed(database: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     assert len(bars_on_saturday(database, "5m")) == 42
@@ -68,6 +69,7 @@ def test_bars_on_a_day_missing_from_the_calendar_are_stored_flagged_and_computed
     assert bars_on_saturday(database, "1h") == []
 
 
+@pytest.mark.broad
 def test_an_added_special_day_is_a_session_until_it_is_removed_again(database: Database, other: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     sync(database, TRADED, NOW)
@@ -85,6 +87,7 @@ def test_an_added_special_day_is_a_session_until_it_is_removed_again(database: D
         assert tables_of(database)[name].equals(rows), name
 
 
+@pytest.mark.broad
 def test_a_special_day_added_later_gives_the_same_rows_as_one_known_from_the_beginning(
     database: Database, other: Database
 ) -> None:
@@ -119,6 +122,7 @@ def test_special_days_in_the_database_equal_those_of_the_watchlist(database: Dat
         assert sessions.special_days(transaction, "XNYS") == SpecialDays()
 
 
+@pytest.mark.broad
 def test_a_special_day_in_the_future_makes_no_series_dirty(database: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
     later = replace(WATCHED, special_days={"XNYS": SpecialDays({}, frozenset({date(2026, 12, 24)}))})

@@ -84,6 +84,7 @@ def test_a_second_sync_changes_nothing_and_does_not_use_the_calendar_library(
     assert all(one.equals(other) for one, other in zip(before, contents(database), strict=True))
 
 
+@pytest.mark.broad
 def test_sessions_are_extended_long_before_they_run_out(database: Database) -> None:
     sync_watchlist.sync(database, WATCHED, NOW)
     sync_watchlist.sync(database, WATCHED, NOW + timedelta(days=200))
@@ -120,6 +121,7 @@ def test_closed_bars_have_a_row_per_calendar_in_use_and_timeframe(database: Data
     assert ends["24/7", "1d"] == utc("2026-11-25 00:00")
 
 
+@pytest.mark.broad
 def test_the_schedule_of_a_close_gets_stale_series_and_rollups_that_are_about_to_be_stale(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW)
     later = NOW + timedelta(minutes=30)
@@ -133,6 +135,7 @@ def test_the_schedule_of_a_close_gets_stale_series_and_rollups_that_are_about_to
         assert plan.stale_on_close(transaction, H4, NOW).is_empty()
 
 
+@pytest.mark.broad
 def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database) -> None:
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -147,6 +150,7 @@ def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database
     ]
 
 
+@pytest.mark.broad
 def test_the_sweep_leaves_recent_closes_to_their_schedule_and_takes_other_stale_series(database: Database) -> None:
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW)
@@ -219,6 +223,7 @@ def test_a_wait_ends_when_the_base_bars_are_stored(
     assert waited == [0.02, 0.02]
 
 
+@pytest.mark.broad
 @pytest.mark.usefixtures("impatient")
 def test_a_wait_has_a_limit_and_reports_how_many_symbols_are_behind(database: Database) -> None:
     exchange, later = exchange_until(), NOW + timedelta(minutes=30)
@@ -239,6 +244,7 @@ def test_a_wait_has_a_limit_and_reports_how_many_symbols_are_behind(database: Da
 # --- status and health ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.broad
 def test_the_status_counts_stale_missing_and_failing_series(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"MSFT": "no such symbol"}
@@ -258,6 +264,7 @@ def test_the_status_counts_stale_missing_and_failing_series(database: Database) 
     assert (at_once[OHLC, "5m"].stale, at_once[OHLC, "5m"].failing) == (1, 1)
 
 
+@pytest.mark.broad
 def test_a_series_not_yet_reported_to_dagster_is_not_stale_in_the_status(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW)
     with database.transaction() as transaction:
@@ -266,6 +273,7 @@ def test_a_series_not_yet_reported_to_dagster_is_not_stale_in_the_status(databas
         assert sum(each.stale for each in status.by_asset(transaction, NOW)) == 0
 
 
+@pytest.mark.broad
 def test_the_loading_progress_counts_series_that_are_fully_computed_and_recorded(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW)
     with database.transaction() as transaction:
@@ -412,6 +420,7 @@ def test_failures_are_reported_once_per_reason_with_the_most_frequent_first(data
         ]
 
 
+@pytest.mark.broad
 def test_a_series_that_was_requested_long_before_the_last_close_is_late(database: Database) -> None:
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -474,6 +483,7 @@ def test_the_first_watchlist_may_disable_every_strategy(databases) -> None:
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_symbols_removed_from_the_watchlist_are_in_no_count(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"MSFT": "no"}

@@ -55,6 +55,7 @@ def test_a_new_client_has_a_name_and_a_repr_and_has_made_no_calls() -> None:
     asyncio.run(provider.aclose())
 
 
+@pytest.mark.broad
 def test_a_long_range_is_fetched_in_pages_of_a_thousand_without_duplicate_bars(sandbox: RunningSandbox) -> None:
     requests = ask(PAIRS[:3], SIXTY_DAYS)
     got = fetch(sandbox.base_url, requests, binance)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ema_assets.store.database import Database
 from ema_assets_tests.timeframes import ORDER
 from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
@@ -68,6 +70,7 @@ def test_a_provider_in_one_new_file_serves_bars_through_the_whole_chain(database
     assert {"TOY-USD|5m", "TOY-EUR|5m"} <= set(rows["strategy_9_30_ema"])
 
 
+@pytest.mark.broad
 def test_the_variables_and_the_name_of_a_custom_provider_are_checked(database: Database, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "ema_assets", tmp_path / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "ema_assets/providers/toy.py").write_text(TOY)

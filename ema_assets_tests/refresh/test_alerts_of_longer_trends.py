@@ -101,6 +101,7 @@ class Market:
         computed(self.database, self.graph, M5, self.now + timedelta(seconds=20), STRATEGY)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("higher", "start", "counts"), [(M15, "2026-11-25 12:00:30", (0, 4)), (D1, "2026-11-24 23:50:30", (1, 1))]
 )

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -97,6 +98,7 @@ def results(database: Database, graph: Graph, watched: Watchlist) -> dict[str, p
     return found
 
 
+@pytest.mark.broad
 @heavy(12)
 @given(st.data())
 def test_any_order_of_edits_ends_as_one_computation_with_the_last_watchlist(

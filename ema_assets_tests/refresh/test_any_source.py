@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -70,6 +71,7 @@ def file_of(data: st.DataObject, exchange: MemoryExchange, now: datetime) -> pl.
     return bars.reverse() if data.draw(st.booleans(), "newest first") else bars
 
 
+@pytest.mark.broad
 @heavy(24)
 @given(st.data())
 def test_files_and_providers_in_any_order_end_as_one_computation_from_the_stored_bars(

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from datetime import datetime, timedelta
 
+import pytest
+
 from ema_assets.refresh.call_budget import SharedBudget
 from ema_assets.store import provider_state
 from ema_assets.store.database import Database, Transaction
@@ -48,6 +50,7 @@ def window_of(transaction: Transaction, provider: str, call: int) -> datetime:
     return sent["sent_at"][call] + timedelta(seconds=HOUR)
 
 
+@pytest.mark.broad
 def test_several_processes_together_stay_within_the_budget(database: Database) -> None:
     """Each process has its own connection. In no window do more calls leave than the budget allows."""
     with database.transaction() as transaction:

@@ -135,6 +135,7 @@ def bars(market: RunningSandbox, module_database: Database) -> pl.DataFrame:
     return _stored(module_database, market, "sandbox", list(WATCHED.symbols))
 
 
+@pytest.mark.broad
 @pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize(
     ("name", "symbols"),

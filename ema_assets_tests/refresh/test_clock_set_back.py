@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import polars as pl
+import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.refresh.plan import closed_bars
@@ -34,6 +35,7 @@ def reasons(database: Database, now: str) -> set[tuple[str, str]]:
     return set(stale.filter(timeframe="5m", asset="ohlc").select("symbol", "reason").iter_rows())
 
 
+@pytest.mark.broad
 def test_bars_requested_too_early_by_a_clock_that_ran_ahead_are_requested_again(
     database: Database, databases: Databases
 ) -> None:
@@ -61,6 +63,7 @@ def test_bars_requested_too_early_by_a_clock_that_ran_ahead_are_requested_again(
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_a_symbol_with_an_empty_answer_from_a_clock_ahead_is_loaded_as_a_new_symbol(database: Database) -> None:
     nothing = MemoryExchange()
     refresh(database, WATCHED, nothing, AHEAD)

@@ -39,6 +39,7 @@ def close_of(database: Database, ts: object, timeframe: str) -> float:
     return float(close)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("lag", "says_how_far", "publication"),
     [
@@ -66,6 +67,7 @@ def test_a_delayed_exchange_gets_one_request_per_bar_and_none_of_its_bars_change
     assert state_of(database, "AZN.L", H1)["last_ts"] == utc("2026-11-25 09:00")
 
 
+@pytest.mark.broad
 def test_the_delay_of_a_vendor_is_stored_and_cleared_when_the_vendor_catches_up(database: Database) -> None:
     def delay() -> int:
         return int(rows_of(database, "SELECT delay_seconds FROM market.instrument")[0][0])
@@ -113,6 +115,7 @@ def test_a_delay_is_learned_when_it_grows_ends_or_shrinks_by_more_than_trades_ma
     assert delays.complete_through(request) == now - timedelta(seconds=late)
 
 
+@pytest.mark.broad
 def test_a_daily_bar_is_requested_again_until_it_is_final_and_its_signals_follow(database: Database) -> None:
     """Observed at a vendor: 96.73 at the close, 97.09 after the auction."""
     close = utc("2026-11-25 21:00")
@@ -151,6 +154,7 @@ def kept(module_database: Database) -> Database:
     return module_database
 
 
+@pytest.mark.broad
 @heavy()
 @given(days_ago=st.integers(0, 9), bar=st.integers(0, 77), hours=st.floats(0.6, 3.9))
 def test_a_correction_within_the_last_sessions_is_detected_in_the_following_night(
@@ -171,6 +175,7 @@ def test_a_correction_within_the_last_sessions_is_detected_in_the_following_nigh
     assert [calls for _, calls in life.runs[1:]] == [2]
 
 
+@pytest.mark.broad
 def test_a_silent_symbol_is_reported_requested_once_per_day_and_resumed_with_its_next_bar(database: Database) -> None:
     """An exchange delists a coin and then answers with no bars."""
     end, later = utc("2026-11-10 12:00"), utc("2026-11-20 06:00")
@@ -203,6 +208,7 @@ def test_a_silent_symbol_is_reported_requested_once_per_day_and_resumed_with_its
     assert state_of(database, "XMR-USD", M5)["checked_through"] == later
 
 
+@pytest.mark.broad
 def test_a_symbol_whose_daily_bars_alone_are_missing_is_not_silent(database: Database) -> None:
     """The provider publishes no daily bars for a week, but its 5m bars arrive on time."""
     end, later = utc("2026-11-10 12:00"), utc("2026-11-16 12:00")
@@ -218,6 +224,7 @@ def test_a_symbol_whose_daily_bars_alone_are_missing_is_not_silent(database: Dat
     assert state_of(database, "BTC-USD", M5)["checked_through"] == later + timedelta(minutes=5)
 
 
+@pytest.mark.broad
 def test_a_silent_symbol_resumes_with_its_first_bar_of_any_timeframe(database: Database) -> None:
     """The 5m bars resume while the daily bars are still missing."""
     end, later = utc("2026-11-10 12:00"), utc("2026-11-20 06:00")

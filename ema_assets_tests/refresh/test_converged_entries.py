@@ -29,6 +29,7 @@ def entries(database: Database, **options: Any) -> list[datetime]:
     return [ts for (ts,) in rows_of(database, TRADES.format("mine"))]
 
 
+@pytest.mark.broad
 def test_no_trade_begins_before_the_averages_have_converged(database: Database) -> None:
     everywhere = entries(database, entries="all")
     converged = BARS["ts"].sort()[CONVERGED_AFTER_BARS - 1]
@@ -36,6 +37,7 @@ def test_no_trade_begins_before_the_averages_have_converged(database: Database) 
     assert entries(database) == [ts for ts in everywhere if ts >= converged]
 
 
+@pytest.mark.broad
 def test_entries_count_convergence_from_the_same_bar_as_the_warming_up_flag(database: Database) -> None:
     """The variant's `converged_after` is the number of the first bar that is not warming up."""
     entries(database)
@@ -49,6 +51,7 @@ def test_entries_count_convergence_from_the_same_bar_as_the_warming_up_flag(data
     assert node.variant.converged_after == CONVERGED_AFTER_BARS
 
 
+@pytest.mark.broad
 def test_a_higher_timeframe_that_has_not_converged_allows_no_trade(database: Database) -> None:
     """Twelve days have 84 hourly bars."""
     assert entries(database, higher_timeframe="1h") == []
@@ -62,6 +65,7 @@ def test_the_entries_option_is_part_of_the_version_and_the_description(option: s
     assert ("only once the averages have converged" in node.description) is (option == "converged")
 
 
+@pytest.mark.broad
 def test_increments_across_the_first_converged_bar_equal_one_computation(database: Database) -> None:
     steps = [NOW - timedelta(hours=hours) for hours in (100, 76, 52, 27, 4, 0)]
     for moment in steps:

@@ -167,6 +167,7 @@ def day(request: pytest.FixtureRequest, database: Database, no_pace: None) -> It
         yield Day(request.param, sandbox, database, watched)
 
 
+@pytest.mark.broad
 def test_no_result_uses_more_than_was_known_during_a_day_and_a_night(day: Day) -> None:
     faults, (first, second) = day.sandbox.handle.faults, day.vendor.spelt
     hole = faults.add(Hole(symbols=[first, second], start=HOLE[0], end=HOLE[1]))

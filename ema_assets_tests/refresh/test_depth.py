@@ -83,6 +83,7 @@ def from_truth(
     ).with_columns((pl.col("ts") * 1_000_000).cast(pl.Datetime("us", "UTC")))  # fmt: skip
 
 
+@pytest.mark.broad
 @pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_all_timeframes_have_converged_after_the_first_load(database: Database, provider: str) -> None:
@@ -108,6 +109,7 @@ def test_all_timeframes_have_converged_after_the_first_load(database: Database, 
             assert stored.height in (expected.height, expected.height - 1)
 
 
+@pytest.mark.broad
 @pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("provider", ["binance", "coinbase"])
 def test_pairs_have_enough_4h_bars_even_when_their_5m_bars_do_not_reach_back_far_enough(

@@ -427,6 +427,7 @@ class Coins:
         ]
 
 
+@pytest.mark.broad
 def test_a_delisted_symbol_is_requested_once_per_week_until_it_is_listed_again(
     database: Database, sandbox: RunningSandbox
 ) -> None:
@@ -458,6 +459,7 @@ def test_a_delisted_symbol_is_requested_once_per_week_until_it_is_listed_again(
     assert [each.day for each in coins.asked("XMR-USD", utc("2026-11-22 07:00"))] == [23, 23, 24]
 
 
+@pytest.mark.broad
 def test_a_halted_symbol_is_requested_once_per_day_and_is_not_reported_as_a_problem(
     database: Database, sandbox: RunningSandbox
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_missing_bar_is_noted_and_requested_again_with_its_neighbours_only(
     assert stale(database, moment) == []
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("found_by", ["the gap's own request", "the overlap"])
 def test_a_late_bar_closes_its_gap_and_updates_all_dependent_results(
     database: Database, exchange: MemoryExchange, found_by: str
@@ -115,6 +116,7 @@ def test_a_late_bar_closes_its_gap_and_updates_all_dependent_results(
     assert hour["missing_bars"].item() == 0
 
 
+@pytest.mark.broad
 def test_a_late_bar_counts_as_late_even_when_it_is_the_newest_bar(database: Database, exchange: MemoryExchange) -> None:
     """The 15m bar that contains it was published without it, and is published again."""
     refresh(database, WATCHED, exchange, NOW)
@@ -126,6 +128,7 @@ def test_a_late_bar_counts_as_late_even_when_it_is_the_newest_bar(database: Data
     ]
 
 
+@pytest.mark.broad
 def test_a_bar_that_never_arrives_is_marked_as_not_traded_and_not_requested_again(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -146,6 +149,7 @@ def test_a_bar_that_never_arrives_is_marked_as_not_traded_and_not_requested_agai
     assert stale(database, now) == []
 
 
+@pytest.mark.broad
 def test_the_gaps_of_a_rarely_traded_symbol_all_end_and_leave_nothing_stale(database: Database) -> None:
     """Half of its bars do not exist. Old ones are not requested again, new ones at most four times."""
     exchange = MemoryExchange(minutes_of(missing=0.5))
@@ -177,6 +181,7 @@ def test_the_gaps_of_a_rarely_traded_symbol_all_end_and_leave_nothing_stale(data
     assert stored + missing == grid.height
 
 
+@pytest.mark.broad
 def test_an_unanswered_request_for_a_gap_does_not_count_as_an_attempt(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -212,6 +217,7 @@ def test_a_failed_request_for_a_gap_does_not_count_as_a_failure_of_the_series(
     assert gaps(database) == [(LOST, 1, "open", 0)]
 
 
+@pytest.mark.broad
 def test_gaps_of_a_series_that_failed_or_pauses_wait_for_the_end_of_the_pause(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -232,6 +238,7 @@ def test_gaps_of_a_series_that_failed_or_pauses_wait_for_the_end_of_the_pause(
     assert gaps(database) == []
 
 
+@pytest.mark.broad
 def test_a_missing_daily_bar_is_requested_under_the_label_of_the_vendor(database: Database) -> None:
     """The usual label is midnight at the exchange, hours before the open of the session."""
     days = bars_on("XNYS", "AAPL", D1, date(2026, 10, 1), FRIDAY, 5)
@@ -252,6 +259,7 @@ def test_a_missing_daily_bar_is_requested_under_the_label_of_the_vendor(database
     assert tables_of(database)[OHLC]["ts"].to_list() == [ts for ts in days["ts"] if ts < utc("2026-11-26 00:00")]
 
 
+@pytest.mark.broad
 def test_a_hole_in_all_symbols_stays_open_until_the_vendor_fills_it(database: Database) -> None:
     """Observed at a vendor: eleven of twenty-four bars were missing for three hours, and came one day later."""
     watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4, timeframes=ORDER)
@@ -272,6 +280,7 @@ def test_a_hole_in_all_symbols_stays_open_until_the_vendor_fills_it(database: Da
     assert set(stored) >= {LOST - number * STEP for number in range(11)}
 
 
+@pytest.mark.broad
 def test_a_hole_in_one_of_two_symbols_is_marked_as_not_traded(database: Database) -> None:
     watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4, timeframes=ORDER)
     both = pl.concat([minutes_of("AAPL", 1), minutes_of("MSFT", 2)])
@@ -282,6 +291,7 @@ def test_a_hole_in_one_of_two_symbols_is_marked_as_not_traded(database: Database
     assert gaps(database) == [(LOST, 1, "did not trade", 4)]
 
 
+@pytest.mark.broad
 def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:
     symbols = {f"S{number}": "XNYS" for number in range(4)}
     watched = watch(symbols, m5_days=4, timeframes=ORDER)
@@ -291,6 +301,7 @@ def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:
     assert outcomes[OHLC, M5].calls == 2, "one for what closed since, one for all gaps of three days"
 
 
+@pytest.mark.broad
 def test_a_hole_between_two_files_is_a_gap_until_another_file_closes_it(
     database: Database,
 ) -> None:

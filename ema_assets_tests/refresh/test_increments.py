@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -179,6 +180,7 @@ def test_increments_corrections_late_bars_and_gaps_in_any_order_end_as_one_compu
         assert rows["timeframe"].n_unique() == 6 or asset == "strategy_9_30_ema"
 
 
+@pytest.mark.broad
 def test_a_split_that_halves_every_price_halves_the_prices_of_the_trades(database: Database) -> None:
     """Halved prices leave spread and trend the same to the bit, but change entry and exit prices."""
     bars = history(3, 0.0)

@@ -16,6 +16,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.isolate import bisect
 from ema_assets.store import interrupts
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc, watch
 from ema_assets_tests.timeframes import M5, M15, ORDER
 from ema_assets_tests.waiting import wait_until
@@ -230,13 +231,15 @@ def cure(database: Database, table: str) -> None:
 
 @pytest.mark.parametrize(
     ("asset", "timeframe"),
-    [
-        (OHLC, M5),
-        (OHLC, M15),
-        (EMA_SIGNALS, M5),
-        (EMA_TREND, M15),
-        (STRATEGY, M5),
-    ],
+    mostly_broad(
+        [
+            (OHLC, M5),
+            (OHLC, M15),
+            (EMA_SIGNALS, M5),
+            (EMA_TREND, M15),
+            (STRATEGY, M5),
+        ]
+    ),
 )
 def test_a_series_refused_by_the_database_is_reported_and_pauses_while_all_others_finish(
     database: Database, asset: str, timeframe: Timeframe

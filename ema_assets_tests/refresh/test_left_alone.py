@@ -74,6 +74,7 @@ def test_a_failed_series_is_left_alone_until_its_pause_ends_and_is_then_stale(
     assert said(database, until) == []
 
 
+@pytest.mark.broad
 def test_a_failing_series_with_all_bars_is_not_counted_as_behind(database: Database, exchange: MemoryExchange) -> None:
     """For example after a manual refresh of a fresh series, or while its exchange is closed."""
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -85,6 +86,7 @@ def test_a_failing_series_with_all_bars_is_not_counted_as_behind(database: Datab
     ]
 
 
+@pytest.mark.broad
 def test_after_the_clock_was_set_back_only_series_without_the_bars_ahead_are_behind(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -108,6 +110,7 @@ def test_after_the_clock_was_set_back_only_series_without_the_bars_ahead_are_beh
     assert stale.select("symbol", "reason").rows() == [("AAPL", "asked too early")]
 
 
+@pytest.mark.broad
 def test_a_timeframe_is_behind_when_it_waits_for_a_missing_base_bar(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -145,6 +148,7 @@ def test_a_sentence_has_the_most_common_reason_and_the_first_and_last_end_of_the
     }
 
 
+@pytest.mark.broad
 def test_an_asset_that_reads_a_failed_series_is_behind_without_its_own_reason(
     database: Database, exchange: MemoryExchange
 ) -> None:

@@ -25,7 +25,7 @@ from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import Purpose, plan_runs
 from ema_assets.reports import story
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import Databases, empty, heavy
+from ema_assets_tests.conftest import Databases, empty, heavy, mostly_broad
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -120,6 +120,7 @@ def note(database: Database, symbol: str = "AAPL") -> str | None:
     return said
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("history", [HALF_HOURS, HOURS], ids=["half hours", "hours"])
 def test_each_timeframe_gets_enough_long_history_equal_to_bars_rolled_up_from_5m(
     database: Database, history: LongHistory
@@ -146,6 +147,7 @@ def test_each_timeframe_gets_enough_long_history_equal_to_bars_rolled_up_from_5m
     assert rows_of(database, "SELECT max(missing_bars) FROM market.ohlc") == [(0,)]
 
 
+@pytest.mark.broad
 def test_long_history_is_requested_once_and_a_refresh_of_everything_changes_nothing(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
@@ -159,6 +161,7 @@ def test_long_history_is_requested_once_and_a_refresh_of_everything_changes_noth
         assert_frame_equal(rows, before[asset], check_exact=True)
 
 
+@pytest.mark.broad
 def test_the_reach_of_long_history_does_not_depend_on_the_time_of_the_first_load(databases: Databases) -> None:
     """Databases that were first loaded at different times of a day end with the same bits."""
     exchange = MemoryExchange(served(TRUTH, M30))
@@ -175,6 +178,7 @@ def test_the_reach_of_long_history_does_not_depend_on_the_time_of_the_first_load
         assert_frame_equal(rows, early[asset], check_exact=True)
 
 
+@pytest.mark.broad
 def test_bars_missing_from_long_history_are_counted_in_the_rolled_up_bars(database: Database) -> None:
     gone = utc("2026-11-11 15:00")
     bars = served(TRUTH, M30).filter(
@@ -186,6 +190,7 @@ def test_bars_missing_from_long_history_are_counted_in_the_rolled_up_bars(databa
     ) == [("AAPL", "1h", utc("2026-11-11 14:30"), 1), ("AAPL", "4h", utc("2026-11-11 14:30"), 1)]
 
 
+@pytest.mark.broad
 def test_the_first_session_comes_from_long_history_when_5m_bars_begin_in_its_middle(database: Database) -> None:
     """If 5m bars were used for this session, its first bars would be incomplete."""
     cut = utc("2026-11-16 16:10")
@@ -230,14 +235,17 @@ def with_a_hole(bars: pl.DataFrame) -> pl.DataFrame:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [
-        (of_another_scale, "they are on another scale, 4:1"),
-        (cut_by_the_clock, "begin at other times than sessions make them"),
-        (with_what_was_traded_before_the_open, "those that begin 0 minutes after the open differ, on most days"),
-        (of_another_hour, "bars that are there in both"),
-        (of_two_levels, "their price level shifts"),
-        (with_a_hole, "of the 35 bars after them only 7 are there in both, too few to compare"),
-    ],
+    mostly_broad(
+        [
+            (of_another_scale, "they are on another scale, 4:1"),
+            (cut_by_the_clock, "begin at other times than sessions make them"),
+            (with_what_was_traded_before_the_open, "those that begin 0 minutes after the open differ, on most days"),
+            (of_another_hour, "bars that are there in both"),
+            (of_two_levels, "their price level shifts"),
+            (with_a_hole, "of the 35 bars after them only 7 are there in both, too few to compare"),
+        ],
+        2,
+    ),
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_unsuitable_long_history_is_not_used_and_the_story_of_the_symbol_gives_the_reason(
@@ -260,6 +268,7 @@ def test_unsuitable_long_history_is_not_used_and_the_story_of_the_symbol_gives_t
     assert long_asked(exchange) == []
 
 
+@pytest.mark.broad
 def test_long_history_without_short_bars_to_compare_with_is_not_used(database: Database) -> None:
     """The 5m bars begin in the middle of a session, and the next ones come after the end of the overlap."""
     is_there = (pl.col("ts") > utc("2026-11-16 16:00")) & (pl.col("ts") < utc("2026-11-17 00:00"))
@@ -273,6 +282,7 @@ def test_long_history_without_short_bars_to_compare_with_is_not_used(database: D
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.broad
 def test_a_failed_request_for_long_history_pauses_without_counting_as_a_failure_of_the_series(
     database: Database,
 ) -> None:
@@ -296,6 +306,7 @@ def test_a_failed_request_for_long_history_pauses_without_counting_as_a_failure_
     assert sources(database, "AAPL", H4)[0][0] == "rolled up from 30m"
 
 
+@pytest.mark.broad
 def test_the_noted_error_is_cleared_when_older_bars_have_arrived(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30, OLDEST))
     refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
@@ -338,6 +349,7 @@ def test_a_provider_that_cannot_be_opened_also_pauses_requests_for_older_bars(da
     ]
 
 
+@pytest.mark.broad
 def test_a_provider_that_is_down_is_left_alone_and_then_probed_with_one_series(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     exchange.failing, exchange.failing_timeframe = dict.fromkeys(SYMBOLS, "down"), M30
@@ -358,6 +370,7 @@ def test_a_provider_that_is_down_is_left_alone_and_then_probed_with_one_series(d
 # --- when long history is requested -----------------------------------------------------------------------------------
 
 
+@pytest.mark.broad
 def test_a_live_run_leaves_older_bars_to_a_history_run(database: Database) -> None:
     sync(database, WATCHED, NOW)
     exchange = MemoryExchange(served(TRUTH, M30))
@@ -403,6 +416,7 @@ def test_a_greater_depth_is_requested_once_and_its_bars_replace_long_history(dat
     assert before.height > 300
 
 
+@pytest.mark.broad
 def test_passing_time_leads_to_no_requests_for_older_bars(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
@@ -416,6 +430,7 @@ def test_passing_time_leads_to_no_requests_for_older_bars(database: Database) ->
 # --- files and splits -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("file_comes", ["first", "last"])
 def test_a_file_has_precedence_over_long_history(database: Database, file_comes: str) -> None:
     sync(database, WATCHED, NOW)
@@ -462,6 +477,7 @@ def test_a_split_rescales_long_history_and_requests_it_again(database: Database)
 # --- increments equal one computation to the bit ----------------------------------------------------------------------
 
 
+@pytest.mark.broad
 @heavy(12)
 @given(st.data())
 def test_increments_corrections_and_late_bars_before_and_after_the_seam_end_as_one_computation(

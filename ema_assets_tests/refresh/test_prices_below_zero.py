@@ -95,6 +95,7 @@ def of_future(database: Database, sql: str) -> list[tuple[Any, ...]]:
     return rows_of(database, f"{sql} AND symbol = 'CL=F' AND timeframe = '1d' ORDER BY 1")
 
 
+@pytest.mark.broad
 def test_every_bar_is_stored_and_no_stored_number_is_nan_or_infinite(stored: Database) -> None:
     bars = frame(stored, "market.ohlc").filter(symbol="CL=F")
     assert bars["close"].to_list() == closes_through_zero()
@@ -198,6 +199,7 @@ def test_performance_has_no_totals_over_undefined_returns_and_a_remark_that_give
     assert other["remark"] is None or other["remark"] == "too few trades"
 
 
+@pytest.mark.broad
 def test_increments_equal_one_computation_to_the_bit(stored: Database, databases: Databases) -> None:
     url, exchange = databases.make(), market()
     with Database(url) as database:
@@ -208,6 +210,7 @@ def test_increments_equal_one_computation_to_the_bit(stored: Database, databases
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_the_screener_shows_a_price_below_zero_without_percentages_of_it(databases: Databases) -> None:
     """The day is one on which the future closes below zero. The open short trade has its stop above zero."""
     url = databases.make()

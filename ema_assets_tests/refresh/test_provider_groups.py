@@ -94,6 +94,7 @@ def fail_all(one: MemoryExchange, make: Callable[..., ProviderError]) -> None:
     one.failure = make  # type: ignore[assignment]
 
 
+@pytest.mark.broad
 def test_one_refresh_requests_each_symbol_from_its_own_provider(market: Market) -> None:
     outcome = market.fetch(NOW)
     assert market.asked() == (STOCKS, ["BTC-USD"])
@@ -113,6 +114,7 @@ def test_a_provider_without_keys_fails_only_its_own_symbols(market: Market) -> N
     assert sorted(market.fetch(NOW + timedelta(minutes=2)).done) == STOCKS
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("error", [Unreachable, ProviderUnavailable, Unauthorized])
 def test_an_outage_leads_to_one_probe_per_pause_while_the_other_provider_continues(
     market: Market, error: type[ProviderError]
@@ -213,6 +215,7 @@ def test_a_failure_counts_only_once_per_pause_that_a_run_has_seen(database: Data
     assert tripped(first, NOW + 800 * second) == (1, NOW + 830 * second), "it has answered since"
 
 
+@pytest.mark.broad
 def test_a_series_of_a_paused_provider_reports_the_reason_and_the_end_of_the_pause(market: Market) -> None:
     fail_all(market.alpaca, ProviderUnavailable)
     market.alpaca.failing = dict.fromkeys(STOCKS, "alpaca answered 503: no")
@@ -233,6 +236,7 @@ def test_a_series_of_a_paused_provider_reports_the_reason_and_the_end_of_the_pau
         assert root_of(not_asked("binance", error, NOW, NOW)) == root_of(error) == error
 
 
+@pytest.mark.broad
 def test_a_ban_lasts_as_long_as_the_provider_states(market: Market) -> None:
     fail_all(market.binance, lambda text, provider: Banned(text, provider=provider, retry_after_seconds=600.0))
     market.fetch(NOW)
@@ -311,6 +315,7 @@ def test_answers_of_other_providers_are_stored_when_storing_one_fails_with_a_bug
     assert (market.alpaca.closed, market.binance.closed) == (1, 1)
 
 
+@pytest.mark.broad
 def test_a_symbol_moved_to_another_provider_is_requested_there(market: Market) -> None:
     refresh(market.database, WATCHED, market, NOW)  # type: ignore[arg-type]
     moved = Watchlist(

@@ -92,6 +92,7 @@ def market(database: Database) -> Callable[..., Market]:
     return lambda **delay: Market(database, timedelta(**delay))
 
 
+@pytest.mark.broad
 def test_one_refresh_requests_from_each_provider_what_it_has_published(market: Callable[..., Market]) -> None:
     both = market(minutes=22)
     assert both.asked() == {"AAPL": NOW, "MSFT": NOW - minutes(25)}
@@ -101,6 +102,7 @@ def test_one_refresh_requests_from_each_provider_what_it_has_published(market: C
     assert state_of(both.database, "MSFT", M5)["last_ts"] == NOW - minutes(25)
 
 
+@pytest.mark.broad
 def test_the_daily_bar_of_a_slow_provider_is_requested_after_its_delay(market: Callable[..., Market]) -> None:
     both = market(minutes=50)
     evening = utc("2026-11-25 21:00")
@@ -110,6 +112,7 @@ def test_the_daily_bar_of_a_slow_provider_is_requested_after_its_delay(market: C
     assert both.asked(D1) == {"MSFT": evening}
 
 
+@pytest.mark.broad
 def test_no_run_is_launched_for_bars_that_are_not_published_yet(market: Callable[..., Market]) -> None:
     both = market(minutes=22)
     # The bar that closed at 15:40 is published at 16:02. Before that, no tick and no sweep launches a run for it.
@@ -134,6 +137,7 @@ def test_a_bar_published_seconds_after_its_close_belongs_to_the_tick_of_that_clo
     assert both.swept(close + 30 * SECOND) == ["AAPL", "MSFT"]
 
 
+@pytest.mark.broad
 def test_a_bar_published_too_late_for_its_schedule_is_left_to_the_sweep(market: Callable[..., Market]) -> None:
     """The delay is one second longer than the reach of a schedule. The sweep takes the bar from its publication on."""
     both = market(seconds=31)
@@ -144,6 +148,7 @@ def test_a_bar_published_too_late_for_its_schedule_is_left_to_the_sweep(market: 
     assert both.swept(close + 31 * SECOND) == ["AAPL", "MSFT"]
 
 
+@pytest.mark.broad
 def test_rolled_up_bars_are_due_when_their_5m_bars_can_be_requested(market: Callable[..., Market]) -> None:
     both = market(minutes=22)
     both.fetch(utc("2026-11-25 16:14"))
@@ -168,6 +173,7 @@ class Sleeper:
         self.now += timedelta(seconds=seconds)
 
 
+@pytest.mark.broad
 def test_a_run_waits_for_the_rest_of_the_delay_and_then_requests_bars(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +226,7 @@ def test_a_wait_ends_by_monotonic_time_even_if_the_clock_does_not_advance(
     assert slept == expected
 
 
+@pytest.mark.broad
 def test_rolled_up_bars_wait_for_5m_bars_according_to_the_delay_of_each_provider(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +244,7 @@ def test_rolled_up_bars_wait_for_5m_bars_according_to_the_delay_of_each_provider
     assert behind(both.publications) == 0
 
 
+@pytest.mark.broad
 def test_a_series_of_a_slow_provider_is_neither_late_nor_stale_before_its_bars_are_published(
     market: Callable[..., Market],
 ) -> None:
@@ -259,6 +267,7 @@ def test_a_series_of_a_slow_provider_is_neither_late_nor_stale_before_its_bars_a
     assert judged(NOW + minutes(15)) == ([("AAPL", "5m"), ("MSFT", "5m")], 2)
 
 
+@pytest.mark.broad
 def test_requests_overlap_by_the_time_in_which_a_provider_still_changes_its_bars(
     market: Callable[..., Market],
 ) -> None:

@@ -160,6 +160,7 @@ def lived(databases: Databases, loaded_url: str) -> Iterator[tuple[Database, Mem
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_each_crossover_of_a_newly_closed_bar_raises_one_alert_and_history_raises_none(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
@@ -318,6 +319,7 @@ def test_a_backfill_new_code_and_a_long_pause_raise_no_alerts_for_old_bars(
     assert len(crossed) > found.filter(kind="crossover").height
 
 
+@pytest.mark.broad
 def test_bars_of_files_raise_no_alerts(loaded: Database) -> None:
     """Even a source whose name does not look like a file counts as one, if it is not the name of a provider."""
     exchange, now = new_exchange(), START
@@ -339,6 +341,7 @@ def test_every_source_without_the_name_of_a_provider_counts_as_a_file() -> None:
     assert found["is_synthetic"].to_list() == [False, True, False, False]
 
 
+@pytest.mark.broad
 def test_an_alert_records_whether_its_prices_are_synthetic(
     lived: tuple[Database, MemoryExchange, datetime], loaded: Database
 ) -> None:

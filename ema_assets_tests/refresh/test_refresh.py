@@ -15,6 +15,7 @@ from ema_assets.refresh.outages import root_of
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.core import rewrite
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
@@ -162,6 +163,7 @@ def test_an_unreachable_provider_gets_one_batch_of_requests_and_every_series_fai
     assert {state_of(database, symbol, M5)["failures"] for symbol in SYMBOLS} == {1}
 
 
+@pytest.mark.broad
 def test_a_failing_symbol_is_requested_again_after_its_pause_and_recovers(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -177,6 +179,7 @@ def test_a_failing_symbol_is_requested_again_after_its_pause_and_recovers(
     assert (state["failures"], state["last_error"], state["next_attempt_at"]) == (0, None, None)
 
 
+@pytest.mark.broad
 def test_a_refresh_of_everything_requests_the_whole_depth_and_detects_old_corrections(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -190,6 +193,7 @@ def test_a_refresh_of_everything_requests_the_whole_depth_and_detects_old_correc
     assert outcomes[STRATEGY, M5].done == ["AAPL"]
 
 
+@pytest.mark.broad
 def test_an_empty_answer_counts_as_an_answer(database: Database, exchange: MemoryExchange) -> None:
     """For example for a symbol that does not trade. It was requested, so it is not stale, but it has no bars."""
     exchange.bars = exchange.bars.filter(pl.col("symbol") != "MSFT")
@@ -199,6 +203,7 @@ def test_an_empty_answer_counts_as_an_answer(database: Database, exchange: Memor
     assert "MSFT" not in stale_at(database, NOW).filter(timeframe="5m")["symbol"]
 
 
+@pytest.mark.broad
 def test_a_symbol_with_a_wrongly_empty_first_answer_gets_its_history_with_its_first_bar(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -218,6 +223,7 @@ def test_a_symbol_with_a_wrongly_empty_first_answer_gets_its_history_with_its_fi
     assert min(each.start for each in exchange.asked) > NOW - timedelta(hours=1)
 
 
+@pytest.mark.broad
 def test_bars_of_a_symbol_without_its_last_page_are_not_stored(database: Database, exchange: MemoryExchange) -> None:
     exchange.silent = {"MSFT"}
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
@@ -253,6 +259,7 @@ def test_complete_symbols_are_committed_before_later_pages_arrive(
     assert dict(tables_of(database)[OHLC].group_by("symbol").agg(pl.len()).iter_rows()) == whole
 
 
+@pytest.mark.broad
 def test_cutting_work_into_batches_does_not_change_the_result(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +277,7 @@ class Crash(StoreError):
     """Takes the place of a killed process."""
 
 
-@pytest.mark.parametrize(("asset", "timeframe"), [*((asset, M5) for asset in CHAIN), (OHLC, M15)])
+@pytest.mark.parametrize(("asset", "timeframe"), mostly_broad([*((asset, M5) for asset in CHAIN), (OHLC, M15)]))
 def test_after_a_crash_before_the_commit_the_ledger_and_the_data_agree(
     database: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
@@ -305,6 +312,7 @@ def test_after_a_crash_before_the_commit_the_ledger_and_the_data_agree(
     assert all(finished[name].height > before[name].height for name in (OHLC, EMA_SIGNALS, EMA_TREND))
 
 
+@pytest.mark.broad
 def test_a_provider_that_fails_between_pages_is_closed_and_no_bars_are_lost(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -324,6 +332,7 @@ def test_a_provider_that_fails_between_pages_is_closed_and_no_bars_are_lost(
     assert stale_at(database, NOW).is_empty()
 
 
+@pytest.mark.broad
 def test_an_invalid_bar_is_recorded_once_with_its_reason_and_not_stored(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -338,6 +347,7 @@ def test_an_invalid_bar_is_recorded_once_with_its_reason_and_not_stored(
     assert utc("2026-11-25 15:40") not in tables_of(database)[OHLC].filter(symbol="AAPL", timeframe="5m")["ts"]
 
 
+@pytest.mark.broad
 def test_a_rolled_up_bar_waits_for_its_last_base_bar(database: Database, exchange: MemoryExchange) -> None:
     def newest(timeframe: str) -> datetime:
         found = tables_of(database)[OHLC].filter(symbol="AAPL", timeframe=timeframe)["ts"].max()
@@ -354,6 +364,7 @@ def test_a_rolled_up_bar_waits_for_its_last_base_bar(database: Database, exchang
     assert state_of(database, "AAPL", M15)["dirty_from"] is None
 
 
+@pytest.mark.broad
 def test_a_symbol_removed_and_added_again_continues_where_it_stopped(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -369,6 +380,7 @@ def test_a_symbol_removed_and_added_again_continues_where_it_stopped(
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
 
 
+@pytest.mark.broad
 def test_a_bar_is_requested_only_after_the_publication_delay(database: Database, exchange: MemoryExchange) -> None:
     delay = timedelta(seconds=10)
     for seconds, end in ((9, NOW - timedelta(minutes=5)), (10, NOW)):
@@ -385,6 +397,7 @@ def test_only_the_requested_symbols_and_timeframes_are_refreshed(database: Datab
         assert tables[asset].select("symbol", "timeframe").unique().rows() == [("MSFT", "1d")]
 
 
+@pytest.mark.broad
 def test_a_new_code_version_recomputes_its_asset_and_then_the_assets_that_read_it(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import empty
+from ema_assets_tests.conftest import empty, mostly_broad
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -37,7 +37,7 @@ def as_traded(bars: pl.DataFrame, ratio: float) -> pl.DataFrame:
     return bars.with_columns(pl.when(old).then(before[name]).otherwise(name).alias(name) for name in before.columns[3:])
 
 
-@pytest.mark.parametrize("ratio", [7.0, 0.1])
+@pytest.mark.parametrize("ratio", mostly_broad([7.0, 0.1]))
 @pytest.mark.parametrize("days", [("2026-11-16", "2026-11-18"), ("2026-11-09", "2026-11-11")], ids=["among", "before"])
 def test_file_bars_of_a_rolled_up_timeframe_follow_a_split_of_the_fetched_series(
     database: Database, ratio: float, days: tuple[str, str]

@@ -65,6 +65,7 @@ def closes(database: Database, symbol: str = "GE") -> pl.DataFrame:
 FACTORS = [(1.253, "1253:1000"), (1.324, "1324:1000"), (1.05, "21:20"), (1.0046, "factor 1.0046")]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(("factor", "name"), FACTORS, ids=[name for _, name in FACTORS])
 def test_a_spin_off_is_fetched_once_in_full_and_ends_as_one_computation(
     database: Database, factor: float, name: str
@@ -87,6 +88,7 @@ def test_a_spin_off_is_fetched_once_in_full_and_ends_as_one_computation(
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
+@pytest.mark.broad
 def test_a_re_adjustment_after_the_first_new_bar_is_detected_by_a_refresh_of_everything(database: Database) -> None:
     """The first bar after the open was stored beside a history on the old scale."""
     before = scaled(minutes("GE", 1), 1 / 1.253)
@@ -118,6 +120,7 @@ def stepped(ratio: float) -> pl.DataFrame:
     return pl.concat([bars.filter(~is_new), moved(bars.filter(is_new), last / bars.filter(is_new)["open"][0] / ratio)])
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("ratio", [2.0, 7.0, 0.1])
 def test_an_overnight_split_after_a_quiet_last_hour_is_detected(database: Database, ratio: float) -> None:
     raw = stepped(ratio)
@@ -157,6 +160,7 @@ def fact(ratio: float, kind: str, at: datetime = OPEN) -> pl.DataFrame:
     return pl.DataFrame([("GE", kind, at, ratio, None, None)], schema=ACTION_SCHEMA, orient="row")
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("hole", [utc("2026-11-24 20:55"), utc("2026-11-24 21:00")], ids=["one bar", "no bar"])
 def test_a_known_spin_off_confirms_a_re_adjustment_when_at_most_one_bar_overlaps(
     database: Database, hole: datetime
@@ -177,6 +181,7 @@ def test_a_known_spin_off_confirms_a_re_adjustment_when_at_most_one_bar_overlaps
     assert outcomes[OHLC, M5].refetched == 0
 
 
+@pytest.mark.broad
 def test_a_spin_off_without_a_ratio_gets_the_ratio_that_the_bars_show(database: Database) -> None:
     """Alpaca reports spin-offs in this way: with the new company, but not with its value."""
     told = pl.DataFrame([("GE", "spin-off", OPEN, None, None, "GEV")], schema=ACTION_SCHEMA, orient="row")
@@ -239,6 +244,7 @@ def each_five_minutes(database: Database, exchange: MemoryExchange, bars: int) -
         refresh(database, only, exchange, OPEN + timedelta(minutes=5 * number), timeframes=MINUTES)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("factor", [100.0, 0.01, 1 / 190])
 def test_a_vendor_that_converts_all_history_to_another_unit_is_followed_at_once(
     database: Database, factor: float
@@ -254,6 +260,7 @@ def test_a_vendor_that_converts_all_history_to_another_unit_is_followed_at_once(
     assert [row[2] for row in revisions(database)] == ["rescaled"]
 
 
+@pytest.mark.broad
 def test_a_new_level_of_new_bars_only_is_accepted_when_enough_bars_confirm_it(
     database: Database,
 ) -> None:
@@ -362,6 +369,7 @@ def test_a_crash_with_ninety_times_the_volume_is_stored_at_once_and_flagged(data
     assert flags == [("GE", OPEN, "jump"), ("GE", OPEN, "wick")]
 
 
+@pytest.mark.broad
 def test_a_crash_that_five_minute_bars_confirm_is_stored_at_once(database: Database) -> None:
     daily = crashed(2500.0)
     intraday = minutes("GE", 1).filter(pl.col("ts") < utc("2026-11-26 00:00"))

@@ -119,6 +119,7 @@ CORRECTIONS = [
 ]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(("moment", "factor"), CORRECTIONS)
 def test_a_correction_records_how_far_it_reaches(
     database: Database, exchange: MemoryExchange, moment: str, factor: float
@@ -177,6 +178,7 @@ def test_a_correction_that_arrives_with_a_new_bar_counts_only_known_bars(
     assert counts == slow_count(before, after, changed_from)
 
 
+@pytest.mark.broad
 def test_a_late_bar_records_how_far_it_reaches_like_a_correction(database: Database) -> None:
     late = utc("2026-11-24 18:20")
     exchange = MemoryExchange(BARS.filter((pl.col("ts") != late) | (pl.col("symbol") != "AAPL")))
@@ -193,6 +195,7 @@ def test_a_late_bar_records_how_far_it_reaches_like_a_correction(database: Datab
     assert row[3] == counted[0]
 
 
+@pytest.mark.broad
 def test_a_corrected_volume_changes_no_average_no_trend_and_no_trade(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -211,6 +214,7 @@ def test_a_corrected_volume_changes_no_average_no_trend_and_no_trade(
     assert counts[1:] == (0, 0)
 
 
+@pytest.mark.broad
 def test_each_of_several_corrections_records_its_own_reach(database: Database, exchange: MemoryExchange) -> None:
     moment = utc("2026-11-24 18:00")
     for symbol, factor in (("AAPL", 1.5), ("MSFT", 1.00001), ("AAPL", 1.2)):
@@ -223,6 +227,7 @@ def test_each_of_several_corrections_records_its_own_reach(database: Database, e
     assert found[1][2:] == (0, 0)
 
 
+@pytest.mark.broad
 def test_a_corrected_daily_bar_is_recorded_as_a_revision_of_the_daily_series(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -234,6 +239,7 @@ def test_a_corrected_daily_bar_is_recorded_as_a_revision_of_the_daily_series(
     ]  # fmt: skip
 
 
+@pytest.mark.broad
 def test_a_correction_detected_by_a_refresh_of_everything_records_how_far_it_reaches(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -251,6 +257,7 @@ def test_a_correction_detected_by_a_refresh_of_everything_records_how_far_it_rea
     assert sum(outcome.flipped for outcome in outcomes.values()) == expected[1] + expected[2]
 
 
+@pytest.mark.broad
 def test_recomputing_everything_is_not_recorded_as_a_revision(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def exchange(database: Database) -> Iterator[_Exchange]:
         yield _Exchange(sandbox, database)
 
 
+@pytest.mark.broad
 def test_a_split_is_fetched_again_once_per_timeframe_and_changes_no_trade(exchange: _Exchange) -> None:
     database = exchange.database
     exchange.refresh(EVENING)
@@ -106,6 +107,7 @@ def test_a_split_is_fetched_again_once_per_timeframe_and_changes_no_trade(exchan
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
+@pytest.mark.broad
 def test_a_late_bar_and_a_missing_daily_bar_are_fetched_by_the_requests_for_their_gaps(exchange: _Exchange) -> None:
     database, late = exchange.database, datetime(2026, 7, 14, 15, 0, tzinfo=UTC)
     bar = exchange.sandbox.handle.faults.add(LateBar(symbols=["AAPL"], ts=late))

@@ -51,6 +51,7 @@ def crossovers_and_trades(database: Database) -> tuple[list[tuple[object, ...]],
     return crossed, tables[STRATEGY].select("entry_ts", "exit_ts").rows()
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(("ratio", "name"), [(4.0, "4:1"), (0.1, "1:10"), (1.253, "1253:1000")])
 def test_an_unadjusted_older_file_is_converted_to_the_stored_scale(stored: Database, ratio: float, name: str) -> None:
     before = crossovers_and_trades(stored)
@@ -63,6 +64,7 @@ def test_an_unadjusted_older_file_is_converted_to_the_stored_scale(stored: Datab
     assert rows_of(stored, "SELECT * FROM market.bar_flag") == []
 
 
+@pytest.mark.broad
 def test_the_cliff_after_an_unadjusted_older_file_is_flagged_until_an_adjusted_file_arrives(
     database: Database,
 ) -> None:
@@ -79,6 +81,7 @@ def test_the_cliff_after_an_unadjusted_older_file_is_flagged_until_an_adjusted_f
     assert rows_of(database, flags) == []
 
 
+@pytest.mark.broad
 def test_days_of_an_unadjusted_file_that_were_not_stored_are_converted_too(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, pl.concat([TODAY[60:100], TODAY[110:]]), "today.csv")
@@ -129,12 +132,14 @@ def test_a_file_with_two_scales_is_refused_when_neither_is_the_stored_one(stored
     assert closes(stored) == TODAY["close"].to_list()
 
 
+@pytest.mark.broad
 def test_the_bars_of_a_refused_file_can_be_ingested_as_one_file_per_scale(stored: Database) -> None:
     assert ingest(stored, as_traded(TODAY[:80], 8.0)).unadjusted == "8:1"
     assert ingest(stored, as_traded(TODAY[80:120], 2.0)).unadjusted == "2:1"
     assert closes(stored) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 def test_the_file_with_the_newest_bars_sets_the_scale_of_the_series(stored: Database) -> None:
     newer = bars_on("XNYS", "AAPL", D1, date(2026, 2, 9), date(2026, 11, 27), 1)[190:]
     assert newer["ts"][-1] > TODAY["ts"][-1] + timedelta(days=1)
@@ -218,6 +223,7 @@ def test_of_two_actions_between_the_stored_bars_and_a_newer_file_both_or_one_may
     assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(volumes, rel=1e-12)
 
 
+@pytest.mark.broad
 def test_stored_bars_that_are_already_adjusted_are_not_rescaled(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, TODAY[:120], "adjusted.csv")
@@ -309,6 +315,7 @@ def test_scattered_corrections_do_not_count_as_dividends(stored: Database) -> No
 # --- files without some values ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.broad
 def test_a_file_without_volumes_keeps_the_stored_volumes(stored: Database) -> None:
     lacking = TODAY[:150].with_columns(volume=pl.lit(None, pl.Float64))
     summary = ingest(stored, lacking)
@@ -332,6 +339,7 @@ def test_a_file_of_closes_keeps_the_other_stored_prices_where_the_close_is_the_s
     assert found.filter(changed).select(PRICES).row(0) == flat.filter(changed).select(PRICES).row(0)
 
 
+@pytest.mark.broad
 def test_a_file_without_volumes_on_another_scale_also_rescales_the_stored_volumes(stored: Database) -> None:
     """The newest bars have another scale and no volumes. Stored prices and volumes are converted to that scale."""
     lacking = as_traded(TODAY, 4.0).with_columns(volume=pl.lit(None, pl.Float64))

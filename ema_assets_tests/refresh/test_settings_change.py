@@ -25,6 +25,7 @@ from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, 
 from ema_assets_tests.timeframes import D1, M5
 
 
+@pytest.mark.broad
 def test_switching_extended_hours_on_or_off_ends_as_if_they_had_always_been_so(database: Database) -> None:
     """Early and late bars come and go with the setting. Rolled-up bars follow the session."""
     week = (date(2026, 11, 23), date(2026, 11, 27))
@@ -57,6 +58,7 @@ def test_switching_extended_hours_on_or_off_ends_as_if_they_had_always_been_so(d
     assert bars.filter(pl.col("timeframe") == "5m").height == 3 * 192 + 156
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("hours", ["XNYS", "XNYS extended"])
 def test_a_symbol_moved_from_files_back_to_its_provider_ends_as_one_computation(database: Database, hours: str) -> None:
     """Meanwhile nothing was requested, neither the bars that the files lack nor the sessions of other hours."""
@@ -76,6 +78,7 @@ def test_a_symbol_moved_from_files_back_to_its_provider_ends_as_one_computation(
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
+@pytest.mark.broad
 def test_another_ema_seed_recomputes_the_emas_and_everything_that_reads_them(database: Database) -> None:
     week = (date(2026, 11, 23), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
@@ -135,6 +138,7 @@ def test_new_bars_wait_between_an_edit_of_the_configuration_and_its_sync(databas
     assert state_of(database, "AAPL", M5, EMA_SIGNALS)["dirty_from"] is None
 
 
+@pytest.mark.broad
 def test_a_longer_daily_history_is_recorded_with_its_reason_and_skips_no_bar(database: Database) -> None:
     """The detail states that older bars were requested. The source did not send them late, and no day is too new."""
     months = (date(2026, 6, 1), date(2026, 11, 27))

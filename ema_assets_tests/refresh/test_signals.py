@@ -74,6 +74,7 @@ def assert_same(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame
         assert found[name].equals(rows), name
 
 
+@pytest.mark.broad
 def test_increments_and_corrections_end_as_one_computation_of_everything(database: Database, databases) -> None:
     market = exchange()
     moments = [utc("2026-11-18 02:31"), utc("2026-11-18 15:00"), utc("2026-11-18 15:05"), utc("2026-11-19 21:00")]
@@ -93,6 +94,7 @@ def test_increments_and_corrections_end_as_one_computation_of_everything(databas
     databases.drop(once)
 
 
+@pytest.mark.broad
 def test_recomputing_everything_writes_no_rows(database: Database) -> None:
     market, now = exchange(), utc("2026-11-18 15:00")
     refresh(database, WATCHED, market, now - STEP)
@@ -168,6 +170,7 @@ def test_a_new_signal_file_computes_the_past_and_then_only_new_bars(database: Da
     assert rows_of(database, "SELECT count(below_high_pct) FROM results.signals")[0][0] == found.height
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("was_removed", [True, False], ids=["a file that was removed before", "another version"])
 def test_a_failed_signal_is_retried_at_once_after_its_file_was_removed_or_its_version_changed(
     database: Database, folder, *, was_removed: bool
@@ -194,6 +197,7 @@ def test_a_failed_signal_is_retried_at_once_after_its_file_was_removed_or_its_ve
     assert pausing() == 0
 
 
+@pytest.mark.broad
 def test_a_failed_signal_waits_for_the_end_of_its_pause_or_an_edit_also_when_new_bars_come(
     database: Database, folder
 ) -> None:
@@ -219,6 +223,7 @@ def test_a_failed_signal_waits_for_the_end_of_its_pause_or_an_edit_also_when_new
     assert sorted(refreshed(now + STEP).done) == sorted(CALENDARS)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("name", ["f", "i", "o", "base", "row"])
 def test_a_signal_may_have_the_name_of_a_table_alias_in_a_query(database: Database, folder, name: str) -> None:
     few = Watchlist(WATCHED.instruments, WATCHED.history_days)
@@ -254,6 +259,7 @@ def test_an_unsound_signal_fails_alone_and_reports_the_reason(
     assert rows_of(database, "SELECT count(*) FROM market.below_high") == [(0,)]
 
 
+@pytest.mark.broad
 def test_a_disabled_signal_is_not_computed_and_catches_up_when_it_is_enabled_again(
     database: Database,
 ) -> None:

@@ -93,6 +93,7 @@ def test_results_of_other_spans_equal_talib_and_increments_end_as_one_computatio
     assert shown[0][0] >= closed.height
 
 
+@pytest.mark.broad
 def test_a_changed_span_computes_only_what_depends_on_it(database: Database) -> None:
     first = refreshed(database, MINE)
     assert {"ema_12", "ema_26", "ema_trend_12_26", "strategy_mine", "ema_trend"} <= first.keys()

@@ -14,7 +14,7 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
 from ema_assets.store import older_history
 from ema_assets.store.database import Database, Transaction
-from ema_assets_tests.conftest import empty
+from ema_assets_tests.conftest import empty, mostly_broad
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -73,7 +73,9 @@ def revisions(database: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "name"), [(7.0, "7:1"), (2.0, "2:1"), (1.5, "3:2"), (0.1, "1:10")], ids=["7:1", "2:1", "3:2", "1:10"]
+    ("ratio", "name"),
+    mostly_broad([(7.0, "7:1"), (2.0, "2:1"), (1.5, "3:2"), (0.1, "1:10")]),
+    ids=["7:1", "2:1", "3:2", "1:10"],
 )
 def test_a_split_is_one_event_with_one_complete_fetch_and_no_false_trade(
     database: Database, ratio: float, name: str
@@ -127,6 +129,7 @@ def test_a_split_rescales_volume_and_keeps_the_old_values_as_corrections(databas
     assert kept == stored.select("symbol", "ts", "close", "volume").rows()
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("decimals", [1, 2, 4])
 def test_a_split_is_detected_when_the_vendor_rounds_adjusted_prices(database: Database, decimals: int) -> None:
     before = raw(7.0)
@@ -141,6 +144,7 @@ def test_a_split_is_detected_when_the_vendor_rounds_adjusted_prices(database: Da
     ]
 
 
+@pytest.mark.broad
 def test_bars_that_the_vendor_no_longer_serves_are_converted_to_the_new_scale(database: Database) -> None:
     before = raw(4.0)
     exchange = MemoryExchange(before)
@@ -163,6 +167,7 @@ def test_bars_that_the_vendor_no_longer_serves_are_converted_to_the_new_scale(da
         assert_frame_equal(found[asset].filter(frames), rows.filter(frames), check_exact=True)
 
 
+@pytest.mark.broad
 def test_a_partly_re_adjusted_history_fails_until_the_vendor_has_finished(
     database: Database,
 ) -> None:
@@ -193,6 +198,7 @@ def test_a_partly_re_adjusted_history_fails_until_the_vendor_has_finished(
     assert state_of(database, "AAPL", M5)["failures"] == 0
 
 
+@pytest.mark.broad
 def test_gaps_of_a_partly_re_adjusted_series_are_not_filled(database: Database) -> None:
     """Their bars would be on the new scale, in a series on the old one."""
     lost = [utc("2026-11-24 16:00"), utc("2026-11-24 16:05")]
@@ -209,6 +215,7 @@ def test_gaps_of_a_partly_re_adjusted_series_are_not_filled(database: Database) 
     assert rows_of(database, "SELECT * FROM market.bar_rejected") == []
 
 
+@pytest.mark.broad
 def test_a_split_is_detected_in_the_answer_for_a_gap(database: Database) -> None:
     """For example on a weekend: no bar closes, so nothing else is requested."""
     before = raw(2.0)
@@ -263,6 +270,7 @@ def test_a_dividend_and_a_correction_of_some_bars_do_not_count_as_a_split(databa
     assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "correction"), ("MSFT", "5m", "correction")]
 
 
+@pytest.mark.broad
 def test_one_halved_bar_is_checked_by_a_complete_fetch_and_stored_as_a_correction(database: Database) -> None:
     """The overlap of the series has only a single bar."""
     times = [utc("2026-11-24 15:00"), utc("2026-11-24 20:50")]
@@ -275,6 +283,7 @@ def test_one_halved_bar_is_checked_by_a_complete_fetch_and_stored_as_a_correctio
     assert [row[:3] for row in revisions(database) if row[2] != "late bars"] == [("AAPL", "5m", "correction")]
 
 
+@pytest.mark.broad
 def test_a_failed_complete_fetch_changes_nothing_and_is_repeated_by_the_next_refresh(
     database: Database,
 ) -> None:
@@ -356,6 +365,7 @@ def older_of(database: Database, symbol: str) -> tuple[object, ...]:
     return first, asked, is_due
 
 
+@pytest.mark.broad
 def test_a_split_first_seen_in_older_bars_is_detected_and_the_older_bars_are_stored(database: Database) -> None:
     before = raw(4.0, DEEP)
     exchange = MemoryExchange(before)
@@ -376,6 +386,7 @@ def test_a_split_first_seen_in_older_bars_is_detected_and_the_older_bars_are_sto
     assert exchange.asked == []
 
 
+@pytest.mark.broad
 def test_older_bars_of_a_partly_re_adjusted_history_arrive_when_the_vendor_has_finished(
     database: Database,
 ) -> None:

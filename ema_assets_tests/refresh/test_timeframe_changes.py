@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
+import pytest
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import CHAIN
@@ -48,6 +49,7 @@ def keys(database: Database, table: str) -> set[object]:
     return {key for (key,) in rows_of(database, f"SELECT DISTINCT timeframe FROM market.{table}")}
 
 
+@pytest.mark.broad
 def test_a_timeframe_added_to_a_database_is_computed_from_the_stored_bars(databases: Databases) -> None:
     exchange = market()
     grown, whole = databases.make(migrated=False), databases.make(migrated=False)
@@ -69,6 +71,7 @@ def test_a_timeframe_added_to_a_database_is_computed_from_the_stored_bars(databa
         databases.drop(url)
 
 
+@pytest.mark.broad
 def test_a_disabled_timeframe_keeps_its_rows_and_needs_no_work(database: Database) -> None:
     exchange = market()
     refresh(database, WATCHED, exchange, NOW)
@@ -96,6 +99,7 @@ def test_a_disabled_timeframe_keeps_its_rows_and_needs_no_work(database: Databas
     assert rows_of(database, "SELECT * FROM market.ema_trend WHERE timeframe = '4h' ORDER BY symbol, ts") == kept
 
 
+@pytest.mark.broad
 def test_a_timeframe_that_is_enabled_again_equals_one_that_was_never_disabled(databases: Databases) -> None:
     exchange = market()
     urls = [databases.make(), databases.make()]
@@ -120,6 +124,7 @@ def test_a_timeframe_that_is_enabled_again_equals_one_that_was_never_disabled(da
         databases.drop(url)
 
 
+@pytest.mark.broad
 def test_each_symbol_has_the_timeframes_of_its_group(database: Database) -> None:
     """AAPL has only hourly bars, and its 5m bars are stored for them. BTC-USD has 1m bars and weekly bars."""
     one, other = WATCHED.instruments

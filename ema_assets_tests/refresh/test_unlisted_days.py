@@ -55,6 +55,7 @@ def rolled_up(database: Database, symbol: str) -> list[tuple[str, datetime]]:
     )
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("kind", ["file", "provider"])
 def test_a_history_that_begins_on_an_unlisted_day_is_rolled_up_from_the_next_session_on(
     database: Database, kind: str
@@ -75,6 +76,7 @@ def test_a_history_that_begins_on_an_unlisted_day_is_rolled_up_from_the_next_ses
     assert rolled_up(database, "A") == rolled_up(database, "B")
 
 
+@pytest.mark.broad
 def test_after_a_pause_over_an_unlisted_day_the_next_session_is_rolled_up(database: Database) -> None:
     names = watched("A")
     exchange = MemoryExchange(bars("A", date(2024, 1, 15)))
@@ -94,6 +96,7 @@ def test_after_a_pause_over_an_unlisted_day_the_next_session_is_rolled_up(databa
     ]
 
 
+@pytest.mark.broad
 def test_bars_of_an_unlisted_day_alone_leave_nothing_stale(database: Database) -> None:
     names = watched("A")
     exchange = MemoryExchange(bars("A", date(2024, 1, 15)))

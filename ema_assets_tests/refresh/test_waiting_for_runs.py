@@ -74,6 +74,7 @@ def test_a_scheduled_run_skips_a_series_that_another_run_has_locked(loaded: Data
     assert state_of(loaded, "MSFT", M5, EMA_SIGNALS)["dirty_from"] is not None
 
 
+@pytest.mark.broad
 def test_a_manual_run_computes_a_locked_series_as_soon_as_it_is_free(
     loaded: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_manual_run_reports_a_series_that_stays_locked_without_counting_a_fail
     assert state_of(loaded, "MSFT", timeframe, asset)["failures"] == 0
 
 
+@pytest.mark.broad
 def test_a_run_that_stores_bars_locks_rolled_up_bars_before_what_is_computed_from_bars(loaded: Database) -> None:
     """Another run rolls up 15m bars, and then marks a strategy on 5m that reads a trend of 15m."""
 

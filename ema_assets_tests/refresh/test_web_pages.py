@@ -86,6 +86,7 @@ def breaker(database: Database) -> list[tuple[object, ...]]:
     return rows_of(database, "SELECT failures, open_until, last_error FROM market.provider_state")
 
 
+@pytest.mark.broad
 def test_a_web_page_for_every_symbol_costs_two_calls_and_opens_the_breaker_of_all_runs(
     database: Database, served: tuple[Consent, str], consent: Consent
 ) -> None:

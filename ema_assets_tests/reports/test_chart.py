@@ -49,6 +49,7 @@ def heights(axes: Axes) -> list[float]:
     return [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
 
 
+@pytest.mark.broad
 def test_the_legend_covers_no_candle_and_volumes_have_no_power_of_ten_beside_the_axis(market: Database) -> None:
     with market.transaction() as transaction:
         picture = picture_of(transaction, GRAPH, "AAPL", H1, 60)
@@ -106,6 +107,7 @@ def test_the_chart_draws_the_stored_candles_averages_and_volume(market: Database
     )
 
 
+@pytest.mark.broad
 def test_each_trade_has_a_marker_at_its_entry_and_its_exit(market: Database) -> None:
     figure, bars = drawn(market, 400, M5)
     trades = rows_of(
@@ -160,6 +162,7 @@ def test_read_chart_draws_the_same_chart_and_refuses_invalid_arguments(market: D
         read.chart("AAPL", "1h", bars=0, url=market.url)
 
 
+@pytest.mark.broad
 def test_averages_that_a_strategy_compares_can_be_drawn(databases: Databases) -> None:
     watched = replace(
         WATCHED,

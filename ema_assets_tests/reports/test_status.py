@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.reports import freshness, status
 from ema_assets.reports.trust import trust
@@ -27,6 +29,7 @@ def test_a_provider_that_does_not_answer_is_named_with_the_time_of_the_next_atte
         ]
 
 
+@pytest.mark.broad
 def test_a_provider_without_watched_symbols_is_not_reported_as_failing(database: Database) -> None:
     coins, metals = watch({"BTC-USD": "24/7"}), watch({"SI=F": "CMES"}, provider="yahoo")
 

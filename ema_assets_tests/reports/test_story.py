@@ -45,6 +45,7 @@ def told(life: Life, timeframe: object, ts: object) -> list[str]:
     return [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<then>", line) for line in lines]
 
 
+@pytest.mark.broad
 def test_a_daily_bar_is_preliminary_then_corrected_then_final(life: Life) -> None:
     (early,) = life.exchange.until[0][1]["close"]
     assert told(life, D1, OPENED)[-2].startswith("It is now open ")
@@ -80,6 +81,7 @@ def test_the_story_of_a_missing_bar_states_how_often_it_was_requested(life: Life
     assert hour[-3].endswith(", rolled up from 5m.")
 
 
+@pytest.mark.broad
 def test_the_story_of_a_symbol_has_one_line_per_timeframe(life: Life) -> None:
     with life.database.transaction() as transaction:
         lines = story.of_symbol(transaction, "AAPL")

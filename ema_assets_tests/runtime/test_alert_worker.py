@@ -43,6 +43,7 @@ from ema_assets_tests.runtime.delivering import (
 from ema_assets_tests.waiting import wait_until
 
 
+@pytest.mark.broad
 def test_the_worker_sends_each_alert_once_also_after_its_session_was_ended(
     env: Path, database: Database, hook: Webhook
 ) -> None:
@@ -131,6 +132,7 @@ def test_the_worker_says_once_per_watchlist_which_channels_cannot_be_used(
     ]
 
 
+@pytest.mark.broad
 def test_the_next_worker_sends_again_what_a_killed_worker_was_sending(
     env: Path, database: Database, hook: Webhook
 ) -> None:

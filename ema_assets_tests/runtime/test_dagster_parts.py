@@ -204,6 +204,7 @@ def test_a_code_server_or_daemon_that_does_not_start_is_reported_at_once(setting
         standing.start(supervisor, programs)
 
 
+@pytest.mark.broad
 def test_a_code_server_that_stays_unreachable_counts_as_failed_until_it_is_restarted(settings: Settings) -> None:
     standing = Standing(settings)
     with Supervisor() as supervisor:

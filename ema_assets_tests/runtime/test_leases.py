@@ -131,6 +131,7 @@ def answer(url: str) -> int:
         return int(cursor.fetchone()[0])
 
 
+@pytest.mark.broad
 def test_the_process_that_started_the_server_leaves_it_to_other_users_and_the_last_one_stops_it(folder: Path) -> None:
     with process(HOLDER, folder) as (starter, pid):
         with EmbeddedServer(folder) as server:
@@ -141,6 +142,7 @@ def test_the_process_that_started_the_server_leaves_it_to_other_users_and_the_la
         assert not server.is_running()
 
 
+@pytest.mark.broad
 def test_a_standby_process_that_is_the_last_user_stops_the_server(folder: Path) -> None:
     with process(LEAVER, folder) as (standby, _):
         assert read_running(folder) is not None
@@ -299,6 +301,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.broad
 def test_processes_of_dagster_without_up_start_the_server_and_the_last_one_stops_it(folder: Path) -> None:
     with process(WITHOUT_UP, folder) as (first, pid), process(WITHOUT_UP, folder) as (second, same):
         assert pid == same
@@ -324,6 +327,7 @@ def guards_of(pid: int) -> list[int]:
     return [child for child in found if b"ema_assets.runtime.guard" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+@pytest.mark.broad
 def test_a_run_imports_neither_the_embedded_server_nor_the_board() -> None:
     """Each of Dagster's runs is a process, so its imports take time at every tick."""
     code = (

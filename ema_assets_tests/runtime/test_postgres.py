@@ -102,6 +102,7 @@ def server(stopped: Path, new: EmbeddedServer) -> EmbeddedServer:
     return new
 
 
+@pytest.mark.broad
 def test_psycopg2_logs_in(running: EmbeddedServer) -> None:
     assert ask(running.url, "select current_user || '@' || current_database()") == "ema@ema"
 
@@ -238,6 +239,7 @@ def test_reading_or_stopping_a_folder_without_a_server_creates_nothing(tmp_path:
         _ = EmbeddedServer(folder).url
 
 
+@pytest.mark.broad
 def test_a_stop_keeps_the_data_and_the_next_start_uses_the_same_port(server: EmbeddedServer) -> None:
     server.start()
     url = server.url
@@ -249,6 +251,7 @@ def test_a_stop_keeps_the_data_and_the_next_start_uses_the_same_port(server: Emb
     assert ask(url, "select close from bar") == "42"
 
 
+@pytest.mark.broad
 def test_on_started_receives_the_pid_before_the_server_is_ready_and_only_when_it_is_started(
     server: EmbeddedServer,
 ) -> None:
@@ -323,6 +326,7 @@ def test_a_damaged_pid_file_does_not_prevent_the_start(server: EmbeddedServer, t
     assert ask(server.url, "select 1") == "1"
 
 
+@pytest.mark.broad
 def test_an_interrupted_first_start_is_repeated_from_the_beginning(new: EmbeddedServer) -> None:
     (new.folder / "data.partial" / "base").mkdir(parents=True)
     (new.folder / "passfile").write_text("127.0.0.1:*:*:ema:of-the-first-try\n")
@@ -331,6 +335,7 @@ def test_an_interrupted_first_start_is_repeated_from_the_beginning(new: Embedded
     assert not (new.folder / "data.partial").exists()
 
 
+@pytest.mark.broad
 def test_processes_that_start_at_the_same_time_share_one_server(new: EmbeddedServer) -> None:
     code = textwrap.dedent(
         """
@@ -437,6 +442,7 @@ def test_a_folder_without_programs_is_refused(
         new.start()
 
 
+@pytest.mark.broad
 @as_root
 @with_proc
 def test_root_runs_the_server_in_a_user_namespace_in_a_folder_that_only_root_can_read(tmp_path: Path) -> None:
@@ -517,6 +523,7 @@ def test_root_that_cannot_become_another_user_gets_an_error_that_says_what_to_do
     assert private.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.broad
 @as_root
 def test_the_server_of_a_normal_user_runs_as_that_user(open_folder: Path) -> None:
     home = open_folder / "home"

@@ -157,6 +157,7 @@ def test_a_killed_postmaster_is_restarted_on_its_port(folder: Path) -> None:
     ]
 
 
+@pytest.mark.broad
 def test_a_postmaster_that_cannot_be_restarted_is_given_up_with_the_reason(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_channel_that_hangs_does_not_delay_another_channel(env: Path, database
     assert slow.titles == hook.titles == ["crossover: S000 1h", "crossover: S001 1h"]
 
 
+@pytest.mark.broad
 def test_an_alert_that_is_due_later_does_not_wait_for_another_channel_that_hangs(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,7 @@ def test_a_process_that_outlives_its_parent_is_stopped_with_the_block(tmp_path: 
     assert not marked(supervisor_id)
 
 
+@pytest.mark.broad
 def test_a_daemon_in_its_own_session_is_found_and_killed(tmp_path: Path) -> None:
     with Supervisor() as group:
         child = spawn(group, "web", python(DAEMON_THAT_IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=0.3)
@@ -448,6 +449,7 @@ while True:
 """
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "exception", "fork"])
 def test_no_process_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
     codes = [DATABASE, SLEEPS, IGNORES_SIGTERM, DAEMON_THAT_IGNORES_SIGTERM]

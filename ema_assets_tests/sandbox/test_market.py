@@ -80,6 +80,7 @@ def test_descending_bars_are_the_ascending_ones_in_reverse(
     assert same(descending, ascending.pick(slice(None, None, -1)).pick(slice(0, limit)))
 
 
+@pytest.mark.broad
 @settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from([AAPL, BTC, CHEAP]),

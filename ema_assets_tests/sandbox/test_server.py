@@ -44,6 +44,7 @@ def test_the_port_is_free_again_after_the_block() -> None:
         assert second.base_url == first.base_url
 
 
+@pytest.mark.broad
 def test_serve_answers_silently_and_ends_at_sigterm() -> None:
     with running_sandbox([]) as free:
         port = _port(free.base_url)

@@ -58,6 +58,7 @@ def test_trend_crossover_and_bars_since_cross_equal_the_reference(
                 assert math.isclose(spread, 100 * (fast - slow) / slow, rel_tol=1e-12)
 
 
+@pytest.mark.broad
 @given(SERIES, st.data())
 def test_increments_give_the_same_rows_as_one_computation(
     pairs: dict[str, list[tuple[float | None, float | None]]], data: st.DataObject

@@ -16,7 +16,7 @@ from ema_assets.model import own_modules
 from ema_assets.model.errors import SignalError, UnsoundSignal
 from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.own_compute import checked
-from ema_assets_tests.conftest import heavy
+from ema_assets_tests.conftest import heavy, mostly_broad
 from ema_assets_tests.signals.harness import SIGNALS, advanced, histories, inputs_of, no_rows, variants, walks, whole
 
 CLOSE = pl.col("close")
@@ -148,7 +148,7 @@ def waits_for_each_bar(bars: pl.DataFrame, carried: pl.DataFrame, params: Params
     return bars.select("symbol", "ts", mine=CLOSE.map_elements(slow, return_dtype=pl.Float64))
 
 
-@pytest.mark.parametrize("compute", [never_ends, waits_for_each_bar])
+@pytest.mark.parametrize("compute", mostly_broad([never_ends, waits_for_each_bar]))
 def test_a_compute_that_never_ends_is_stopped_and_refused_as_unsound(
     compute: Callable[..., pl.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:

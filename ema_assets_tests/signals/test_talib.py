@@ -117,6 +117,7 @@ def test_signals_equal_every_value_of_talib_for_drawn_bars(name: str, bars: pl.D
         assert_equal_where_talib_has_a_value(name, SIGNALS[name].defaults, alone)
 
 
+@pytest.mark.broad
 @given(bars=histories(most=200))
 def test_bollinger_bands_equal_those_of_exact_arithmetic(bars: pl.DataFrame) -> None:
     """TA-Lib loses digits here. `statistics` computes with fractions."""

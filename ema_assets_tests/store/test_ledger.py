@@ -287,6 +287,7 @@ _TAKEN_AWAY: dict[str, set[str]] = {
 }
 
 
+@pytest.mark.broad
 def test_everything_that_keeps_a_series_out_of_the_plan_keeps_it_out(ready: Database) -> None:
     days = NOW - timedelta(days=9)
     last = closed(m5=NOW, d1=NOW).with_columns(
@@ -339,6 +340,7 @@ def test_removed_symbols_and_symbols_from_files_are_not_requested(ready: Databas
         assert stale(transaction, closed(m5=NOW)) == [(EMA_TREND, "MSFT", "1h", "never computed", NOW)]
 
 
+@pytest.mark.broad
 def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:
     """With 1,000 fresh symbols it must not read all 24,000 rows of the ledger."""
     with database.transaction() as transaction:

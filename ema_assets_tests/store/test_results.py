@@ -346,6 +346,7 @@ def test_buy_and_hold_is_null_when_the_first_close_is_zero() -> None:
     assert found["buy_and_hold_pct"].to_list() == [None, 100.0]
 
 
+@pytest.mark.broad
 def test_a_loss_that_is_rounded_to_everything_does_not_prevent_the_figures(database: Database) -> None:
     """Years of reverse splits multiply the first prices of some stocks by more than a million millions."""
     row = by_hand(database, [3e13, 2e13, 4e-4, 5e-4], [("long", 2, 3)], is_checked=False)
@@ -353,6 +354,7 @@ def test_a_loss_that_is_rounded_to_everything_does_not_prevent_the_figures(datab
     assert near(row["total_return_pct"], 25.0)
 
 
+@pytest.mark.broad
 def test_an_open_trade_counts_at_its_last_price_but_not_as_a_closed_trade(database: Database) -> None:
     row = by_hand(database, [10, 11, 12, 9, 12.1], [("long", 1, None)])
     assert (row["trades"], row["open_trades"], row["win_rate_pct"]) == (0, 1, None)
@@ -372,6 +374,7 @@ def test_a_history_with_holes_is_annualized_by_elapsed_time(database: Database) 
     assert near(row["sharpe"], 0.005 / math.sqrt(0.0005 / 19) * math.sqrt(20 / years))
 
 
+@pytest.mark.broad
 def test_a_drawdown_over_several_trades_has_the_dates_of_its_peak_and_its_trough(database: Database) -> None:
     row = by_hand(database, [10, 12, 11, 11, 10, 10, 9.5, 9.9], [("long", 0, 2), ("long", 3, 4), ("long", 5, 7)])
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=1), TS + timedelta(days=6))
@@ -395,6 +398,7 @@ def test_equity_stays_at_zero_after_a_short_trade_that_loses_everything(database
     assert row["worst_trade_pct"] == -200
 
 
+@pytest.mark.broad
 def test_equity_too_small_for_a_number_of_postgresql_is_not_an_error(database: Database) -> None:
     """PostgreSQL refuses numbers below 1e-308."""
     closes = [100.0, 1e-4] * 60
@@ -404,6 +408,7 @@ def test_equity_too_small_for_a_number_of_postgresql_is_not_an_error(database: D
     assert row["most_lost"] == 60
 
 
+@pytest.mark.broad
 def test_the_longest_winning_and_losing_streaks_are_counted(database: Database) -> None:
     closes = [10, 11, 10, 11, 10, 9, 10, 11, 10, 9, 10, 9, 10, 10]
     row = by_hand(database, closes, [("long", 2 * n, 2 * n + 1) for n in range(7)])
@@ -422,6 +427,7 @@ def test_a_removed_symbol_and_a_disabled_strategy_have_no_performance(filled: Da
     assert "strategy_bears" not in set(found["strategy"])
 
 
+@pytest.mark.broad
 def test_a_series_with_one_bar_on_a_removed_timeframe_is_not_an_error(database: Database) -> None:
     """The number of its bars per year is no longer known, and a single bar spans no time."""
     exchange = MemoryExchange(bars_on("24/7", "BTC-USD", M5, date(2026, 11, 18), date(2026, 11, 18)))
@@ -480,6 +486,7 @@ def test_a_refresh_of_performance_sums_all_trades_in_one_pass(filled: Database, 
     assert 0 < sum(bars) <= 2 * series
 
 
+@pytest.mark.broad
 def test_a_refresh_of_performance_in_a_new_database_analyzes_the_ledger(database: Database) -> None:
     """Without statistics of the ledger, a hundred symbols took minutes. Autovacuum is off in the tests."""
     watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
@@ -492,6 +499,7 @@ def test_a_refresh_of_performance_in_a_new_database_analyzes_the_ledger(database
         assert (before, transaction.query(known).item()) == (False, True)
 
 
+@pytest.mark.broad
 def test_performance_is_refreshed_only_after_a_strategy_was_computed_and_not_too_often(databases) -> None:
     url = databases.make()
     watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
@@ -626,6 +634,7 @@ def test_a_close_at_the_cross_price_makes_the_averages_equal_and_one_beyond_it_f
     assert flipped == {"bullish", "bearish"}
 
 
+@pytest.mark.broad
 def test_the_screener_omits_removed_symbols_and_shows_null_for_disabled_signals(databases) -> None:
     url = databases.make()
     both = (Instrument("BTC-USD", "24/7"), Instrument("ETH-USD", "24/7"))
@@ -660,6 +669,7 @@ def test_the_screener_omits_removed_symbols_and_shows_null_for_disabled_signals(
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_the_screener_shows_the_distance_to_the_stop_of_the_open_trade(databases) -> None:
     url = databases.make()
     watched = Watchlist(
@@ -725,6 +735,7 @@ def test_the_reader_role_can_read_tables_that_are_created_later(databases) -> No
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_a_migration_succeeds_for_a_user_who_may_not_create_roles(databases) -> None:
     """The role belongs to the server, so the test renames it for a moment and migrates as a limited user."""
     url = databases.make(migrated=False)

@@ -238,6 +238,7 @@ def test_every_partition_has_the_columns_constraints_and_indexes_of_its_table(da
         assert methods(partition) == methods(table.name)
 
 
+@pytest.mark.broad
 def test_the_views_are_restored_after_a_table_below_them_is_recreated(database: Database) -> None:
     views = """
         SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('v', 'm')

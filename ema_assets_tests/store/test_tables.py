@@ -237,6 +237,7 @@ def test_thinning_out_keeps_the_newest_states_and_one_state_per_interval(databas
     assert left == [4, 8, 10, 11, 12]
 
 
+@pytest.mark.broad
 def test_sources_beyond_the_limit_share_one_id(database: Database) -> None:
     """With one file per day for each of a hundred symbols, the ids would run out within two years."""
     with database.transaction() as transaction:

@@ -12,7 +12,7 @@ from ema_assets.model.timeframes import DEFAULT
 from ema_assets.store import migrations, tables
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import all_migrations, migrate
-from ema_assets_tests.conftest import Databases
+from ema_assets_tests.conftest import Databases, mostly_broad
 
 KNOWN = all_migrations()
 NEWEST = KNOWN[-1].number
@@ -124,7 +124,8 @@ def newest(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
-@pytest.mark.parametrize("number", [each.number for each in KNOWN[:-1]])
+@pytest.mark.broad
+@pytest.mark.parametrize("number", mostly_broad([each.number for each in KNOWN[:-1]]))
 def test_a_database_of_an_older_migration_with_data_becomes_one_of_this_version(
     databases: Databases, newest: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,7 @@ def test_no_order_is_placed_while_a_trade_is_open() -> None:
     assert [picked(trade, "side", "entry_price", "exit_price") for trade in trades] == [("long", 102.0, 91.0)]
 
 
+@pytest.mark.broad
 @given(several(40), variants())
 def test_increments_with_trailing_stops_and_orders_on_both_sides_equal_one_computation(
     drawn: dict[str, list[Bar]], variant: Variant

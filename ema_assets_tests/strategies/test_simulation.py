@@ -45,6 +45,7 @@ def assert_same(actual: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
     assert_frame_equal(actual, wanted, rel_tol=1e-9, abs_tol=1e-9)
 
 
+@pytest.mark.broad
 @given(several(), variants())
 def test_trades_equal_those_of_the_reference(drawn: dict[str, list[Bar]], variant: Variant) -> None:
     actual = simulate(frame_of(drawn), NOTHING, variant).trades
@@ -78,6 +79,7 @@ def test_long_histories_of_many_series_equal_the_reference(rule: str) -> None:
     assert set(reasons) == expected
 
 
+@pytest.mark.broad
 @given(several(50), variants(), st.data())
 def test_increments_give_the_same_trades_and_states_as_one_computation(
     drawn: dict[str, list[Bar]], variant: Variant, data: st.DataObject
@@ -94,6 +96,7 @@ def test_increments_give_the_same_trades_and_states_as_one_computation(
     assert_frame_equal(kept, whole.states, check_exact=True)
 
 
+@pytest.mark.broad
 @given(several(50), variants(), st.data())
 def test_increments_through_zero_give_the_same_trades_and_every_figure_is_finite_or_null(
     drawn: dict[str, list[Bar]], variant: Variant, data: st.DataObject
@@ -140,6 +143,7 @@ def test_bar_by_bar_gives_the_same_trades_as_one_computation(drawn: dict[str, li
     assert_frame_equal(store.trades, simulate(bars, NOTHING, variant).trades, check_exact=True)
 
 
+@pytest.mark.broad
 @given(several(40), series(40), variants(), st.data())
 def test_a_correction_gives_the_same_from_any_earlier_state_as_from_the_first_bar_on(
     drawn: dict[str, list[Bar]], others: list[Bar], variant: Variant, data: st.DataObject
@@ -212,6 +216,7 @@ def test_states_are_kept_every_256_bars_and_for_the_last_eight_bars() -> None:
     assert [numbers[ts] for ts in states.filter(symbol="MSFT")["ts"]] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.broad
 def test_no_bars_and_no_carried_state_give_empty_frames_of_the_right_types() -> None:
     actual = simulate(frame_of({}), NOTHING, Variant("x", PULLBACK))
     assert actual.trades.schema == {"symbol": pl.String, **TRADE_SCHEMA}

@@ -167,6 +167,7 @@ def test_the_inputs_of_a_variant_follow_from_its_rule_and_its_stops() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.broad
 def test_a_higher_timeframe_applies_to_lower_ones_and_session_ends_apply_within_a_day() -> None:
     variant = Variant("x", CROSSOVER, higher_timeframe=H1, exit_at_session_end=True)
     assert variant.on(M5) == variant

@@ -88,6 +88,7 @@ def test_a_process_executes_several_runs_and_carries_no_state_from_one_to_the_ne
     assert 20 < peak_megabytes < 1000
 
 
+@pytest.mark.broad
 def test_a_process_that_holds_too_much_memory_ends_after_its_run(small: Small) -> None:
     run_id = small.launch("grow 400")
     assert small.done(run_id).status is DagsterRunStatus.SUCCESS
@@ -95,6 +96,7 @@ def test_a_process_that_holds_too_much_memory_ends_after_its_run(small: Small) -
     assert any("ends, for it holds" in message for message in small.said(run_id))
 
 
+@pytest.mark.broad
 def test_a_failed_run_ends_its_process_and_a_run_that_is_canceled_early_never_begins(small: Small) -> None:
     failed = small.launch("fail")
     assert small.done(failed).status is DagsterRunStatus.FAILURE
@@ -110,6 +112,7 @@ def test_a_failed_run_ends_its_process_and_a_run_that_is_canceled_early_never_be
     assert small.launcher._pool._failures == 0
 
 
+@pytest.mark.broad
 def test_a_run_is_terminated_by_graphql_from_another_instance_and_its_process_ends(small: Small) -> None:
     from dagster_graphql.test.utils import execute_dagster_graphql
 
@@ -130,6 +133,7 @@ def test_a_run_is_terminated_by_graphql_from_another_instance_and_its_process_en
     wait_until(lambda: is_gone(pid))
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("kind", ["long", "short", "many", "aside"])
 def test_a_run_is_terminated_during_every_kind_of_query(small: Small, database: Database, kind: str) -> None:
     with database.transaction() as transaction:
@@ -159,6 +163,7 @@ def statements_of(database: Database) -> int:
         return int(count)
 
 
+@pytest.mark.broad
 def test_a_process_that_does_not_end_when_its_run_is_canceled_is_killed(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +260,7 @@ def test_a_run_of_another_code_location_starts_in_a_new_process(small: Small, mo
     assert small.launcher.check_run_worker_health(small.run(run_id)).status is WorkerStatus.RUNNING
 
 
+@pytest.mark.broad
 def test_a_run_starts_without_a_standby_process_while_standby_processes_cannot_start(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +275,7 @@ def test_a_run_starts_without_a_standby_process_while_standby_processes_cannot_s
     assert small.succeed()[1] == 1
 
 
+@pytest.mark.broad
 def test_an_automatic_run_is_canceled_while_the_configuration_is_wrong(
     small: Small, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,6 +301,7 @@ def test_an_automatic_run_is_canceled_while_the_configuration_is_wrong(
     pool._paused_until = 0.0
 
 
+@pytest.mark.broad
 def test_a_process_that_would_use_other_data_than_the_code_location_takes_no_run(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +330,7 @@ with DagsterInstance.get() as instance:
 """
 
 
+@pytest.mark.broad
 def test_a_process_ends_when_its_owner_is_killed_and_its_run_fails(small: Small, tmp_path: Path) -> None:
     pointer = ModuleCodePointer(small.module, "defs", str(small.folder))
     run = small.instance.create_run_for_job(
