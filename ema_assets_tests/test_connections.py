@@ -44,6 +44,7 @@ def test_two_connections_to_two_copies_each_reach_their_own_database(database_ur
             assert database.url.partition("?")[0].endswith(f"/{name}")
 
 
+@pytest.mark.broad
 def test_every_connection_has_its_own_session_and_its_settings_end_with_it(database_url: str) -> None:
     pids = [query(database_url, "SELECT pg_backend_pid() AS pid")["pid"].item() for _ in range(2)]
     assert len(set(pids)) == 2

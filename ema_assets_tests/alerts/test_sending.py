@@ -24,6 +24,7 @@ def hook() -> Iterator[Webhook]:
         yield server
 
 
+@pytest.mark.broad
 def test_mail_has_the_lines_of_a_message_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
 

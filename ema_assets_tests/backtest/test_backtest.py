@@ -314,6 +314,7 @@ def test_a_rule_file_that_cannot_be_imported_is_refused_when_another_rule_is_run
         history.run("crossover", entries="all")
 
 
+@pytest.mark.broad
 def test_the_result_of_a_sweep_does_not_depend_on_how_often_frames_are_merged(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,6 +489,7 @@ def test_the_equity_of_a_walk_continues_from_window_to_window(url: str) -> None:
     assert math.isclose(walk.portfolio()["equity"][-1], sum(level.values()) / 3, rel_tol=1e-9)
 
 
+@pytest.mark.broad
 def test_the_windows_of_a_walk_have_no_gaps_and_reach_the_last_bar(url: str) -> None:
     history = backtest.load("1h", ["BTC-USD"], url=url)
     walk = history.walk_forward("crossover", train="1w", test="1d", fast=[3, 5], slow=9, entries="all")

@@ -7,22 +7,20 @@ import polars as pl
 import pytest
 
 from ema_assets import backtest
-from ema_assets_tests.conftest import mostly_broad
 
 SHORT: dict[str, Any] = {"fast": [3], "slow": 9, "side": "both", "entries": "all", "cost_bps": 2}
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("rule", "more"),
-    mostly_broad(
-        [
-            ("pullback", {}),
-            ("pullback", {"atr_stop": 0.5}),
-            ("crossover", {"fill": "next_open"}),
-            ("pullback", {"exit_at_session_end": True}),
-            ("crossover", {"fill": "next_open", "exit_at_session_end": True}),
-        ]
-    ),
+    [
+        ("pullback", {}),
+        ("pullback", {"atr_stop": 0.5}),
+        ("crossover", {"fill": "next_open"}),
+        ("pullback", {"exit_at_session_end": True}),
+        ("crossover", {"fill": "next_open", "exit_at_session_end": True}),
+    ],
 )
 def test_an_order_that_is_filled_in_the_last_bar_of_a_window_makes_a_trade(
     url: str, rule: str, more: dict[str, Any]

@@ -35,6 +35,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.broad
 def test_agreement_begins_at_the_bar_that_follows_from_the_recurrence() -> None:
     # The first close is 2 and all others are 1, so both differences can be calculated by hand.
     closes = [2.0, *[1.0] * (WINDOW_BARS - 1)]
@@ -93,6 +94,7 @@ def test_a_file_of_bars_is_measured_and_series_that_are_too_short_are_named(tmp_
     assert "AAPL|1h" in call(str(file)).stdout
 
 
+@pytest.mark.broad
 def test_files_without_a_long_series_give_an_error_message(tmp_path: Path) -> None:
     file = tmp_path / "bars.csv"
     file.write_text("ts,open,high,low,close,volume\n2026-07-01T14:00:00Z,1,1,1,1,1\n")

@@ -100,6 +100,7 @@ def test_bars_that_look_like_a_split_are_reported_on_stderr(run: Run, env: dict[
     assert later.flagged.is_empty()
 
 
+@pytest.mark.broad
 def test_without_a_trade_the_deepest_fall_is_zero(run: Run, env: dict[str, str]) -> None:
     result = run("backtest", "crossover", "--set", "fast=200", "--set", "slow=300", **env)
     line = result.stdout.splitlines()[3]

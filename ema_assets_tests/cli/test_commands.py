@@ -112,6 +112,7 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(run("status").exception, LookupError)
 
 
+@pytest.mark.broad
 def test_a_closed_output_causes_no_traceback(home: Path) -> None:
     """A program may start a command without an output."""
     words = ["bash", "-c", 'exec "$0" -m ema_assets symbols list >&-', sys.executable]

@@ -130,6 +130,7 @@ def test_an_invalid_watchlist_is_reported_and_the_rest_is_shown(run: Run, home: 
     assert (found["provider"], found["synthetic"], found["providers"]) == ("sandbox", True, [])
 
 
+@pytest.mark.broad
 def test_status_shows_what_is_loading_and_how_long_it_will_take(run: Run, database_url: str) -> None:
     env = {"EMA_DATABASE_URL": database_url}
     with Database(database_url) as database:

@@ -85,6 +85,7 @@ def test_the_sweep_says_which_runs_wait_why_and_until_when(world: World) -> None
     )
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("status", "changed"),
     [
@@ -102,6 +103,7 @@ def test_a_run_that_is_no_crash_ends_the_row(world: World, status: DagsterRunSta
     assert requested(world) == ["5m", "1d"]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("status", "changed"),
     [

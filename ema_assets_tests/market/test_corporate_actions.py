@@ -210,6 +210,7 @@ def test_a_fact_between_stored_and_served_bars_is_suspected_without_a_step_in_pr
     assert steps_like_splits(stored, served, pl.DataFrame({**columns, "effective_at": before})).is_empty()
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("share", [0.3, 0.6])
 @given(seed=SEEDS)
 def test_corrections_are_never_confirmed_as_a_split(share: float, seed: int) -> None:
@@ -253,6 +254,7 @@ def test_most_of_a_history_may_be_stored_on_the_new_scale_already() -> None:
         assert confirmed(found).select("split", "bars", "agreeing", "older").row(0) == ("7:1", 40, 10, 10)
 
 
+@pytest.mark.broad
 @given(SEEDS, st.integers(2, 30), st.integers(0, 30), FACTORS)
 def test_an_overlap_with_any_number_of_new_bars_is_suspected(seed: int, old: int, new: int, factor: float) -> None:
     """New bars are stored on the new scale before the old ones are re-adjusted."""

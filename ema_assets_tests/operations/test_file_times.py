@@ -313,6 +313,7 @@ def test_bars_mostly_in_extended_hours_are_ambiguous(tmp_path: Path) -> None:
     assert len(times_of(path, partial="yes")) == 192
 
 
+@pytest.mark.broad
 def test_times_of_another_exchange_are_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_share, "TRIED_CALENDARS", ("XLON", "XTKS"))
     tokyo = [f"2025-01-14T{hour:02}:{minute:02}Z" for hour in (0, 1) for minute in range(0, 60, 5)]

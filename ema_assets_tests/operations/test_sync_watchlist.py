@@ -440,6 +440,7 @@ def test_a_series_that_was_requested_long_before_the_last_close_is_late(database
     assert late(utc("2026-11-27 14:10")) == []
 
 
+@pytest.mark.broad
 def test_computed_series_that_wait_too_long_are_reported(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW, timeframes=FEW)
     with database.transaction() as transaction:
@@ -457,6 +458,7 @@ def test_computed_series_that_wait_too_long_are_reported(database: Database) -> 
         ]
 
 
+@pytest.mark.broad
 def test_rejected_bars_are_counted_per_series_and_reason(database: Database) -> None:
     exchange = exchange_until()
     exchange.bars = exchange.bars.with_columns(

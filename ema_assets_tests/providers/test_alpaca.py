@@ -57,6 +57,7 @@ def test_a_tick_of_a_hundred_symbols_takes_two_calls(sandbox: RunningSandbox) ->
     assert_exact(sandbox, requests, got.bars)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("page_limit", [7, 100, 10_000])
 def test_pages_of_any_size_give_every_bar_once(sandbox: RunningSandbox, page_limit: int) -> None:
     requests = ask([*STOCKS[:5], *PAIRS[:2]], ONE_DAY)

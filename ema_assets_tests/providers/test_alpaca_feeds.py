@@ -190,6 +190,7 @@ def test_the_newest_day_comes_from_iex_until_16_minutes_after_its_session(free: 
     assert days == {0: {**whole, "15 04:00": whole["15 04:00"] // 50}, 16: whole}
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("every_minutes", [5, 7, 35])
 def test_every_bar_from_iex_is_requested_again_from_sip(free: RunningSandbox, every_minutes: int) -> None:
     """This holds for any time between requests: each begins one settling time before the end of the last one."""

@@ -31,6 +31,7 @@ def test_the_sandbox_has_bars_of_every_kind_of_symbol_on_its_own_calendar(symbol
             assert_exact(sandbox, requests, got.bars)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("symbol", "day"),
     [

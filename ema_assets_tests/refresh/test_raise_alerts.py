@@ -176,6 +176,7 @@ def test_each_crossover_of_a_newly_closed_bar_raises_one_alert_and_history_raise
     assert found.filter(subscription="other").is_empty()
 
 
+@pytest.mark.broad
 def test_crossovers_of_other_averages_are_reported_with_the_names_of_the_averages(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:

@@ -90,6 +90,7 @@ def test_days_of_an_unadjusted_file_that_were_not_stored_are_converted_too(datab
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("days", [150, 200], ids=["ends before", "ends with what is stored"])
 def test_the_older_days_of_a_file_with_a_split_are_converted_to_the_stored_scale(stored: Database, days: int) -> None:
     before = crossovers_and_trades(stored)
@@ -110,6 +111,7 @@ def test_an_adjusted_file_repairs_bars_that_were_stored_on_two_scales(database: 
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 def test_stored_bars_that_are_rescaled_to_a_file_are_not_counted_as_bars_of_it(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, as_traded(TODAY[:120], 4.0), "traded.csv")
@@ -207,6 +209,7 @@ def test_a_split_between_the_stored_bars_and_a_newer_file_rescales_the_stored_ba
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(("adjusted_for", "ratio"), [(1.0, "5:1"), (4.0, "5:4")], ids=["both", "the later one"])
 def test_of_two_actions_between_the_stored_bars_and_a_newer_file_both_or_one_may_be_missing(
     database: Database, adjusted_for: float, ratio: str

@@ -115,6 +115,7 @@ def test_a_split_is_one_event_with_one_complete_fetch_and_no_false_trade(
         assert_frame_equal(found[asset], rows, check_exact=True)
 
 
+@pytest.mark.broad
 def test_a_split_rescales_volume_and_keeps_the_old_values_as_corrections(database: Database) -> None:
     before = raw(2.0)
     exchange = MemoryExchange(before)
@@ -239,6 +240,7 @@ def test_a_split_is_detected_in_the_answer_for_a_gap(database: Database) -> None
     assert rows_of(database, "SELECT count(*) FROM market.bar_gap WHERE symbol = 'AAPL'") == [(0,)]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("factor", [100.0, 0.01])
 def test_an_overlap_in_another_unit_is_rejected_and_the_stored_bars_stay(database: Database, factor: float) -> None:
     exchange = MemoryExchange(ALL)

@@ -66,6 +66,7 @@ def test_the_legend_covers_no_candle_and_volumes_have_no_power_of_ten_beside_the
     assert {"500M", "1B"} <= {label.get_text() for label in volumes.get_yticklabels()}
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("close", [1.08432, 9.7e-10, 253558.37])
 def test_the_price_axis_shows_full_prices_without_an_offset(market: Database, close: float) -> None:
     with market.transaction() as transaction:

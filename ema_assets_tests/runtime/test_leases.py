@@ -150,6 +150,7 @@ def test_a_standby_process_that_is_the_last_user_stops_the_server(folder: Path) 
     assert read_running(folder) is None
 
 
+@pytest.mark.broad
 def test_a_connection_survives_the_end_of_the_process_that_started_the_server(folder: Path) -> None:
     with (
         process(HOLDER, folder) as (starter, _),

@@ -261,6 +261,7 @@ def test_on_started_receives_the_pid_before_the_server_is_ready_and_only_when_it
     assert told == [(server.pid, None)]
 
 
+@pytest.mark.broad
 def test_read_running_returns_no_url_until_the_first_start_is_complete(server: EmbeddedServer) -> None:
     server.start()
     url = server.url

@@ -290,6 +290,7 @@ def test_a_state_that_differs_from_the_carried_column_is_refused() -> None:
         computed(signal(lambda bars, carried, params: summed(bars, carried, {"factor": 2.0}), carries=("mine",)))
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("mine", "params"),
     [

@@ -78,6 +78,7 @@ def test_an_action_known_by_its_day_is_the_same_as_one_at_the_open_of_that_sessi
     assert found[1][0] == (opened if is_watched else midnight)
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("calendar", ["XASX", "XNZE", "XNYS"])
 def test_a_dividend_recorded_at_midnight_and_at_the_open_counts_once_at_the_bar_of_its_day(
     database: Database, calendar: str

@@ -135,6 +135,7 @@ def test_no_rule_of_the_package_is_refused(drawn: dict[str, list[Bar]], variant:
         assert own_rows.difference(bars, said, lambda part: evaluate(part, rule.defaults)) is None  # noqa: B023
 
 
+@pytest.mark.broad
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(4, 700))
 def test_a_shift_of_any_length_is_detected(seed: int, length: int, count: int) -> None:
     bars = frame_of({"A": bars_from(seed, count + length)})
