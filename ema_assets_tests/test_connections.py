@@ -55,6 +55,7 @@ def test_every_connection_has_its_own_session_and_its_settings_end_with_it(datab
     assert query(database_url, "SELECT current_setting('application_name') AS it").item() != "of this test"
 
 
+@pytest.mark.broad
 def test_a_copy_returns_the_same_rows_with_a_driver_that_read_the_types_of_the_copy(
     databases: Databases, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -566,6 +566,7 @@ def test_equity_equals_a_curve_that_is_computed_bar_by_bar(url: str, options: di
             assert math.isclose(-lowest, of_curve(returns, points).drawdown * 100, rel_tol=1e-9)
 
 
+@pytest.mark.broad
 def test_a_portfolio_is_the_mean_of_its_symbols_and_each_is_in_cash_before_its_first_bar(url: str) -> None:
     found = backtest.load("15m", url=url).run("crossover", entries="all", side="both")
     whole = found.portfolio()

@@ -554,6 +554,7 @@ def test_a_spread_that_rounds_to_zero_has_no_sign_on_the_map(databases, untouche
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_the_chart_states_why_there_is_no_trend_yet(databases, tmp_path: Path) -> None:
     flat = bars_on("24/7", "BTC-USD", D1, date(2026, 9, 1), date(2026, 11, 19)).with_columns(
         pl.lit(100.0).alias(name) for name in ("open", "high", "low", "close")

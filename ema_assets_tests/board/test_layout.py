@@ -218,6 +218,7 @@ def test_the_values_of_a_chart_do_not_cover_its_prices_of_many_digits(page: "Pag
         assert page.evaluate("document.getElementById('values').getBoundingClientRect().right") <= axis
 
 
+@pytest.mark.broad
 def test_the_values_of_a_chart_do_not_cover_its_candles(page: "Page", board: ServedBoard) -> None:
     page.add_init_script(NOTED)
     page.set_viewport_size({"width": 800, "height": 800})

@@ -192,6 +192,7 @@ def test_the_trades_of_a_run_and_of_a_walk_are_written_to_a_file(
             assert pl.read_parquet(output).equals(trades)
 
 
+@pytest.mark.broad
 def test_a_read_only_user_can_run_a_backtest(databases: Databases, run: Run, env: dict[str, str]) -> None:
     mine = run("backtest", "pullback", "--set", "entries=all", "--json", **env)
     with databases.member(env["EMA_DATABASE_URL"], "ema_reader") as reader:

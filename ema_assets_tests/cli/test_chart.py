@@ -29,6 +29,7 @@ def test_without_an_output_file_the_chart_is_drawn_in_the_terminal(run: Run, env
     assert list(Path().glob("*.png")) == []
 
 
+@pytest.mark.broad
 def test_a_chart_is_written_to_a_file_and_this_is_reported(run: Run, env: dict[str, str]) -> None:
     result = run("chart", "BTC-USD", "-o", "btc.png", **env)
     assert result.exit_code == 0, result.output

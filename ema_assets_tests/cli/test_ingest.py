@@ -148,6 +148,7 @@ def test_each_file_of_an_archive_is_stored_and_an_unclear_one_can_be_given_alone
     assert {series: row[0] for series, row in table_of(answered).items()} == {"IBM|1d": "1"}
 
 
+@pytest.mark.broad
 def test_a_dry_run_stores_nothing_and_adds_no_symbol(run: Run, home: Path) -> None:
     before = (home / "watchlist.toml").read_text()
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="OLD.csv")
@@ -339,6 +340,7 @@ def test_a_symbol_given_in_small_letters_is_the_one_in_capitals(run: Run, home: 
     assert f"1 bar of {meant}|1d" in result.stdout
 
 
+@pytest.mark.broad
 def test_ingest_says_what_computes_the_results_of_new_bars_and_of_no_others(
     run: Run, home: Path, database_url: str
 ) -> None:
@@ -493,6 +495,7 @@ def test_a_symbol_from_files_is_refreshed_without_a_running_provider(run: Run, h
     assert "the sandbox exchange is a provider but does not run" in both.stderr
 
 
+@pytest.mark.broad
 def test_with_files_as_the_default_provider_a_refresh_needs_no_other_provider(
     run: Run, home: Path, database_url: str
 ) -> None:

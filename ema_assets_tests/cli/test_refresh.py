@@ -152,6 +152,7 @@ def test_refresh_with_retry_does_not_wait_for_the_next_attempt(
         assert transaction.query("SELECT failures FROM market.provider_state")["failures"].to_list() == [0]
 
 
+@pytest.mark.broad
 def test_plan_shows_what_would_run_and_why_and_changes_nothing(
     run: Run, refused: Refused, database_url: str, exchange: dict[str, str]
 ) -> None:
@@ -259,6 +260,7 @@ def test_the_screen_of_a_narrow_terminal_leaves_out_the_time_of_the_bar_before_t
     assert "stop, bar (UTC)\n" in shown
 
 
+@pytest.mark.broad
 def test_screen_says_that_nothing_is_computed_on_a_timeframe_that_was_just_added(
     run: Run, database: Database, database_url: str, home: Path
 ) -> None:

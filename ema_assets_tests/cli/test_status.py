@@ -153,6 +153,7 @@ def test_status_shows_what_is_loading_and_how_long_it_will_take(run: Run, databa
     assert "Loading" not in run("status", **env).stdout
 
 
+@pytest.mark.broad
 def test_series_computed_without_dagster_are_not_loading_if_nothing_runs(
     run: Run, database_url: str, home: Path
 ) -> None:

@@ -199,6 +199,7 @@ def test_invalid_tables_are_refused_without_their_urls(text: str, said: str) -> 
     assert SECRET not in str(raised.value)
 
 
+@pytest.mark.broad
 def test_a_watchlist_without_alerts_imports_no_alert_code_and_one_with_alerts_no_apprise() -> None:
     """Every run reads the watchlist, so its imports must be quick."""
     row = '[[alert]]\non = ["crossover"]\nto = ["${H}"]\n'

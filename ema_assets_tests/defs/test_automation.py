@@ -93,6 +93,7 @@ def test_a_5m_close_requests_one_run_over_all_stale_series(world: World) -> None
     assert request.run_config["loggers"]["console"]["config"]["log_level"] == "INFO"
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_close_of_15m_requests_its_run_before_the_last_5m_bar_has_arrived(world: World) -> None:
     world.now = world.now.replace(minute=45)
@@ -103,6 +104,7 @@ def test_a_close_of_15m_requests_its_run_before_the_last_5m_bar_has_arrived(worl
     assert int(request.tags["dagster/priority"]) < 0
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_that_only_reports_to_dagster_again_is_not_labeled_with_new_bars(world: World) -> None:
     with world.database.transaction() as transaction:
@@ -112,6 +114,7 @@ def test_a_run_that_only_reports_to_dagster_again_is_not_labeled_with_new_bars(w
     assert request.tags["for"] == "1h reported to Dagster again, 5 series"
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_that_recomputes_an_asset_is_labeled_as_recomputed(world: World) -> None:
     with world.database.transaction() as transaction:
@@ -146,6 +149,7 @@ def test_a_tick_at_the_weekend_requests_only_crypto(world: World) -> None:
     assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_series_that_a_queued_run_covers_are_not_requested_again(world: World) -> None:
     world.now = world.now.replace(minute=35)
@@ -156,6 +160,7 @@ def test_series_that_a_queued_run_covers_are_not_requested_again(world: World) -
     assert "covered by a queued or running run" in str(reason.skip_message)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_close_requests_its_run_during_a_backfill_of_a_person(world: World) -> None:
     """The backfill may have fetched before the bar closed, and may take an hour. Row locks keep the two runs apart."""
@@ -172,6 +177,7 @@ def test_a_close_requests_its_run_during_a_backfill_of_a_person(world: World) ->
     assert request.tags["for"].endswith(", 5 series")
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 @pytest.mark.parametrize("start", ["AAPL|5m", "garbage"])
 def test_a_close_requests_its_run_during_a_refresh_that_a_person_launched(world: World, start: str) -> None:
@@ -247,6 +253,7 @@ def wait(world: World, until: datetime) -> None:
         transaction.execute("UPDATE market.series_state SET next_attempt_at = $1 WHERE failures > 0", until)
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_ticks_during_an_outage_say_how_many_series_wait_until_when_and_why(world: World) -> None:
     """Ticks once said that nothing was stale for as long as all series failed."""
@@ -293,6 +300,7 @@ def test_a_tick_names_the_waiting_series_when_other_series_are_launched_or_cover
         assert str(said.skip_message).endswith(f"; {waiting}")
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_sweep_requests_a_bar_that_has_just_closed_under_a_virtual_clock(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -304,6 +312,7 @@ def test_the_sweep_requests_a_bar_that_has_just_closed_under_a_virtual_clock(
     assert timeframe_of(request) == "5m"
 
 
+@pytest.mark.broad
 def test_the_sweep_requests_new_symbols_at_once_with_a_lower_priority_than_live_runs(world: World) -> None:
     requests = look(world, sweep)
     assert [timeframe_of(request) for request in requests] == ["5m", "1d"]
@@ -328,6 +337,7 @@ def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world
     assert str(reason.skip_message) == "10 stale series are covered by queued or running runs"
 
 
+@pytest.mark.broad
 def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(world: World) -> None:
     world.watchlist_path.write_text(world.watchlist_path.read_text().replace('"JPM", "XOM"', '"NVDA", "AMD"'))
     result = look(world, sync_watchlist)
@@ -387,6 +397,7 @@ def test_a_removed_symbol_stays_a_partition_until_the_runs_that_name_it_are_over
     ]
 
 
+@pytest.mark.broad
 def test_the_watchlist_sensor_skips_until_something_changes_and_adopts_changed_code_after_a_reload(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +453,7 @@ def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
     assert all("mine.py: line 1: cannot be imported" in str(each) for each in said[6:8]), said[6]
 
 
+@pytest.mark.broad
 def test_a_watchlist_that_cannot_be_synced_fails_its_tick_with_the_reason_and_the_sweep_continues(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

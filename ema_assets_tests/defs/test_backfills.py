@@ -155,6 +155,7 @@ def test_a_retried_run_has_the_same_partitions(world: World) -> None:
     assert {each.start for each in subset.key_ranges} == {"AAPL|5m", "JPM|5m"}
 
 
+@pytest.mark.broad
 def test_a_run_that_is_executed_again_does_not_inherit_the_tags_of_the_failure(world: World) -> None:
     tags = {RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "JPM|5m"}
     first = world.instance.run_storage.add_run(DagsterRun("job", tags=tags))
@@ -249,6 +250,7 @@ def test_an_asset_of_the_host_with_the_same_partitions_follows_its_own_backfill_
     assert request.tags[PURPOSE_TAG] == "backfill, 2 series"
 
 
+@pytest.mark.broad
 def test_partitions_of_the_host_with_dimensions_named_like_ours_keep_the_runs_of_dagster(world: World) -> None:
     days = MultiPartitionsDefinition(
         {"symbol": DynamicPartitionsDefinition(name="coins__symbol"), "timeframe": StaticPartitionsDefinition(["day"])}
@@ -270,6 +272,7 @@ def test_a_run_of_the_host_whose_partition_is_no_series_keeps_its_tags(world: Wo
         assert stored.tags == tags
 
 
+@pytest.mark.broad
 def test_dagster_makes_its_own_runs_when_its_private_functions_have_changed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_from_the_third_crash_in_a_row_the_sweep_pauses_longer_each_time_and_oth
         assert requested(world) == ["5m", "1d"], crashes
 
 
+@pytest.mark.broad
 def test_the_sweep_says_which_runs_wait_why_and_until_when(world: World) -> None:
     short, long = (dict(each.tags) for each in look(world, sweep))
     for seconds_ago in (20, 15, 10):
@@ -143,6 +144,7 @@ def test_crashes_of_the_day_before_are_forgotten(world: World) -> None:
     assert requested(world) == ["5m", "1d"]
 
 
+@pytest.mark.broad
 def test_a_crash_counts_from_the_end_of_its_run_or_from_its_last_change_without_one(world: World) -> None:
     tags = tags_of_5m(world)
     for seconds_ago in (600, 595, 590):
@@ -272,6 +274,7 @@ def test_runs_that_do_not_leave_the_signal_out_pause_as_a_whole(world: World, of
     assert requested(world, of_mine) == ["15m", "1h", "1d"]
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 @pytest.mark.parametrize(
     "steps",

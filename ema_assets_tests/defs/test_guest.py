@@ -199,6 +199,7 @@ def test_schedule_sweep_and_backfill_of_a_component_work_and_do_not_affect_the_o
     assert all(password not in dump(path) for path in Path(project.instance.root_directory).rglob("*.db"))
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("file", "starts_processes"), [("dagster.yaml", False), ("deploy/celery/dagster.yaml", False), (None, True)]
 )

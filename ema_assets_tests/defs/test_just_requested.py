@@ -36,6 +36,7 @@ def test_a_sensor_does_not_request_what_another_sensor_has_requested_in_the_last
     assert requested(look(world, sweep)) == []
 
 
+@pytest.mark.broad
 def test_a_request_no_longer_counts_once_dagster_has_created_its_run(world: World) -> None:
     history, days = look(world, sweep)
     create_run_for_test(world.instance, job_name="refresh", tags=dict(history.tags), status=DagsterRunStatus.SUCCESS)
@@ -44,6 +45,7 @@ def test_a_request_no_longer_counts_once_dagster_has_created_its_run(world: Worl
     assert requested(look(world, sync_watchlist)) == ["5m"]
 
 
+@pytest.mark.broad
 def test_a_component_with_a_prefix_has_its_own_requests(world: World) -> None:
     assert requested(look(world, sweep)) == ["5m", "1d"]
     with world.database.transaction() as transaction:
@@ -53,6 +55,7 @@ def test_a_component_with_a_prefix_has_its_own_requests(world: World) -> None:
         assert runs_for(*given) == []
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_bar_that_has_just_closed_is_requested_despite_an_earlier_request_of_its_series(world: World) -> None:
     with world.database.transaction() as transaction:

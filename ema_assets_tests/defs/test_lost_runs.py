@@ -91,6 +91,7 @@ def covered(world: World) -> list[Rectangle]:
         return in_flight(world.instance, transaction, datetime.now(UTC) + timedelta(minutes=1))
 
 
+@pytest.mark.broad
 def test_a_waiting_run_for_history_does_not_cover_bars_that_have_just_closed(world: World) -> None:
     left_behind(world, DagsterRunStatus.NOT_STARTED, {HISTORY_TAG: "true"})
     assert {each.takes_closes for each in covered(world)} == {False}
@@ -103,6 +104,7 @@ def status(world: World, run: DagsterRun) -> DagsterRunStatus:
     return world.instance.get_run_by_id(run.run_id).status
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("at", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
 @pytest.mark.parametrize("job", ["refresh", MAINTENANCE_JOB, "performance"])
 def test_a_run_whose_code_server_and_process_have_ended_is_failed(
@@ -141,6 +143,7 @@ def test_a_run_of_a_standby_process_is_alive_as_long_as_that_process(world: Worl
     assert status(world, run) is DagsterRunStatus.FAILURE
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("moves_on", ["succeeds", "gets another process"])
 def test_a_run_that_moves_on_while_its_process_is_looked_for_is_not_failed(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves_on: str
@@ -162,6 +165,7 @@ def test_a_run_that_moves_on_while_its_process_is_looked_for_is_not_failed(
     assert status(world, run) is (DagsterRunStatus.SUCCESS if moves_on == "succeeds" else DagsterRunStatus.STARTED)
 
 
+@pytest.mark.broad
 def test_a_started_run_of_a_standby_process_elsewhere_is_lost_without_a_session(world: World) -> None:
     begun, waiting = (left_behind(world, at, {}) for at in (DagsterRunStatus.STARTED, DagsterRunStatus.STARTING))
     for run in (begun, waiting):
@@ -175,6 +179,7 @@ def test_a_lost_run_that_was_being_canceled_becomes_canceled(world: World, tmp_p
     assert status(world, run) is DagsterRunStatus.CANCELED
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_sweep_fails_a_lost_run_and_requests_its_series(world: World, tmp_path: Path) -> None:
     world.now += timedelta(minutes=4)
@@ -190,6 +195,7 @@ def test_the_sweep_fails_a_lost_run_and_requests_its_series(world: World, tmp_pa
     assert status(world, run) is DagsterRunStatus.FAILURE
 
 
+@pytest.mark.broad
 def test_a_new_run_and_a_run_that_starts_with_another_launcher_are_not_lost(world: World) -> None:
     left_behind(world, DagsterRunStatus.NOT_STARTED, {})
     left_behind(world, DagsterRunStatus.STARTING, {})
@@ -197,6 +203,7 @@ def test_a_new_run_and_a_run_that_starts_with_another_launcher_are_not_lost(worl
     assert covered(world) == [AAPL, AAPL]
 
 
+@pytest.mark.broad
 def test_a_run_with_a_session_of_the_database_is_alive(world: World, tmp_path: Path) -> None:
     """For example a run of another machine, whose code server cannot be reached."""
     run = left_behind(world, DagsterRunStatus.STARTED, gone(tmp_path))
@@ -219,6 +226,7 @@ def test_a_run_whose_step_has_failed_keeps_a_session_until_it_ends(world: World,
     wait_until(lambda: look(world) == [run.run_id])
 
 
+@pytest.mark.broad
 def test_a_run_whose_code_server_answers_too_late_is_not_lost(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +240,7 @@ def test_a_run_whose_code_server_answers_too_late_is_not_lost(
         assert covered(world) == [AAPL]
 
 
+@pytest.mark.broad
 def test_a_run_of_another_code_location_is_left_alone(world: World, tmp_path: Path) -> None:
     run = world.instance.create_run_for_job(
         defs.resolve_implicit_global_asset_job_def(), status=DagsterRunStatus.STARTED, tags=gone(tmp_path)
@@ -240,6 +249,7 @@ def test_a_run_of_another_code_location_is_left_alone(world: World, tmp_path: Pa
     assert look(world) == []
 
 
+@pytest.mark.broad
 def test_a_job_of_another_code_location_with_the_name_of_one_of_ours_is_left_alone(world: World) -> None:
     """For example a job that a command line or Kubernetes executes: no code server of this machine knows its runs."""
 
@@ -251,6 +261,7 @@ def test_a_job_of_another_code_location_with_the_name_of_one_of_ours_is_left_alo
     assert look(world, timedelta(hours=1)) == []
 
 
+@pytest.mark.broad
 def test_a_run_of_ours_that_a_person_has_launched_is_failed_when_its_process_has_ended(
     world: World, tmp_path: Path
 ) -> None:

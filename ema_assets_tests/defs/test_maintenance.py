@@ -205,6 +205,7 @@ def test_runs_are_kept_until_they_are_older_than_the_retention(world: World) -> 
     assert tidy(world, rules=replace(RULES, run_days=13)).runs == 1
 
 
+@pytest.mark.broad
 def test_only_finished_runs_are_deleted(world: World) -> None:
     ids = {status: empty_run(world, status) for status in DagsterRunStatus if status != DagsterRunStatus.MANAGED}
     tidy(world)
@@ -268,6 +269,7 @@ def test_check_records_of_runs_deleted_in_the_ui_are_deleted_except_the_latest(w
     assert traces(world, [second]) == {"asset_check_executions": CHECKS}
 
 
+@pytest.mark.broad
 def test_the_oldest_runs_are_deleted_up_to_a_limit_and_the_next_maintenance_continues(world: World) -> None:
     ids = [empty_run(world, DagsterRunStatus.SUCCESS) for _ in range(7)]
     done = tidy(world, runs_at_most=3)
@@ -305,6 +307,7 @@ def test_runs_are_deleted_in_batches_and_a_kill_undoes_only_the_current_batch(
     assert sizes == [2, 2, 2, 1]
 
 
+@pytest.mark.broad
 def test_finished_backfills_are_deleted_after_their_runs(world: World) -> None:
     def backfill(name: str, status: BulkActionStatus, started: datetime) -> None:
         world.instance.add_backfill(
@@ -451,6 +454,7 @@ def test_the_schedule_skips_missed_days_and_requests_one_run_for_the_latest_day(
     assert request.run_config == QUIET_CONFIG
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("status", [DagsterRunStatus.QUEUED, DagsterRunStatus.STARTED])
 def test_the_schedule_waits_for_the_last_maintenance_to_end(world: World, status: DagsterRunStatus) -> None:
     empty_run(world, status)
@@ -459,6 +463,7 @@ def test_the_schedule_waits_for_the_last_maintenance_to_end(world: World, status
     assert "not over yet" in str(reason.skip_message)
 
 
+@pytest.mark.broad
 def test_the_run_is_in_the_background_lane_and_its_priority_is_between_new_bars_and_history(world: World) -> None:
     tags = defs.resolve_job_def("maintenance").tags
     history = run_request(PlannedRun(Rectangle(M5, "A", "B"), 1, Purpose.HISTORY), world.now).tags

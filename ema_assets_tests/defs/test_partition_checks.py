@@ -142,6 +142,7 @@ def test_the_check_without_partitions_reports_the_partitions_that_have_changed(w
     assert [each for each in written(world) if each[0]] == [("AAPL|5m", "FAILED", "ohlc: HTTP 500")]
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_series_is_late_once_its_newest_twelve_bars_are_missing(world: World) -> None:
     def problems() -> dict[str, str]:

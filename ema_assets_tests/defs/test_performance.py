@@ -105,6 +105,7 @@ def test_performance_is_requested_once_strategies_were_computed_and_otherwise_ev
     assert isinstance(tick(world), RunRequest)
 
 
+@pytest.mark.broad
 def test_the_catalog_shows_the_columns_of_the_screener_view(world: World) -> None:
     spec = defs.resolve_asset_graph().get(AssetKey(SCREENER))
     said = [(column.name, column.type) for column in spec.metadata["dagster/column_schema"].columns]
@@ -166,6 +167,7 @@ def test_the_sensor_waits_for_the_end_of_the_last_run(world: World) -> None:
     assert silence(world, look) == "the last run is not over yet"
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_the_schedule_waits_for_the_end_of_the_last_run(world: World) -> None:
     world.instance.create_run_for_job(defs.resolve_job_def(PERFORMANCE_JOB), status=DagsterRunStatus.STARTED)

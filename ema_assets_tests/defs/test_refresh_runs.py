@@ -179,6 +179,7 @@ def test_a_run_of_a_person_for_a_timeframe_that_was_removed_while_it_waited_fail
     assert error.description == "the watchlist does not have it"
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_for_one_partition_that_does_not_exist_fails_and_names_it(world: World) -> None:
     run = world.run({PARTITION_TAG: "NOPE|1h"}, raise_on_error=False)
@@ -208,6 +209,7 @@ def test_a_run_computes_the_remaining_symbols_when_its_first_and_last_symbol_wer
     }
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
     rectangle = Rectangle(M5, "AAPL", "BTC-USD")
@@ -632,6 +634,7 @@ def test_dagster_retries_a_failed_run_only_if_a_person_launched_it_and_the_datab
     assert is_launched_again(world, run) is expected
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_a_later_run_reports_to_dagster_what_a_killed_run_has_not_reported(
     world: World, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,7 @@ def tags(world: World, asset: str, partition: str) -> dict[str, str]:
     return dict(materialization.tags or {})
 
 
+@pytest.mark.broad
 def test_every_partition_is_fresh_after_sweeps(world: World) -> None:
     world.sweep_until_fresh()
     found = statuses(world.instance, CHAIN)
@@ -71,6 +72,7 @@ def test_every_partition_is_fresh_after_sweeps(world: World) -> None:
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_partitions_computed_without_dagster_are_missing_until_a_run_reports_them(world: World) -> None:
     with world.database.transaction() as transaction:

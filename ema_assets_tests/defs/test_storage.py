@@ -61,6 +61,7 @@ def end_connections(world: World) -> None:
         assert cursor.fetchone() == (True,)
 
 
+@pytest.mark.broad
 def test_connections_are_kept_between_statements(world: World) -> None:
     """This test fails when a Dagster upgrade opens a connection per statement, which doubles the time of a run."""
     world.instance.get_dynamic_partitions("symbol")
@@ -73,6 +74,7 @@ def test_connections_are_kept_between_statements(world: World) -> None:
     assert connections(world) == held
 
 
+@pytest.mark.broad
 def test_threads_that_query_at_the_same_time_reuse_their_connections(world: World) -> None:
     """The threads of the daemon do this several times per second."""
 
@@ -94,6 +96,7 @@ def test_threads_that_query_at_the_same_time_reuse_their_connections(world: Worl
     assert connections(world) == held
 
 
+@pytest.mark.broad
 def test_all_instances_of_a_process_share_the_connection(world: World) -> None:
     """A code location makes an instance for every tick of a schedule."""
     world.instance.get_runs(limit=1)
@@ -115,6 +118,7 @@ def test_the_market_database_is_reused_and_its_count_of_statements_begins_at_zer
         assert third is not first
 
 
+@pytest.mark.broad
 def test_a_run_reuses_the_connection_of_the_previous_run_under_its_own_name(world: World) -> None:
     """Between runs, the connection has the name of no run, because none is active."""
     stand_by()
@@ -130,6 +134,7 @@ def test_a_run_reuses_the_connection_of_the_previous_run_under_its_own_name(worl
             assert worker_sessions.living(transaction, [name]) == set()
 
 
+@pytest.mark.broad
 def test_a_market_connection_that_was_lost_is_replaced(world: World) -> None:
     store = StoreResource()
     with store.open() as database, database.transaction() as transaction:
@@ -146,6 +151,7 @@ def test_the_storage_works_after_a_restart_of_postgres(world: World) -> None:
     assert world.instance.get_runs(limit=1) == []
 
 
+@pytest.mark.broad
 def test_runs_and_ticks_do_not_query_the_catalog_again(world: World) -> None:
     def make_and_look() -> None:
         # Each call makes an instance, as a tick does.
@@ -272,6 +278,7 @@ def stored_by(world: World, storage: PostgresEventLogStorage, run_id: str) -> li
         ]
 
 
+@pytest.mark.broad
 def test_events_are_stored_as_dagster_itself_stores_them(world: World) -> None:
     """This test fails when a Dagster upgrade stores other columns, tags or check rows than our statements do."""
     ours = world.instance.event_log_storage

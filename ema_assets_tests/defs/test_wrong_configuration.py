@@ -138,6 +138,7 @@ def test_a_mistake_is_shown_in_deployment_ticks_and_runs_and_its_correction_in_t
         assert ticked(workspace, "sync_watchlist", first["cursor"])["skipReason"] == quiet
 
 
+@pytest.mark.broad
 def test_the_first_tick_after_a_reload_says_that_the_unchanged_file_was_read(world: World) -> None:
     def tick(sensor: SensorDefinition, cursor: str | None) -> Any:
         return sensor._raw_fn(build_sensor_context(instance=world.instance, cursor=cursor), **world.resources)

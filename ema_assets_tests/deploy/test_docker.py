@@ -268,6 +268,7 @@ def test_a_service_that_answers_is_healthy(healthy: ModuleType, port: int) -> No
     assert healthy.problem(f"tcp://127.0.0.1:{port}") is None
 
 
+@pytest.mark.broad
 def test_a_service_with_another_answer_or_no_answer_is_not_healthy(healthy: ModuleType, port: int) -> None:
     assert healthy.problem(f"http://127.0.0.1:{port}/other") == f"http://127.0.0.1:{port}/other answers 204"
     for url in ("tcp://127.0.0.1:1", "http://127.0.0.1:1/server_info", "tcp://127.0.0.1"):

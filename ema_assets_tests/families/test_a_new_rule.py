@@ -118,6 +118,7 @@ def test_a_rule_trades_in_a_database_that_was_filled_without_it(graph: Graph, da
     assert shown == [(stored.height,)]
 
 
+@pytest.mark.broad
 def test_only_a_rule_that_reads_other_bars_fails_and_its_error_states_why(database: Database, tmp_path: Path) -> None:
     looking = RULE.replace("leave_long=distance < 0", 'leave_long=pl.col("close") < pl.col("close").shift(1)')
     assert looking != RULE

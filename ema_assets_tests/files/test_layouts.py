@@ -661,6 +661,7 @@ def test_column_names_may_be_in_other_languages(language: str, tmp_path: Path) -
     ]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("language", "encoding", "name"),
     [

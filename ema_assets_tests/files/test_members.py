@@ -112,6 +112,7 @@ def _workbook(path: Path, *sheets: str) -> Path:
     return path
 
 
+@pytest.mark.broad
 def test_each_sheet_of_a_workbook_with_the_same_columns_is_a_member(tmp_path: Path) -> None:
     path = _workbook(tmp_path / "prices.xlsx", "KO", "Notes", "PG")
     assert _names(path) == ["KO", "PG"]

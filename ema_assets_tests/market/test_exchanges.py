@@ -214,6 +214,7 @@ def test_a_special_day_changes_the_hours_of_a_session_or_removes_it() -> None:
     ]
 
 
+@pytest.mark.broad
 def test_a_special_day_alone_in_the_requested_range_has_the_usual_hours() -> None:
     found = exchange_sessions("XNYS", date(2026, 11, 28), date(2026, 11, 29), SpecialDays({date(2026, 11, 28): None}))
     assert found.select("open", "close").rows() == [(utc("2026-11-28 14:30"), utc("2026-11-28 18:00"))]

@@ -358,6 +358,7 @@ def test_a_scrape_does_not_start_an_embedded_server(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.broad
 def test_scrapes_within_the_least_interval_share_one_reading(
     filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

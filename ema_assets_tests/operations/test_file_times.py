@@ -384,6 +384,7 @@ def test_days_of_crypto_are_utc_days(tmp_path: Path, text: str) -> None:
     assert times_of(written(tmp_path, lines([text], "BTC-USD", "1d"))) == ["2022-01-01 00:00"]
 
 
+@pytest.mark.broad
 def test_days_of_another_exchange_are_ambiguous_and_its_calendar_is_offered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +470,7 @@ def test_dates_beside_their_sessions_are_ambiguous(
     assert [each[:13] for each in times_of(path, label=label)] == [f"{day} {hour}" for day in opens]
 
 
+@pytest.mark.broad
 def test_dates_with_sundays_of_a_market_that_opens_on_sunday_evening_are_other_days(tmp_path: Path) -> None:
     """A week of six days, the first of them an evening, is cut at midnight and not at 17:00 New York."""
     days = [date(2025, 6, 1) + timedelta(days=number) for number in range(13)]

@@ -102,6 +102,7 @@ def test_series_are_reported_in_the_order_of_the_file_and_reasons_by_name(databa
     assert [list(each.skipped) for each in summaries] == [["not closed yet", "outside the session"]] * len(names)
 
 
+@pytest.mark.broad
 def test_a_file_named_like_a_provider_is_recorded_as_a_file(database: Database) -> None:
     """Alerts are raised about bars of providers, not about bars of files."""
     sync(database, FILES, NOW)
@@ -110,6 +111,7 @@ def test_a_file_named_like_a_provider_is_recorded_as_a_file(database: Database) 
     assert rows_of(database, "SELECT name FROM market.source ORDER BY id") == [("./sandbox",), ("sandbox.csv",)]
 
 
+@pytest.mark.broad
 def test_ingesting_a_file_again_changes_nothing_and_rejects_no_bar_twice(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05", close=None), line(None)])

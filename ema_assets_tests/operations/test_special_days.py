@@ -99,6 +99,7 @@ def test_a_special_day_added_later_gives_the_same_rows_as_one_known_from_the_beg
         assert tables_of(database)[name].equals(rows), name
 
 
+@pytest.mark.broad
 def test_sessions_are_recomputed_only_when_their_special_days_or_rules_change(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -548,6 +548,7 @@ def test_a_sync_of_changed_symbols_or_sessions_waits_for_a_run_without_a_deadloc
         assert ledger.failing(transaction).is_empty()
 
 
+@pytest.mark.broad
 def test_a_sync_of_changed_tables_waits_for_a_run_that_will_read_them_without_a_deadlock(database: Database) -> None:
     """A signal has got other columns, and the same version. A run has locked series and has not read the table yet."""
     sync_watchlist.sync(database, _SMALL, NOW)

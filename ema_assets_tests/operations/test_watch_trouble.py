@@ -93,6 +93,7 @@ def test_a_provider_that_does_not_answer_is_reported_with_its_reason(database: D
     ]
 
 
+@pytest.mark.broad
 def test_trouble_with_a_provider_is_over_when_its_last_symbol_is_removed(database: Database) -> None:
     alerts = told_of("provider_shut_out")
     coins, metals = replace(watch({"BTC-USD": "24/7"}), alerts=alerts), watch({"SI=F": "CMES"}, provider="yahoo")
@@ -127,6 +128,7 @@ def test_nothing_fresh_is_reported_only_when_loaded_series_are_late(database: Da
     assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", f"over after 0 min: {expected}", True)]
 
 
+@pytest.mark.broad
 def test_a_night_without_bars_is_not_reported_when_the_market_opens(database: Database) -> None:
     """No bar closed in the two bars of time before the first close of a day, so no series is late yet."""
     watched = watch({"AAPL": "XNYS"}, m5_days=2, timeframes=(M5,))

@@ -83,6 +83,7 @@ def market(_served: RunningSandbox) -> RunningSandbox:
     return _served
 
 
+@pytest.mark.broad
 @settings(max_examples=25, deadline=None)
 @given(
     start=st.timedeltas(timedelta(0), timedelta(days=8)),

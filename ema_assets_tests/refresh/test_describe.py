@@ -214,6 +214,7 @@ def test_corporate_actions_take_effect_at_the_open_and_record_their_source(
     assert rows_of(database, "SELECT DISTINCT actions_through FROM market.instrument") == [(NOW,)]
 
 
+@pytest.mark.broad
 def test_with_extended_hours_an_ex_date_begins_with_the_first_trade_as_in_a_file(
     database: Database, sandbox: RunningSandbox, tmp_path: Path
 ) -> None:
@@ -509,6 +510,7 @@ def test_an_unlisted_symbol_that_fails_pauses_for_up_to_twenty_hours(
     assert 0.75 * longest <= pause <= 1.25 * longest
 
 
+@pytest.mark.broad
 def test_a_run_also_queries_states_and_counts_their_calls(database: Database, sandbox: RunningSandbox) -> None:
     """The whole way over HTTP with bars, as `ema-assets refresh` does it."""
     settings, watched = settings_of(sandbox), watch({"AAPL": "XNYS"}, m5_days=2, d1_days=5)

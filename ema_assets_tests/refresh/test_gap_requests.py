@@ -203,6 +203,7 @@ def test_an_unanswered_request_for_a_gap_does_not_count_as_an_attempt(
     assert gaps(database) == []
 
 
+@pytest.mark.broad
 def test_a_failed_request_for_a_gap_does_not_count_as_a_failure_of_the_series(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -338,6 +339,7 @@ def test_a_halt_in_a_file_of_hourly_bars_is_a_gap_in_the_grid_of_that_file(datab
     assert gaps(database) == [(start, 2, "not in file", 0)]
 
 
+@pytest.mark.broad
 def test_gaps_of_a_file_for_a_fetched_symbol_are_requested_from_the_provider(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -357,6 +359,7 @@ def test_bars_before_the_first_bar_of_a_symbol_are_not_missing(database: Databas
     assert gaps(database) == []
 
 
+@pytest.mark.broad
 def test_a_bar_that_awaits_confirmation_is_missing_until_it_is_confirmed(database: Database) -> None:
     bars = minutes_of()
     risen = [pl.when(pl.col("ts") >= LOST).then(pl.col(name) * 5).otherwise(pl.col(name)).alias(name) for name in ("open", "high", "low", "close")]  # fmt: skip

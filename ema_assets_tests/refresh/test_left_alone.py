@@ -126,6 +126,7 @@ def test_a_timeframe_is_behind_when_it_waits_for_a_missing_base_bar(
     assert said(database, now, [M15]) == []
 
 
+@pytest.mark.broad
 def test_a_sentence_has_the_most_common_reason_and_the_first_and_last_end_of_the_pauses(
     database: Database, exchange: MemoryExchange
 ) -> None:

@@ -334,6 +334,7 @@ def test_long_history_that_the_provider_refuses_is_not_requested_again(database:
     assert long_asked(exchange) == []
 
 
+@pytest.mark.broad
 def test_a_provider_that_cannot_be_opened_also_pauses_requests_for_older_bars(database: Database) -> None:
     sync(database, WATCHED, NOW)
     rules = FetchRules(WATCHED.history_days, long_histories={None: HALF_HOURS})

@@ -106,6 +106,7 @@ def test_every_bar_is_stored_and_no_stored_number_is_nan_or_infinite(stored: Dat
             assert column.drop_nulls().is_finite().all(), f"{table}.{column.name}"
 
 
+@pytest.mark.broad
 def test_averages_trend_and_crossovers_are_computed_below_zero_too(stored: Database) -> None:
     closes, ema = closes_through_zero(), None
     found = {row[0]: row for row in of_future(stored, "SELECT ts, ema_9, ema_30 FROM market.ema_signals WHERE true")}

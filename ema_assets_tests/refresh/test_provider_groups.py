@@ -103,6 +103,7 @@ def test_one_refresh_requests_each_symbol_from_its_own_provider(market: Market) 
     assert (market.alpaca.closed, market.binance.closed) == (1, 1)
 
 
+@pytest.mark.broad
 def test_a_provider_without_keys_fails_only_its_own_symbols(market: Market) -> None:
     market.wrong = {None: "set APCA_API_KEY_ID"}
     outcome = market.fetch(NOW)
@@ -155,6 +156,7 @@ def test_an_outage_leads_to_one_probe_per_pause_while_the_other_provider_continu
     assert market.alpaca.calls == 2, "the probe, and all others together"
 
 
+@pytest.mark.broad
 def test_failures_of_concurrent_runs_count_as_one_failure(market: Market, database_url: str) -> None:
     """Three runs fail at the same moment. A short outage must not lead to a long pause."""
     fail_all(market.alpaca, Unreachable)
@@ -248,6 +250,7 @@ def test_a_ban_lasts_as_long_as_the_provider_states(market: Market) -> None:
     assert "BTC-USD" in market.fetch(until).done
 
 
+@pytest.mark.broad
 def test_a_failing_symbol_does_not_delay_the_others_after_an_outage(market: Market) -> None:
     fail_all(market.alpaca, ProviderUnavailable)
     market.fetch(NOW)
@@ -264,6 +267,7 @@ def test_a_failing_symbol_does_not_delay_the_others_after_an_outage(market: Mark
     assert {symbol: state_of(market.database, symbol, M5)["failures"] for symbol in STOCKS[1:]} == {"JPM": 0, "MSFT": 0}
 
 
+@pytest.mark.broad
 def test_pauses_count_from_the_time_of_the_answer(market: Market) -> None:
     """An answer may come half a minute after the start of a run, or minutes after the start of a command."""
 

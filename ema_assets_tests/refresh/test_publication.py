@@ -21,6 +21,7 @@ from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import health, status
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, state_of, utc
 from ema_assets_tests.timeframes import FETCHED
@@ -125,6 +126,7 @@ def test_no_run_is_launched_for_bars_that_are_not_published_yet(market: Callable
     assert both.on_close(NOW + minutes(5)) == ["AAPL"]
 
 
+@pytest.mark.broad
 def test_a_bar_published_seconds_after_its_close_belongs_to_the_tick_of_that_close(
     market: Callable[..., Market],
 ) -> None:
@@ -190,12 +192,15 @@ def test_a_run_waits_for_the_rest_of_the_delay_and_then_requests_bars(
 
 @pytest.mark.parametrize(
     ("symbols", "delay", "later"),
-    [
-        pytest.param(["AAPL"], 20, 2, id="its own provider publishes at once"),
-        pytest.param(SYMBOLS, 20, 20, id="the delay is over"),
-        pytest.param(SYMBOLS, 300, 2, id="the delay is longer than a schedule reaches"),
-        pytest.param([], 20, 2, id="there is no series"),
-    ],
+    mostly_broad(
+        [
+            pytest.param(["AAPL"], 20, 2, id="its own provider publishes at once"),
+            pytest.param(SYMBOLS, 20, 20, id="the delay is over"),
+            pytest.param(SYMBOLS, 300, 2, id="the delay is longer than a schedule reaches"),
+            pytest.param([], 20, 2, id="there is no series"),
+        ],
+        2,
+    ),
 )
 def test_a_run_that_can_request_bars_at_once_does_not_wait(
     market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch, symbols: list[str], delay: int, later: int

@@ -216,6 +216,7 @@ def test_crossovers_of_other_averages_are_reported_with_the_names_of_the_average
     assert fast == pytest.approx(averages["ema_8"] + (price - averages["ema_8"]) * 2 / 9, rel=1e-4)
 
 
+@pytest.mark.broad
 def test_the_screener_of_other_averages_shows_their_next_cross_and_the_trade_of_their_strategy(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
@@ -394,6 +395,7 @@ def test_a_correction_that_flips_the_newest_bar_raises_correction_alerts(loaded:
     )
 
 
+@pytest.mark.broad
 def test_a_correction_without_a_newer_bar_is_computed_and_raises_at_most_correction_alerts(loaded: Database) -> None:
     exchange, now = new_exchange(), START
     newest = exchange.bars.filter(pl.col("ts") <= LOADED).sort("ts").group_by("symbol").last()

@@ -390,6 +390,7 @@ def test_a_bar_is_requested_only_after_the_publication_delay(database: Database,
         exchange.asked = []
 
 
+@pytest.mark.broad
 def test_only_the_requested_symbols_and_timeframes_are_refreshed(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW, symbols=["MSFT"], timeframes=[D1])
     tables = tables_of(database)

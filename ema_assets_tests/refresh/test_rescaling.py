@@ -220,6 +220,7 @@ def test_a_corporate_action_is_stored_even_when_the_bars_of_its_answer_are_not(d
     assert rows_of(database, "SELECT symbol, ratio FROM market.corporate_action") == [("GE", 2.0)]
 
 
+@pytest.mark.broad
 def test_a_corporate_action_determines_the_ratio_of_a_level_shift(database: Database) -> None:
     """Prices fall on the day of this reverse split, so the step in the bars is smaller than its ratio."""
     now = utc("2026-11-28 00:00")
@@ -358,6 +359,7 @@ def crashed(volume: float) -> pl.DataFrame:
     )
 
 
+@pytest.mark.broad
 def test_a_crash_with_ninety_times_the_volume_is_stored_at_once_and_flagged(database: Database) -> None:
     exchange = MemoryExchange(crashed(90 * 2500.0))
     only = watch({"GE": "XNYS"}, d1_days=130)

@@ -165,6 +165,7 @@ def test_a_correction_records_how_far_it_reaches(
     assert not over & rewritten
 
 
+@pytest.mark.broad
 def test_a_correction_that_arrives_with_a_new_bar_counts_only_known_bars(
     database: Database, exchange: MemoryExchange
 ) -> None:
@@ -272,6 +273,7 @@ def test_recomputing_everything_is_not_recorded_as_a_revision(
     assert rows_of(database, "SELECT * FROM market.bar_revision") == found
 
 
+@pytest.mark.broad
 def test_bars_as_of_a_time_are_those_known_at_that_time(database: Database, exchange: MemoryExchange) -> None:
     def as_of(moment: object) -> list[tuple[object, ...]]:
         return rows_of(

@@ -121,6 +121,7 @@ def test_stored_bars_that_are_rescaled_to_a_file_are_not_counted_as_bars_of_it(d
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 def test_a_file_with_two_scales_is_refused_when_neither_is_the_stored_one(stored: Database) -> None:
     twice = pl.concat([as_traded(TODAY[:80], 8.0), as_traded(TODAY[80:120], 2.0)])
     summary = ingest(stored, twice)
@@ -150,6 +151,7 @@ def test_the_file_with_the_newest_bars_sets_the_scale_of_the_series(stored: Data
     assert closes(stored) == pytest.approx([*(TODAY["close"][:190] * 4), *newer["close"]], rel=1e-12)
 
 
+@pytest.mark.broad
 def test_an_unadjusted_file_rounded_to_cents_changes_no_crossover_and_no_trade(stored: Database) -> None:
     """A file may round prices differently from the vendor of the stored bars."""
     before = crossovers_and_trades(stored)
@@ -168,6 +170,7 @@ def fact(database: Database, kind: str, at: datetime, ratio: float) -> None:
         action_facts.record(transaction, pl.DataFrame(row, ACTION_SCHEMA, orient="row"), "a file")
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("overlap", "words"), [(1, "the only bar that is stored, too, is"), (2, "the 2 bars that are")]
 )
@@ -190,6 +193,7 @@ def test_one_or_two_bars_off_by_a_split_are_refused_until_a_corporate_action_con
     assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(TODAY["volume"].to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 def test_a_single_bar_in_the_middle_that_is_off_by_a_split_ratio_is_a_correction(stored: Database) -> None:
     assert ingest(stored, as_traded(TODAY[120:121], 2.0)).corrected == 1
 
@@ -251,6 +255,7 @@ def test_corporate_actions_convert_an_unadjusted_file_that_ends_before_all_store
     assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(TODAY["volume"].to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 def test_an_adjusted_file_that_ends_before_all_stored_bars_is_not_converted(
     database: Database,
 ) -> None:
@@ -293,6 +298,7 @@ def test_prices_adjusted_for_dividends_are_refused_over_unadjusted_prices(
     assert closes(stored) == TODAY["close"].to_list()
 
 
+@pytest.mark.broad
 def test_prices_without_adjustment_for_dividends_are_refused_over_adjusted_prices(database: Database) -> None:
     sync(database, FILES, NOW)
     adjusted = with_dividends(TODAY, (80, 0.01), (150, 0.01))
@@ -301,6 +307,7 @@ def test_prices_without_adjustment_for_dividends_are_refused_over_adjusted_price
     assert closes(database) == adjusted["close"].to_list()
 
 
+@pytest.mark.broad
 def test_a_known_small_spin_off_does_not_count_as_a_dividend(stored: Database) -> None:
     fact(stored, "spin-off", TODAY["ts"][150], 1 / 0.99)
     summary = ingest(stored, with_dividends(TODAY[100:], (150, 0.01)), "adjusted.csv")
@@ -308,6 +315,7 @@ def test_a_known_small_spin_off_does_not_count_as_a_dividend(stored: Database) -
     assert closes(stored)[:150] == pytest.approx((TODAY["close"][:150] * 0.99).to_list(), rel=1e-12)
 
 
+@pytest.mark.broad
 def test_scattered_corrections_do_not_count_as_dividends(stored: Database) -> None:
     odd = pl.int_range(pl.len()) % 7 == 0
     corrected = TODAY[100:].with_columns(pl.when(odd).then(pl.col(name) * 0.995).otherwise(name) for name in PRICES)
@@ -330,6 +338,7 @@ def test_a_file_without_volumes_keeps_the_stored_volumes(stored: Database) -> No
     assert found["high"][:150].to_list() == changed["high"].to_list()
 
 
+@pytest.mark.broad
 def test_a_file_of_closes_keeps_the_other_stored_prices_where_the_close_is_the_same(stored: Database) -> None:
     flat = TODAY.with_columns(pl.col("close").alias(name) for name in PRICES)
     flat = flat.with_columns(volume=pl.lit(None, pl.Float64))

@@ -233,6 +233,7 @@ def test_a_signal_may_have_the_name_of_a_table_alias_in_a_query(database: Databa
     assert shown == rows_of(database, f"SELECT count(*) FROM market.{name}")[0][0] > 0
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

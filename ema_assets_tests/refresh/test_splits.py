@@ -260,6 +260,7 @@ def test_an_overlap_in_another_unit_is_rejected_and_the_stored_bars_stay(databas
     assert revisions(database) == []
 
 
+@pytest.mark.broad
 def test_a_dividend_and_a_correction_of_some_bars_do_not_count_as_a_split(database: Database) -> None:
     exchange = MemoryExchange(ALL)
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)

@@ -65,6 +65,7 @@ def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> I
         run.join()
 
 
+@pytest.mark.broad
 def test_a_scheduled_run_skips_a_series_that_another_run_has_locked(loaded: Database) -> None:
     with loaded.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET dirty_from = first_ts WHERE asset = 'ema_signals'")

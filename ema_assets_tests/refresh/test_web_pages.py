@@ -118,6 +118,7 @@ def test_a_web_page_for_one_symbol_fails_only_that_symbol(
     assert breaker(database) == []
 
 
+@pytest.mark.broad
 def test_the_same_unreadable_answer_for_every_symbol_opens_the_breaker_too(
     database: Database, served: tuple[Consent, str], consent: Consent
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_price_axis_shows_full_prices_without_an_offset(market: Database, cl
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["0"]
 
 
+@pytest.mark.broad
 def test_the_chart_draws_the_stored_candles_averages_and_volume(market: Database) -> None:
     figure, bars = drawn(market)
     stored = rows_of(

@@ -193,6 +193,7 @@ def test_the_worker_delays_the_look_for_trouble_again_after_the_computer_slept(
     assert [looks_after(seconds) for seconds in (50, 50, 25)] == [False, False, True]
 
 
+@pytest.mark.broad
 def test_the_sensor_looks_for_trouble_only_after_the_first_runs_had_time(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +304,7 @@ def test_deliver_once_with_ahead_also_sends_alerts_that_will_be_due_soon(
     assert sending.problem_with(configured.alerts.channels["HOOK"], os.environ) is None
 
 
+@pytest.mark.broad
 def test_the_role_for_alerts_can_deliver_and_cannot_write_bars_the_ledger_or_migrations(
     env: Path, databases: Databases, database: Database, hook: Webhook
 ) -> None:

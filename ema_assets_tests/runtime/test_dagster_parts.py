@@ -190,6 +190,7 @@ while True:
     assert code_server._is_served()
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("broken", ["code_server", "daemon"])
 def test_a_code_server_or_daemon_that_does_not_start_is_reported_at_once(settings: Settings, broken: str) -> None:
     standing = Standing(settings)

@@ -164,6 +164,7 @@ def test_a_connection_survives_the_end_of_the_process_that_started_the_server(fo
         assert cursor.fetchone() == (42,)
 
 
+@pytest.mark.broad
 def test_a_killed_process_holds_no_lease(folder: Path) -> None:
     with process(HOLDER, folder) as (killed, _), EmbeddedServer(folder) as server:
         killed.kill()
@@ -172,6 +173,7 @@ def test_a_killed_process_holds_no_lease(folder: Path) -> None:
     assert not server.is_running()
 
 
+@pytest.mark.broad
 def test_a_server_whose_last_user_was_killed_is_stopped_by_the_next_one(folder: Path) -> None:
     with process(HOLDER, folder) as (killed, pid):
         killed.kill()
@@ -222,6 +224,7 @@ def test_a_reader_keeps_a_running_server(folder: Path) -> None:
     assert read_running(folder) is None
 
 
+@pytest.mark.broad
 def test_a_reader_starts_a_server_that_does_not_run_and_keeps_it_until_its_process_ends(folder: Path) -> None:
     with process(READER, folder) as (reader, pid):
         url = read_running(folder)
@@ -238,6 +241,7 @@ def test_a_reader_makes_no_database(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.broad
 def test_a_killed_up_leaves_the_server_running_while_another_process_uses_it(folder: Path) -> None:
     """The guard of a killed `up` waits for no process, and does not stop a server that an `ingest` uses."""
     with process(SUPERVISED, folder) as (up, pid):
@@ -252,6 +256,7 @@ def test_a_killed_up_leaves_the_server_running_while_another_process_uses_it(fol
         assert not server.is_running()
 
 
+@pytest.mark.broad
 def test_the_server_of_a_killed_up_is_stopped_when_no_other_process_uses_it(folder: Path) -> None:
     with process(SUPERVISED, folder) as (up, pid):
         up.kill()

@@ -107,6 +107,7 @@ def test_psycopg2_logs_in(running: EmbeddedServer) -> None:
     assert ask(running.url, "select current_user || '@' || current_database()") == "ema@ema"
 
 
+@pytest.mark.broad
 def test_sqlalchemy_logs_in(running: EmbeddedServer) -> None:
     url = running.url.replace("postgresql://", "postgresql+psycopg2://", 1)
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
@@ -386,6 +387,7 @@ def test_a_server_that_does_not_start_reports_the_reason(server: EmbeddedServer)
     assert not server.is_running()
 
 
+@pytest.mark.broad
 def test_a_start_without_a_passfile_fails_with_that_reason(server: EmbeddedServer) -> None:
     server.start()
     server.stop()

@@ -225,6 +225,7 @@ def test_a_killed_child_is_restarted_on_its_port_and_stopped_with_the_block(tmp_
     assert said[1] == "  web runs again"
 
 
+@pytest.mark.broad
 def test_leftover_processes_of_a_child_are_stopped_before_its_restart(tmp_path: Path) -> None:
     code = "import os, time; os.fork(); open(f'{os.getpid()}', 'w'); time.sleep(600)"
     argv = [sys.executable, "-I", "-c", code]

@@ -166,6 +166,7 @@ def looking(url: str, hook: Webhook) -> Iterator["Future[Delivered]"]:
             hook.gate.set()
 
 
+@pytest.mark.broad
 @pytest.mark.usefixtures("impatient")
 def test_deliver_once_waits_for_the_slowest_channel_and_keeps_other_processes_out(
     env: Path, database: Database, hook: Webhook
@@ -191,6 +192,7 @@ def test_deliver_once_marks_its_messages_even_if_its_sessions_were_ended_meanwhi
     assert deliveries(database) == [("S000", "HOOK", "sent", None)]
 
 
+@pytest.mark.broad
 def test_ticks_of_the_sensor_that_end_before_a_message_is_sent_do_not_send_it_again(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

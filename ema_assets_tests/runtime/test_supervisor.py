@@ -131,6 +131,7 @@ def test_children_run_in_their_own_sessions_and_end_with_the_block(tmp_path: Pat
     assert [child.exit_code() for child in children] == [-signal.SIGTERM, -signal.SIGTERM]
 
 
+@pytest.mark.broad
 def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
     code = f"""
     import signal, sys, time
@@ -161,6 +162,7 @@ def test_output_is_appended_to_the_log_and_stdin_is_empty(tmp_path: Path) -> Non
         assert child.log_tail() == "''"
 
 
+@pytest.mark.broad
 def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path, watch: StopWatch) -> None:
     with Supervisor() as group:
         child = spawn(group, "web", python(IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=2)
@@ -170,6 +172,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path, 
     assert child.exit_code() == -signal.SIGKILL
 
 
+@pytest.mark.broad
 def test_a_child_with_stop_main_only_stops_its_own_children(tmp_path: Path) -> None:
     code = f"""
     import subprocess, sys

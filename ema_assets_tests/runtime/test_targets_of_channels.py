@@ -41,6 +41,7 @@ def came(hook: Webhook) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.broad
 def test_a_target_gets_each_message_once_while_another_target_fails(database: Database, topics: Webhook) -> None:
     topics.refused_topics = {"second"}
     raised(database)

@@ -41,6 +41,7 @@ def all_pages(client: httpx.Client, path: str = STOCK_BARS_PATH, **params: Any) 
             return rows, pages
 
 
+@pytest.mark.broad
 def test_the_vendors_sdk_reads_stocks_of_several_pages(sandbox: RunningSandbox) -> None:
     sdk = StockHistoricalDataClient("key", "secret", url_override=sandbox.base_url)
     bars = sdk.get_stock_bars(

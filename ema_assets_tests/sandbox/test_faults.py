@@ -38,6 +38,7 @@ def test_a_delay_holds_back_the_requested_number_of_answers(client: httpx.Client
     assert (report["times"], report["acted"]) == (1, 1)
 
 
+@pytest.mark.broad
 def test_an_answer_that_began_before_a_reset_of_the_counters_is_not_counted(client: httpx.Client) -> None:
     number = ask(client, kind="delay", seconds=0.5, times=1)
 

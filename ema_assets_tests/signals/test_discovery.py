@@ -89,6 +89,7 @@ def test_a_file_does_not_shadow_a_module_of_the_same_name(tmp_path: Path) -> Non
     assert "toy" not in vars(sys.modules["polars"])
 
 
+@pytest.mark.broad
 def test_discovering_signals_does_not_import_dagster() -> None:
     code = "import sys; from ema_assets.signals.discovery import discover; discover(); print('dagster' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

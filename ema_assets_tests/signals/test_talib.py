@@ -110,6 +110,7 @@ def test_signals_equal_every_value_of_talib(name: str, params: Params, closes: l
     assert_equal_where_talib_has_a_value(name, params, together({"AAPL": bars_from(closes, seed=1)}))
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("name", NAMES)
 @given(bars=histories(most=200))
 def test_signals_equal_every_value_of_talib_for_drawn_bars(name: str, bars: pl.DataFrame) -> None:

@@ -45,6 +45,7 @@ def test_migrating_again_does_nothing(new_url: str) -> None:
     assert ask(new_url, "SELECT symbol FROM market.instrument") == [("AAPL",)]
 
 
+@pytest.mark.broad
 def test_the_table_of_bars_is_created_by_the_next_process_after_an_interrupted_migration(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_migration_that_waits_for_a_table_in_use_gives_up_and_reports_why(
     assert [each.number for each in migrate(new_url)] == [number]
 
 
+@pytest.mark.broad
 def test_the_statement_timeout_of_the_database_does_not_cut_off_a_migration(
     new_url: str, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:

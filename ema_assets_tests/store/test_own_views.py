@@ -53,6 +53,7 @@ def catalog(url: str) -> list[tuple[object, ...]]:
         return cursor.fetchall()
 
 
+@pytest.mark.broad
 def test_own_views_are_unchanged_after_the_views_and_tables_below_them_are_recreated(url: str) -> None:
     before = catalog(url)
     with Database(url) as database, database.transaction() as transaction:

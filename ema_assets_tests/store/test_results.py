@@ -362,6 +362,7 @@ def test_an_open_trade_counts_at_its_last_price_but_not_as_a_closed_trade(databa
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=2), TS + timedelta(days=3))
 
 
+@pytest.mark.broad
 def test_a_history_with_holes_is_annualized_by_elapsed_time(database: Database) -> None:
     """Twenty bars over four years: ten trades of 1 % each give 2.5 % per year, not 500 %."""
     closes = [100 * 1.01 ** (number // 2 + number % 2) for number in range(20)]
@@ -380,11 +381,13 @@ def test_a_drawdown_over_several_trades_has_the_dates_of_its_peak_and_its_trough
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=1), TS + timedelta(days=6))
 
 
+@pytest.mark.broad
 def test_a_drawdown_from_the_start_begins_at_the_first_bar(database: Database) -> None:
     row = by_hand(database, [10, 10, 10, 9, 9, 8], [("long", 1, 3), ("long", 4, 5)])
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS, TS + timedelta(days=5))
 
 
+@pytest.mark.broad
 def test_equity_stays_at_zero_after_a_short_trade_that_loses_everything(database: Database) -> None:
     # Nine trades come first: the ratios are shown only for ten trades or more.
     few = [("long", 2 * n, 2 * n + 1) for n in range(9)]
@@ -722,6 +725,7 @@ def test_the_reader_role_can_only_read_results_and_market(filled: Database) -> N
         connection.rollback()
 
 
+@pytest.mark.broad
 def test_the_reader_role_can_read_tables_that_are_created_later(databases) -> None:
     url = databases.make()
     with Database(url) as database:

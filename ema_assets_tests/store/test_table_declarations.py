@@ -307,6 +307,7 @@ def test_the_reserved_words_include_all_reserved_words_of_the_server(database: D
     assert {*words, *system} <= RESERVED_WORDS
 
 
+@pytest.mark.broad
 def test_no_signal_can_take_the_name_of_another_table(database: Database) -> None:
     with database.transaction() as transaction:
         adopt_graph(transaction, GRAPH)

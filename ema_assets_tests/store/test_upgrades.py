@@ -189,6 +189,7 @@ def test_the_seventh_migration_looks_once_at_each_fetched_series_that_was_asked_
     databases.drop(url)
 
 
+@pytest.mark.broad
 def test_migrating_number_by_number_gives_the_same_schema_as_migrating_at_once(
     databases: Databases, newest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

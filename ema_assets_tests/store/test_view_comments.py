@@ -1,5 +1,7 @@
 """Tests of the comments that database clients show for the views of `results`."""
 
+import pytest
+
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import build
@@ -8,6 +10,7 @@ from ema_assets.store.database import Database
 WATCHED = Watchlist((), {}, strategies=({"name": "slow", "rule": "crossover", "fast": 12, "slow": 26},))
 
 
+@pytest.mark.broad
 def test_every_view_has_a_comment_about_its_rows_and_is_created_once(database: Database) -> None:
     with database.transaction() as transaction:
         adopt_graph(transaction, build(WATCHED))

@@ -168,6 +168,7 @@ def test_a_correction_gives_the_same_from_any_earlier_state_as_from_the_first_ba
     assert_frame_equal(kept_states, whole.states, check_exact=True)
 
 
+@pytest.mark.broad
 @given(several(), variants())
 def test_a_series_has_the_same_results_alone_and_among_others(drawn: dict[str, list[Bar]], variant: Variant) -> None:
     together = simulate(frame_of(drawn), NOTHING, variant)
@@ -207,6 +208,7 @@ def test_an_open_trade_without_a_further_bar_stays_as_it_was(drawn: dict[str, li
     )  # fmt: skip
 
 
+@pytest.mark.broad
 def test_states_are_kept_every_256_bars_and_for_the_last_eight_bars() -> None:
     bars = bars_from(1, 600)
     states = simulate(frame_of({"AAPL": bars, "MSFT": bars[:5]}), NOTHING, Variant("x", CROSSOVER)).states

@@ -150,6 +150,7 @@ def test_a_version_contains_the_changed_parameters_of_the_rule() -> None:
     assert Variant("x", rule, params={"eager": True}).params == {"bars": 3, "eager": True}
 
 
+@pytest.mark.broad
 def test_the_inputs_of_a_variant_follow_from_its_rule_and_its_stops() -> None:
     assert reads(DEFAULT) == {
         "ohlc": ("open", "high", "low", "close"),
