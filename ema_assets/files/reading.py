@@ -12,6 +12,7 @@ import polars as pl
 from ema_assets.files import discovery
 from ema_assets.files.cells import BY_COMMAS, LINE, Table
 from ema_assets.files.columns import ADJUSTED, check_prices, is_known, may_be_symbols, plain, roles, volume_columns
+from ema_assets.files.date_parts import with_joined_dates
 from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.headless import guessed_columns
 from ema_assets.files.keys import Keys, KeySources, are_symbols, check_one_instrument, with_keys
@@ -69,7 +70,7 @@ def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsO
     table = load(path)
     try:
         table = unpivoted(table)
-        return _read(path, table if options.columns else pivoted(table), options, known)
+        return _read(path, table if options.columns else with_joined_dates(pivoted(table)), options, known)
     except AmbiguousBarFile as error:
         raise AmbiguousBarFile(f"{path}: {error}", error.readings) from None
     except BarFileError as error:
