@@ -57,7 +57,6 @@ def tags(world: World, asset: str, partition: str) -> dict[str, str]:
     return dict(materialization.tags or {})
 
 
-@pytest.mark.broad
 def test_every_partition_is_fresh_after_sweeps(world: World) -> None:
     world.sweep_until_fresh()
     found = statuses(world.instance, CHAIN)
@@ -89,7 +88,6 @@ def test_partitions_computed_without_dagster_are_missing_until_a_run_reports_the
     assert stale(world.instance, CHAIN) == {}
 
 
-@pytest.mark.broad
 @pytest.mark.settled
 def test_every_partition_is_fresh_after_backfills(world: World) -> None:
     world.tell()
