@@ -22,8 +22,9 @@ def price_text(price: float) -> str:
 
 
 def percent_text(value: float) -> str:
-    """Return a percentage with its sign, such as `+0.31 %`; a value that rounds to zero has the sign of zero."""
-    return f"{round(value, 2) + 0.0:+.2f} %"
+    """Return a percentage with its sign, such as `+0.31 %`; a value that rounds to zero has none, as on the board."""
+    rounded = round(value, 2)
+    return f"{rounded:+.2f} %" if rounded else "0.00 %"
 
 
 def decimals_of(price: float) -> int:

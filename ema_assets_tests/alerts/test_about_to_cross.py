@@ -13,7 +13,7 @@ from ema_assets.model.symbols import DOWN, UP
         (UP, 100.1, 0.1, "(bearish) unless the next close rises above 100.10, +0.10 % from 100.00"),
         (DOWN, 100.1, 0.1, "(bullish) if the next close reaches 100.10, +0.10 % from 100.00"),
         (DOWN, 99.8, -0.2, "(bullish) unless the next close falls below 99.80, -0.20 % from 100.00"),
-        (DOWN, 100.0, 0.0, "(bullish) if the next close reaches 100.00, +0.00 % from 100.00"),
+        (DOWN, 100.0, 0.0, "(bullish) if the next close reaches 100.00, 0.00 % from 100.00"),
     ],
 )
 def test_the_text_states_which_move_causes_or_prevents_the_crossover(

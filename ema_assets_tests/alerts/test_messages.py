@@ -69,7 +69,8 @@ def test_the_title_distinguishes_trouble_from_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(-0.004, "+0.00 %"), (-0.0, "+0.00 %"), (-0.006, "-0.01 %"), (0.204, "+0.20 %")]
+    ("value", "said"),
+    [(-0.004, "0.00 %"), (0.004, "0.00 %"), (-0.0, "0.00 %"), (-0.006, "-0.01 %"), (0.204, "+0.20 %")],
 )
 def test_a_percentage_that_rounds_to_zero_has_no_minus_sign(value: float, said: str) -> None:
     assert percent_text(value) == said

@@ -104,7 +104,7 @@ def test_bars_that_look_like_a_split_are_reported_on_stderr(run: Run, env: dict[
 def test_without_a_trade_the_deepest_fall_is_zero(run: Run, env: dict[str, str]) -> None:
     result = run("backtest", "crossover", "--set", "fast=200", "--set", "slow=300", **env)
     line = result.stdout.splitlines()[3]
-    assert line == "All of them with equal weights: +0.00 %, deepest fall 0.00 %", result.output
+    assert line == "All of them with equal weights: 0.00 %, deepest fall 0.00 %", result.output
 
 
 def test_a_symbol_whose_price_fell_below_zero_is_left_out_of_the_total(run: Run, database_url: str) -> None:
