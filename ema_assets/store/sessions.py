@@ -151,7 +151,10 @@ def between(transaction: Transaction, calendars: Sequence[str], start: datetime,
 
 
 def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataFrame:
-    """Return, as `between`, the stored sessions of every calendar that an active instrument trades on."""
+    """Return the stored sessions of every calendar that an active instrument trades on; sorted as by `between`.
+
+    They begin two days before `start` and end two days after `end` (UTC).
+    """
     return transaction.query(
         f"""
         SELECT {_COLUMNS} FROM market.session

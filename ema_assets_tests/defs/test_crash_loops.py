@@ -274,7 +274,6 @@ def test_runs_that_do_not_leave_the_signal_out_pause_as_a_whole(world: World, of
     assert requested(world, of_mine) == ["15m", "1h", "1d"]
 
 
-@pytest.mark.broad
 @pytest.mark.settled
 @pytest.mark.parametrize(
     "steps",

@@ -1,7 +1,7 @@
 """A day that is missing in the calendar has no rolled-up bars, and does not prevent those of later days."""
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import polars as pl
 import pytest
@@ -21,18 +21,11 @@ NOW = utc("2024-02-02 12:00")
 LONGER = (M15, H1, H4, W1, MO1)
 
 
-def bars(symbol: str, first: date, last: date = LAST) -> pl.DataFrame:
-    """Regular 5m and 1d bars from `first` on, and bars of the Saturday at the hours of the Friday."""
-    regular = pl.concat(bars_on("XBOM", symbol, timeframe, min(first, FRIDAY), last) for timeframe in (M5, D1))
-    special = regular.filter(pl.col("ts").dt.date() == FRIDAY).with_columns(pl.col("ts") + timedelta(days=1))
+def bars(symbol: str, first: date, unlisted: date = SATURDAY) -> pl.DataFrame:
+    """Regular 5m and 1d bars from `first` on, and bars of the `unlisted` day at the hours of the Friday."""
+    regular = pl.concat(bars_on("XBOM", symbol, timeframe, min(first, FRIDAY), LAST) for timeframe in (M5, D1))
+    special = regular.filter(pl.col("ts").dt.date() == FRIDAY).with_columns(pl.col("ts") + (unlisted - FRIDAY))
     return pl.concat([regular, special]).filter(pl.col("ts").dt.date() >= first).sort("timeframe", "ts")
-
-
-def on_monday() -> pl.DataFrame:
-    """Regular bars of A from the Friday on, and bars of the Monday at the hours of the Friday."""
-    regular = pl.concat(bars_on("XBOM", "A", timeframe, FRIDAY, LAST) for timeframe in (M5, D1))
-    special = regular.filter(pl.col("ts").dt.date() == FRIDAY).with_columns(pl.col("ts") + timedelta(days=3))
-    return pl.concat([regular, special]).sort("timeframe", "ts")
 
 
 def stored_on(database: Database, day: date) -> list[datetime]:
@@ -119,7 +112,7 @@ def test_a_session_that_is_taken_from_the_calendar_while_it_is_open_gets_the_res
     database: Database,
 ) -> None:
     """The last session before it is three days earlier, and no request reaches back that far."""
-    names, exchange = watched("A"), MemoryExchange(on_monday())
+    names, exchange = watched("A"), MemoryExchange(bars("A", FRIDAY, MONDAY))
     open_then = replace(names, special_days={"XBOM": SpecialDays({MONDAY: None})})
     refresh(database, open_then, exchange, utc("2024-01-22 06:00"))
     begun = stored_on(database, MONDAY)
@@ -134,7 +127,7 @@ def test_a_file_may_begin_and_end_on_an_unlisted_day(database: Database, first: 
     """The sessions around it are further away than a weekend."""
     names = watched("A")
     sync(database, replace(names, instruments=(replace(names.instruments[0], provider="file"),)), NOW)
-    bars = on_monday().filter(pl.col("ts").dt.date().is_between(first, MONDAY), timeframe="5m")
-    (stored,) = store_file(database, bars, "a file", NOW)
+    read = bars("A", first, MONDAY).filter(pl.col("ts").dt.date() <= MONDAY, timeframe="5m")
+    (stored,) = store_file(database, read, "a file", NOW)
     assert stored.skipped == {}
-    assert stored_on(database, MONDAY) == bars.filter(pl.col("ts").dt.date() == MONDAY)["ts"].to_list()
+    assert stored_on(database, MONDAY) == read.filter(pl.col("ts").dt.date() == MONDAY)["ts"].to_list()

@@ -124,7 +124,6 @@ def newest(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
-@pytest.mark.broad
 @pytest.mark.parametrize("number", mostly_broad([each.number for each in KNOWN[:-1]]))
 def test_a_database_of_an_older_migration_with_data_becomes_one_of_this_version(
     databases: Databases, newest: str, number: int, monkeypatch: pytest.MonkeyPatch

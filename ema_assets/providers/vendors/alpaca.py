@@ -229,7 +229,7 @@ class AlpacaClient:
                     yield FetchBatch(frame, (), ())
                 job.held.clear()
             begun = pl.col("symbol").is_in(job.symbols_of(walk.begun))
-            job.held.extend(filter(len, [bars.filter(begun)]))
+            job.held.append(bars.filter(begun))
             bars = bars.filter(~begun)
             for symbol in finished:
                 if symbol in walk.unreadable:
