@@ -251,7 +251,7 @@ class Dagster:
         """Wait until the UI shows that many materialized partitions of all four assets, and no run is unfinished."""
 
         def is_complete() -> bool:
-            return self.are_materialized(partitions) and not self.unfinished()
+            return self.are_materialized(partitions) and bool(self.finished_runs())
 
         try:
             wait_until(is_complete, seconds, "every partition materialized", poll=2)
@@ -272,8 +272,10 @@ class Dagster:
             if run["status"] in ("FAILURE", "CANCELED")
         )
 
-    def unfinished(self) -> list[dict[str, Any]]:
-        return [run for run in self.runs() if run["status"] not in ("SUCCESS", "FAILURE", "CANCELED")]
+    def finished_runs(self) -> list[dict[str, Any]]:
+        """Return all runs, as `runs` does, once each has ended; none before."""
+        runs = self.runs()
+        return runs if all(run["status"] in ("SUCCESS", "FAILURE", "CANCELED") for run in runs) else []
 
 
 class Stack(Dagster):
