@@ -298,7 +298,8 @@ def _row(summary: "IngestedSeries") -> tuple[str, ...]:
         str(summary.flagged),
         str(sum(summary.skipped.values())),
         str(sum(summary.rejected.values())),
-        ", ".join(f"{count} {reason}" for reason, count in reasons.items()),
+        ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        or (f"rolled up from {summary.rolled_up_from}" if summary.rolled_up_from else ""),
     )
 
 

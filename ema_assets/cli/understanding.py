@@ -108,7 +108,10 @@ def print_refusal(
 def _what_to_do(
     path: Path, reading: FileReading, options: ReadOptions, symbols: Collection[str], watchlist: Path
 ) -> str:
-    calendar = dict(reading.answers).get("calendar")
+    answers = dict(reading.answers)
+    if "group" in answers:
+        return "\n    ".join([f"add to {watchlist}:", *answers["group"].splitlines()])
+    calendar = answers.get("calendar")
     if calendar is not None and symbols:
         return f'move {_shown(sorted(symbols))} to a group with `calendar = "{calendar}"` in {watchlist}'
     words = options.with_answers(reading.answers).arguments()

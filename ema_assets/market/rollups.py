@@ -76,7 +76,7 @@ def roll_up(
 
     Args:
         bars: BAR_SCHEMA without timeframe, plus `calendar`; sorted by symbol and ts, starting at a bucket's start.
-        timeframe: a rolled-up timeframe.
+        timeframe: a timeframe longer than that of `bars`.
         sessions: SESSION_SCHEMA, covering the bars.
         complete_through: symbol, complete_through (UTC): up to when `bars` are known to be complete.
         source: the timeframe of `bars` if it is not the source of `timeframe`.
@@ -184,12 +184,13 @@ def _sums(values: pl.Series, buckets: _Buckets) -> Floats:
 
 def _with_whole(grid: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, source: Timeframe) -> pl.DataFrame:
     """Add to `grid` (calendar, bucket, bucket_end) the number of source bars that each bucket should have: whole."""
-    if timeframe.period is None:
+    if timeframe.is_intraday:
         # The last bucket of a session may be shorter, and so may the last source bar in it.
         length = (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes()
         return grid.with_columns(whole=(length / source.minutes).ceil().cast(pl.Int16))
-    days = buckets_of(sessions.select("calendar", ts="regular_open"), timeframe, sessions)
-    counted = days.group_by("calendar", "bucket").agg(whole=pl.len().cast(pl.Int16))
+    # Counted, because there may be a lunch break, and extended hours before and after it.
+    each = buckets_of(bar_grid(sessions, source).select("calendar", "ts"), timeframe, sessions)
+    counted = each.group_by("calendar", "bucket").agg(whole=pl.len().cast(pl.Int16))
     return grid.join(counted, on=["calendar", "bucket"], how="left", maintain_order="left")
 
 

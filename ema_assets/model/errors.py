@@ -143,7 +143,8 @@ class BarFileError(ConfigurationError):
 class FileReading:
     """One way to read a file: the evidence for or against it, and the options of `ingest` that choose it.
 
-    `answers` are names and texts of options, such as `("tz", "America/New_York")`.
+    `answers` are names and texts of options, such as `("tz", "America/New_York")`; or `group` and the lines of a group
+    that is to be added to the watchlist.
     """
 
     evidence: str

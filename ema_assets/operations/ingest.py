@@ -1,7 +1,9 @@
 """Ingesting files: bars are placed by the sessions of their calendars, validated like a provider's, and stored."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -9,15 +11,16 @@ import polars as pl
 from ema_assets.files.options import ReadOptions
 from ema_assets.files.reading import BarsOfFile
 from ema_assets.market.corporate_actions import name_of
-from ema_assets.model.errors import AmbiguousBarFile, BarFileError
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.special_days import SpecialDays
-from ema_assets.model.symbols import Instrument
+from ema_assets.model.symbols import FROM_FILES, Instrument
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.file_days import place_days
 from ema_assets.operations.file_sessions import sessions_around
 from ema_assets.operations.file_share import check_mostly_stored
 from ema_assets.operations.file_times import place_times
+from ema_assets.operations.roll_up_files import RolledUpSeries, roll_up_ingested
 from ema_assets.operations.sync_watchlist import cover
 from ema_assets.providers import registry
 from ema_assets.refresh.answers import Answer, Extent, Stored
@@ -55,7 +58,8 @@ class IngestedSeries:
     `stored` counts new or corrected bars, `equal` bars that were stored already, `flagged` the suspicious ones among
     both, `missing` bars that should be between the file's first and last bar but are neither in it nor stored. `split`
     is the ratio by which stored bars were rescaled to the file, `unadjusted` the ratio by which the file's bars were
-    rescaled to the stored ones. `refused` says why nothing of the series was stored.
+    rescaled to the stored ones. `refused` says why nothing of the series was stored. `rolled_up_from` is the timeframe
+    of the file if the series is rolled up from it; `read` is 0 then.
     """
 
     symbol: str
@@ -71,6 +75,7 @@ class IngestedSeries:
     split: str | None = None
     unadjusted: str | None = None
     refused: str | None = None
+    rolled_up_from: str | None = None
 
 
 def understand(
@@ -120,10 +125,29 @@ def _check_timeframes(source: BarsOfFile, instruments: Mapping[str, Instrument])
                 f"{source.path}: has {key} bars of {symbol}, which are rolled up from 1d bars here; ingest those"
             )
         if timeframe not in on:
-            raise BarFileError(
-                f"{source.path}: has {key} bars of {symbol}, which has {', '.join(each.key for each in on)}; add "
-                f'"{key}" to `timeframes` in the watchlist, or say `--timeframe` if its bars are others'
+            message = (
+                f"{source.path}: has {key} bars of {symbol}, which has {', '.join(each.key for each in on)}; say "
+                "`--timeframe` if its bars are others"
             )
+            if instruments[symbol].is_fetched:
+                raise BarFileError(f'{message}, or add "{key}" to `timeframes` in the watchlist')
+            like_it = [each for each in instruments.values() if replace(each, symbol=symbol) == instruments[symbol]]
+            raise AmbiguousBarFile(message, [_group_with(timeframe, like_it)])
+
+
+def _group_with(timeframe: Timeframe, instruments: Sequence[Instrument]) -> FileReading:
+    """Return the group of a watchlist in which `instruments`, which differ in their symbols only, have `timeframe`."""
+    one = instruments[0]
+    calendar, is_extended, hours = one.calendar.partition(" ")
+    lines = (
+        "[[group]]",
+        f'calendar = "{calendar}"',
+        *([f'hours = "{hours}"'] if is_extended else []),
+        f'provider = "{FROM_FILES}"',
+        f"timeframes = {json.dumps([each.key for each in sorted({*one.timeframes, timeframe})])}",
+        f"symbols = {json.dumps([each.symbol for each in instruments])}",
+    )
+    return FileReading(f"with {timeframe.key}, in a group of their own", (("group", "\n".join(lines)),))
 
 
 def _placed(
@@ -151,23 +175,46 @@ def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetim
     Every symbol must be an instrument already. Bars that have not closed at `now` are skipped, as are bars outside
     the sessions of the symbol's calendar; invalid and impossible ones go to `bar_rejected` with `source`. If bars have
     another scale than the stored ones, the stored bars of their series are rescaled, or the new bars if newer ones are
-    stored on the old scale.
+    stored on the old scale. Longer bars that nothing else makes are rolled up from them (`roll_up_files`); such series
+    come last in the result.
     """
     # A file named like a provider would be taken for the provider when the source of a bar is shown.
     source = source if registry.find(source) is None else f"./{source}"
-    summaries = []
+    summaries: list[IngestedSeries] = []
+    changed: dict[Timeframe, list[pl.DataFrame]] = defaultdict(list)
     for (text,), series in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
         timeframe = by_key(text)
         estimates = series.group_by("symbol", maintain_order=True).agg(rows=pl.len())
         for batch in batches(estimates, _BARS_A_BATCH):
             part = series.filter(pl.col("symbol").is_in(batch))
-            summaries += _store_batch(database, timeframe, part, source, now)
+            stored = _store_batch(database, timeframe, part, source, now)
+            summaries += _summaries(batch, timeframe, part, stored)
+            changed[timeframe].append(_starts(stored))
+    for timeframe in sorted(changed):
+        for starts in changed[timeframe]:
+            summaries += map(_rolled_up, roll_up_ingested(database, timeframe, starts, now))
     return summaries
 
 
-def _store_batch(
-    database: Database, timeframe: Timeframe, bars: pl.DataFrame, source: str, now: datetime
-) -> list[IngestedSeries]:
+def _starts(stored: Stored) -> pl.DataFrame:
+    """Return from when on the stored bars are those of the file, or changed by it: symbol, from_ts."""
+    times = [stored.accepted.select("symbol", from_ts="ts"), stored.changes.select("symbol", from_ts="changed_from")]
+    return pl.concat(times).drop_nulls().group_by("symbol").agg(pl.col("from_ts").min()).sort("symbol")
+
+
+def _rolled_up(series: RolledUpSeries) -> IngestedSeries:
+    return IngestedSeries(
+        series.symbol,
+        series.timeframe.key,
+        stored=series.stored,
+        corrected=series.corrected,
+        equal=0 if series.is_rescaled else series.bars - series.stored,
+        skipped={f"on another scale than files of {series.timeframe.key}": series.bars} if series.is_rescaled else {},
+        rolled_up_from=series.source.key,
+    )
+
+
+def _store_batch(database: Database, timeframe: Timeframe, bars: pl.DataFrame, source: str, now: datetime) -> Stored:
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     symbols = bars["symbol"].unique(maintain_order=True).to_list()
     starts = bars.group_by("symbol").agg(file_start=pl.col("ts").min())
@@ -178,14 +225,13 @@ def _store_batch(
             for calendar in calendars:
                 cover(transaction, calendar, (low - timedelta(days=14)).date(), now.date())
         trading = sessions.between(transaction, calendars, low or now, max(high or now, now))
-        stored = store_bars(
+        return store_bars(
             transaction,
             timeframe,
             Answer(bars, _asked(known, timeframe), source, closed_by=now, extent=Extent.FILE),
             trading,
             now,
         )
-    return _summaries(symbols, timeframe, bars, stored)
 
 
 def _asked(known: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:

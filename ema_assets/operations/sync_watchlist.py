@@ -1,5 +1,6 @@
 """Syncing the watchlist and the graph of assets to the database: instruments, tables, ledger, sessions, versions."""
 
+from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
@@ -8,8 +9,9 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
 from ema_assets.model.asset_names import EMA_TREND, STRATEGY
 from ema_assets.model.averages import trend_spans
-from ema_assets.model.symbols import without_hours
+from ema_assets.model.symbols import Instrument, without_hours
 from ema_assets.operations.deliver_alerts import give_up_unwanted
+from ema_assets.operations.roll_up_files import roll_up_again
 from ema_assets.operations.watch_trouble import forget_unwanted
 from ema_assets.refresh.graph import Graph, build, trades_table
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
@@ -43,9 +45,11 @@ def sync(
         to_remake = [node.name for node in graph.computed if node.touches(outdated)]
         ledger.lock_changes(transaction, watchlist.instruments, list(past), graph.code_versions, to_remake)
         remade = adopt_graph(transaction, graph)
+        begun_again = _begun_again(transaction, watchlist.instruments, past)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
         for calendar, since in past.items():
             ledger.go_back(transaction, calendar, since)
+        roll_up_again(transaction, begun_again, now)
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
         forget_unwanted(transaction, watchlist.alerts)
@@ -54,6 +58,20 @@ def sync(
         older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
         sync_failures.forget(transaction)
     return added, removed
+
+
+def _begun_again(transaction: Transaction, instruments: Iterable[Instrument], changed: Collection[str]) -> list[str]:
+    """Return the symbols from files whose calendar or timeframes are others now, or whose calendar has `changed`."""
+    known = {
+        symbol: (calendar, set(keys))
+        for symbol, calendar, keys in ledger.watched(transaction).select("symbol", "calendar", "timeframes").iter_rows()
+    }
+    return [
+        each.symbol
+        for each in instruments
+        if not each.is_fetched
+        and (each.calendar in changed or known.get(each.symbol) != (each.calendar, {one.key for one in each.with_bars}))
+    ]
 
 
 def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:

@@ -52,7 +52,7 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     quality.flag(transaction, timeframe, looked_at.select("symbol", "ts"), checked.after, checked.flags)
     is_owner = storing.answer.extent is Extent.FILE and not timeframe.is_fetched
     deleted = take_over(storing, checked.accepted) if is_owner else BAR_CHANGE_SCHEMA.to_frame()
-    changes = _write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked, deleted)
+    changes = write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked, deleted)
     past = changes.filter((pl.col("corrected") > 0) | (pl.col("late") > 0))
     if not past.is_empty():
         is_older = storing.answer.extent is Extent.OLDER
@@ -60,10 +60,11 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     return Persisted(changes, leftover.group_by("symbol").agg(bars=pl.len()))
 
 
-def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, deleted: pl.DataFrame) -> pl.DataFrame:
-    """Write `bars` and their ledger rows, and mark what is rolled up from them as dirty.
+def write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, deleted: pl.DataFrame) -> pl.DataFrame:
+    """Write `bars` and the ledger rows of `asked`, and mark what is rolled up from them as dirty.
 
-    `deleted` and the returned changes, which include it, are BAR_CHANGE_SCHEMA, one row per symbol.
+    `asked` is as in `persist`. `deleted` and the returned changes, which include it, are BAR_CHANGE_SCHEMA, one row per
+    symbol.
     """
     transaction, timeframe = storing.transaction, storing.timeframe
     changes = tables.write_bars(transaction, timeframe, bars, storing.answer.source)
@@ -114,7 +115,7 @@ def _rescale_files(storing: Storing, splits: pl.DataFrame, stored: pl.DataFrame)
             .join(bars, on="symbol", how="semi")
             .with_columns(checked_through=never, asked_at=never, final_through=never)
         )
-        changes = _write_bars(own, bars, asked, BAR_CHANGE_SCHEMA.to_frame())
+        changes = write_bars(own, bars, asked, BAR_CHANGE_SCHEMA.to_frame())
         quality.record_revisions(storing.transaction, timeframe, _revisions(changes, splits), storing.answer.source)
 
 

@@ -101,9 +101,10 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
         now = ", ".join(f"{name} {text}" for name, text in values.items())
         lines.append(f"It is now {now}, {_from(row['source'])}.")
         if row["missing_bars"]:
-            key = timeframe.source.key
-            missing = counted(row["missing_bars"], f"bar of {key} is", f"bars of {key} are")
-            lines.append(f"{missing} missing in it.")
+            # Bars of files, and of long history, are rolled up from other timeframes than usual.
+            origin, _, key = (row["source"] or "").partition("rolled up from ")
+            of = f" of {key}" if key and not origin else ""
+            lines.append(f"{counted(row['missing_bars'], f'bar{of} is', f'bars{of} are')} missing in it.")
         lines.append(_finality(transaction, series, ts, row))
     return lines
 

@@ -88,13 +88,17 @@ def take(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) ->
 
 
 def bars_within(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
-    """Return the stored bars that open within `spans` (symbol, first_ts, last_end): symbol, ts, is_rolled_up."""
+    """Return the stored bars that open within `spans` (symbol, first_ts, last_end).
+
+    Columns: symbol, ts, is_rolled_up, source (its name, null if unknown).
+    """
     return transaction.query(
         f"""
-        SELECT o.symbol, o.ts, o.missing_bars IS NOT NULL AS is_rolled_up
+        SELECT o.symbol, o.ts, o.missing_bars IS NOT NULL AS is_rolled_up, n.name AS source
         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first_ts, last_end)
         JOIN {STORED_BARS.part(timeframe)} o
             ON o.symbol = d.symbol AND o.timeframe = $4 AND o.ts >= d.first_ts AND o.ts < d.last_end
+        LEFT JOIN market.source n ON n.id = o.source_id
         """,
         spans["symbol"],
         spans["first_ts"],

@@ -258,8 +258,32 @@ def test_each_question_suggests_a_command_that_works(
     assert shlex.join(command) == f"ingest {path} {chosen}"
     told = run(*command, EMA_DATABASE_URL=database_url)
     assert told.exit_code == 0, told.output
-    ((_, (count, *_)),) = table_of(told).items()
+    count, *_ = next(iter(table_of(told).values()))
     assert int(count) == int(told.stdout.split(": ", 1)[1].split(" ", 1)[0])
+
+
+def test_minutes_of_a_new_symbol_suggest_a_group_that_takes_them(run: Run, home: Path, database_url: str) -> None:
+    start = datetime(2025, 1, 14)
+    times = [start + timedelta(minutes=number) for number in range(2 * 1440)]
+    path = bars_file(home, BARE, *(f"{time},10,12,9,11,100" for time in times), name="ETHUSDT_1m.csv")
+    asked = run("ingest", path, EMA_DATABASE_URL=database_url)
+    assert asked.exit_code == 1
+    has = "5m, 15m, 30m, 1h, 4h, 1d; say `--timeframe` if its bars are others"
+    assert reasons_of(asked) == [f"{path}: has 1m bars of ETHUSDT, which has {has}"]
+    place, *lines = (line.strip() for line in asked.stderr.splitlines() if line.startswith("    "))
+    assert place == f"add to {home / 'watchlist.toml'}:"
+    group = "\n".join(lines)
+    with (home / "watchlist.toml").open("a") as watchlist:
+        watchlist.write(f"\n{group}\n")
+    told = run("ingest", path, EMA_DATABASE_URL=database_url)
+    assert told.exit_code == 0, told.output
+    assert {name: (row[0], " ".join(row[7:])) for name, row in table_of(told).items()} == {
+        "ETHUSDT|1m": ("2880", ""),
+        "ETHUSDT|5m": ("576", "rolled up from 1m"),
+        "ETHUSDT|1d": ("2", "rolled up from 1m"),
+    }
+    story = run("quality", "--symbol", "ETHUSDT", EMA_DATABASE_URL=database_url)
+    assert "ETHUSDT|5m: 2025-01-14 00:00 to 2025-01-15 23:55 UTC, 576 rolled up from 1m." in story.stdout
 
 
 def test_a_file_without_a_symbol_is_refused_with_a_command_to_fill_in(run: Run, home: Path) -> None:

@@ -12,9 +12,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ema_assets.model.errors import BarFileError
+from ema_assets.files.options import ReadOptions
+from ema_assets.files.reading import read
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError
+from ema_assets.model.symbols import FROM_FILES, Instrument
 from ema_assets.operations import file_sessions, file_share
-from ema_assets_tests.files.reader import HEADER, question, refusal, rows_of, understood, written
+from ema_assets.operations.ingest import understand
+from ema_assets_tests.files.reader import HEADER, NOW, question, refusal, rows_of, understood, written
 
 DAY = date(2025, 1, 14)  # a regular Tuesday
 OPEN, CLOSE = datetime(2025, 1, 14, 9, 30), datetime(2025, 1, 14, 16)
@@ -492,10 +496,24 @@ def test_a_timeframe_that_the_bars_contradict_is_ambiguous(tmp_path: Path) -> No
 
 def test_bars_of_an_unwatched_or_unknown_timeframe_are_refused(tmp_path: Path) -> None:
     minutes = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:{minute:02}Z,1,2,1,2\n" for minute in range(9))
-    assert refusal(written(tmp_path, minutes, "KO.csv")) == (
-        'has 1m bars of KO, which has 5m, 15m, 30m, 1h, 4h, 1d; add "1m" to `timeframes` in the watchlist, or say '
-        "`--timeframe` if its bars are others"
-    )
+    has = "has 1m bars of KO, which has 5m, 15m, 30m, 1h, 4h, 1d; say `--timeframe` if its bars are others"
+    path = written(tmp_path, minutes, "KO.csv")
+    assert refusal(path) == has
+    group = 'provider = "file"\ntimeframes = ["1m", "5m", "15m", "30m", "1h", "4h", "1d"]\nsymbols = ["KO"]'
+    asked = {"with 1m, in a group of their own": {"group": f'[[group]]\ncalendar = "XNYS"\n{group}'}}
+    assert question(path) == asked
+    source = read(path, ReadOptions())
+    for each, answer in (
+        (Instrument("KO", "XNYS extended", FROM_FILES), f'[[group]]\ncalendar = "XNYS"\nhours = "extended"\n{group}'),
+        (Instrument("KO"), None),
+    ):
+        with pytest.raises(BarFileError) as caught:
+            understand(source, {"KO": each, "SPY": Instrument("SPY")}, {}, ReadOptions(), NOW)
+        if answer is None:
+            assert str(caught.value) == f'{path}: {has}, or add "1m" to `timeframes` in the watchlist'
+        else:
+            assert isinstance(caught.value, AmbiguousBarFile)
+            assert caught.value.readings[0].answers == (("group", answer),)
     seconds = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:00:{second}Z,1,2,1,2\n" for second in range(10, 20))
     assert refusal(written(tmp_path, seconds, "KO.csv")) == (
         "its bars are 1 second apart; timeframes are 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, or others such as 10m "

@@ -15,8 +15,9 @@ from ema_assets.store.ledger.timeframe_rows import known_timeframes
 def start_on_calendar(transaction: Transaction, symbols: Sequence[str]) -> None:
     """Delete the bars of `symbols` that are not on their calendar, and have the rest fetched and computed again.
 
-    All rolled-up bars are deleted because they are made again. Bars of files cannot be made again: those within the new
-    sessions stay. Sessions must be stored before.
+    All rolled-up bars are deleted because they are made again; for symbols from files, `roll_up_files` makes those of
+    fetched timeframes. Bars of files cannot be made again: those within the new sessions stay. Sessions must be stored
+    before.
     """
     known = known_timeframes(transaction)
     for timeframe in known:
@@ -31,7 +32,8 @@ def start_on_calendar(transaction: Transaction, symbols: Sequence[str]) -> None:
                 DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
                 WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
                   AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
-                  AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
+                  AND ((o.missing_bars IS NOT NULL AND NOT i.is_fetched)
+                       OR NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on}))
                 """,
                 list(symbols),
             )

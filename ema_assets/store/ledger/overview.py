@@ -11,13 +11,13 @@ from ema_assets.store.database import Transaction
 
 
 def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Return the known ones of `symbols`: symbol, calendar, is_fetched, checked_through of their `timeframe` bars.
+    """Return the known ones of `symbols`: symbol, calendar, is_fetched, first_ts, checked_through; sorted by symbol.
 
-    Sorted by symbol.
+    The last two are those of their `timeframe` bars.
     """
     return transaction.query(
         """
-        SELECT i.symbol, i.calendar, i.is_fetched, s.checked_through
+        SELECT i.symbol, i.calendar, i.is_fetched, s.first_ts, s.checked_through
         FROM market.instrument i
         LEFT JOIN market.series_state s ON s.asset = $1 AND s.symbol = i.symbol AND s.timeframe = $2
         WHERE i.symbol = ANY ($3::text[]) ORDER BY i.symbol

@@ -1,0 +1,261 @@
+"""Rolls up bars of files to timeframes that nothing else makes, for symbols whose bars come only from files.
+
+Providers are asked for bars of 1m, 5m and 1d, and runs roll up all others from these. A symbol without a provider may
+have files of 1m only, or of 15m: its 5m and 1d, or its 30m to 1d, are made here. What follows from them is up to runs.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.market.calendars import bar_grid, stretch_of
+from ema_assets.market.rollups import buckets_of, roll_up, without_owned
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import ASKED_SCHEMA, BAR_CHANGE_SCHEMA, UTC_TIME
+from ema_assets.model.symbols import FROM_FILES
+from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.refresh.answers import Answer, Extent, Storing, spans_of
+from ema_assets.refresh.persist_answer import write_bars
+from ema_assets.store import file_spans, ledger, sessions, tables
+from ema_assets.store.database import Database, Transaction
+
+_ORIGIN = "rolled up from "
+# How far before the changed bars those of two files are compared.
+_COMPARED = timedelta(days=14)
+# Prices of two files of one instrument differ by less; splits are larger.
+_SAME_SCALE = math.log(1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class RolledUpSeries:
+    """How many bars of a series were rolled up from files of `source`, and how many of them are new or corrected.
+
+    With `is_rescaled`, none is stored, because files of `timeframe` itself have prices on another scale.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    source: Timeframe
+    bars: int
+    stored: int = 0
+    corrected: int = 0
+    is_rescaled: bool = False
+
+
+def targets(timeframes: Iterable[Timeframe], source: Timeframe) -> tuple[Timeframe, ...]:
+    """Return those of `timeframes` that are rolled up here from files of `source`, shortest first.
+
+    Not those that runs roll up, from `source` or from one of the returned.
+    """
+    found: list[Timeframe] = []
+    for each in sorted(timeframes):
+        is_longer = source.is_intraday and each.period is None and each > source
+        if not is_longer or (not each.is_fetched and each.source in (source, *found)):
+            continue
+        if each.is_session or each.minutes % source.minutes == 0:
+            found.append(each)
+    return tuple(found)
+
+
+def roll_up_ingested(
+    database: Database, source: Timeframe, starts: pl.DataFrame, now: datetime
+) -> list[RolledUpSeries]:
+    """Roll up the `source` bars of files from `starts` (symbol, from_ts) on; one transaction per longer timeframe.
+
+    Symbols that have a provider are left out.
+    """
+    with database.transaction() as transaction:
+        planned = _planned(transaction, source, starts["symbol"].to_list())
+    found = []
+    for target, symbols in planned.items():
+        with database.transaction() as transaction:
+            given = starts.filter(pl.col("symbol").is_in(symbols))
+            found += _roll_up(transaction, source, target, given, now)
+    return found
+
+
+def roll_up_again(transaction: Transaction, symbols: Sequence[str], now: datetime) -> None:
+    """Roll up all bars of files of `symbols`, whose calendar, sessions or timeframes have changed.
+
+    The ledger rows of these series must be locked. Symbols that have a provider are left out.
+    """
+    if not symbols:
+        return
+    own = {by_key(key) for key in file_spans.timeframes(transaction, symbols)}
+    starts = pl.DataFrame({"symbol": sorted(symbols)}).with_columns(from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
+    for source in sorted(own.union(FETCHED)):
+        for target, chosen in _planned(transaction, source, symbols).items():
+            _roll_up(transaction, source, target, starts.filter(pl.col("symbol").is_in(chosen)), now)
+
+
+def _planned(transaction: Transaction, source: Timeframe, symbols: Sequence[str]) -> Mapping[Timeframe, list[str]]:
+    """Return the timeframes to which `source` bars are rolled up, shortest first, with their symbols."""
+    planned: dict[Timeframe, list[str]] = defaultdict(list)
+    watched = ledger.watched(transaction).filter(
+        pl.col("provider") == FROM_FILES, pl.col("symbol").is_in(list(symbols))
+    )
+    for symbol, keys in watched.select("symbol", "timeframes").iter_rows():
+        for target in targets(map(by_key, keys), source):
+            planned[target].append(symbol)
+    return dict(sorted(planned.items()))
+
+
+def _roll_up(
+    transaction: Transaction, source: Timeframe, target: Timeframe, starts: pl.DataFrame, now: datetime
+) -> list[RolledUpSeries]:
+    given = _with_reach(transaction, source, starts)
+    if given.is_empty():
+        return []
+    low, high = given["first_read"].min(), given["complete_through"].max()
+    assert isinstance(low, datetime) and isinstance(high, datetime)  # noqa: PT018 - for the type checker
+    trading = sessions.between(transaction, given["calendar"].unique().to_list(), low, high)
+    locked = ledger.lock(transaction, OHLC, target, given["symbol"].to_list())
+    bars = _bars_of(transaction, source, _from_buckets(given, target, trading))
+    bars = _fitting(bars, source, target, trading)
+    closed, _ = roll_up(bars, target, trading, given.select("symbol", "complete_through"), source)
+    # A session may have more bars that are cut by the clock than there are on our grid.
+    closed = closed.with_columns(pl.col("missing_bars").clip(lower_bound=0))
+    better = _better(transaction, source, target, closed)
+    rescaled = closed["symbol"].is_in(_on_another_scale(closed, better))
+    left_out = closed.filter(rescaled).group_by("symbol").agg(bars=pl.len()).sort("symbol")
+    changed = buckets_of(given.with_columns(ts="from_ts"), target, trading)
+    closed = (
+        closed.filter(~rescaled)
+        .join(changed.select("symbol", "calendar", start=pl.coalesce("bucket", "ts")), on="symbol")
+        .filter(pl.col("ts") >= pl.col("start"))
+        .join(better, on=["symbol", "ts"], how="anti", maintain_order="left")
+        .drop("start")
+    )
+    if not target.is_fetched:
+        closed = without_owned(closed, file_spans.owned(transaction, target, given["symbol"]), target)
+    answer = Answer(closed, ASKED_SCHEMA.to_frame(), f"{_ORIGIN}{source.key}", closed_by=now, extent=Extent.FILE)
+    counts = _written(Storing(transaction, target, answer, trading, now, locked))
+    return [
+        *(RolledUpSeries(symbol, target, source, *numbers) for symbol, *numbers in counts.iter_rows()),
+        *(RolledUpSeries(symbol, target, source, bars, is_rescaled=True) for symbol, bars in left_out.iter_rows()),
+    ]
+
+
+def _with_reach(transaction: Transaction, source: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
+    """Return the series of `starts` that have bars of files, sorted by symbol.
+
+    Columns: symbol, calendar, from_ts, first_read (from when on bars are read: some time before it), first_ts (the
+    first bar) and complete_through (the end of the last bar). None of them is before `first_ts`.
+    """
+    known = ledger.instruments(transaction, source, starts["symbol"].to_list())
+    if not source.is_fetched:
+        spans = file_spans.owned(transaction, source, known["symbol"])
+        reach = spans.group_by("symbol").agg(pl.col("first_ts").min(), checked_through=pl.col("last_end").max())
+        known = known.drop("first_ts", "checked_through").join(reach, on="symbol")
+    return (
+        known.rename({"checked_through": "complete_through"})
+        .join(starts, on="symbol")
+        .drop_nulls(["first_ts", "complete_through"])
+        .with_columns(
+            from_ts=pl.max_horizontal("from_ts", "first_ts"),
+            first_read=pl.max_horizontal(pl.col("from_ts") - _COMPARED, "first_ts"),
+        )
+        .select("symbol", "calendar", "from_ts", "first_read", "first_ts", "complete_through")
+        .sort("symbol")
+    )
+
+
+def _from_buckets(given: pl.DataFrame, target: Timeframe, trading: pl.DataFrame) -> pl.DataFrame:
+    """Return `given` with `first_read` at the start of a whole `target` bar: one that has the first bar has a part."""
+    begun = buckets_of(given.with_columns(ts="first_read"), target, trading)
+    after = pl.when(pl.col("bucket") < pl.col("first_ts")).then("bucket_end").otherwise("bucket")
+    return begun.with_columns(first_read=pl.coalesce(after, "first_read")).select(given.columns)
+
+
+def _bars_of(transaction: Transaction, source: Timeframe, given: pl.DataFrame) -> pl.DataFrame:
+    """Return the `source` bars of `given` from its first_read on, with the calendar; sorted by symbol and ts.
+
+    Of a rolled-up timeframe, only those of files: the others are rolled up from shorter ones, as longer bars are.
+    """
+    calendars = given.select("symbol", "calendar")
+    if source.is_fetched:
+        starts = given.select("symbol", from_ts="first_read")
+        bars = tables.read_since(transaction, tables.BARS, source, starts, tables.BARS.values)
+        return bars.join(calendars, on="symbol", maintain_order="left")
+    bars = file_spans.bars_of_files(transaction, source, given["symbol"]).drop("span")
+    bars = bars.join(given.select("symbol", "calendar", "first_read"), on="symbol", maintain_order="left")
+    return bars.filter(pl.col("ts") >= pl.col("first_read")).drop("first_read")
+
+
+def _fitting(bars: pl.DataFrame, source: Timeframe, target: Timeframe, trading: pl.DataFrame) -> pl.DataFrame:
+    """Return `bars` (calendar, ts, …) without the sessions in which some reach over the end of a `target` bar.
+
+    Hours that are cut by the clock do: they begin at other times than on our grid. A whole session consists of them all
+    the same, also of one that begins before its open. Bars of a fetched timeframe are always on the grid.
+    """
+    if source.is_fetched:
+        return bars
+    opens = trading.select("calendar", "regular_open", session_open="open")
+    placed = stretch_of(bars, source, trading).join(
+        opens, on=["calendar", "session_open"], how="left", maintain_order="left"
+    )
+    if target.is_session:
+        # With extended hours, an hour may begin before the regular session and end in it.
+        regular = pl.col("regular_open")
+        off = placed.filter(regular > pl.col("session_open"), pl.col("ts") < regular, pl.col("ts_end") > regular)
+        placed = placed.with_columns(ts=pl.max_horizontal("ts", "session_open"))
+    else:
+        off = placed.join(bar_grid(trading, source), on=["calendar", "ts"], how="anti")
+    odd = off.select("symbol", "session_open").unique()
+    return placed.join(odd, on=["symbol", "session_open"], how="anti", maintain_order="left").select(bars.columns)
+
+
+def _better(transaction: Transaction, source: Timeframe, target: Timeframe, closed: pl.DataFrame) -> pl.DataFrame:
+    """Return the stored bars that `closed` must not replace: symbol, ts, close.
+
+    They are bars of files of `target` itself, and those that are rolled up from shorter bars than `source`.
+    """
+    spans = spans_of(closed)
+    stored = file_spans.bars_within(
+        transaction, target, spans.select("symbol", first_ts="first", last_end=pl.col("last") + target.duration)
+    )
+    rolled_up = stored.filter("is_rolled_up")["source"].drop_nulls().unique()
+    shorter = [name for name in rolled_up if name.startswith(_ORIGIN) and by_key(name.removeprefix(_ORIGIN)) < source]
+    better = stored.filter(~pl.col("is_rolled_up") | pl.col("source").is_in(shorter))
+    closes = tables.closes_between(transaction, target, spans)
+    return better.join(closes, on=["symbol", "ts"]).select("symbol", "ts", "close")
+
+
+def _on_another_scale(closed: pl.DataFrame, better: pl.DataFrame) -> list[str]:
+    """Return the symbols whose `closed` bars have other closes than the `better` ones of the same times."""
+    ratio = (pl.col("close") / pl.col("close_better")).log().abs()
+    return (
+        closed.join(better, on=["symbol", "ts"], suffix="_better")
+        .filter(pl.col("close") > 0, pl.col("close_better") > 0)
+        .group_by("symbol")
+        .agg(ratio.median().alias("ratio"))
+        .filter(pl.col("ratio") > _SAME_SCALE)["symbol"]
+        .to_list()
+    )
+
+
+def _written(storing: Storing) -> pl.DataFrame:
+    """Write the bars of the answer, with calendar; return symbol, bars, and of these stored and corrected; sorted."""
+    closed = storing.answer.bars
+    if closed.is_empty():
+        return pl.DataFrame(schema={name: pl.Int64() for name in ("symbol", "bars", "stored", "corrected")})
+    never = pl.lit(None, UTC_TIME)
+    asked = (
+        buckets_of(closed, storing.timeframe, storing.trading)
+        .group_by("symbol", "calendar")
+        .agg(checked_through=pl.col("bucket_end").max())
+        .with_columns(asked_at=never, final_through=never)
+        .sort("symbol")
+    )
+    changes = write_bars(storing, closed.drop("calendar"), asked, BAR_CHANGE_SCHEMA.to_frame())
+    return (
+        closed.group_by("symbol")
+        .agg(bars=pl.len())
+        .join(changes, on="symbol", how="left")
+        .select("symbol", "bars", stored=pl.col("written").fill_null(0), corrected=pl.col("corrected").fill_null(0))
+        .sort("symbol")
+    )
