@@ -264,6 +264,7 @@ def test_a_run_of_another_code_location_starts_in_a_new_process(small: Small, mo
 def test_a_run_starts_without_a_standby_process_while_standby_processes_cannot_start(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    small.succeed()
     monkeypatch.setenv("SMALL_IS_BROKEN", "1")
     pool = kill_all(small)
     monkeypatch.setattr(pool, "_paused_until", 0.0)
@@ -280,6 +281,7 @@ def test_an_automatic_run_is_canceled_while_the_configuration_is_wrong(
     small: Small, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A person's run starts in a new process, which shows the error."""
+    small.succeed()
     monkeypatch.setenv("SMALL_IS_WRONG", "1")
     # Longer than all this takes, also on a busy machine.
     monkeypatch.setattr(pools, "_FIRST_PAUSE_SECONDS", 300.0)
