@@ -18,6 +18,8 @@ _FACTS = {
 # Names of arrays that are not symbols, in upper or lower case.
 _WRAPPINGS = ("bars", "candles", "data", "history", "klines", "ohlc", "ohlcv", "prices", "quotes", "results", "values")
 
+_TIMES = ("date", "datetime", "timestamp", "ts", "time")
+
 # Names beside the `code` of an answer that is a number and no symbol.
 _ANSWERS = frozenset({"data", "result", "results", "msg", "message"})
 
@@ -63,7 +65,9 @@ def _parts(node: Any, facts: dict[str, str]) -> Iterator[Part]:
                 yield from _parts(each, facts)
     elif isinstance(node, dict):
         facts = _facts(node, facts)
-        if (columns := _columns(node)) is not None:
+        if (split := _split(node)) is not None:
+            yield split, facts
+        elif (columns := _columns(node)) is not None:
             yield columns, facts
         elif (keyed := _keyed(node)) is not None:
             yield keyed, facts
@@ -133,10 +137,28 @@ def _columns(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     objects = {name: each for name, each in node.items() if isinstance(each, dict)}
     if len(objects) > 1 and len(objects) == len(node) and {plain(name) for name in objects} & {"close", "c"}:
         index = list(next(iter(objects.values())))
-        has_time = any(plain(name) in ("date", "datetime", "timestamp", "ts", "time") for name in objects)
+        has_time = any(plain(name) in _TIMES for name in objects)
         named = {} if has_time else {"ts": dict(zip(index, index, strict=True))}
         return [{name: each.get(key) for name, each in (named | objects).items()} for key in index]
     return None
+
+
+def _split(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the rows of an object that has `columns`, `data` and usually `index`, which pandas calls split or tight.
+
+    None for any other object.
+    """
+    names, rows, index = node.get("columns"), node.get("data"), node.get("index")
+    if not isinstance(names, list) or not isinstance(rows, list) or not all(isinstance(name, str) for name in names):
+        return None
+    if not {plain(name) for name in names} & {"close", "c", "price", "value"}:
+        return None
+    if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        return None
+    has_time = any(plain(name) in _TIMES for name in names)
+    if has_time or not isinstance(index, list) or len(index) != len(rows) or not _is_flat(index):
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    return [{"ts": moment, **dict(zip(names, row, strict=True))} for moment, row in zip(index, rows, strict=True)]
 
 
 def _is_flat(values: Sequence[Any]) -> bool:

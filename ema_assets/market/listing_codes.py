@@ -166,6 +166,8 @@ COINS: Final = _STABLE | _words("""
 """)
 # Coins that are also tickers in the US. Both are meant so often that the user is asked.
 COINS_BY_THEMSELVES: Final = _words("BTC ETH XRP SOL DOGE BNB ADA USDT USDC LTC XBT")
+# Those of which a person may write one half of a pair only. USD is left out: it is a fund in New York.
+CURRENCIES_BY_THEMSELVES: Final = _words("EUR GBP JPY CHF AUD NZD CAD XAU XAG XPT XPD")
 CRYPTO_VENUES: Final = _words("CC KRAKEN COINBASE BINANCE BITSTAMP BITFINEX BYBIT OKX GEMINI KUCOIN GDAX")
 
 # Roots of futures of CME, CBOT, COMEX and NYMEX with the hours of Globex. Grains and livestock have other hours.

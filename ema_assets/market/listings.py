@@ -160,6 +160,12 @@ def _us(text: str) -> Listing | None:
             "it is a coin, and a ticker in the US",
             f"write {text}-USD for the coin, or give `--calendar {DEFAULT_CALENDAR}` for the ticker",
         )
+    if text in codes.CURRENCIES_BY_THEMSELVES:
+        raise UnclearSymbol(
+            text,
+            "it is a currency or a metal, and could be a ticker in the US",
+            f"write {text}USD for its price in dollars, or give `--calendar {DEFAULT_CALENDAR}` for the ticker",
+        )
     if _US_STOCK.fullmatch(text):
         return Listing("stocks", DEFAULT_CALENDAR, "no suffix, as stocks and funds in the US are written")
     if _US_CLASS.fullmatch(text):

@@ -365,11 +365,27 @@ def test_parquet_with_text_as_bytes_or_categories_is_read(tmp_path: Path) -> Non
             '{"Date":["2024-03-08","2024-03-11","2024-03-12"],"Open":[NaN,59.4,60.2],"High":[NaN,60.4,60.6],'
             '"Low":[NaN,59.3,59.9],"Close":[NaN,60.1,60.5],"Volume":[NaN,16120345,13120345]}'
         ),
+        (
+            '{"columns":["Open","High","Low","Close","Volume"],"index":[1710115200000,1710201600000],'
+            '"data":[[59.4,60.4,59.3,60.1,16120345],[60.2,60.6,59.9,60.5,13120345]]}'
+        ),
+        (
+            '{"index":[7,8],"columns":["Date","Open","High","Low","Close","Volume"],"index_names":[null],'
+            '"data":[["2024-03-11",59.4,60.4,59.3,60.1,16120345],["2024-03-12",60.2,60.6,59.9,60.5,13120345]]}'
+        ),
     ],
-    ids=["rows", "lines", "columns", "columns by epoch", "columns with NaN"],
+    ids=["rows", "lines", "columns", "columns by epoch", "columns with NaN", "split", "tight"],
 )
 def test_json_written_by_data_frame_libraries_is_read(tmp_path: Path, text: str) -> None:
     assert rows(tmp_path, text, "KO_1d.json") == BARS
+
+
+def test_json_whose_rows_do_not_fit_its_columns_is_refused(tmp_path: Path) -> None:
+    text = '{"columns":["Open","Close"],"index":[1710115200000,1710201600000],"data":[[59.4,60.1],[60.2]]}'
+    assert (
+        refusal(written(tmp_path, text, "KO_1d.json"))
+        == "holds no table of bars: nowhere in this JSON are rows with prices"
+    )
 
 
 def test_rows_may_be_in_any_order(tmp_path: Path) -> None:

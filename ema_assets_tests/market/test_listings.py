@@ -70,6 +70,8 @@ def test_a_clear_symbol_has_a_class_and_a_calendar(symbol: str, calendar: str, a
     ("symbol", "sentence"),
     [
         ("BTC", "a coin, and a ticker in the US; write BTC-USD for the coin, or give `--calendar XNYS`"),
+        ("EUR", "a currency or a metal, and could be a ticker in the US; write EURUSD for its price in dollars"),
+        ("XAU", "write XAUUSD for its price in dollars, or give `--calendar XNYS` for the ticker"),
         ("NIFTY", "an index, and may be a ticker in the US; write ^NSEI for the index, or give `--calendar XNYS`"),
         ("DAX", "write ^GDAXI for the index"),
         ("LSE:VOD", "written behind the symbol here; write VOD.L"),
