@@ -209,6 +209,7 @@ def _rolled_up(series: RolledUpSeries) -> IngestedSeries:
         stored=series.stored,
         corrected=series.corrected,
         equal=0 if series.is_rescaled else series.bars - series.stored,
+        missing=series.missing,
         skipped={f"on another scale than files of {series.timeframe.key}": series.bars} if series.is_rescaled else {},
         rolled_up_from=series.source.key,
     )

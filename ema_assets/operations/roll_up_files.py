@@ -18,6 +18,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import ASKED_SCHEMA, BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.refresh.account_for_gaps import account_for_gaps
 from ema_assets.refresh.answers import Answer, Extent, Storing, spans_of
 from ema_assets.refresh.persist_answer import write_bars
 from ema_assets.store import file_spans, ledger, sessions, tables
@@ -34,7 +35,8 @@ _SAME_SCALE = math.log(1.1)
 class RolledUpSeries:
     """How many bars of a series were rolled up from files of `source`, and how many of them are new or corrected.
 
-    With `is_rescaled`, none is stored, because files of `timeframe` itself have prices on another scale.
+    `missing` counts bars that should be between them but are not stored. With `is_rescaled`, none is stored, because
+    files of `timeframe` itself have prices on another scale.
     """
 
     symbol: str
@@ -43,6 +45,7 @@ class RolledUpSeries:
     bars: int
     stored: int = 0
     corrected: int = 0
+    missing: int = 0
     is_rescaled: bool = False
 
 
@@ -120,16 +123,18 @@ def _roll_up(
     # A session may have more bars that are cut by the clock than there are on our grid.
     closed = closed.with_columns(pl.col("missing_bars").clip(lower_bound=0))
     better = _better(transaction, source, target, closed)
-    rescaled = closed["symbol"].is_in(_on_another_scale(closed, better))
-    left_out = closed.filter(rescaled).group_by("symbol").agg(bars=pl.len()).sort("symbol")
+    rescaled = _on_another_scale(closed, better)
     changed = buckets_of(given.with_columns(ts="from_ts"), target, trading)
     closed = (
-        closed.filter(~rescaled)
-        .join(changed.select("symbol", "calendar", start=pl.coalesce("bucket", "ts")), on="symbol")
+        closed.join(
+            changed.select("symbol", "calendar", start=pl.coalesce("bucket", "ts")), on="symbol", maintain_order="left"
+        )
         .filter(pl.col("ts") >= pl.col("start"))
-        .join(better, on=["symbol", "ts"], how="anti", maintain_order="left")
         .drop("start")
     )
+    is_rescaled = pl.col("symbol").is_in(rescaled)
+    left_out = closed.filter(is_rescaled).group_by("symbol").agg(bars=pl.len()).sort("symbol")
+    closed = closed.filter(~is_rescaled).join(better, on=["symbol", "ts"], how="anti", maintain_order="left")
     if not target.is_fetched:
         closed = without_owned(closed, file_spans.owned(transaction, target, given["symbol"]), target)
     answer = Answer(closed, ASKED_SCHEMA.to_frame(), f"{_ORIGIN}{source.key}", closed_by=now, extent=Extent.FILE)
@@ -239,23 +244,31 @@ def _on_another_scale(closed: pl.DataFrame, better: pl.DataFrame) -> list[str]:
 
 
 def _written(storing: Storing) -> pl.DataFrame:
-    """Write the bars of the answer, with calendar; return symbol, bars, and of these stored and corrected; sorted."""
+    """Write the bars of the answer, with calendar, and the gaps between them; return what RolledUpSeries counts.
+
+    Columns: symbol, bars, stored, corrected, missing; sorted by symbol.
+    """
     closed = storing.answer.bars
     if closed.is_empty():
-        return pl.DataFrame(schema={name: pl.Int64() for name in ("symbol", "bars", "stored", "corrected")})
-    never = pl.lit(None, UTC_TIME)
+        return pl.DataFrame(schema={name: pl.Int64() for name in ("symbol", "bars", "stored", "corrected", "missing")})
     asked = (
         buckets_of(closed, storing.timeframe, storing.trading)
         .group_by("symbol", "calendar")
-        .agg(checked_through=pl.col("bucket_end").max())
-        .with_columns(asked_at=never, final_through=never)
+        .agg(start=pl.col("ts").min(), end=pl.col("bucket_end").max())
+        .with_columns(is_fetched=False, advances=True, checked_through="end")
+        .match_to_schema({**ASKED_SCHEMA, "checked_through": UTC_TIME}, missing_columns="insert")
         .sort("symbol")
     )
-    changes = write_bars(storing, closed.drop("calendar"), asked, BAR_CHANGE_SCHEMA.to_frame())
-    return (
-        closed.group_by("symbol")
-        .agg(bars=pl.len())
-        .join(changes, on="symbol", how="left")
-        .select("symbol", "bars", stored=pl.col("written").fill_null(0), corrected=pl.col("corrected").fill_null(0))
-        .sort("symbol")
+    closed = closed.drop("calendar")
+    changes = write_bars(storing, closed, asked, BAR_CHANGE_SCHEMA.to_frame())
+    # Those of a rolled-up timeframe are gaps of the bars from which it is rolled up.
+    missing = account_for_gaps(storing, closed, asked) if storing.timeframe.is_fetched else None
+    counts = closed.group_by("symbol").agg(bars=pl.len()).join(changes, on="symbol", how="left").sort("symbol")
+    of_symbol = dict(missing.iter_rows()) if missing is not None else {}
+    return counts.select(
+        "symbol",
+        "bars",
+        stored=pl.col("written").fill_null(0),
+        corrected=pl.col("corrected").fill_null(0),
+        missing=pl.col("symbol").replace_strict(of_symbol, default=0, return_dtype=pl.Int64()),
     )

@@ -217,6 +217,19 @@ def test_files_in_any_order_and_pieces_give_what_one_file_gives(database: Databa
     assert all(left[name].equals(rows) for name, rows in right.items())
 
 
+def test_a_hole_between_files_is_a_gap_of_what_is_rolled_up_too(database: Database) -> None:
+    sync(database, STOCK, NOW)
+    bars = bars_on("XNYS", "AAPL", M5, date(2026, 11, 16), date(2026, 11, 27))
+    early, late = bars.filter(pl.col("ts") < utc("2026-11-18")), bars.filter(pl.col("ts") > utc("2026-11-24"))
+    assert of(store_file(database, late, "late.csv", NOW), D1).missing == 0
+    assert of(store_file(database, early, "early.csv", NOW), D1).missing == 4
+    assert rows_of(database, "SELECT first_ts, last_ts, bars, status FROM market.bar_gap WHERE timeframe = '1d'") == [
+        (utc("2026-11-18 14:30"), utc("2026-11-23 14:30"), 4, "not in file")
+    ]
+    assert of(store_file(database, bars, "all.csv", NOW), D1).missing == 0
+    assert rows_of(database, "SELECT * FROM market.bar_gap WHERE timeframe = '1d'") == []
+
+
 def test_a_corrected_bar_corrects_what_is_rolled_up_from_it(database: Database) -> None:
     sync(database, STOCK, NOW)
     minutes = bars_on("XNYS", "AAPL", M1, *WEEK)
@@ -226,10 +239,10 @@ def test_a_corrected_bar_corrects_what_is_rolled_up_from_it(database: Database) 
     highest = day.filter(pl.col("high") == day["high"].max()).head(1)
     changed = moved(highest, 1.03)
     summaries = store_file(database, changed, "corrected.csv", NOW)
-    assert [(each.timeframe, each.stored, each.corrected) for each in summaries] == [
-        ("1m", 1, 1),
-        ("5m", 1, 1),
-        ("1d", 1, 1),
+    assert [(each.timeframe, each.stored, each.corrected, each.equal) for each in summaries] == [
+        ("1m", 1, 1, 0),
+        ("5m", 1, 1, 93),
+        ("1d", 1, 1, 1),
     ]
     assert state_of(database, "AAPL", M15)["dirty_from"] == highest["ts"].dt.truncate("15m").item()
     assert state_of(database, "AAPL", D1, "ema_signals")["dirty_from"] == utc("2026-11-25 14:30")
@@ -290,10 +303,13 @@ def test_bars_on_another_scale_than_files_of_the_timeframe_are_not_put_among_the
     bars = bars_on("XNYS", "AAPL", M5, *WEEK)
     days = by_hand(bars, exchange_sessions("XNYS", *WEEK)["open"].to_list()).with_columns(timeframe=pl.lit("1d"))
     store_file(database, moved(days.select(list(BAR_SCHEMA)), 7.0).head(3), "days.csv", NOW)
-    summaries = store_file(database, bars, "bars.csv", NOW)
-    assert of(summaries, D1) == IngestedSeries(
-        "AAPL", "1d", skipped={"on another scale than files of 1d": 4}, rolled_up_from="5m"
-    )
+    early = pl.col("ts") < utc("2026-11-26")
+    skipped = [of(store_file(database, bars.filter(part), "bars.csv", NOW), D1) for part in (early, ~early)]
+    # The second file is compared by the days before it.
+    assert skipped == [
+        IngestedSeries("AAPL", "1d", skipped={"on another scale than files of 1d": count}, rolled_up_from="5m")
+        for count in (3, 1)
+    ]
     assert origins(database, D1) == [("days.csv", 3)]
 
 
