@@ -110,7 +110,7 @@ def _planned(transaction: Transaction, source: Timeframe, symbols: Sequence[str]
 def _roll_up(
     transaction: Transaction, source: Timeframe, target: Timeframe, starts: pl.DataFrame, now: datetime
 ) -> list[RolledUpSeries]:
-    given = _with_reach(transaction, source, starts)
+    given = _with_reach(transaction, source, target, starts)
     if given.is_empty():
         return []
     low, high = given["first_read"].min(), given["complete_through"].max()
@@ -145,25 +145,27 @@ def _roll_up(
     ]
 
 
-def _with_reach(transaction: Transaction, source: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
+def _with_reach(transaction: Transaction, source: Timeframe, target: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
     """Return the series of `starts` that have bars of files, sorted by symbol.
 
     Columns: symbol, calendar, from_ts, first_read (from when on bars are read: some time before it), first_ts (the
     first bar) and complete_through (the end of the last bar). None of them is before `first_ts`.
     """
     known = ledger.instruments(transaction, source, starts["symbol"].to_list())
+    made = ledger.instruments(transaction, target, known["symbol"].to_list())
     if not source.is_fetched:
         spans = file_spans.owned(transaction, source, known["symbol"])
         reach = spans.group_by("symbol").agg(pl.col("first_ts").min(), checked_through=pl.col("last_end").max())
         known = known.drop("first_ts", "checked_through").join(reach, on="symbol")
+    # The last bar of an earlier file may not have been complete until this file said that nothing came after it.
+    begin = pl.min_horizontal("from_ts", pl.col("made_through").fill_null(pl.col("first_ts")))
     return (
         known.rename({"checked_through": "complete_through"})
         .join(starts, on="symbol")
+        .join(made.select("symbol", made_through="checked_through"), on="symbol")
         .drop_nulls(["first_ts", "complete_through"])
-        .with_columns(
-            from_ts=pl.max_horizontal("from_ts", "first_ts"),
-            first_read=pl.max_horizontal(pl.col("from_ts") - _COMPARED, "first_ts"),
-        )
+        .with_columns(from_ts=pl.max_horizontal(begin, "first_ts"))
+        .with_columns(first_read=pl.max_horizontal(pl.col("from_ts") - _COMPARED, "first_ts"))
         .select("symbol", "calendar", "from_ts", "first_read", "first_ts", "complete_through")
         .sort("symbol")
     )

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.schemas import BAR_SCHEMA
@@ -17,6 +20,7 @@ from ema_assets.operations.roll_up_files import targets
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.reports import story
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases, heavy
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -204,17 +208,34 @@ def test_a_bar_is_rolled_up_once_files_have_all_of_its_time(database: Database) 
     assert stored(database, D1)["ts"].to_list() == [utc("2026-11-23 14:30")]
 
 
-def test_files_in_any_order_and_pieces_give_what_one_file_gives(database: Database, other: Database) -> None:
-    minutes = bars_on("XNYS", "AAPL", M1, *WEEK, seed=3, missing=0.1)
-    assert minutes["ts"].max() == utc("2026-11-27 17:59")
-    for each, pieces in ((database, [minutes]), (other, list(minutes.iter_slices(97))[::-1])):
-        sync(each, STOCK, NOW)
-        for number, piece in enumerate(pieces):
-            store_file(each, piece, f"{number}.csv", NOW)
-        refresh(each, STOCK, MemoryExchange(), NOW)
-    left, right = tables_of(database), tables_of(other)
-    assert left["ohlc"]["timeframe"].n_unique() == len(ALL)
-    assert all(left[name].equals(rows) for name, rows in right.items())
+@given(seed=st.integers(0, 2**32 - 1), data=st.data())
+@heavy()
+def test_files_in_any_order_and_pieces_give_what_one_file_gives(
+    databases: Databases, seed: int, data: st.DataObject
+) -> None:
+    """Pieces begin and end anywhere, also in the middle of bars, and there are holes of minutes and of days."""
+    watched = watch({"AAPL": "XNYS", "BTC-USD": "24/7"}, provider="file", timeframes=(M1, M5, M15, M30, D1))
+    source, seen = data.draw(st.sampled_from([M1, M5, M15])), []
+    bars = pl.concat(
+        bars_on(calendar, symbol, source, *WEEK, seed, missing=0.1)
+        for symbol, calendar in (("AAPL", "XNYS"), ("BTC-USD", "24/7"))
+    )
+    hole = st.tuples(st.integers(0, 6000), st.integers(1, 4000))
+    for first, minutes in data.draw(st.lists(hole, max_size=3), "holes"):
+        begin = utc("2026-11-23") + timedelta(minutes=first)
+        bars = bars.filter(~pl.col("ts").is_between(begin, begin + timedelta(minutes=minutes)))
+    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, bars.height), max_size=4), "cuts")), bars.height]
+    pieces = [bars.sort("ts")[low:high] for low, high in pairwise(cuts)]
+    for each in ([bars], data.draw(st.permutations(pieces), "order")):
+        url = databases.make()
+        with Database(url) as database:
+            sync(database, watched, NOW)
+            for number, piece in enumerate(each):
+                store_file(database, piece, f"{number}.csv", NOW)
+            refresh(database, watched, MemoryExchange(), NOW)
+            seen.append(tables_of(database))
+        databases.drop(url)
+    assert all(seen[0][name].equals(rows) for name, rows in seen[1].items())
 
 
 def test_a_hole_between_files_is_a_gap_of_what_is_rolled_up_too(database: Database) -> None:
