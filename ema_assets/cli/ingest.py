@@ -44,7 +44,9 @@ _HEAD = (
 @click.option("--symbol", help="Symbol of a file of one symbol.")
 @click.option("--timeframe", help="Timeframe of a file of one timeframe, such as 5m.")
 @click.option("--calendar", help="Trading calendar of symbols that are not on the watchlist yet, such as XNYS or 24/7.")
-@click.option("--tz", help="Zone of times that name none, such as UTC, America/New_York or Etc/GMT+5.")
+@click.option(
+    "--tz", help="Zone of times that name none, such as UTC or America/New_York; exchange: that of each exchange."
+)
 @click.option("--label", help="Which end of a bar its time stands for: open or close.")
 @click.option("--dates", help="Order of the numbers in dates such as 01/02/2024: dmy, mdy or ymd.")
 @click.option("--decimal", help="Decimal sign: . or ,")

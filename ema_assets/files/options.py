@@ -10,6 +10,8 @@ LABELS = ("open", "close")
 DATE_ORDERS = ("dmy", "mdy", "ymd")
 DECIMAL_SIGNS = (".", ",")
 ROLES = ("ts", "date", "time", "open", "high", "low", "close", "volume", "symbol", "timeframe")
+# The word in `--tz` for the clock of each symbol's exchange.
+EXCHANGE = "exchange"
 # The word in `--columns` for a column that is not read.
 IGNORED = "-"
 
@@ -21,7 +23,7 @@ class ReadOptions:
     Attributes:
         symbol: The symbol of a file with one symbol.
         timeframe: Key of the timeframe of a file with one timeframe.
-        tz: IANA zone of times that name none, such as `America/New_York`.
+        tz: IANA zone of times that name none, such as `America/New_York`, or EXCHANGE.
         label: `open` or `close`: which end of a bar its time stands for.
         dates: `dmy`, `mdy` or `ymd`: the order of numbers in a date.
         decimal: `.` or `,`: the decimal sign.
@@ -47,7 +49,7 @@ class ReadOptions:
             ConfigurationError: when a value is invalid. The message names the option, what was received and what is
                 allowed.
         """
-        if self.tz is not None:
+        if self.tz not in (None, EXCHANGE):
             zone(self.tz)
         for name, allowed in (("label", LABELS), ("dates", DATE_ORDERS), ("decimal", DECIMAL_SIGNS)):
             value = getattr(self, name)

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from ema_assets.files.options import ReadOptions
+from ema_assets.files.options import EXCHANGE, ReadOptions
 from ema_assets.files.times import in_zone
 from ema_assets.market.calendars import unlisted_sessions
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
@@ -58,7 +58,8 @@ def place_days(bars: pl.DataFrame, sessions: pl.DataFrame, options: ReadOptions)
 
 
 def _place(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: ReadOptions) -> PlacedTimes:
-    at = pl.coalesce("ts", in_zone(pl.col("wall"), options.tz)) if options.tz else pl.col("ts")
+    zone = zone_of(calendar) if options.tz == EXCHANGE else options.tz
+    at = pl.coalesce("ts", in_zone(pl.col("wall"), zone)) if zone else pl.col("ts")
     part = part.with_columns(at.alias("at"))
     is_date = pl.col("wall").dt.truncate("1d") == pl.col("wall")
     zoned = part["at"].null_count() < part.height

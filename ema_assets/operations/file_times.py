@@ -5,13 +5,13 @@ one is read both as UTC and in the zone of the exchange, and the sessions of the
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import polars as pl
 
 from ema_assets.files.declaration import Layout
-from ema_assets.files.options import ReadOptions
+from ema_assets.files.options import EXCHANGE, ReadOptions
 from ema_assets.files.times import in_zone
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
@@ -70,6 +70,8 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
         AmbiguousBarFile: when two readings fit, or only another one than UTC.
         BarFileError: when times do not exist in the zone, or the rows of a repeated hour cannot be told apart.
     """
+    if options.tz == EXCHANGE:
+        return _on_own_clocks(bars, sessions, layout, options)
     # Around the clock, only the end of the week decides, and a zone that differs by an hour looks the same.
     is_zone_known = bars["ts"].null_count() < bars.height or options.tz is not None
     is_tested = layout.is_guessed and (is_zone_known or not _is_around_the_clock(bars))
@@ -82,6 +84,8 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     if layout.is_zone_unknown and origin == "" and _is_around_the_clock(bars):
         raise _unknown_zone(layout, [_read(bars, sessions, zone, labels[0]) for zone in zones[::-1]], bars)
     readings = [_read(bars, sessions, zone, label) for zone in zones for label in labels]
+    if len(zones) > 1 and len({zone_of(each) for each in bars["calendar"].unique()}) > 1:
+        readings += [_read_on_own_clocks(bars, sessions, label) for label in labels]
     if layout.is_guessed and zones == [layout.zone] and not any(each.is_good() for each in readings):
         _check_fits_nowhere_else(bars, sessions, layout, labels)
     if len(zones) > 1:
@@ -98,6 +102,18 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     return PlacedTimes(
         ts, f"{chosen.zone} ({origin})" if origin else chosen.zone, f"{label} ({told})" if told else label
     )
+
+
+def _on_own_clocks(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions) -> PlacedTimes:
+    """Return the opening times of `bars` whose times are on the clocks of their exchanges; see `place_times`."""
+    parts, placed = [], []
+    for (calendar,), part in bars.with_row_index("row").partition_by("calendar", as_dict=True).items():
+        own = replace(options, tz=zone_of(str(calendar)))
+        times = place_times(part.drop("row"), sessions, layout, own)
+        parts.append(part.select("row", ts=times.ts))
+        placed.append(times)
+    zones, labels = (dict.fromkeys(getattr(each, name) for each in placed) for name in ("zone", "label"))
+    return PlacedTimes(pl.concat(parts).sort("row")["ts"], " and ".join(zones), " and ".join(labels))
 
 
 def _from_last_seconds(bars: pl.DataFrame) -> pl.DataFrame | None:
@@ -215,6 +231,16 @@ def _read(bars: pl.DataFrame, sessions: pl.DataFrame, zone: str, label: str) -> 
     return _Reading(zone, label, at, int(fitting(times, sessions, label).sum()))
 
 
+def _read_on_own_clocks(bars: pl.DataFrame, sessions: pl.DataFrame, label: str) -> _Reading:
+    """Read all times as those of the clocks of their exchanges."""
+    parts = []
+    for (calendar,), part in bars.with_row_index("row").partition_by("calendar", as_dict=True).items():
+        reading = _read(part, sessions, zone_of(str(calendar)), label)
+        parts.append((part.select("row", at=reading.at), reading.count))
+    at = pl.concat(part for part, _ in parts).sort("row")["at"]
+    return _Reading(EXCHANGE, label, at, sum(count for _, count in parts))
+
+
 def _in_repeated_hour(bars: pl.DataFrame, at: pl.Series, zone: str) -> pl.Series:
     """Return `at` with the later instant for the second row of a repeated time, or for the first if newest is first.
 
@@ -278,7 +304,8 @@ def _asked(readings: Iterable[_Reading], bars: pl.DataFrame) -> list[FileReading
 def _evidence(reading: _Reading, calendars: str) -> str:
     end = f", labelled at the {reading.label} of each bar," if reading.label == AT_CLOSE else ""
     count = f"all {len(reading.at)}" if reading.count == len(reading.at) else f"{reading.count} of {len(reading.at)}"
-    return f"as {reading.zone}{end} {count} times fit the sessions of {calendars}"
+    zone = "on the clocks of their exchanges" if reading.zone == EXCHANGE else f"as {reading.zone}"
+    return f"{zone}{end} {count} times fit the sessions of {calendars}"
 
 
 def _answers(reading: _Reading) -> tuple[tuple[str, str], ...]:

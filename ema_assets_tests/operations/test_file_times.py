@@ -69,6 +69,34 @@ def test_naive_times_of_opens_in_the_zone_of_the_exchange_are_ambiguous(tmp_path
     assert times_of(path, tz="America/New_York") == utc_opens()
 
 
+def test_times_on_the_clocks_of_several_exchanges_are_ambiguous(tmp_path: Path) -> None:
+    new_york = [f"{time}" for time in five_minutes(OPEN, CLOSE - FIVE)]
+    tokyo = [f"{time}" for time in five_minutes(datetime(2025, 1, 14, 9), datetime(2025, 1, 14, 11, 25))]
+    text = lines(new_york) + lines(tokyo, "7203.T").split("\n", 1)[1]
+    path = written(tmp_path, text)
+    asked = question(path)
+    evidence = "on the clocks of their exchanges all 108 times fit the sessions of XNYS and XTKS"
+    assert next(iter(asked.items())) == (evidence, {"tz": "exchange"})
+    assert len(asked) == 3
+    found = understood(path, tz="exchange")
+    times = [row[2] for row in rows_of(found.bars)]
+    assert times[:78] == utc_opens()
+    assert (times[78], times[-1]) == ("2025-01-14 00:00", "2025-01-14 02:25")
+    assert found.zone == "America/New_York (--tz) and Asia/Tokyo (--tz)"
+    # A file of one exchange has one clock, and is not asked about twice.
+    assert "on the clocks" not in str(question(written(tmp_path, lines(new_york), "one.csv")))
+
+
+def test_labels_at_the_close_on_the_clocks_of_several_exchanges_are_recognised(tmp_path: Path) -> None:
+    new_york = [f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]
+    tokyo = [f"{time}" for time in five_minutes(datetime(2025, 1, 14, 12, 35), datetime(2025, 1, 14, 15, 30))]
+    path = written(tmp_path, lines(tokyo, "7203.T") + lines(new_york).split("\n", 1)[1])
+    answers = next(iter(question(path).values()))
+    assert answers == {"tz": "exchange", "label": "close"}
+    times = times_of(path, **answers)
+    assert (times[0], times[36:]) == ("2025-01-14 03:30", utc_opens())
+
+
 def test_times_that_fit_in_two_zones_are_ambiguous(tmp_path: Path) -> None:
     """15:00 lies within the session both as UTC and as New York time."""
     path = written(tmp_path, lines(["2025-01-14 15:00", "2025-01-14 15:05"]))
@@ -492,6 +520,13 @@ def test_a_timeframe_that_the_bars_contradict_is_ambiguous(tmp_path: Path) -> No
     assert refusal(path) == "its bars are 1 hour apart, which 5m bars (the name of the file) are not"
     assert question(path) == {"as 1h bars they fit": {"timeframe": "1h"}}
     assert understood(path, timeframe="1h").bars["timeframe"].unique().to_list() == ["1h"]
+
+
+def test_days_labelled_at_midnight_on_the_clocks_of_several_exchanges_are_those_days(tmp_path: Path) -> None:
+    days = [f"2025-01-{day} 00:00" for day in (14, 15, 16)]
+    text = lines(days, timeframe="1d") + lines(days, "7203.T", "1d").split("\n", 1)[1]
+    opens = [f"2025-01-{day} {time}" for time in ("14:30", "00:00") for day in (14, 15, 16)]
+    assert times_of(written(tmp_path, text), tz="exchange") == opens
 
 
 def test_bars_of_an_unwatched_or_unknown_timeframe_are_refused(tmp_path: Path) -> None:
