@@ -163,20 +163,33 @@ def tag_rows(
     tags_of: Callable[[EventLogEntry], Mapping[str, str]],
     timestamp_of: Callable[[EventLogEntry], Any],
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, str | None], int]]:
-    """Return a row per tag of each event, and the event ids by asset key and partition."""
+    """Return a row per tag of each event, and the event ids by asset key and partition.
+
+    `tags_of` returns the tags of an event that are stored. It is not asked about events whose tags have the keys of an
+    event before.
+    """
     rows: list[dict[str, Any]] = []
     ids: dict[tuple[str, str | None], int] = {}
     names: dict[Any, str] = {}
+    stored: dict[tuple[str, ...], tuple[str, ...]] = {}
     for event_id, event in zip(event_ids, events, strict=True):
-        inner = event.get_dagster_event()
-        asset_key: Any = inner.asset_key
+        inner: Any = event.dagster_event
+        made = inner.event_specific_data.materialization if inner.event_type_value == _TYPE else None
+        if made is None:
+            asset_key, partition, tags = inner.asset_key, inner.partition, tags_of(event)
+        else:
+            asset_key, partition, every = made.asset_key, made.partition, made.tags or {}
+            keys = tuple(every)
+            if keys not in stored:
+                stored[keys] = tuple(tags_of(event))
+            tags = {key: every[key] for key in stored[keys]}
         name = names.get(asset_key) or names.setdefault(asset_key, asset_key.to_string())
         timestamp = timestamp_of(event)
         rows += [
             {"event_id": event_id, "asset_key": name, "key": key, "value": value, "event_timestamp": timestamp}
-            for key, value in tags_of(event).items()
+            for key, value in tags.items()
         ]
-        ids[name, inner.partition] = event_id
+        ids[name, partition] = event_id
     return rows, ids
 
 

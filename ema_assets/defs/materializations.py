@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 import polars as pl
-from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, MetadataValue
+from dagster import AssetExecutionContext, AssetKey, MetadataValue
 
-from ema_assets.defs.recording import log_materializations
+from ema_assets.defs.recording import Made, log_materializations
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe, by_key
@@ -63,29 +63,21 @@ class Recorder:
             for (source, source_timeframe), names in untold.items():
                 self._record(transaction, source, source_timeframe, names, _Told())
             rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
-        page, key = _page(transaction, timeframe, rows, told), self._key(asset)
-        materializations = [
-            self._materialization(key, asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
+        page = _page(transaction, timeframe, rows, told)
+        made = [
+            self._made(asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
             for row in rows.iter_rows(named=True)
         ]
         if told.everything:
             known = set(rows["symbol"])
-            materializations += [
-                self._of_no_series(key, Series(symbol, timeframe), told) for symbol in symbols if symbol not in known
-            ]
-        ids = log_materializations(self._context, key, materializations)
+            made += [self._of_no_series(Series(symbol, timeframe), told) for symbol in symbols if symbol not in known]
+        ids = log_materializations(self._context, self._key(asset), made)
         events = [ids.get(str(Series(symbol, timeframe))) for symbol in rows["symbol"]]
         ledger.mark_recorded(transaction, asset, timeframe, rows.with_columns(event=pl.Series(events, dtype=pl.Int64)))
 
-    def _materialization(
-        self,
-        key: AssetKey,
-        asset: str,
-        timeframe: Timeframe,
-        row: Mapping[str, Any],
-        told: "_Told",
-        page: Mapping[str, Any],
-    ) -> AssetMaterialization:
+    def _made(
+        self, asset: str, timeframe: Timeframe, row: Mapping[str, Any], told: "_Told", page: Mapping[str, Any]
+    ) -> Made:
         provider = None if row["provider"] is None else str(row["provider"])
         metadata: dict[str, Any] = dict(self._labels(provider)) if asset == OHLC else {}
         if told.outcome is not None:
@@ -97,8 +89,7 @@ class Recorder:
         if asset == OHLC and row["last_close"] is not None:
             metadata["last_close"] = row["last_close"]
         metadata |= page
-        return AssetMaterialization(
-            asset_key=key,
+        return Made(
             partition=str(Series(row["symbol"], timeframe)),
             metadata=metadata,
             tags={
@@ -108,7 +99,7 @@ class Recorder:
             },
         )
 
-    def _of_no_series(self, key: AssetKey, series: Series, told: "_Told") -> AssetMaterialization:
+    def _of_no_series(self, series: Series, told: "_Told") -> Made:
         """Return the event of a partition without a series in the ledger: not every symbol has every timeframe.
 
         Its version is that of a series that was never computed, and it names its inputs as never materialized.
@@ -116,8 +107,7 @@ class Recorder:
         reads = () if told.node is None else told.node.reads
         inputs = {"reads": reads, "read_versions": ["0"] * len(reads), "read_events": ["NULL"] * len(reads)}
         remark = f"nothing to compute: {series.timeframe.key} is not among the timeframes of the symbol"
-        return AssetMaterialization(
-            asset_key=key,
+        return Made(
             partition=str(series),
             metadata={"remark": remark},
             tags={

@@ -13,7 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dagster import (
     AssetCheckEvaluation,
@@ -25,6 +25,7 @@ from dagster import (
     DagsterEvent,
     DagsterEventType,
     EventLogEntry,
+    MetadataValue,
     Output,
 )
 
@@ -34,6 +35,8 @@ from ema_assets.defs.storage import MarketEventLog, noted_event_ids
 
 # The errors that appear when a part of Dagster that is not public was removed or changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
+# Those that appear when objects cannot be copied with other values.
+_NO_COPIES = (*_NOT_AS_KNOWN, KeyError, ValueError)
 
 
 def set_event_variables() -> None:
@@ -61,25 +64,69 @@ def keep_events_for_us(context: AssetExecutionContext) -> bool:
         return False
 
 
-def log_materializations(
-    context: AssetExecutionContext, asset: AssetKey, materializations: Sequence[AssetMaterialization]
-) -> Mapping[str, int]:
-    """Log all `materializations`, of partitions of `asset`; return the id of each partition's event.
+class Made(NamedTuple):
+    """What is told of one materialized partition: its key, metadata, and Dagster's tags."""
+
+    partition: str
+    metadata: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+
+def log_materializations(context: AssetExecutionContext, asset: AssetKey, made: Sequence[Made]) -> Mapping[str, int]:
+    """Log a materialization of `asset` for each of `made`; return the id of each partition's event.
 
     They go as one batch; one by one when the way to do that is not as we know it.
     """
-    if not materializations:
+    if not made:
         return {}
     with noted_event_ids() as noted:
-        _log(context, materializations)
+        _log(context, materializations_of(asset, made))
     name = asset.to_string()
     ids = {str(partition): event for (key, partition), event in noted.items() if key == name}
-    missing = {str(each.partition) for each in materializations} - ids.keys()
+    missing = {each.partition for each in made} - ids.keys()
     if missing:
         # Dagster's events are in a storage that is not ours.
         latest = context.instance.event_log_storage.get_latest_storage_id_by_partition
         ids.update(latest(asset, DagsterEventType.ASSET_MATERIALIZATION, missing))
     return ids
+
+
+# What Dagster makes of plain metadata, by class.
+_METADATA: Mapping[type, Callable[[Any], MetadataValue[Any]]] = {
+    str: MetadataValue.text,
+    int: MetadataValue.int,
+    float: MetadataValue.float,
+}
+
+
+def materializations_of(asset: AssetKey, made: Sequence[Made]) -> list[AssetMaterialization]:
+    """Return the materializations of `asset`, equal to those that Dagster makes of the same values.
+
+    Dagster checks every value of every object, which takes most of their time. Here it makes the first and the last
+    one, and the others are copies of the first with other values, unless the last one does not equal its copy.
+    """
+
+    def checked(each: Made) -> AssetMaterialization:
+        return AssetMaterialization(asset, partition=each.partition, metadata=each.metadata, tags=each.tags)
+
+    def value(raw: Any) -> MetadataValue[Any]:
+        return raw if isinstance(raw, MetadataValue) else _METADATA[type(raw)](raw)
+
+    try:
+        replace = checked(made[0])._replace
+        copies = [
+            replace(
+                partition=each.partition,
+                metadata={name: value(raw) for name, raw in each.metadata.items()},
+                tags=dict(each.tags),
+            )
+            for each in made
+        ]
+        if copies[-1] == checked(made[-1]):
+            return copies
+    except _NO_COPIES:
+        pass
+    return [checked(each) for each in made]
 
 
 def _log(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> None:
@@ -118,10 +165,28 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
     message = f"Materialized value {materializations[0].asset_key.to_user_string()}."
     first_ms = int(time.time() * 1000) - len(materializations) + 1
     entry = _entry_of(context, DagsterEventType.ASSET_MATERIALIZATION)
-    return [
-        entry(StepMaterializationData(materialization, []), message, (first_ms + place) / 1000)
-        for place, materialization in enumerate(materializations)
-    ]
+
+    def checked(place: int) -> EventLogEntry:
+        return entry(StepMaterializationData(materializations[place], []), message, (first_ms + place) / 1000)
+
+    last = len(materializations) - 1
+    try:
+        # As in `materializations_of`: copies of the first one, because Dagster checks every object that it makes.
+        first: Any = checked(0)
+        inner = first.dagster_event
+        data = inner.event_specific_data
+        copies = [
+            first._replace(
+                timestamp=(first_ms + place) / 1000,
+                dagster_event=inner._replace(event_specific_data=data._replace(materialization=each)),
+            )
+            for place, each in enumerate(materializations)
+        ]
+        if copies[-1] == checked(last):
+            return copies
+    except _NO_COPIES:
+        pass
+    return [checked(place) for place in range(last + 1)]
 
 
 def _entry_of(context: Any, kind: DagsterEventType) -> Callable[[Any, str, float], EventLogEntry]:

@@ -1,5 +1,6 @@
 """Tests of the rows of a batch of events: they equal Dagster's rows, and most are made without Dagster."""
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,8 @@ from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.events import StepMaterializationData
 from dagster._serdes import deserialize_value, serialize_value
 
-from ema_assets.defs.event_rows import batch_rows, compressible
+from ema_assets.defs.event_rows import batch_rows, compressible, tag_rows
+from ema_assets.defs.recording import Made, materializations_of
 from ema_assets.store.database import Database
 
 RUN_ID = "a" * 36
@@ -130,3 +132,48 @@ def test_dagster_makes_all_rows_when_its_text_differs_from_ours() -> None:
     newer = Newer()
     assert newer.rows(EVENTS) == [Newer().row_of(each) for each in EVENTS]
     assert newer.made > len(EVENTS)
+
+
+def made_by_dagster(each: Made) -> AssetMaterialization:
+    return AssetMaterialization(AssetKey("rsi"), partition=each.partition, metadata=each.metadata, tags=each.tags)
+
+
+TOLD = [Made(f"S{number}|5m", METADATA[number % 2], {"dagster/data_version": str(number)}) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [TOLD, TOLD[:1], [*TOLD, Made("S|5m", METADATA[3], {}), TOLD[0]], [*TOLD, Made("S|5m", {"ema_9": math.nan}, {})]],
+    ids=["usual metadata", "one", "unusual metadata", "not equal to itself"],
+)
+def test_materializations_equal_those_that_dagster_makes(told: list[Made]) -> None:
+    found = materializations_of(AssetKey("rsi"), told)
+    assert [serialize_value(each) for each in found] == [serialize_value(made_by_dagster(each)) for each in told]
+
+
+def test_dagster_makes_each_materialization_where_it_changes_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = AssetMaterialization.__new__
+
+    def described(cls: type, *given: Any, **named: Any) -> AssetMaterialization:
+        return new(cls, *given, **{**named, "description": f"of {named['partition']}"})
+
+    monkeypatch.setattr(AssetMaterialization, "__new__", described)
+    found = materializations_of(AssetKey("rsi"), TOLD)
+    assert [each.description for each in found] == [f"of {each.partition}" for each in TOLD]
+
+
+def test_tags_are_stored_as_dagster_stores_those_of_each_event() -> None:
+    asked = []
+
+    def tags_of(entry: EventLogEntry) -> dict[str, str]:
+        asked.append(entry)
+        tags = entry.get_dagster_event().step_materialization_data.materialization.tags or {}
+        return {key: value for key, value in tags.items() if key == "dagster/data_version"}
+
+    rows, ids = tag_rows(EVENTS, range(100, 150), tags_of, lambda entry: entry.timestamp)
+    assert len(asked) == 2
+    assert [(row["event_id"], row["key"], row["value"], row["event_timestamp"]) for row in rows] == [
+        (100 + number, "dagster/data_version", str(number), EVENTS[number].timestamp) for number in range(1, 50, 2)
+    ]
+    assert {row["asset_key"] for row in rows} == {'["ohlc"]'}
+    assert ids == {('["ohlc"]', f'S"{number}\\|5m'): 100 + number for number in range(50)}
