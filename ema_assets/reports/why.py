@@ -7,9 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.model.asset_names import OHLC
 from ema_assets.model.counts import counted, times
-from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.plan import next_closes
 from ema_assets.reports import automation, freshness, status, story
@@ -70,9 +68,7 @@ class _Known:
 
         While a rolled-up bar is forming, new input for it does not count: it changes no bar that has closed.
         """
-        is_forming = (pl.col("asset") == OHLC) & (pl.col("dirty_from") >= pl.lit(self.row["ts_end"], UTC_TIME))
-        changed = self.chain.filter(pl.col("dirty_from").is_not_null(), ~is_forming.fill_null(False))
-        return tuple(changed["asset"])
+        return tuple(self.chain.filter(pl.col("dirty_from").is_not_null(), ~pl.col("is_forming"))["asset"])
 
 
 def why(

@@ -150,18 +150,24 @@ def last_work(transaction: Transaction) -> datetime | None:
 def chain(transaction: Transaction, symbol: str, timeframe: str) -> pl.DataFrame:
     """Return the assets of one series in the order of their lineage.
 
-    Columns: asset, last_ts, revision, computed_at, recorded_at, dirty_from, failures, next_attempt_at, last_error,
-    code_version.
+    Columns: asset, last_ts, revision, computed_at, recorded_at, dirty_from, is_forming (what is dirty is the beginning
+    of a rolled-up bar, whose other bars have not been stored yet), failures, next_attempt_at, last_error, code_version.
     """
     return transaction.query(
         """
-        SELECT s.asset, s.last_ts, s.revision, s.computed_at, s.recorded_at, s.dirty_from, s.failures,
-               s.next_attempt_at, s.last_error, s.code_version
-        FROM market.series_state s JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        SELECT s.asset, s.last_ts, s.revision, s.computed_at, s.recorded_at, s.dirty_from,
+               coalesce(s.asset = $3 AND s.dirty_end > base.checked_through, false) AS is_forming,
+               s.failures, s.next_attempt_at, s.last_error, s.code_version
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        LEFT JOIN market.timeframe t ON t.timeframe = s.timeframe
+        LEFT JOIN market.series_state base
+            ON base.asset = s.asset AND base.symbol = s.symbol AND base.timeframe = t.source
         WHERE s.symbol = $1 AND s.timeframe = $2 AND s.is_on ORDER BY a.position, s.asset
         """,
         symbol,
         timeframe,
+        OHLC,
     )
 
 

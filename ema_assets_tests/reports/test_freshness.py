@@ -187,16 +187,18 @@ def test_one_missing_bar_is_spoken_of_as_one(transaction: Transaction) -> None:
 
 
 def test_a_change_in_the_open_hour_does_not_wait_for_a_run(transaction: Transaction) -> None:
-    def told(dirty_from: datetime) -> Why:
+    def told(dirty_from: datetime, dirty_end: datetime) -> Why:
         transaction.execute(
-            "UPDATE market.series_state SET dirty_from = $1 WHERE asset = 'ohlc' AND timeframe = '1h'", dirty_from
+            "UPDATE market.series_state SET dirty_from = $1, dirty_end = $2 WHERE asset = 'ohlc' AND timeframe = '1h'",
+            dirty_from,
+            dirty_end,
         )
         return asked(transaction, Series("AAPL", H1), NOW)
 
-    forming = told(utc("2026-11-20 14:30"))
+    forming = told(utc("2026-11-20 14:30"), utc("2026-11-20 15:30"))
     assert (forming.condition, forming.waiting) == ("fresh", ())
     assert "waits for a run" not in " ".join(forming.reasons)
-    corrected = told(utc("2026-11-19 20:30"))
+    corrected = told(utc("2026-11-19 20:30"), utc("2026-11-19 21:00"))
     assert corrected.waiting == ("ohlc",)
     assert "An input of ohlc has changed: it waits for a run." in corrected.reasons
 
@@ -323,3 +325,18 @@ def test_the_blast_radius_is_that_of_the_corrections_of_24_hours(transaction: Tr
             trades,
         )
     assert trust(transaction, freshness.conditions(transaction, NOW), NOW).flipped() == (310, 42, 53)
+
+
+def test_a_bar_whose_rest_is_in_no_file_yet_waits_for_nothing_else(database: Database) -> None:
+    watched = watch({"OLD": "XNYS"}, provider="file", timeframes=FEW)
+    sync(database, watched, NOW)
+    bars = bars_on("XNYS", "OLD", M5, utc("2026-11-18").date(), utc("2026-11-18").date()).head(17)
+    store_file(database, bars, "old.csv", NOW)
+    with database.transaction() as transaction:
+        assert asked(transaction, Series("OLD", H1), NOW).waiting == ("ohlc",)
+    refresh(database, watched, MemoryExchange(), NOW)
+    with database.transaction() as transaction:
+        hour = asked(transaction, Series("OLD", H1), NOW)
+    assert hour.chain.filter(asset="ohlc")["dirty_from"].to_list() == [utc("2026-11-18 15:30")]
+    assert hour.waiting == ()
+    assert not [reason for reason in hour.reasons if "has changed" in reason]

@@ -842,7 +842,7 @@ def test_the_state_of_fetched_bars_omits_symbols_from_files(ready: Database) -> 
         found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
         assert found.rows() == [("AAPL", "XNYS", None, 0, None, None, None, None, None, None)]
         known = ledger.instruments(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
-        assert known.rows() == [("AAPL", "XNYS", True, None), ("MSFT", "XNYS", False, None)]
+        assert known.rows() == [("AAPL", "XNYS", True, None, None), ("MSFT", "XNYS", False, None, None)]
 
 
 def test_the_count_of_source_series_that_are_behind_excludes_failing_ones(ready: Database) -> None:
