@@ -94,6 +94,11 @@ class Executor:
         if not self._has_kernels:
             self._has_kernels = _try(make_kernels) is not False
             self._watch.note_imports()
+            if self._has_kernels:
+                # Making kernels has loaded 80,000 objects more. Among them, a run over 1,000 symbols would collect
+                # garbage for 90 ms; without them, it takes 30 ms.
+                gc.collect()
+                gc.freeze()
 
     def execute(self, run_id: str) -> str | None:
         """Execute the run to its end, which Dagster records. Return why this process must end, or None."""
