@@ -40,11 +40,12 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, continues: bool = False) -> None:
     """Print `rows` below `head`, each column as wide as its widest cell.
 
     On a terminal that is too narrow, long texts are cut, but not those of the first column. Where this is not enough,
-    the last columns are left out, too; a line below names them.
+    the last columns are left out, too; a line below names them. With `continues`, they follow in further tables, which
+    begin with the same first column.
     """
     needed = _widths(head, rows)
     console = _console(sum(needed) + len(_INDENT) * len(needed))
@@ -57,12 +58,17 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     columns = _columns_that_fit(_narrowed(needed, console.width), console.width)
     widths = _narrowed(needed[:columns], console.width)
     top, *lines = _lines(head[:columns], [tuple(map(_cut, row, widths)) for row in rows])
-    shown = [Text(top, "bold"), *map(_coloured, lines)]
-    if columns < len(head):
+    # Words of the first column, such as "rolled up", say nothing about its row.
+    named = len(_INDENT) + max(len(row[0]) for row in [head, *rows])
+    shown = [Text(top, "bold"), *(Text.assemble(line[:named], _coloured(line[named:])) for line in lines)]
+    if columns < len(head) and not continues:
         left_out = ", ".join(name for name in head[columns:] if name)
         shown.append(Text(f"{_INDENT}{_MORE} no room for {left_out}", "dim"))
     for text in shown:
         console.print(text, no_wrap=True, overflow="ellipsis")
+    if columns < len(head) and continues:
+        click.echo("")
+        print_table((head[0], *head[columns:]), [(row[0], *row[columns:]) for row in rows], continues=True)
 
 
 def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -277,7 +277,7 @@ def _print_assets(assets: list[status.AssetStatus]) -> None:
     rows.append(("series", *("" if each is None else str(each.series) for each in bars)))
     rows.append(("newest bar (UTC)", *("" if each is None else rendering.cell(each.newest_ts) for each in bars)))
     click.echo("")
-    rendering.print_table(("asset", *timeframes), rows)
+    rendering.print_table(("asset", *timeframes), rows, continues=True)
 
 
 def _said_of(found: status.AssetStatus | None) -> str:

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -233,6 +234,24 @@ def test_long_texts_are_cut_before_a_column_is_left_out_but_never_those_of_the_f
         "  a channel with a long name  takes no message: nobody answers",
         "  … no room for waiting",
     ]
+
+
+def test_columns_without_room_may_follow_in_further_tables_with_the_first_column_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = (("asset", "5m", "15m", "1h"), [("ohlc", "fresh", "3 stale", "fresh"), ("rsi", "fresh", "", "fresh")])
+    monkeypatch.setattr(rendering, "print_table", partial(rendering.print_table, continues=True))
+    shown = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 16, table)]
+    assert shown == [
+        *("  asset  5m", "  ohlc   fresh", "  rsi    fresh", ""),
+        *("  asset  15m", "  ohlc   3 stale", "  rsi", ""),
+        *("  asset  1h", "  ohlc   fresh", "  rsi    fresh"),
+    ]
+
+
+def test_words_of_the_first_column_are_not_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_a_terminal(monkeypatch, 100, (("leg", "trend"), [("bars are rolled up", "up")]))
+    assert shown[1].rstrip() == "  bars are rolled up  \x1b[32mup\x1b[0m"
 
 
 def test_values_are_coloured_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
