@@ -30,7 +30,7 @@ class Equity:
 
     Attributes:
         curve: ts (opening time of the bar), equity, drawdown_pct (how far below the previous peak, at most 0); sorted
-            by ts, at most one row per time, thinned out to about MOST_POINTS rows.
+            by ts, at most one row per time, thinned out to about MOST_POINTS rows, evenly spaced.
         series: number of series included.
         left_out: symbols left out because a return is undefined, due to a price of zero or less.
         trades: number of closed trades and of open trades.
@@ -63,9 +63,9 @@ def equity(transaction: Transaction, strategy: str, timeframe: str, symbols: Seq
     if spans.is_empty():
         return Equity(_no_curve(), 0, tuple(left_out), (0, 0), 0.0)
     values = _values(transaction, timeframe, steps, spans).sort("symbol", "ts", maintain_order=True)
-    # There is a curve even without a trade.
-    ends = pl.DataFrame({"symbol": "", "ts": [spans["first_ts"].min(), spans["last_ts"].max()], "value": 1.0})
-    curve = together(pl.concat([values, ends.match_to_schema(values.schema)]).rename({"value": "equity"}), spans.height)
+    # There is a curve even without a trade. Time without one takes as much room on its axis as any other.
+    idle = pl.DataFrame({"symbol": "", "ts": _evenly_spaced(spans, MOST_POINTS, ends=True), "value": 1.0})
+    curve = together(pl.concat([values, idle.match_to_schema(values.schema)]).rename({"value": "equity"}), spans.height)
     deepest = curve["drawdown_pct"].min()
     is_open = int(steps["is_open"].sum())
     return Equity(
@@ -108,12 +108,17 @@ def _values(transaction: Transaction, timeframe: str, steps: pl.DataFrame, spans
 
 def _moments(spans: pl.DataFrame) -> pl.DataFrame:
     """Return evenly spaced times at which each series is valued: symbol, at."""
+    times = _evenly_spaced(spans, max(min(_MARKS // spans.height, _MARKS_OF_ONE), 12), ends=False)
+    return spans.select("symbol").join(times.alias("at").to_frame(), how="cross")
+
+
+def _evenly_spaced(spans: pl.DataFrame, count: int, *, ends: bool) -> pl.Series:
+    """Return the times between `count` periods of equal length, from the first bar to the last, `ends` included."""
     first, last = spans["first_ts"].min(), spans["last_ts"].max()
-    count = max(min(_MARKS // spans.height, _MARKS_OF_ONE), 12)
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
-    times = pl.Series("at", [first + (last - first) * n / count for n in range(1, count)], dtype=UTC_TIME)
-    return spans.select("symbol").join(times.to_frame(), how="cross")
+    numbers = range(count + 1) if ends else range(1, count)
+    return pl.Series([first + (last - first) * n / count for n in numbers], dtype=UTC_TIME)
 
 
 def _thinned(curve: pl.DataFrame) -> pl.DataFrame:

@@ -147,3 +147,18 @@ def test_a_long_curve_is_thinned_out_and_keeps_its_end(traded: Database, monkeyp
     assert thin.curve["ts"].is_sorted()
     assert (thin.curve.row(0), thin.curve.row(-1)) == (whole.curve.row(0), whole.curve.row(-1))
     assert thin.max_drawdown_pct == whole.max_drawdown_pct
+
+
+def test_time_without_a_trade_has_as_many_points_as_time_with_one(
+    traded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equities, "MOST_POINTS", 99)
+    trade(traded, "A", 10, 20, 10.0)
+    for number in range(30, 40):
+        trade(traded, "A", number, number + 1, 1.0)
+    curve = found(traded, ["A"]).curve
+    spans = [
+        curve.filter(pl.col("ts").is_between(START + timedelta(hours=n), START + timedelta(hours=n + 9)))
+        for n in (0, 10, 30, 80)
+    ]
+    assert all(9 <= span.height <= 10 for span in spans)
