@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from ema_assets.board import formats, page_contents, trust_contents
 from ema_assets.board import resources as api
 from ema_assets.board.answering import etag_of, is_known, not_modified, refusal, values_of
-from ema_assets.board.parameters import PER_PAGE, Parameter, Values
+from ema_assets.board.parameters import PER_PAGE, BadRequest, Parameter, Values
 from ema_assets.board.readers import NothingYet
 from ema_assets.board.site import Site
 from ema_assets.model.averages import SLOW_SPAN, converged_after
@@ -155,7 +155,8 @@ class Pages:
     def _refused(self, error: Exception) -> Response:
         status, body = refusal(error)
         title = "The database cannot be read" if status == 503 else "Not shown"
-        return self._told("error.html", title, status, body["error"])
+        message = error.for_people if isinstance(error, BadRequest) else body["error"]
+        return self._told("error.html", title, status, message)
 
     def _told(self, template: str, title: str, status: int, message: str) -> Response:
         """Return a page without any number: for when there are none."""

@@ -13,10 +13,22 @@ Values = Mapping[str, Any]
 
 
 class BadRequest(Exception):
-    """An error in a parameter. `status` is 404 for something that does not exist, else 400."""
+    """An error in a parameter. `status` is 404 for something that does not exist, else 400.
 
-    def __init__(self, message: str, parameter: str, received: str, allowed: Sequence[str] = (), status: int = 400):
+    A page shows `for_people` where the message speaks of the API.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        parameter: str,
+        received: str,
+        allowed: Sequence[str] = (),
+        status: int = 400,
+        for_people: str = "",
+    ):
         super().__init__(message)
+        self.for_people = for_people or message
         self.parameter = parameter
         self.received = received
         self.allowed = list(allowed)
@@ -29,9 +41,10 @@ def unknown(parameter: str, received: str, allowed: Sequence[str], *, where: str
         return BadRequest(f"there is no {parameter} yet, received {received!r}", parameter, received, allowed, 404)
     named = ", ".join(allowed[:_NAMED]) + (f" and {len(allowed) - _NAMED} more" if len(allowed) > _NAMED else "")
     hint = did_you_mean(received, allowed)
-    return BadRequest(
-        f"`{parameter}` must be one of {named}{where}, received {received!r}{hint}", parameter, received, allowed, 404
-    )
+    message = f"`{parameter}` must be one of {named}{where}, received {received!r}{hint}"
+    one = {"symbols": "symbol", "signals": "signal"}.get(parameter, parameter)
+    people = f"There is no {one} `{received}` here, only {named}{hint or '.'}"
+    return BadRequest(message, parameter, received, allowed, 404, people)
 
 
 def refuse_others(parameters: Sequence["Parameter"], given: Sequence[str]) -> None:
@@ -77,7 +90,8 @@ class Parameter:
         text = query.get(self.name, "").strip()
         if not text:
             if self.is_required:
-                raise BadRequest(f"`{self.name}` must be given: {self.description}", self.name, "")
+                meant = f"{self.description[:1].lower()}{self.description[1:]}"
+                raise BadRequest(f"`{self.name}` must be given: {meant}", self.name, "")
             return self.default
         if self.kind == "number":
             return self._number(text)

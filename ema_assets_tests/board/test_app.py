@@ -224,7 +224,7 @@ def test_symbols_may_be_typed_in_any_case(board: ServedBoard) -> None:
     assert '<option value="profit_factor" selected>profit factor</option>' in shown
     unknown = board.get("/performance", symbols="aapl,nope")
     assert unknown.status == 404
-    assert "received &#39;nope&#39;" in unknown.text
+    assert "There is no symbol <code>nope</code> here" in unknown.text
 
 
 @pytest.mark.broad
@@ -281,7 +281,13 @@ def test_an_unknown_page_and_an_unknown_symbol_are_answered_with_404(board: Serv
     assert board.get("/nowhere").status == 404
     unknown = board.get("/chart", symbol="APPL", timeframe="5m")
     assert unknown.status == 404
-    assert "did you mean <code>AAPL</code>?" in unknown.text.replace("&#39;", "'")
+    assert "There is no symbol <code>APPL</code> here, only " in unknown.text
+    assert "did you mean <code>AAPL</code>?" in unknown.text
+    assert "GET /api" not in unknown.text
+    assert (
+        "There is no timeframe <code>7m</code> here, only 5m, 1h, 1d."
+        in board.get("/chart", symbol="AAPL", timeframe="7m").text
+    )
 
 
 def test_versioned_files_are_cached_for_a_year_and_paths_to_other_files_are_404(board: ServedBoard) -> None:
@@ -346,6 +352,7 @@ def test_bars_that_have_just_closed_are_not_shown_as_stored(databases, tmp_path:
         refresh(database, watched, exchange, NOW, graph=build(watched))
     with board_on(url, tmp_path, text) as board:
         assert "Everything is fresh: every bar that has closed is stored" in board.get("/freshness").text
+        assert "The only series is fresh" in board.get("/").text
     with board_on(url, tmp_path, text) as board:
         board.now += timedelta(minutes=5)
         shown = board.get("/freshness").text

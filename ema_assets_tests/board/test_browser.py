@@ -544,7 +544,7 @@ def test_an_open_page_of_a_symbol_that_leaves_the_watchlist_shows_an_error(
         with Database(url) as database:
             sync(database, watchlist.parse(WATCHLIST.replace('"AAPL"', '"MSFT"')), NOW)
         page.wait_for_selector("#error", timeout=120_000)
-        assert "received 'AAPL'" in page.locator("#error").inner_text()
+        assert "There is no symbol AAPL here" in page.locator("#error").inner_text()
         context.close()
     databases.drop(url)
 
