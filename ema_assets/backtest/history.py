@@ -157,9 +157,11 @@ class History:
         window = walking.Window(utc("start", start), last, None if last is None else self._not_closed(last))
         if window.of(self.bars).is_empty():
             first, last = self.bars.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
+            given = {"`start`": start, "`end`": end}
+            received = " and ".join(f"{name} {str(value)!r}" for name, value in given.items() if value is not None)
             raise ConfigurationError(
-                f"there are no bars from `start` to `end`, received {start!r} and {end!r}; the loaded ones go from "
-                f"{first} to {last}"
+                f"there are no bars with {received}; the loaded ones go from {first:%Y-%m-%d %H:%M} to "
+                f"{last:%Y-%m-%d %H:%M} UTC"
             )
         return window
 

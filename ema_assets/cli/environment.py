@@ -111,11 +111,15 @@ def chosen_symbols(watched: Watchlist, symbols: Sequence[str], groups: Sequence[
     return list(dict.fromkeys([*chosen, *(each for group in groups for each in watched.groups[group])]))
 
 
-def timeframe_of(watched: Watchlist, text: str) -> Timeframe:
-    """Return the timeframe that `text` names; the watchlist must have bars of it."""
+def timeframe_of(watched: Watchlist, text: str, *, is_computed: bool = False) -> Timeframe:
+    """Return the timeframe that `text` names; the watchlist must have bars of it.
+
+    With `is_computed`, signals must be computed on it, too. Others only have bars that longer ones are rolled up from.
+    """
     timeframe = parse_timeframe(text)
-    if timeframe not in watched.with_bars:
-        on = ", ".join(each.key for each in watched.with_bars)
+    known = watched.timeframes if is_computed else watched.with_bars
+    if timeframe not in known:
+        on = ", ".join(each.key for each in known)
         raise ConfigurationError(f"{timeframe.key} is not on, the watchlist has {on}; add it there to `timeframes`")
     return timeframe
 

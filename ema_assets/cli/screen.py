@@ -84,7 +84,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
     """
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
-    chosen = environment.timeframe_of(watched, timeframe)
+    chosen = environment.timeframe_of(watched, timeframe, is_computed=True)
     symbols = environment.chosen_symbols(watched, symbols, groups)
     graph = environment.readable_graph(settings, watched)
     if strategy is not None and strategy not in graph.strategies:

@@ -628,8 +628,11 @@ def test_equity_ends_at_a_trade_with_a_price_of_zero_or_less_and_a_portfolio_omi
         (lambda h: h.run("crossover", fast=30, slow=9), "backtest: .*`fast`.*`slow`"),
         (lambda h: h.run("crossover", fast=[5, 9]), r"`fast` must be one value here, received \[5, 9\]; `sweep` tries"),
         (lambda h: h.run("crossover", enabled=False), "`enabled` is not an option of crossover, which has side"),
-        (lambda h: h.run("crossover", start="2027-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
-        (lambda h: h.run("crossover", end="0001-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
+        (
+            lambda h: h.run("crossover", start="2027-01-01"),
+            "no bars with `start` '2027-01-01'; .* to 2026-11-20 .* UTC",
+        ),
+        (lambda h: h.run("crossover", end="0001-01-01"), "no bars with `end` '0001-01-01'; .* to 2026-11-20 .* UTC"),
         (lambda h: h.run("crossover", start="soon"), "`start` must be a time such as"),
         (
             lambda h: h.run("crossover", higher_timeframe="4h"),

@@ -203,6 +203,12 @@ def test_an_invalid_option_is_refused_with_a_reason(run: Run, arguments: list[st
     assert sentence in result.stderr
 
 
+def test_a_timeframe_that_longer_ones_are_rolled_up_from_has_no_screener(run: Run, home: Path) -> None:
+    path = home / "watchlist.toml"
+    path.write_text(f'timeframes = ["1h"]\n{path.read_text()}')
+    assert "5m is not on, the watchlist has 1h; add it there to `timeframes`" in run("--timeframe", "5m").stderr
+
+
 def test_a_database_without_results_is_reported(
     run: Run, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
