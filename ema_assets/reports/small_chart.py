@@ -12,6 +12,8 @@ BARS = 40
 # The longest Markdown that the UI shows without a button.
 MOST_CHARACTERS = 999
 _HEIGHT, _STEP = 60, 4
+# Pixels per unit: on a screen of 1440 pixels, the page of a partition has room for 370 below its longest names.
+_SCALE = 2.25
 # A moving average is drawn through every third bar: a third of the characters, and no visible difference.
 _EVERY = 3
 # Colours that are readable on a light and on a dark page.
@@ -66,7 +68,8 @@ def _svg(prices: Mapping[str, list[float | None]], entries: Sequence[int], exits
         _strokes(_EXIT, 2, ((row, (0, 4)) for row in exits)),
     ]
     width = len(opens) * _STEP
-    head = f"xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {_HEIGHT + 1}' width='{width * 3}' fill='none'"
+    size = f"viewBox='0 0 {width} {_HEIGHT + 1}' width='{width * _SCALE:.0f}'"
+    head = f"xmlns='http://www.w3.org/2000/svg' {size} fill='none'"
     return f"<svg {head}>{''.join(drawn)}</svg>".replace("<", "%3C").replace(">", "%3E")
 
 

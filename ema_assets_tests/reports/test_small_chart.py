@@ -1,5 +1,6 @@
 """Tests of the chart on the page of a partition: an image in Markdown that the Dagster UI draws inline."""
 
+import re
 import xml.etree.ElementTree as ET
 from urllib.parse import unquote
 
@@ -51,6 +52,11 @@ def test_candles_are_drawn_at_their_prices() -> None:
         "teal": "m2 20v40",
         "tomato": "m6 20v20",
     }
+
+
+def test_a_chart_is_no_wider_than_its_column_on_a_usual_screen() -> None:
+    (width,) = re.findall(r"(?<!-)width='(\d+)'", small_chart("AAPL", walk(BARS, scale=0.001)))
+    assert 270 < int(width) <= 360
 
 
 def test_averages_are_drawn_as_lines_from_their_first_value() -> None:
