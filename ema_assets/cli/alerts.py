@@ -237,8 +237,8 @@ def log_command(limit: int, state: str | None, channel: str | None, *, as_json: 
 
 
 def _print_log(rows: pl.DataFrame) -> None:
-    # The last columns are those that a narrow terminal leaves out first.
-    head = ("raised (UTC)", "series", "kind", "state", "what", "to", "alert")
+    # The last columns are those that a narrow terminal leaves out first. What has happened tells of which kind it is.
+    head = ("raised (UTC)", "series", "what", "state", "kind", "to", "alert")
     cells = []
     for row in rows.iter_rows(named=True):
         series = "" if row["symbol"] is None else f"{row['symbol']}|{row['timeframe']}"
@@ -246,7 +246,7 @@ def _print_log(rows: pl.DataFrame) -> None:
         note = f": {row['note']}" if row["note"] else ""
         raised = f"{row['raised_at']:%Y-%m-%d %H:%M:%S}"
         text = row["text"] if row["strategy"] is None else f"{row['strategy']}: {row['text']}"
-        cells.append((raised, series, row["kind"], f"{state}{note}", text, row["channel"] or "", row["subscription"]))
+        cells.append((raised, series, text, f"{state}{note}", row["kind"], row["channel"] or "", row["subscription"]))
     rendering.print_table(head, cells)
 
 

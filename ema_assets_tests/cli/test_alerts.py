@@ -109,7 +109,7 @@ def test_sent_alerts_are_in_the_log_and_the_list_shows_the_state_of_channels(
     once = run("alerts", "deliver", "--once", **env)
     assert (once.exit_code, once.stdout) == (0, "2 alerts sent.\n"), once.output
     logged = run("alerts", "log", **env).stdout.splitlines()
-    assert logged[0].split() == ["raised", "(UTC)", "series", "kind", "state", "what", "to", "alert"]
+    assert logged[0].split() == ["raised", "(UTC)", "series", "what", "state", "kind", "to", "alert"]
     assert "S001|1h" in logged[1]
     assert " phone " in logged[1]
     assert "sent " in logged[1]
