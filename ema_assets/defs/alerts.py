@@ -27,8 +27,8 @@ PATIENCE_SECONDS = 20.0
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Sends waiting alerts, unless a separate process does: `ema-assets up` starts one, and "
-        "`ema-assets alerts deliver` is one."
+        'Sends waiting alerts, unless a separate process does: "ema-assets up" starts one, and '
+        '"ema-assets alerts deliver" is one.'
     ),
 )
 def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:

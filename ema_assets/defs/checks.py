@@ -100,8 +100,10 @@ def _no_series_fails(node: Node) -> str:
     said = "The last attempt succeeded for every series; the failing ones are named with the reason."
     if node.name == OHLC:
         return said
+    *others, last = node.reads
+    reads = f"{', '.join(others)} or {last}" if others else last
     # One check instead of two: each costs a run of any size 5 ms per asset.
-    return f"{said} And none waits for more than 15 minutes to be computed after a change of {' or '.join(node.reads)}."
+    return f"{said} And none waits for more than 15 minutes to be computed after a change of {reads}."
 
 
 def series_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefinition:

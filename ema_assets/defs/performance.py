@@ -230,7 +230,7 @@ def performance_sensor(graph: Graph, namespace: Namespace = ALONE) -> SensorDefi
         job_name=namespace.name(PERFORMANCE_JOB),
         minimum_interval_seconds=_LOOK_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Adds up what the strategies did on series that `strategy_performance` does not have yet.",
+        description="Adds up what the strategies did on series that strategy_performance does not have yet.",
     )
     @namespace.own_resources
     def performance_of_new_series(context: SensorEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:

@@ -31,6 +31,7 @@ from ema_assets.defs.one_sentence import in_one_sentence, sentence_of
 from ema_assets.defs.requests import held_by_runs, run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import NewerDatabase
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh import left_alone
@@ -296,7 +297,7 @@ def _follow(
 
 def _told(name: str, change: _Change, before: str) -> str:
     """Return what a tick says about the file called `name`; `before` is what the previous tick has found."""
-    count = f"{len(change.symbols) - len(change.held)} symbols"
+    count = counted(len(change.symbols) - len(change.held), "symbol")
     again = "the configuration is right again: " if before == _WRONG else ""
     held = _told_of_held(change.held)
     if change.is_new:

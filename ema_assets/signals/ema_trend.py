@@ -96,7 +96,7 @@ def declared(name: str, fast_span: int, slow_span: int) -> Signal:
     return Signal(
         name=name,
         description=(
-            f"Where the two EMAs stand, one row per bar: `up` when {fast} is above {slow}, `down` when it is below, "
+            f"Where the two EMAs stand, one row per bar: up when {fast} is above {slow}, down when it is below, "
             "the previous trend when they are equal.\n\n"
             "A crossover marks the bar where the trend flips. Spread in percent, and how many bars ago the last "
             "crossover was."

@@ -8,6 +8,7 @@ from dagster import CodeReferencesMetadataValue, LocalFileCodeReference, instanc
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.definitions import assembled
+from ema_assets.defs.alerts import deliver_alerts
 from ema_assets.defs.assets import step
 from ema_assets.defs.assets.sources import sources_in_use
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -43,6 +44,16 @@ def test_descriptions_contain_the_values_of_the_parameters() -> None:
     assert "2.5 standard deviations" in str(nodes["bollinger"].description)
     assert "EMA of 12 less EMA of 26, with its EMA of 9" in str(nodes["macd"].description)
     assert not [node.name for node in GRAPH.on if "{" in node.description]
+
+
+def test_descriptions_that_the_ui_shows_without_markdown_have_no_backticks() -> None:
+    """Those of schedules and sensors, and as much of an asset's as a line of the catalog has room for."""
+    definitions = assembled(GRAPH)
+    automations = [*(definitions.schedules or ()), *(definitions.sensors or ()), deliver_alerts]
+    assert len(automations) > 8
+    assert [each.name for each in automations if "`" in str(each.description)] == []
+    nodes = definitions.resolve_asset_graph().asset_nodes
+    assert [node.key.to_user_string() for node in nodes if "`" in str(node.description)[:100]] == []
 
 
 def test_the_launchpad_says_that_the_namespace_of_resources_is_left_as_it_is() -> None:

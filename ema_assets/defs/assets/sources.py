@@ -55,8 +55,8 @@ def _spec(name: str, namespace: Namespace) -> AssetSpec:
     served = list(provider.timeframes) or [timeframe.key for timeframe in FETCHED]
     if name == FILES:
         said = (
-            "Bars from your own files, of any timeframe: `ema-assets ingest downloads/` says what it understood and "
-            "stores it. Results of the series in a file become stale."
+            "Bars from your own files, of any timeframe, as many vendors write them. Results of the series in a file "
+            "become stale.\n\n`ema-assets ingest downloads/` says what it understood, and stores it."
         )
         kinds = {"csv", "parquet"}
     else:
