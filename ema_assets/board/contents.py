@@ -23,6 +23,7 @@ from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.reports import equity as equities
 from ema_assets.reports import heat_map, performance_table, series_chart, trade_table, why
 from ema_assets.reports.charted_bars import label_of
+from ema_assets.reports.freshness import SILENT
 from ema_assets.store import series_overview
 
 _UTC = pl.Datetime("us", "UTC")
@@ -128,13 +129,18 @@ def _crossed_on(site: Site, values: Values) -> tuple[list[str], list[str] | None
 
 
 def open_trades(site: Site, values: Values) -> shapes.OpenTrades:
-    """Open trades with their stops, in the order of `sort`."""
+    """Open trades with their stops, in the order of `sort`; nearest to the stop, those of silent symbols come last."""
     overview = site.overview
     timeframe = timeframe_of(overview, values["timeframe"])
     chosen, strategies = chosen_symbols(site, values), strategies_of(site, values["strategy"])
     timeframes = [each.key for each in overview.heat_map.timeframes] if timeframe is None else [timeframe.key]
     with site.overviews.readers.transaction() as transaction:
         rows = trade_table.open_trades(transaction, strategies, timeframes, chosen, values["sort"])
+    known = overview.heat_map.series.select("symbol", "timeframe", "condition")
+    rows = rows.join(known, on=["symbol", "timeframe"], how="left", maintain_order="left")
+    if values["sort"] == trade_table.BY_STOP:
+        # Nobody can trade them.
+        rows = rows.sort((pl.col("condition") == SILENT).fill_null(value=False), maintain_order=True)
     gains = rows["return_pct"].drop_nulls()
     return {
         "winning": int((gains > 0).sum()),

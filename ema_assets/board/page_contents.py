@@ -138,7 +138,7 @@ def _results(site: Site, series: Series) -> list[dict[str, Any]]:
 
 def trades(site: Site, values: Values) -> dict[str, Any]:
     """Return open trades, and how they may be sorted."""
-    return {"found": _within(contents.open_trades, site, values), "sorts": trade_table.SORTS}
+    return {"found": _within(contents.open_trades, site, values), "sorts": trade_table.SORTS, "fine": conditions.FINE}
 
 
 def crossovers(site: Site, values: Values) -> dict[str, Any]:

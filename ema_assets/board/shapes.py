@@ -112,7 +112,7 @@ class Crossings(TypedDict):
 
 
 class OpenTrade(TypedDict):
-    """An open trade, marked to the newest bar."""
+    """An open trade, marked to the newest bar; `condition` is how fresh its series is."""
 
     strategy: str
     symbol: str
@@ -129,6 +129,7 @@ class OpenTrade(TypedDict):
     target_price: float | None
     r_multiple: float | None
     stop_distance_pct: float | None
+    condition: str | None
 
 
 class OpenTrades(Paging):

@@ -7,9 +7,10 @@ import polars as pl
 from ema_assets.store import trade_lists
 from ema_assets.store.database import Transaction
 
+BY_STOP = "stop"
 # The orders of trades, and what each puts first.
 SORTS: Mapping[str, str] = {
-    "stop": "nearest to the stop first",
+    BY_STOP: "nearest to the stop first",
     "return": "largest gain first",
     "loss": "largest loss first",
     "since": "newest entry first",
@@ -17,7 +18,7 @@ SORTS: Mapping[str, str] = {
 }
 
 _ORDERS: Mapping[str, tuple[pl.Expr, bool]] = {
-    "stop": (pl.col("stop_distance_pct").abs(), False),
+    BY_STOP: (pl.col("stop_distance_pct").abs(), False),
     "return": (pl.col("return_pct"), True),
     "loss": (pl.col("return_pct"), False),
     "since": (pl.col("entry_ts"), True),

@@ -549,6 +549,25 @@ def test_a_trend_without_a_spread_is_shown_with_a_dash(databases, untouched: str
     databases.drop(url)
 
 
+def test_trades_of_a_symbol_without_bars_are_marked_and_come_after_those_near_a_stop(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    url = databases.make(like=untouched)
+    with board_on(url, tmp_path) as board:
+        before = board.get("/api/trades/open").json["rows"]
+    first = before[0]["symbol"]
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET silent_since = now() WHERE symbol = $1", first)
+    with board_on(url, tmp_path) as board:
+        after = board.get("/api/trades/open").json["rows"]
+        shown = board.get("/trades").text
+    assert [row["symbol"] for row in after] == sorted((row["symbol"] for row in before), key=lambda each: each == first)
+    assert after[-1]["symbol"] == first != after[0]["symbol"]
+    assert {row["symbol"] for row in after if row["condition"] == "silent"} == {first}
+    assert shown.count('<u title="silent">!</u>') == sum(row["symbol"] == first for row in after)
+    databases.drop(url)
+
+
 @pytest.mark.broad
 def test_a_spread_that_rounds_to_zero_has_no_sign_on_the_map(databases, untouched: str, tmp_path: Path) -> None:
     url = databases.make(like=untouched)
