@@ -116,6 +116,20 @@ def test_long_symbols_of_lists_are_whole_and_a_strategy_stands_beside_trades_tha
 
 
 @pytest.mark.broad
+def test_the_newest_bars_of_an_expensive_symbol_are_whole(page: "Page", board: ServedBoard) -> None:
+    page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+    page.evaluate(
+        """document.querySelectorAll("#bars tbody td:not(:first-child, :nth-child(6), :nth-child(7))").forEach((each) => {
+          each.textContent = "238,382.99";
+        })"""
+    )
+    hidden = "(e => e.scrollWidth - e.clientWidth)(document.querySelector('#bars .scroll'))"
+    for width in (800, 1280, 1420, 1440, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(hidden) <= 0, width
+
+
+@pytest.mark.broad
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_of_a_page_has_enough_contrast(
     page: "Page", board: ServedBoard, theme: Literal["light", "dark"]
