@@ -28,6 +28,8 @@ _USUAL_LIMIT = 20
 # How many symbols without bars, or left out by a portfolio, are named.
 _NAMED = 5
 _ENDINGS = ("csv", "parquet")
+# Figures that are shown as a gain in percent.
+_GAINS = ("total_return_pct", "annualized_return_pct", "expectancy_pct")
 # What the command has its own argument or option for.
 _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 
@@ -243,7 +245,9 @@ def _show_walk(walk: "WalkForward", by: str, limit: int, *, as_json: bool) -> No
     rows = walk.windows.drop("window", "train_from").rename(
         {"test_from": "test from", "test_until": "until", **figures}
     )
-    rendering.print_table(rows.columns, [list(map(cell, row)) for row in rows.rows()])
+    told = percent if by in _GAINS else cell
+    cells = [[*map(cell, row[:-2]), told(row[-2]), told(row[-1])] for row in rows.rows()]
+    rendering.print_table(rows.columns, cells)
     click.echo("\nAll tests together:")
     _print_figures(_best_first(walk.performance, by), limit)
     _print_together(walk)

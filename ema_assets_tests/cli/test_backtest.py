@@ -158,6 +158,8 @@ def test_a_walk_forward_test_shows_the_result_after_each_choice(run: Run, env: d
     assert "expectancy_pct before  and after" in lines[0]
     assert len(walk.windows) == 4
     assert lines[1].split()[:2] == ["2026-10-27", "00:00"]
+    before, after = walk.windows.select("train_expectancy_pct", "test_expectancy_pct").row(0)
+    assert lines[1].split()[-4:] == [f"{before:+.2f}", "%", f"{after:+.2f}", "%"]
     assert lines[6] == "All tests together:"
     assert lines[7].split()[0] == "symbol"
     best = walk.performance.sort("expectancy_pct", descending=True)
