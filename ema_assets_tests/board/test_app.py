@@ -316,7 +316,7 @@ def test_the_pages_of_an_empty_database_state_that_there_are_no_series(databases
         answer = board.get(path, **QUERIES.get(path, {}))
         if path in QUERIES:
             assert answer.status == 404
-            assert "there is no timeframe yet" in answer.text
+            assert "There is no timeframe yet" in answer.text
         else:
             assert answer.status == 200, answer.text
             assert "No series yet" in answer.text
@@ -402,7 +402,7 @@ def test_a_dropped_database_is_reported_with_status_503(
         assert "cannot connect" in board.get("/api/heatmap").json["error"]
         page = board.get("/")
         assert page.status == 503
-        assert "<h1>The database cannot be read</h1><p>cannot connect" in page.text
+        assert "<h1>The database cannot be read</h1><p>Cannot connect" in page.text
         assert "This page looks again every few seconds." in page.text
         assert "looks again" not in board.get("/nowhere").text
 

@@ -296,6 +296,20 @@ def test_the_axes_of_equity_have_no_finer_steps_than_their_labels_which_are_whol
 
 
 @pytest.mark.broad
+def test_a_curve_of_months_has_no_time_of_day_among_its_dates(page: "Page", board: ServedBoard) -> None:
+    found = {**board.get("/api/equity", timeframe="1h").json, "equity": [1.0] * 1000, "drawdown_pct": [0.0] * 1000}
+    page.route("**/api/equity?**", lambda route: route.fulfill(json=found))
+    page.add_init_script(LABELED)
+    page.set_viewport_size({"width": 760, "height": 800})
+    for days, has_times in ((60, False), (2, True)):
+        found["time"] = [1_790_700_000 + 86 * days * number for number in range(1000)]
+        page.goto(f"{board.url}/performance?timeframe=1h")
+        page.wait_for_selector("#equity[data-drawn]")
+        page.wait_for_function("Object.keys(written).length > 2")
+        assert any(":" in label for label in page.evaluate("Object.keys(written)")) is has_times
+
+
+@pytest.mark.broad
 def test_the_open_trades_of_a_series_show_their_strategies(page: "Page", board: ServedBoard) -> None:
     trades = board.get("/api/trades/open").json["rows"]
     symbol, timeframe = trades[0]["symbol"], trades[0]["timeframe"]

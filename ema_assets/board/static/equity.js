@@ -40,6 +40,9 @@
     const found = await answer.json();
     const isFirst = tag === null;
     tag = answer.headers.get("ETag");
+    // Among dates, a time of day would stand for a day of its own. Labels are at least this many pixels apart.
+    const days = found.time.length ? (found.time.at(-1) - found.time[0]) / 86400 : 0;
+    chart.applyOptions({ timeScale: { timeVisible: box.clientWidth > 75 * days } });
     curve.setData(found.time.map((time, n) => ({ time, value: (found.equity[n] - 1) * 100 })));
     fall.setData(found.time.map((time, n) => ({ time, value: found.drawdown_pct[n] })));
     const n = found.time.length - 1;
