@@ -53,9 +53,10 @@ _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 @click.option(
     "--by",
     type=click.Choice(list(MORE_IS_BETTER)),
+    metavar="FIGURE",
     default=MORE_IS_BETTER[0],
     show_default=True,
-    help="What decides: the order of rows, and with --train the choice.",
+    help=f"What decides: the order of rows, and with --train the choice. One of {', '.join(MORE_IS_BETTER)}.",
 )
 @click.option(
     "--limit", type=click.IntRange(1), default=_USUAL_LIMIT, show_default=True, help="Show this many rows at most."
@@ -89,8 +90,8 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
 
     \b
     ema-assets backtest crossover 1h --set fast=12 --set slow=26 --set cost_bps=2
-    ema-assets backtest crossover 1h --symbol BTC-USD --set fast=5,9,12 --set slow=20,30 --set atr_stop=none,2
-    ema-assets backtest crossover 1d --set fast=5,9,12 --set slow=20,30 --train 365d --test 90d
+    ema-assets backtest crossover 1h --set fast=5,9,12 --set atr_stop=none,2
+    ema-assets backtest crossover 1d --set fast=5,9,12 --train 365d --test 90d
 
     The second tries every choice of the values, best first. The third chooses again and again by what was known, and
     shows what came after each choice: the best of many choices is partly luck. `--trades` writes every trade of the

@@ -55,9 +55,9 @@ def chart_command(
     Without TIMEFRAME those of 1h. SYMBOL may also be the name of a partition, such as `AAPL|5m`.
 
     \b
-    ema-assets chart AAPL                                 # in the terminal
-    ema-assets chart BTC-USD 5m --bars 300 -o btc.svg     # a file
-    ema-assets chart AAPL --averages 12/26                # other averages that a strategy compares
+    ema-assets chart AAPL                              # in the terminal
+    ema-assets chart BTC-USD 5m --bars 300 -o btc.svg  # a file
+    ema-assets chart AAPL --averages 12/26             # those of a strategy
 
     Entries are triangles, exits are crosses; in a file, stops are dotted lines.
     """

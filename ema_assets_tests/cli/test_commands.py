@@ -41,6 +41,11 @@ BROKEN = [
 
 
 @every_command
+def test_no_line_of_a_help_is_longer_than_a_terminal_of_80_columns(run: Run, path: tuple[str, ...]) -> None:
+    assert [line for line in run(*path, "--help").stdout.splitlines() if len(line) > 80] == []
+
+
+@every_command
 def test_the_help_of_every_command_shows_its_usage_and_what_it_does(run: Run, path: tuple[str, ...]) -> None:
     for option in ("--help", "-h"):
         shown = run(*path, option)
