@@ -36,7 +36,7 @@ _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 
 @click.command("backtest", cls=Command)
 @click.argument("rule", shell_complete=complete_rule)
-@click.argument("timeframe", default="1h", shell_complete=complete_timeframe)
+@click.argument("timeframe", required=False, shell_complete=complete_timeframe)
 @click.option(
     "--set",
     "assignments",
@@ -70,7 +70,7 @@ _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 @json_option
 def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     rule: str,
-    timeframe: str,
+    timeframe: str | None,
     assignments: Sequence[str],
     symbols: Sequence[str],
     groups: Sequence[str],
@@ -86,7 +86,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
 ) -> None:
     r"""Try a rule with any options on the stored bars. Nothing is stored.
 
-    Without TIMEFRAME those of 1h.
+    Without TIMEFRAME those of 1h, or of the next longer one of the watchlist.
 
     \b
     ema-assets backtest crossover 1h --set fast=12 --set slow=26 --set cost_bps=2
@@ -102,7 +102,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
 
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
-    environment.timeframe_of(watched, timeframe)
+    timeframe = environment.timeframe_of(watched, timeframe).key
     chosen = environment.chosen_symbols(watched, symbols, groups) or list(watched.symbols)
     options = _options(assignments)
     is_varied = any(isinstance(value, list) for value in options.values())

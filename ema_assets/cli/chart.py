@@ -14,7 +14,6 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.reports import chart, terminal_chart
 from ema_assets.runtime import state
 
-_TIMEFRAME = "1h"
 # Colours from the terminal's own palette, which are readable on light and on dark backgrounds.
 _STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axis": "dim", "last": "bold"}
 
@@ -52,7 +51,8 @@ def chart_command(
 ) -> None:
     r"""Draw the bars of a symbol with the averages of a strategy, its trades, stops and volume.
 
-    Without TIMEFRAME those of 1h. SYMBOL may also be the name of a partition, such as `AAPL|5m`.
+    Without TIMEFRAME those of 1h, or of the next longer one of the watchlist. SYMBOL may also be the name of a
+    partition, such as `AAPL|5m`.
 
     \b
     ema-assets chart AAPL                              # in the terminal
@@ -66,7 +66,7 @@ def chart_command(
     symbol, _, of_partition = symbol.partition("|")
     if timeframe and of_partition and timeframe != of_partition:
         raise ConfigurationError(f"a chart is of one timeframe, received {of_partition} and {timeframe}")
-    chosen = environment.timeframe_of(watched, timeframe or of_partition or _TIMEFRAME)
+    chosen = environment.timeframe_of(watched, timeframe or of_partition)
     (symbol,) = environment.on_watchlist(watched, [symbol])
     if output is not None and (ending := output.suffix.removeprefix(".").lower()) not in chart.FORMATS:
         raise not_one_of("the ending of --output", ending, chart.FORMATS)

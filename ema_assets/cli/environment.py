@@ -22,6 +22,9 @@ from ema_assets.store.migrations import migrate
 if TYPE_CHECKING:
     from ema_assets.refresh.graph import Graph
 
+# What `timeframe_of` returns where none is named, in the words of a help.
+USUAL_TIMEFRAME = "1h, or the next longer one"
+
 
 def prepare() -> None:
     """Prepare this process for any command: it ignores passwords meant for another server, and uses the right clock."""
@@ -111,11 +114,14 @@ def chosen_symbols(watched: Watchlist, symbols: Sequence[str], groups: Sequence[
     return list(dict.fromkeys([*chosen, *(each for group in groups for each in watched.groups[group])]))
 
 
-def timeframe_of(watched: Watchlist, text: str, *, is_computed: bool = False) -> Timeframe:
-    """Return the timeframe that `text` names; the watchlist must have bars of it.
+def timeframe_of(watched: Watchlist, text: str | None, *, is_computed: bool = False) -> Timeframe:
+    """Return the timeframe that `text` names, or USUAL_TIMEFRAME without one; the watchlist must have bars of it.
 
     With `is_computed`, signals must be computed on it, too. Others only have bars that longer ones are rolled up from.
     """
+    if not text:
+        computed = watched.timeframes
+        return next((each for each in computed if each.minutes >= 60), computed[-1])
     timeframe = parse_timeframe(text)
     known = watched.timeframes if is_computed else watched.with_bars
     if timeframe not in known:

@@ -40,7 +40,9 @@ _HEAD = (
 
 @click.command("screen", cls=Command)
 @click.option(
-    "--timeframe", default="1h", show_default=True, shell_complete=complete_timeframe, help="One of the watchlist."
+    "--timeframe",
+    shell_complete=complete_timeframe,
+    help=f"One of the watchlist.  [default: {environment.USUAL_TIMEFRAME}]",
 )
 @click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
 @click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most this many bars ago.")
@@ -59,7 +61,7 @@ _HEAD = (
 @click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
 def screen_command(  # noqa: PLR0913, PLR0917 - the options
-    timeframe: str,
+    timeframe: str | None,
     trend: str | None,
     crossed_within: int | None,
     symbols: Sequence[str],

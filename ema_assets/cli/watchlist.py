@@ -150,7 +150,7 @@ def symbols_check(*, as_json: bool) -> None:
     if as_json:
         return
     count = len(watched.symbols)
-    click.echo(f"Checked {counted(count, 'symbol')}: nothing is known against any of them.")
+    click.echo(f"Checked {counted(count, 'symbol')}: nothing is known against {'it' if count == 1 else 'any of them'}.")
 
 
 def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> None:

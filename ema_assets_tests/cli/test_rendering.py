@@ -49,4 +49,4 @@ def test_a_percentage_has_its_sign() -> None:
 def test_timeframes_are_shown_by_their_keys_and_the_help_refers_to_the_watchlist() -> None:
     assert [rendering.timeframe_key(timeframe) for timeframe in ORDER] == ["5m", "15m", "30m", "1h", "4h", "1d"]
     shown = " ".join(CliRunner().invoke(main, ["screen", "--help"]).stdout.split())
-    assert "--timeframe TEXT One of the watchlist. [default: 1h]" in shown
+    assert "--timeframe TEXT One of the watchlist. [default: 1h, or the next longer one]" in shown

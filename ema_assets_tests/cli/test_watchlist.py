@@ -362,7 +362,7 @@ def test_the_check_reports_symbols_that_were_renamed_have_ended_or_are_unknown(
     ]
     (home / "watchlist.toml").write_text('[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL"]\n')
     fine = run("symbols", "check", EMA_DATABASE_URL=database.url)
-    assert (fine.exit_code, fine.stdout) == (0, "Checked 1 symbol: nothing is known against any of them.\n")
+    assert (fine.exit_code, fine.stdout) == (0, "Checked 1 symbol: nothing is known against it.\n")
 
 
 def test_the_check_uses_states_and_corporate_actions_and_a_halt_is_not_a_problem(

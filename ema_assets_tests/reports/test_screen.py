@@ -209,6 +209,15 @@ def test_a_timeframe_that_longer_ones_are_rolled_up_from_has_no_screener(run: Ru
     assert "5m is not on, the watchlist has 1h; add it there to `timeframes`" in run("--timeframe", "5m").stderr
 
 
+@pytest.mark.parametrize(("on", "usual"), [(["5m", "4h", "1d"], "4h"), (["15m", "30m"], "30m"), (["5m", "1h"], "1h")])
+def test_without_1h_the_next_longer_timeframe_or_the_longest_is_shown(
+    run: Run, home: Path, on: list[str], usual: str
+) -> None:
+    path = home / "watchlist.toml"
+    path.write_text(f"timeframes = {json.dumps(on)}\n{path.read_text()}")
+    assert {row["timeframe"] for row in rows(run("--json"))} == {usual}
+
+
 def test_a_database_without_results_is_reported(
     run: Run, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
