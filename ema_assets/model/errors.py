@@ -51,7 +51,8 @@ def printable(text: str) -> str:
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Return the end of a message about an unknown `word`: the most similar one of `allowed`, or nothing."""
-    close = get_close_matches(word, list(allowed), n=1)
+    names = list(allowed)
+    close = [name for name in names if name.lower() == word.lower()] or get_close_matches(word, names, n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
@@ -72,7 +73,8 @@ def not_one_of(argument: str, received: str, allowed: Iterable[str]) -> "Configu
     # A group may be named `From files, 24/7`.
     quoted = [f'"{name}"' if ", " in name else name for name in names]
     named = first_of(quoted, _NAMED) if names else "those that are on, of which there is none"
-    return ConfigurationError(f"`{argument}` must be one of {named}, received {received!r}{hint}")
+    called = argument if " " in argument else f"`{argument}`"
+    return ConfigurationError(f"{called} must be one of {named}, received {received!r}{hint}")
 
 
 class EmaAssetsError(Exception):

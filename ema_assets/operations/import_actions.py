@@ -107,10 +107,13 @@ def take_back(database: Database, symbol: str, kind: str, text: str) -> None:
         if action_facts.forget(transaction, symbol, kind, day, list(PROVIDERS)):
             return
         known = action_facts.known(transaction, [symbol]).select("kind", "effective_at", "source").rows()
-    listed = "; ".join(f"{each} of {at:%Y-%m-%d %H:%M} UTC from {source}" for each, at, source in known) or "nothing"
+    missing = f"no file has a {kind} of {symbol} on {day}"
+    if not known:
+        raise ConfigurationError(f"{missing}, and no other action of it is known")
+    listed = "; ".join(f"{each} of {at:%Y-%m-%d %H:%M} UTC from {source}" for each, at, source in known)
     raise ConfigurationError(
-        f"no file has a {kind} of {symbol} on {day}; known of it is {listed}. An action that a provider "
-        "reports cannot be removed: it would be reported again"
+        f"{missing}; known of it is {listed}. An action that a provider reports cannot be removed: it would be "
+        "reported again"
     )
 
 

@@ -95,6 +95,8 @@ def test_an_action_that_was_imported_by_mistake_can_be_removed(
     (left,) = json.loads(run("actions", "list", "--json", **env).stdout)["actions"]
     assert (left["source"], left["effective_at"][:10]) == ("yahoo", "2020-08-31")
     assert "a provider reports cannot be removed" in refused("actions", "remove", "AAPL", "split", "2020-08-31", **env)
+    unknown = refused("actions", "remove", "MSFT", "split", "2020-08-31", **env)
+    assert unknown == "no file has a split of MSFT on 2020-08-31, and no other action of it is known"
     assert "`kind` must be one of" in refused("actions", "remove", "AAPL", "spilt", "2020-08-31", **env)
     assert "`date` must be a day" in refused("actions", "remove", "AAPL", "split", "31.8.2020", **env)
 

@@ -230,7 +230,7 @@ def test_a_read_only_user_can_run_a_backtest(databases: Databases, run: Run, env
             "`--train` chooses among several values, such as `--set fast=5,9,12`; received none",
         ),
         (("crossover", "4h"), "there are no bars of AAPL"),
-        (("crossover", "--trades", "a.xlsx"), "`the ending of --trades` must be one of csv, parquet, received 'xlsx'"),
+        (("crossover", "--trades", "a.xlsx"), "the ending of --trades must be one of csv, parquet, received 'xlsx'"),
         (("crossover", "--set", "fast=3,5", "--trades", "a.csv"), "`--trades` writes the trades of one choice; "),
         (("crossover", "--trades", "/none/a.csv"), "/none/a.csv cannot be written: No such file or directory"),
         (("crossover", "--start", "2030-01-01"), "there are no bars with `start` '2030-01-01'; the loaded"),

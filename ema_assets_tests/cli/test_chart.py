@@ -49,7 +49,7 @@ def test_the_suffix_of_the_file_decides_its_format(run: Run, refused: Refused, e
     text = Path("two.svg").read_text()
     assert "<svg" in text
     assert refused("chart", "BTC-USD", "-o", "two.gif", **env) == (
-        "`the ending of --output` must be one of png, svg, pdf, received 'gif'"
+        "the ending of --output must be one of png, svg, pdf, received 'gif'"
     )
 
 
