@@ -93,9 +93,9 @@ def shade(trend: str | None, spread_pct: float | None) -> str:
     return f"{'u' if trend == 'up' else 'd'}{depth}"
 
 
-def tone(value: float | None) -> str:
-    """Return the class of a gain or loss."""
-    return "" if value is None or value == 0 else "gain" if value > 0 else "loss"
+def tone(value: float | None, digits: int = 2) -> str:
+    """Return the class of a gain or loss; none for what is shown as zero with so many `digits`."""
+    return "" if value is None or round(value, digits) == 0 else "gain" if value > 0 else "loss"
 
 
 def group(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from ema_assets.board.formats import price, short, signed, unsigned, volume, whole
+from ema_assets.board.formats import price, short, signed, tone, unsigned, volume, whole
 
 
 def test_a_price_has_thousands_separators_and_a_real_minus_sign() -> None:
@@ -41,3 +41,8 @@ def test_a_time_in_another_year_shows_its_year() -> None:
     assert short(moment, now) == "31 Dec 2025 23:55"
     assert short(now, now) == "01 Jan 00:01"
     assert short(None, now) == "–"
+
+
+def test_a_gain_that_is_shown_as_zero_has_no_colour() -> None:
+    assert [tone(each) for each in (None, 0.0, 0.004, -0.004, 0.006, -0.006)] == [*[""] * 4, "gain", "loss"]
+    assert [tone(each, 1) for each in (0.04, -0.04, 0.06)] == ["", "", "gain"]
