@@ -159,7 +159,7 @@
     chart.applyOptions({
       layout: { background: { color: panel }, textColor: soft, fontFamily: getComputedStyle(document.body).fontFamily, panes: { separatorColor: line, separatorHoverColor: line } },
       grid: { vertLines: { color: line }, horzLines: { color: line } },
-      leftPriceScale: { borderColor: line }, rightPriceScale: { borderColor: line }, timeScale: { borderColor: line },
+      leftPriceScale: { borderColor: line }, rightPriceScale: { borderColor: line, entireTextOnly: true }, timeScale: { borderColor: line },
     });
     candles.applyOptions({ upColor: gain, downColor: loss, wickUpColor: gain, wickDownColor: loss, borderUpColor: gain, borderDownColor: loss });
     fast.applyOptions({ color: color("--fast") });

@@ -3,7 +3,7 @@
   "use strict";
   const box = document.getElementById("equity");
   if (!box || !window.LightweightCharts) return;
-  const { createChart, AreaSeries, HistogramSeries } = window.LightweightCharts;
+  const { createChart, AreaSeries, BaselineSeries } = window.LightweightCharts;
   const values = document.getElementById("values");
   const { color, part, waiting } = window.drawing;
   const { percent, moment } = window.numbers;
@@ -13,7 +13,10 @@
   const timeScale = { timeVisible: true, secondsVisible: false, fixLeftEdge: true, fixRightEdge: true };
   const chart = createChart(box, { autoSize: true, layout: { attributionLogo: false }, timeScale });
   const curve = chart.addSeries(AreaSeries, { lineWidth: 2, priceLineVisible: false, priceFormat });
-  const fall = chart.addSeries(HistogramSeries, { priceLineVisible: false, lastValueVisible: false, priceFormat }, 1);
+  // An area below zero. So many half-transparent columns would overlap, and show stripes.
+  const fall = chart.addSeries(BaselineSeries, {
+    baseValue: { type: "price", price: 0 }, lineWidth: 1, priceLineVisible: false, lastValueVisible: false, priceFormat,
+  }, 1);
   const zero = curve.createPriceLine({ price: 0, lineWidth: 1, lineStyle: 2, axisLabelVisible: false });
 
   const dress = () => {
@@ -21,10 +24,10 @@
     chart.applyOptions({
       layout: { background: { color: panel }, textColor: soft, fontFamily: getComputedStyle(document.body).fontFamily, panes: { separatorColor: line } },
       grid: { vertLines: { color: line }, horzLines: { color: line } },
-      rightPriceScale: { borderColor: line }, timeScale: { borderColor: line },
+      rightPriceScale: { borderColor: line, entireTextOnly: true }, timeScale: { borderColor: line },
     });
     curve.applyOptions({ lineColor: accent, topColor: `${accent}55`, bottomColor: `${accent}05` });
-    fall.applyOptions({ color: `${loss}88` });
+    fall.applyOptions({ topLineColor: loss, bottomLineColor: loss, bottomFillColor1: `${loss}88`, bottomFillColor2: `${loss}88` });
     zero.applyOptions({ color: soft });
   };
   const say = (time, gain, drawdown) => values.replaceChildren(
@@ -50,8 +53,8 @@
     if (last) say(...last);
     if (isFirst) {
       chart.timeScale().fitContent();
-      chart.panes()[0].setStretchFactor(3);
-      chart.panes()[1].setStretchFactor(1);
+      chart.panes()[0].setStretchFactor(7);
+      chart.panes()[1].setStretchFactor(3);
       isDrawn(n + 1);
     }
   };
