@@ -7,7 +7,7 @@ all columns, and colours only if FORCE_COLOR is set.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
@@ -40,12 +40,14 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, continues: bool = False) -> None:
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, kept: Collection[str] = (), continues: bool = False
+) -> None:
     """Print `rows` below `head`, each column as wide as its widest cell.
 
     On a terminal that is too narrow, long texts are cut, but not those of the first column. Where this is not enough,
-    the last columns are left out, too; a line below names them. With `continues`, they follow in further tables, which
-    begin with the same first column.
+    the last columns but those of `kept` are left out, too; a line below names them. With `continues`, they follow in
+    further tables, which begin with the same first column.
     """
     needed = _widths(head, rows)
     console = _console(sum(needed) + len(_INDENT) * len(needed))
@@ -55,20 +57,24 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, continues
         return
     from rich.text import Text
 
-    columns = _columns_that_fit(_narrowed(needed, console.width), console.width)
-    widths = _narrowed(needed[:columns], console.width)
-    top, *lines = _lines(head[:columns], [tuple(map(_cut, row, widths)) for row in rows])
+    fixed = [column for column, name in enumerate(head) if column == 0 or name in kept]
+    shown_columns = _columns_that_fit(_narrowed(needed, console.width), console.width, fixed)
+    rest = [column for column in range(len(head)) if column not in shown_columns]
+    widths = _narrowed([needed[column] for column in shown_columns], console.width)
+    cells = [[row[column] for column in shown_columns] for row in [head, *rows]]
+    top, *lines = _lines(cells[0], [tuple(map(_cut, row, widths)) for row in cells[1:]])
     # Words of the first column, such as "rolled up", say nothing about its row.
     named = len(_INDENT) + max(len(row[0]) for row in [head, *rows])
     shown = [Text(top, "bold"), *(Text.assemble(line[:named], _coloured(line[named:])) for line in lines)]
-    if columns < len(head) and not continues:
-        left_out = ", ".join(name for name in head[columns:] if name)
+    if rest and not continues:
+        left_out = ", ".join(head[column] for column in rest if head[column])
         shown.append(Text(f"{_INDENT}{_MORE} no room for {left_out}", "dim"))
     for text in shown:
         console.print(text, no_wrap=True, overflow="ellipsis")
-    if columns < len(head) and continues:
+    if rest and continues:
         click.echo("")
-        print_table((head[0], *head[columns:]), [(row[0], *row[columns:]) for row in rows], continues=True)
+        following, *more = [[row[column] for column in (0, *rest)] for row in [head, *rows]]
+        print_table(following, more, continues=True)
 
 
 def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -98,15 +104,12 @@ def _cut(cell: str, width: int) -> str:
     return cell if len(cell) <= width else f"{cell[: width - 1].rstrip()}{_MORE}"
 
 
-def _columns_that_fit(widths: Sequence[int], room: int) -> int:
-    """Return how many of the first columns fit into `room`; at least two."""
-    columns = 0
-    for needed in widths:
-        room -= needed + len(_INDENT)
-        if room < 0:
-            break
-        columns += 1
-    return min(max(columns, 2), len(widths))
+def _columns_that_fit(widths: Sequence[int], room: int, fixed: Sequence[int]) -> list[int]:
+    """Return the columns that fit into `room` when the last ones that are not `fixed` are left out; at least two."""
+    columns = list(range(len(widths)))
+    while len(columns) > 2 and sum(widths[column] + len(_INDENT) for column in columns) > room:
+        columns.remove(max((column for column in columns if column not in fixed), default=columns[-1]))
+    return columns
 
 
 def _coloured(line: str) -> "Text":

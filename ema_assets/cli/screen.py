@@ -1,6 +1,6 @@
 """The command `screen`: all symbols by trend, spread or nearness of the next cross. Rows come from `reports.screen`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import click
@@ -36,6 +36,8 @@ _HEAD = (
     "stop",
     "bar (UTC)",
 )
+# What a narrow terminal shows in any case: the columns that are sorted by.
+_KEPT = {"return": ("trade",), "rsi": ("RSI",), "stop": ("trade", "stop")}
 
 
 @click.command("screen", cls=Command)
@@ -115,7 +117,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
     shown = rows if symbols else rows.filter(pl.col("silent_since").is_null())
     shown = shown if limit is None else shown.head(limit)
     if known:
-        _print(shown, chosen, watched.timeframes)
+        _print(shown, chosen, watched.timeframes, _KEPT.get(sort, () if strategy is None else ("trade", "stop")))
     # There is not even a series on a timeframe that was just added to the watchlist.
     if known < of or not known:
         click.echo(_missing(chosen, known, of), err=True)
@@ -130,13 +132,15 @@ def _missing(timeframe: Timeframe, known: int, of: int) -> str:
     return f"{known} of {of} symbols have been computed on {timeframe.key} so far; {where}."
 
 
-def _print(rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Timeframe]) -> None:
+def _print(
+    rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Timeframe], kept: Collection[str]
+) -> None:
     if rows.is_empty():
         click.echo(f"No symbol on {timeframe.key} matches.")
         return
     of = "…".join(dict.fromkeys((all_timeframes[0].key, all_timeframes[-1].key)))
     head = [of if name == "trends" else name for name in _HEAD]
-    rendering.print_table(head, [_row(row, all_timeframes) for row in rows.iter_rows(named=True)])
+    rendering.print_table(head, [_row(row, all_timeframes) for row in rows.iter_rows(named=True)], kept=kept)
     if rows["is_preliminary"].any():
         click.echo("* not final: the provider may still change this bar")
     if rows["is_warming_up"].any():

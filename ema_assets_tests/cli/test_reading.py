@@ -249,6 +249,13 @@ def test_columns_without_room_may_follow_in_further_tables_with_the_first_column
     ]
 
 
+def test_columns_that_are_asked_for_are_kept_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "print_table", partial(rendering.print_table, kept=["stop"]))
+    table = (("symbol", "close", "trend", "stop", "bar"), [("AAPL", "187.32", "up", "185.10", "2026-11-27")])
+    shown = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 30, table)]
+    assert shown == ["  symbol  close   stop", "  AAPL    187.32  185.10", "  … no room for trend, bar"]
+
+
 def test_words_of_the_first_column_are_not_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = on_a_terminal(monkeypatch, 100, (("leg", "trend"), [("bars are rolled up", "up")]))
     assert shown[1].rstrip() == "  bars are rolled up  \x1b[32mup\x1b[0m"
