@@ -130,6 +130,13 @@ def timeframe_of(watched: Watchlist, text: str | None, *, is_computed: bool = Fa
     return timeframe
 
 
+def how_far(settings: Settings) -> str:
+    """Return where a user sees how far it is, or what has to run when nothing computes."""
+    if settings.database_url is None and state.read_state(settings) is None:
+        return "`ema-assets refresh` computes it, and so does `ema-assets up`"
+    return "`ema-assets status` says how far it is"
+
+
 def check_calendar(calendar: str) -> None:
     """Refuse a trading calendar that does not exist.
 

@@ -120,16 +120,15 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
         _print(shown, chosen, watched.timeframes, _KEPT.get(sort, () if strategy is None else ("trade", "stop")))
     # There is not even a series on a timeframe that was just added to the watchlist.
     if known < of or not known:
-        click.echo(_missing(chosen, known, of), err=True)
+        click.echo(_missing(chosen, known, of, environment.how_far(settings)), err=True)
     _print_silent(shown if symbols else rows, is_left_out=not symbols)
 
 
-def _missing(timeframe: Timeframe, known: int, of: int) -> str:
+def _missing(timeframe: Timeframe, known: int, of: int, hint: str) -> str:
     """Say which part of the screener was not computed yet."""
-    where = "`ema-assets status` says how far it is"
     if not known:
-        return f"Nothing has been computed on {timeframe.key} yet; {where}."
-    return f"{known} of {of} symbols have been computed on {timeframe.key} so far; {where}."
+        return f"Nothing has been computed on {timeframe.key} yet; {hint}."
+    return f"{known} of {of} symbols have been computed on {timeframe.key} so far; {hint}."
 
 
 def _print(

@@ -182,7 +182,8 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
     for run in planned:
         where = run.rectangle
         kind = _KINDS.get(run.purpose, "")
-        lines.append(f"{where.timeframe.key}: {kind}one run from {where.first} to {where.last} for {run.series} series")
+        whole = f"from {where.first} to {where.last} for {run.series} series"
+        lines.append(f"{where.timeframe.key}: {kind}one run {whole if run.series > 1 else f'for {where.first}'}")
         mine = stale.filter(pl.col("timeframe") == where.timeframe.key, pl.col("symbol").is_in(list(run.symbols)))
         reasons = (
             mine.group_by("reason")

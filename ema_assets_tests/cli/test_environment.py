@@ -9,6 +9,8 @@ import psycopg2
 import pytest
 from click.testing import Result
 
+from ema_assets.cli import environment
+from ema_assets.config.settings import Settings
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
@@ -23,6 +25,15 @@ from ema_assets_tests.cli.shell import (
     with_password,
 )
 from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
+
+
+def test_who_waits_for_results_is_told_what_computes_them_where_nothing_runs(tmp_path: Path) -> None:
+    env = {"EMA_HOME": str(tmp_path)}
+    alone = environment.how_far(Settings.from_env(env))
+    assert alone == "`ema-assets refresh` computes it, and so does `ema-assets up`"
+    # A Dagster of the user's may compute.
+    shared = environment.how_far(Settings.from_env({**env, "EMA_DATABASE_URL": "postgresql://trader@127.0.0.1/market"}))
+    assert shared == "`ema-assets status` says how far it is"
 
 
 @pytest.mark.parametrize(

@@ -194,11 +194,11 @@ def test_each_run_is_described_by_the_reasons_of_its_own_series() -> None:
         "5m: one run from S01 to S02 for 2 series",
         "  2 bar closed",
         "  1 input changed",
-        "5m: one run from S03 to S03 for 1 series",
+        "5m: one run for S03",
         "  1 bar closed",
-        "15m: requested again, one run from S05 to S05 for 1 series",
+        "15m: requested again, one run for S05",
         "  1 bars missing",
-        "5m: history, one run from S04 to S04 for 1 series",
+        "5m: history, one run for S04",
         "  1 never asked",
     ]
 
@@ -208,10 +208,10 @@ def test_a_reason_says_since_when_it_holds() -> None:
     since = [datetime(2026, 11, 25, 15, 35, tzinfo=UTC), BEGINNING, None]
     stale = stale.with_columns(since=pl.Series(since, dtype=UTC_TIME))
     assert sentences(stale, plan_runs(stale, SYMBOLS, [], 1)) == [
-        "5m: one run from S01 to S01 for 1 series",
+        "5m: one run for S01",
         "  1 bar closed, since 2026-11-25 15:35",
-        "5m: recomputed, one run from S02 to S02 for 1 series",
+        "5m: recomputed, one run for S02",
         "  1 input changed, from the first bar on",
-        "5m: history, one run from S03 to S03 for 1 series",
+        "5m: history, one run for S03",
         "  1 older bars",
     ]
