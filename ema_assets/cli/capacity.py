@@ -35,8 +35,9 @@ def capacity_command(
     ema-assets capacity
     ema-assets capacity --symbols 500 --timeframes 5m,1h,1d --everything
 
-    Without --symbols: of the watchlist, with the hours of its markets and with what is switched on in it. With it: of
-    the chain from bars to trades alone. docs/CAPACITY.md says how good these figures are, and what is not in them.
+    Without --symbols: of the watchlist, with the hours of its markets and with what is switched on in it; symbols from
+    files have no bars per day. With it: of the chain from bars to trades alone. docs/CAPACITY.md says how good these
+    figures are, and what is not in them.
     """
     wanted = None if timeframes is None else [parse_timeframe(text.strip()) for text in timeframes.split(",")]
     if symbols is None:
@@ -73,9 +74,10 @@ def _markets(watched: Watchlist, wanted: Sequence[Timeframe] | None) -> list[Mar
         grid = bar_grid(exchange_sessions(calendar, today - timedelta(days=14), today), timeframe)
         return int(max(count for _, count in grid["session"].value_counts().iter_rows()))
 
-    by_hours = Counter(
-        (each.calendar, each.with_bars if wanted is None else tuple(wanted)) for each in watched.instruments
-    )
+    fetched = [each for each in watched.instruments if each.is_fetched]
+    if not fetched:
+        raise ConfigurationError("all bars of the watchlist come from files, and none per day; say `--symbols`")
+    by_hours = Counter((each.calendar, each.with_bars if wanted is None else tuple(wanted)) for each in fetched)
     return [
         Market(symbols, {each: closes(calendar, each) for each in timeframes})
         for (calendar, timeframes), symbols in by_hours.items()

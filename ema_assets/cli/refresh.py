@@ -111,7 +111,10 @@ def _coming(transaction: "Transaction", instruments: "Sequence[Instrument]", now
     from ema_assets.refresh.plan import next_closes
 
     shortest: dict[str, Timeframe] = {}
-    for each in instruments:
+    fetched = [each for each in instruments if each.is_fetched]
+    if instruments and not fetched:
+        return ["All bars come from files; `ema-assets ingest` brings new ones."]
+    for each in fetched:
         shortest[each.calendar] = min(each.with_bars[0], shortest.get(each.calendar, each.with_bars[0]))
     coming = sorted(
         (closes, calendar, timeframe)

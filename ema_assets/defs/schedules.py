@@ -22,6 +22,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import left_alone
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, next_closes, sentences, stale_on_close
+from ema_assets.store import ledger
 from ema_assets.store.migrations import check_not_newer
 
 
@@ -54,12 +55,13 @@ def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> Sched
                 context.log.info("\n".join([*sentences(stale, runs), *waiting]))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]
             coming = next_closes(transaction, timeframe, now)
+            symbols = ledger.symbols_active(transaction)
         if not stale.is_empty():
             covered = f"{stale.height} stale {timeframe.key} series are covered by a queued or running run"
             return SkipReason("; ".join([covered, *waiting]))
         if waiting:
             return SkipReason(f"nothing is launched: {'; '.join(waiting)}")
-        return SkipReason(_silence(timeframe, coming.rows(), now))
+        return SkipReason(_silence(timeframe, coming.rows(), now, symbols))
 
     return refresh
 
@@ -76,10 +78,15 @@ def _description(timeframe: Timeframe) -> str:
     )
 
 
-def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]], now: datetime) -> str:
-    """Return why nothing runs: when the next bar closes, and which exchanges are closed until then."""
-    if not coming:
+def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]], now: datetime, symbols: int) -> str:
+    """Return why nothing runs: when the next bar closes, and which exchanges are closed until then.
+
+    `symbols` is the number of symbols on the watchlist.
+    """
+    if not symbols:
         return "nothing is on the watchlist yet"
+    if not coming:
+        return f"nothing is stale: {timeframe.key} bars come from files only, and those are taken up by the sweep"
     parts = []
     for calendar, opens, closes in coming:
         shut = f"{calendar} closed until {opens:%Y-%m-%d %H:%M} UTC, " if opens > now else f"{calendar} "

@@ -171,8 +171,11 @@ def stale_for_sweep(
 
 
 def next_closes(transaction: Transaction, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """Return when the bar in progress or the next one closes: calendar, ts, ts_end; sorted by ts_end."""
-    coming = sessions.in_use(transaction, now - reach(timeframe), now + LOOK_BACK + reach(timeframe))
+    """Return when the bar in progress or the next one closes: calendar, ts, ts_end; sorted by ts_end.
+
+    Only calendars of symbols that have a provider and bars of `timeframe`.
+    """
+    coming = sessions.in_use(transaction, now - reach(timeframe), now + LOOK_BACK + reach(timeframe), timeframe)
     return next_close(coming, timeframe, now).sort("ts_end")
 
 

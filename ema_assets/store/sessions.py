@@ -6,6 +6,7 @@ from datetime import date, datetime, time
 import polars as pl
 
 from ema_assets.model.special_days import SpecialDays
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 
 _COLUMNS = "calendar, session, open, break_start, break_end, close, regular_open, regular_close"
@@ -150,21 +151,24 @@ def between(transaction: Transaction, calendars: Sequence[str], start: datetime,
     )
 
 
-def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataFrame:
+def in_use(transaction: Transaction, start: datetime, end: datetime, fetched: Timeframe | None = None) -> pl.DataFrame:
     """Return the stored sessions of every calendar that an active instrument trades on; sorted as by `between`.
 
-    They begin two days before `start` and end two days after `end` (UTC).
+    They begin two days before `start` and end two days after `end` (UTC). With `fetched`, only those of instruments
+    that have a provider and bars of this timeframe.
     """
     return transaction.query(
         f"""
         SELECT {_COLUMNS} FROM market.session
-        WHERE calendar IN (SELECT DISTINCT calendar FROM market.instrument WHERE is_active)
+        WHERE calendar IN (SELECT DISTINCT calendar FROM market.instrument
+                           WHERE is_active AND ($3::text IS NULL OR (is_fetched AND $3 = ANY (timeframes))))
           AND session BETWEEN ($1::timestamptz - interval '2 days')::date
                           AND ($2::timestamptz + interval '2 days')::date
         ORDER BY calendar, session
         """,
         start,
         end,
+        None if fetched is None else fetched.key,
     )
 
 

@@ -38,6 +38,15 @@ def test_the_estimate_of_the_watchlist_uses_its_market_hours_and_what_is_switche
     assert hong_kong["bars_per_day"] == 2 * 66 + 288
 
 
+def test_symbols_from_files_have_no_bars_per_day(run: Run, refused: Refused, home: Path) -> None:
+    path = home / "watchlist.toml"
+    both = json.loads(run("capacity", "--json").stdout)
+    path.write_text(path.read_text() + '\n[[group]]\nprovider = "file"\nsymbols = ["OLD"]\n')
+    assert json.loads(run("capacity", "--json").stdout) == both
+    path.write_text('[[group]]\nprovider = "file"\nsymbols = ["OLD"]\n')
+    assert refused("capacity") == "all bars of the watchlist come from files, and none per day; say `--symbols`"
+
+
 def test_a_broken_own_signal_is_a_warning_and_everything_else_is_estimated(run: Run, home: Path) -> None:
     without = run("capacity").stdout
     (home / "signals").mkdir()

@@ -195,6 +195,16 @@ def test_plan_shows_the_next_bar_of_each_calendar_of_its_symbols(
     )
 
 
+def test_plan_names_no_close_of_symbols_from_files(run: Run, database_url: str, home: Path) -> None:
+    path = home / "watchlist.toml"
+    path.write_text('[[group]]\nprovider = "file"\nsymbols = ["OLD"]\n')
+    env = {"EMA_DATABASE_URL": database_url, "EMA_CLOCK": "2026-11-20T15:00:10Z"}
+    assert run("refresh", **env).exit_code == 0
+    assert run("plan", **env).stdout == (
+        "Nothing is stale.\nAll bars come from files; `ema-assets ingest` brings new ones.\n"
+    )
+
+
 def test_a_group_can_be_planned_refreshed_and_screened_separately(
     run: Run, database_url: str, exchange: dict[str, str]
 ) -> None:

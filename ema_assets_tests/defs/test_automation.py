@@ -130,6 +130,22 @@ def test_a_tick_with_nothing_stale_says_when_the_next_bar_closes(world: World) -
     assert "XNYS next 1h bar closes 2026-11-20 16:30 UTC" in str(reason.skip_message)
 
 
+@pytest.mark.settled
+def test_a_tick_names_only_exchanges_from_which_its_bars_are_fetched(world: World) -> None:
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET is_fetched = false WHERE calendar = 'XNYS'")
+    reason = tick(world, H1)
+    assert isinstance(reason, SkipReason)
+    assert str(reason.skip_message) == "nothing is stale: 24/7 next 1h bar closes 2026-11-20 16:00 UTC"
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET is_fetched = false")
+    reason = tick(world, H1)
+    assert isinstance(reason, SkipReason)
+    assert str(reason.skip_message) == (
+        "nothing is stale: 1h bars come from files only, and those are taken up by the sweep"
+    )
+
+
 @pytest.mark.broad
 def test_a_tick_at_the_weekend_says_until_when_the_exchange_is_closed(world: World) -> None:
     world.now = SUNDAY
