@@ -73,6 +73,8 @@ def test_clock_hours_begin_before_the_open_and_end_at_the_close() -> None:
     grid = grid_with_slots(sessions("XNYS", "2026-11-27", "2026-11-27"), H1, by_clock=True)
     assert times(grid) == [f"11-27 {hour}:00" for hour in (14, 15, 16, 17)]
     assert grid["ts_end"].to_list() == [utc(f"2026-11-27 {hour}:00") for hour in (15, 16, 17, 18)]
+    london = grid_with_slots(sessions("XLON", "2026-11-27", "2026-11-27"), H1, by_clock=True)
+    assert london.select("ts", "ts_end").row(-1) == (utc("2026-11-27 16:00"), utc("2026-11-27 16:30"))
     days = sessions("XNYS", "2026-11-25", "2026-11-27")
     by_day = grid_with_slots(days, D1, by_clock=True)
     assert by_day.equals(grid_with_slots(days, D1))
@@ -175,9 +177,12 @@ def test_pauses_grow_until_a_gap_is_settled_as_not_traded() -> None:
     now, pauses = utc("2026-11-25 15:07:30"), []
     account.hears(now, "11-25 15:00")
     for asked in range(1, MOST_ATTEMPTS + 1):
-        pauses.append(account.due - now)
-        assert account.hears(account.due - timedelta(seconds=1), "11-25 15:00")[0][3:] == (OPEN, asked - 1)
-        now = account.due
+        due = account.due
+        pauses.append(due - now)
+        # An answer to another request shortly before does not postpone it.
+        assert account.hears(due - timedelta(seconds=1), "11-25 15:00")[0][3:] == (OPEN, asked - 1)
+        assert account.due == due
+        now = due
         status = OPEN if asked < MOST_ATTEMPTS else DID_NOT_TRADE
         assert account.hears(now, "11-25 15:00") == [("11-25 15:00", "11-25 15:00", 1, status, asked)]
     assert [pause / timedelta(minutes=1) for pause in pauses] == [5, 20, 80, 320]
@@ -212,6 +217,16 @@ def test_a_gap_of_every_symbol_is_requested_again_over_the_next_weeks(found: str
     days = [round(pause / timedelta(days=1), 1) for pause in pauses]
     assert days[4:] == [1, 2, 4, 8]
     assert all(pause > timedelta(hours=23) for pause in pauses) is (found == "2026-11-27 14:40")
+
+
+def test_a_day_that_is_missing_right_after_its_close_is_requested_again_within_hours() -> None:
+    now = utc("2026-11-26 00:05")
+    day = grid_with_slots(sessions("24/7", "2026-11-24", "2026-11-25"), D1).tail(1)
+    missing = day.select("ts", "ts_end", "slot", symbol=pl.lit("BTC-USD"))
+    asked = pl.DataFrame({"symbol": ["BTC-USD"], "is_fetched": [True]})
+    known, outage = GAP_SCHEMA.to_frame(), missing.clear()
+    found = reconcile(missing, known, D1, now, is_asked=asked, outage=outage, is_answered=True)
+    assert found.select("status", "next_attempt_at").row(0) == (OPEN, next_due_time(now + D1.fetched.gap_pause))
 
 
 def test_a_settled_gap_stays_settled_when_every_symbol_comes_to_miss_it() -> None:
@@ -265,10 +280,21 @@ def test_a_new_gap_next_to_a_known_gap_is_a_separate_gap() -> None:
     account = Account()
     account.hears("2026-11-25 15:07", "11-25 15:00")
     account.hears(account.due, "11-25 15:00")
-    assert account.hears("2026-11-25 15:20", "11-25 15:00..11-25 15:10") == [
+    assert account.hears("2026-11-25 15:20", "11-25 14:55..11-25 15:10") == [
+        ("11-25 14:55", "11-25 14:55", 1, OPEN, 0),
         ("11-25 15:00", "11-25 15:00", 1, OPEN, 1),
         ("11-25 15:05", "11-25 15:10", 2, OPEN, 0),
     ]
+
+
+def test_each_missing_bar_belongs_to_its_own_gap_in_whatever_order_bars_are_given() -> None:
+    account = Account()
+    account.hears("2026-11-25 15:17", "11-25 15:00..11-25 15:10")
+    account.hears(account.due, "11-25 15:00..11-25 15:10")
+    missing = ["11-25 15:00..11-25 15:10", "11-25 15:20..11-25 15:30"]
+    found = account.hears("2026-11-25 15:37", *missing)
+    assert [row[2:] for row in found] == [(3, OPEN, 1), (3, OPEN, 0)]
+    assert account.hears("2026-11-25 15:38", *missing) == found
 
 
 def test_missing_bars_of_files_are_requested_only_once_the_symbol_is_fetched() -> None:
@@ -344,14 +370,17 @@ def clustered(*gaps: tuple[str, str, None, datetime, datetime], most: int = 5) -
 def test_gaps_near_each_other_are_requested_together() -> None:
     found = clustered(
         gap("AAPL", utc("2026-11-02 15:00")),
-        gap("AAPL", utc("2026-11-03 14:59")),
+        gap("AAPL", utc("2026-11-03 15:02")),
         gap("AAPL", utc("2026-11-06 15:00"), 15),
-        gap("MSFT", utc("2026-11-05 15:00")),
+        gap("AAPL", utc("2026-11-07 15:15")),
+        gap("MSFT", utc("2026-11-09 15:00")),
     )
+    # Distances are from the end of a gap to the start of the next one of the same symbol.
     assert found == [
-        ("AAPL", 0, "02 15:00", "03 15:04"),
-        ("MSFT", 0, "05 15:00", "05 15:05"),
+        ("AAPL", 0, "02 15:00", "03 15:07"),
+        ("MSFT", 0, "09 15:00", "09 15:05"),
         ("AAPL", 1, "06 15:00", "06 15:15"),
+        ("AAPL", 2, "07 15:15", "07 15:20"),
     ]
     assert clustered() == []
 
@@ -363,6 +392,9 @@ def test_many_gaps_of_a_symbol_are_split_into_a_few_requests_at_the_widest_dista
         ("AAPL", 1, "09 15:00", "11 15:05"),
         ("AAPL", 2, "20 15:00", "22 15:05"),
     ]
+    # Also when several distances are the widest.
+    equal = clustered(*(gap("AAPL", utc(f"2026-11-{day:02} 15:00")) for day in (1, 3, 5, 7)), most=2)
+    assert [number for _, number, *_ in equal] == [0, 1]
 
 
 @given(
