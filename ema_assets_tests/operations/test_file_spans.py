@@ -8,12 +8,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import EMA_SIGNALS
-from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, by_clock, moved, refresh, rows_of, utc, watch
-from ema_assets_tests.timeframes import H1, M5
+from ema_assets_tests.timeframes import H1, H4, M5
 
 FIRST, LAST = date(2026, 11, 16), date(2026, 11, 25)
 NOW = utc("2026-11-28 12:00")
@@ -122,6 +123,48 @@ def test_ingesting_a_file_again_stores_nothing(watched: Database) -> None:
     first, again = ingest(watched, file), ingest(watched, file)
     assert (first.stored, first.equal) == (14, 0)
     assert (again.stored, again.equal, again.corrected) == (0, 14, 0)
+
+
+def test_a_file_replaces_exactly_the_bars_of_an_earlier_file_that_its_own_overlap(database: Database) -> None:
+    """Bars that touch, that lie in between, or that only a bar of another symbol overlaps stay."""
+    symbols = {"BTC-USD": "24/7", "ETH-USD": "24/7"}
+    both = watch(symbols, provider="file", timeframes=(H1,))
+    sync(database, both, NOW)
+    hourly = pl.concat([bars_on("24/7", symbol, H1, date(2026, 11, 22), date(2026, 11, 24)) for symbol in symbols])
+    since, end = utc("2026-11-24 10:00"), utc("2026-11-24 14:00")
+    early = hourly.filter(pl.col("ts") < end)
+    store_file(database, early, "early.csv", NOW)
+    refresh(database, both, MemoryExchange(), NOW, timeframes=[H1])
+    at_half = hourly.filter(pl.col("ts") > since, pl.col("ts").dt.hour().is_in([11, 14]), symbol="BTC-USD")
+    at_half = at_half.with_columns(pl.col("ts") + 30 * MINUTE)
+    again = early.filter(pl.col("ts") >= since, pl.col("ts").dt.hour().is_in([10, 13]), symbol="ETH-USD")
+    store_file(database, pl.concat([at_half, again]), "late.csv", NOW)
+    refresh(database, both, MemoryExchange(), NOW, timeframes=[H1])
+    for table in ("ohlc", EMA_SIGNALS):
+        stored = f"SELECT symbol, ts FROM market.{table} WHERE ts >= $1 ORDER BY symbol, ts"
+        assert [f"{symbol[:3]} {ts:%H:%M}" for symbol, ts in rows_of(database, stored, since)] == [
+            *("BTC 10:00", "BTC 11:30", "BTC 13:00", "BTC 14:30"),
+            *("ETH 10:00", "ETH 11:00", "ETH 12:00", "ETH 13:00"),
+        ]
+
+
+def test_a_file_replaces_a_rolled_up_bar_before_its_first_one_only_if_the_two_overlap(database: Database) -> None:
+    day, lunch = date(2026, 11, 24), watch({"0005.HK": "XHKG"}, provider="file", timeframes=(M5, H1, H4))
+    sync(database, lunch, NOW)
+    base = bars_on("XHKG", "0005.HK", M5, day, day)
+    store_file(database, base, "bars.csv", NOW)
+    refresh(database, lunch, MemoryExchange(), NOW)
+
+    def left_by(timeframe: Timeframe, first: str) -> list[str]:
+        bar = base[:1].with_columns(timeframe=pl.lit(timeframe.key), ts=pl.lit(utc(f"2026-11-24 {first}"), UTC_TIME))
+        store_file(database, bar, "bar.csv", NOW)
+        stored = "SELECT ts FROM market.ohlc WHERE timeframe = $1 ORDER BY ts"
+        return [f"{ts:%H:%M}" for (ts,) in rows_of(database, stored, timeframe.key)]
+
+    assert left_by(H1, "02:30") == ["01:30", "02:30", "03:30", "05:00", "06:00", "07:00"]
+    assert left_by(H1, "06:30") == ["01:30", "02:30", "03:30", "05:00", "06:30"]
+    # The morning's four hours end at lunch, though the next four hours begin less than four hours after them.
+    assert left_by(H4, "05:00") == ["01:30", "05:00"]
 
 
 def spans(database: Database) -> list[tuple[datetime, datetime]]:
