@@ -1,7 +1,7 @@
 """Alerts are raised in the transaction of their bar: once for each bar that has just closed, never for history."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -13,7 +13,10 @@ from ema_assets.alerts.channels import Channel
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.errors import WatchlistError
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Series
 from ema_assets.operations.ingest import store_file
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh import compute, raise_alerts
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.graph import Graph, build
@@ -24,7 +27,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE, rewrite
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import H1, M5
 
 EVERY_BAR = timedelta(minutes=5)
 START = utc("2026-11-25 12:00:30")
@@ -411,6 +414,70 @@ def test_a_correction_without_a_newer_bar_is_computed_and_raises_at_most_correct
     assert alerts_of(loaded).filter(pl.col("kind").is_in(NEWS)).is_empty()
 
 
+@pytest.fixture
+def friday(database: Database) -> Database:
+    """A database with the bars of a Friday."""
+    watched = watch({"AAPL": "XNYS", "BTC-USD": "24/7"}, m5_days=2, timeframes=(M5, H1))
+    day, night = date(2026, 11, 20), utc("2026-11-21 00:00:30")
+    exchange = Exchange(*(bars_on(each.calendar, each.symbol, M5, day, day) for each in watched.instruments))
+    sync(database, watched, night)
+    refresh_fetched(database, exchange, M5, watched.symbols, FetchRules(watched.history_days, {}), night, older=False)
+    compute.refresh_rolled_up(database, H1, watched.symbols, night)
+    return database
+
+
+@pytest.mark.parametrize("delay", [timedelta(0), timedelta(minutes=15)])
+@pytest.mark.parametrize(
+    ("series", "bar", "newest", "last"),
+    [
+        # Ten minutes after the next bar has closed, its run must have begun.
+        ("BTC-USD|1h", "10:00", "10:00", "2026-11-20 12:10"),
+        # Two bars that arrive at once are both reported, for a quarter of an hour after the close of the first one.
+        ("BTC-USD|5m", "10:00", "10:05", "2026-11-20 10:20"),
+        ("BTC-USD|1h", "10:00", "11:00", "2026-11-20 11:15"),
+        # The next hour of the exchange closes on Monday.
+        ("AAPL|1h", "20:30", "20:30", "2026-11-23 15:29:59.999999"),
+    ],
+)
+def test_alerts_are_raised_only_about_bars_that_have_just_closed(
+    friday: Database, series: str, bar: str, newest: str, last: str, delay: timedelta
+) -> None:
+    """A delay after which the provider reports bars counts in addition."""
+    about, ts, node = Series.parse(series), utc(f"2026-11-20 {bar}"), GRAPH.nodes["ema_trend"]
+    known = pl.DataFrame({"symbol": about.symbol, "from_ts": ts, "known_through": ts - EVERY_BAR})
+    known = known.with_columns(newest=pl.lit(utc(f"2026-11-20 {newest}"), UTC_TIME))
+    rows = pl.DataFrame({"symbol": about.symbol, "ts": [ts], "crossover": "bullish", "spread_pct": 0.1})
+    flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
+    wanted = raise_alerts.subscribed(told("crossover"), node, about.timeframe)
+    for late, raised in ((timedelta(0), 1), (timedelta(microseconds=1), 0)):
+        with friday.transaction() as transaction:
+            transaction.execute("UPDATE market.instrument SET delay_seconds = $1::bigint", int(delay.total_seconds()))
+            transaction.execute("TRUNCATE market.alert CASCADE")
+            now = utc(last) + delay + late
+            found = raise_alerts.raise_alerts(transaction, wanted, node, about.timeframe, known, rows, flipped, now)
+        assert found == raised, now
+
+
+def test_a_cross_that_is_near_is_reported_once_also_before_the_first_crossover(friday: Database) -> None:
+    node = GRAPH.nodes["ema_trend"]
+    alerts = replace(told("about_to_cross").subscriptions[0], params={"cross_within_pct": 50.0, "cross_after_bars": 3})
+    wanted = raise_alerts.subscribed(Alerts((alerts,), TO), node, M5)
+    compute.refresh_computed(friday, GRAPH.nodes["ema_signals"], M5, ["BTC-USD"], utc("2026-11-21 00:00:30"))
+    raised = []
+    for minute in (50, 55):
+        ts = utc(f"2026-11-20 23:{minute}")
+        known = pl.DataFrame({"symbol": "BTC-USD", "from_ts": ts, "known_through": ts - EVERY_BAR, "newest": [ts]})
+        trend = {"trend": "up", "crossover": None, "bars_since_cross": None, "spread_pct": 0.1}
+        rows = pl.DataFrame({"symbol": "BTC-USD", "ts": [ts], **trend})
+        flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
+        with friday.transaction() as transaction:
+            raised.append(
+                raise_alerts.raise_alerts(transaction, wanted, node, M5, known, rows, flipped, ts + 2 * EVERY_BAR)
+            )
+    assert raised == [1, 0]
+    assert alerts_of(friday)["occurrence"].to_list() == ["first"]
+
+
 def test_an_alert_is_written_with_its_bar_or_not_at_all(loaded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     exchange, now = new_exchange(), START
     with monkeypatch.context() as patched:
@@ -475,14 +542,29 @@ def test_alerts_cost_at_most_two_statements_per_batch_and_one_more_for_a_cross_t
             "crossover is about two EMAs, and strategy_quick compares none; name the `averages`: 9/30$",
         ),
         (told("crossover"), ("ema_trend", "ema_trend_3_8"), "crossover needs ema_trend, which is switched off"),
+        (told("crossover", "entry"), GRAPH.strategies, "entry needs a strategy, and all of them are switched off"),
     ],
 )
 def test_a_subscription_to_results_that_are_not_computed_is_refused(
-    alerts: Alerts, off: tuple[str, ...], reason: str
+    alerts: Alerts, off: Sequence[str], reason: str
 ) -> None:
     graph = replace(GRAPH, off=frozenset(off))
     with pytest.raises(WatchlistError, match=f"^here: alert 'mine': {reason}"):
         raise_alerts.checked(alerts, graph, "here")
+
+
+@pytest.mark.parametrize(
+    ("kind", "off"),
+    [
+        ("crossover", ["ema_trend"]),
+        ("crossover", GRAPH.strategies),
+        ("entry", ["ema_trend"]),
+        ("entry", ["ema_trend", "ema_trend_3_8"]),
+    ],
+)
+def test_a_subscription_needs_only_the_results_that_its_own_alerts_are_about(kind: str, off: Sequence[str]) -> None:
+    graph = replace(GRAPH, off=frozenset(off))
+    assert raise_alerts.checked(told(kind), graph, "here").subscriptions == told(kind).subscriptions
 
 
 def test_named_averages_take_precedence_over_those_of_the_strategies() -> None:
