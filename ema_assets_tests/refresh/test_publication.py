@@ -1,13 +1,15 @@
 """Providers publish their bars with different delays: requests, runs and reports follow the delay of each."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
+from polars import selectors as cs
 
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
@@ -26,7 +28,7 @@ from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, state_of, utc
 from ema_assets_tests.timeframes import FETCHED
 
-M5, M15, D1 = by_key("5m"), by_key("15m"), by_key("1d")
+M5, M15, D1, MO1 = by_key("5m"), by_key("15m"), by_key("1d"), by_key("1M")
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 NOW = utc("2026-11-25 16:00")
 DAYS = dict(zip(FETCHED, (4, 60), strict=True))
@@ -283,6 +285,56 @@ def test_requests_overlap_by_the_time_in_which_a_provider_still_changes_its_bars
     both.fetch(NOW + minutes(5))
     starts = {each.instrument.symbol: each.start for each in [*both.quick.asked, *both.slow.asked]}
     assert starts == {"AAPL": NOW - minutes(40), "MSFT": NOW - M5.fetched.overlap}
+
+
+def test_the_last_bars_that_can_be_requested_are_derived_per_market(database: Database) -> None:
+    """Each provider has its delay, and each market the longer one that its provider has reported."""
+    instruments = (Instrument("AAPL", "XNYS"), Instrument("MSFT", "XNYS", "slow"), Instrument("BTC-USD", "24/7"))
+    watched = Watchlist(tuple(replace(each, timeframes=(M5, D1, MO1)) for each in instruments), DAYS, **CORE)
+    sync(database, watched, NOW)
+    settling = {"5m": (minutes(20), minutes(120))}
+    published = {None: Publication(settling=settling, reread_after=minutes(180)), "slow": Publication(minutes(22))}
+    names = ("calendar", "provider", "timeframe", "ts", "ts_end", "published_at")
+    again = ("calendar", "timeframe", "recheck_at", "reread_at", "reread_from")
+
+    def closed(now: datetime, columns: Sequence[str], **more: Any) -> set[str]:
+        with database.transaction() as transaction:
+            found = plan.closed_bars(transaction, now, published, **more).select(columns)
+        rows = found.with_columns(cs.temporal().dt.strftime("%m-%d %H:%M")).rows()
+        return {" ".join(map(str, row)) for row in rows}
+
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET delay_seconds = 840 WHERE symbol <> 'AAPL'")
+    assert closed(NOW + minutes(1), names) == {
+        "24/7 None 5m 11-25 15:40 11-25 15:45 11-25 15:59",
+        "24/7 None 1d 11-24 00:00 11-25 00:00 11-25 00:14",
+        "24/7 None 1M 10-01 00:00 11-01 00:00 11-01 00:14",
+        "XNYS slow 5m 11-25 15:30 11-25 15:35 11-25 15:57",
+        "XNYS slow 1d 11-24 14:30 11-24 21:00 11-24 21:22",
+        "XNYS slow 1M 10-01 13:30 10-30 20:00 10-30 20:22",
+        "XNYS None 5m 11-25 15:55 11-25 16:00 11-25 16:00",
+        "XNYS None 1d 11-24 14:30 11-24 21:00 11-24 21:00",
+        "XNYS None 1M 10-01 13:30 10-30 20:00 10-30 20:00",
+    }
+    # A month in progress has not closed because its last session before a weekend has.
+    assert "XNYS None 1M 10-01 13:30 10-30 20:00 10-30 20:00" in closed(utc("2026-11-20 22:00"), names)
+    # A schedule also takes bars that are published within some seconds, but none that closes in this time.
+    soon = closed(NOW + minutes(1.9), names, ahead=plan.SCHEDULE_REACH, timeframes=[M5])
+    assert "XNYS slow 5m 11-25 15:35 11-25 15:40 11-25 16:02" in soon
+    soon = closed(NOW + minutes(4.9), names, ahead=plan.SCHEDULE_REACH, timeframes=[M5])
+    assert "XNYS None 5m 11-25 15:55 11-25 16:00 11-25 16:00" in soon
+    # Only the first provider changes its bars: twice after their close, and the last ten sessions in the night.
+    assert closed(NOW + minutes(1), again, timeframes=[M5, D1]) == {
+        "24/7 5m 11-25 15:59 11-25 03:14 11-15 00:00",
+        "24/7 1d 11-25 03:14 11-25 03:14 11-15 00:00",
+        "XNYS 5m None None None",
+        "XNYS 1d None None None",
+        "XNYS 5m 11-25 16:00 11-25 00:00 11-11 14:30",
+        "XNYS 1d 11-25 00:00 11-25 00:00 11-11 14:30",
+    }
+    night = utc("2026-11-25 00:00")
+    assert "XNYS 5m 11-25 00:00 11-25 00:00 11-11 14:30" in closed(night, again)
+    assert "XNYS 5m 11-24 23:00 11-24 00:00 11-10 14:30" in closed(night - SECOND, again)
 
 
 def delays_of(rules: FetchRules) -> dict[str | None, timedelta]:
