@@ -31,7 +31,7 @@ from ema_assets.store.migrations import migrate
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
 from ema_assets_tests.store.test_ledger import complete_while_waited_for, is_waited_for
-from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
+from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, MO1, ORDER
 from ema_assets_tests.waiting import wait_until
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
@@ -144,6 +144,8 @@ def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database
     refresh(database, WATCHED, exchange, later, timeframes=[M5])
     with database.transaction() as transaction:
         found = plan.stale_on_close(transaction, H1, later)
+        # The schedule of 5m bars does not take these.
+        assert plan.stale_on_close(transaction, M5, later).is_empty()
     assert found.rows() == [
         ("AAPL", "1h", "input changed", utc("2026-11-25 20:30")),
         ("BTC-USD", "1h", "input changed", utc("2026-11-25 20:00")),
@@ -180,6 +182,16 @@ def test_the_next_closes_of_calendars_are_sorted_soonest_first(database: Databas
         ("24/7", utc("2026-11-25 22:00")),
         ("XNYS", utc("2026-11-27 15:30")),
     ]
+    with database.transaction() as transaction:
+        # Nothing closes before Monday.
+        weekend = plan.next_closes(transaction, H1, utc("2026-11-20 21:30")).filter(calendar="XNYS")
+        months = [plan.next_closes(transaction, MO1, utc(f"2026-11-{day} 21:30")) for day in ("03", "20")]
+    assert weekend["ts_end"].to_list() == [utc("2026-11-23 15:30")]
+    for each in months:
+        assert each.select("calendar", "ts", "ts_end").rows() == [
+            ("XNYS", utc("2026-11-02 14:30"), utc("2026-11-30 21:00")),
+            ("24/7", utc("2026-11-01 00:00"), utc("2026-12-01 00:00")),
+        ]
 
 
 # --- waiting --------------------------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def test_each_run_is_described_by_the_reasons_of_its_own_series() -> None:
         ("S02", "5m", "input changed"),
         ("S03", "5m", "bar closed"),
         ("S04", "5m", "never asked"),
-        ("S05", "15m", "bars missing"),
+        ("S01", "15m", "bars missing"),
     )
     assert sentences(stale, plan_runs(stale, SYMBOLS, [], 2)) == [
         "5m: one run from S01 to S02 for 2 series",
@@ -196,7 +196,7 @@ def test_each_run_is_described_by_the_reasons_of_its_own_series() -> None:
         "  1 input changed",
         "5m: one run for S03",
         "  1 bar closed",
-        "15m: requested again, one run for S05",
+        "15m: requested again, one run for S01",
         "  1 bars missing",
         "5m: history, one run for S04",
         "  1 never asked",
@@ -205,8 +205,8 @@ def test_each_run_is_described_by_the_reasons_of_its_own_series() -> None:
 
 def test_a_reason_says_since_when_it_holds() -> None:
     stale = stale_of(("S01", "5m", "bar closed"), ("S02", "5m", "input changed"), ("S03", "5m", "older bars"))
-    since = [datetime(2026, 11, 25, 15, 35, tzinfo=UTC), BEGINNING, None]
-    stale = stale.with_columns(since=pl.Series(since, dtype=UTC_TIME))
+    closed = datetime(2026, 11, 25, 15, 35, tzinfo=UTC)
+    stale = stale.with_columns(since=pl.Series([closed, BEGINNING, None], dtype=UTC_TIME))
     assert sentences(stale, plan_runs(stale, SYMBOLS, [], 1)) == [
         "5m: one run for S01",
         "  1 bar closed, since 2026-11-25 15:35",
@@ -215,3 +215,6 @@ def test_a_reason_says_since_when_it_holds() -> None:
         "5m: history, one run for S03",
         "  1 older bars",
     ]
+    both = stale_of(("S01", "5m", "bar closed"), ("S02", "5m", "bar closed"))
+    both = both.with_columns(since=pl.Series([closed, closed.replace(minute=30)], dtype=UTC_TIME))
+    assert sentences(both, plan_runs(both, SYMBOLS, [], 2))[1] == "  2 bar closed, since 2026-11-25 15:30"
