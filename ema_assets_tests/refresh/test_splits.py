@@ -35,7 +35,7 @@ FIRST_DAILY = date(2026, 8, 3)
 # The evening before the split, and the first bars of the day on which the symbol trades at the new price.
 BEFORE, AFTER = utc("2026-11-24 21:00"), utc("2026-11-25 14:45")
 EX_DATE = utc("2026-11-25 14:30")
-MINUTES = (M5,)
+MINUTES, STEP = (M5,), timedelta(minutes=5)
 
 
 def history(symbol: str, seed: int) -> pl.DataFrame:
@@ -304,8 +304,17 @@ def test_a_failed_complete_fetch_changes_nothing_and_is_repeated_by_the_next_ref
                 yield batch
 
     breaking = _FailsTheSecondTime(exchange.bars)
-    outcomes = refresh(database, WATCHED, breaking, AFTER, timeframes=MINUTES)
-    assert outcomes[OHLC, M5].errors == {"AAPL": "out of order"}
+    # A bar that cannot be true, one before the open, and one with a wick: all come again with the whole history.
+    first, third = (exchange.bars.filter(symbol="AAPL", timeframe="5m", ts=ts) for ts in (EX_DATE, AFTER - STEP))
+    breaking.correct(first.with_columns(close=pl.col("high") * 2))
+    breaking.correct(first.with_columns(pl.col("ts") - STEP))
+    breaking.correct(third.with_columns(high=pl.col("high") * 1.8))
+    outcome = refresh(database, WATCHED, breaking, AFTER, timeframes=MINUTES)[OHLC, M5]
+    assert outcome.errors == {"AAPL": "out of order"}
+    assert (outcome.rejected, outcome.skipped, outcome.flagged) == (0, 0, 0)
+    for table in ("bar_rejected", "bar_skipped", "bar_flag"):
+        assert rows_of(database, f"SELECT * FROM market.{table}") == []
+    assert state_of(database, "AAPL", M5)["checked_through"] == BEFORE
     assert tables_of(database)[OHLC].filter(symbol="AAPL").equals(stored)
     refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=5), timeframes=MINUTES)
     assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
