@@ -1,5 +1,6 @@
 """Missing bars are noted and requested again, until they arrive or the request is given up; no series fails."""
 
+from collections.abc import AsyncIterator, Sequence
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -7,10 +8,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.errors import ProviderUnavailable
+from ema_assets.model.errors import ProviderUnavailable, RequestRefused
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.fetching.base import BarRequest
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules
@@ -92,6 +93,28 @@ def test_a_missing_bar_is_noted_and_requested_again_with_its_neighbours_only(
     assert outcomes[OHLC, M5].done == ["AAPL"]
     assert gaps(database) == [(LOST, 1, "open", 1)]
     assert stale(database, moment) == []
+
+
+class _FailsOnce(MemoryExchange):
+    """Fails the first request for AAPL."""
+
+    async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+        self.failing = {} if self.asked else {"AAPL": "out of order"}
+        async for batch in super().fetch(requests):
+            yield batch
+
+
+def test_a_gap_of_a_series_that_has_just_failed_is_not_requested(database: Database) -> None:
+    """Its answer would count as an answer about the series."""
+    lost = utc("2026-11-25 14:35")
+    failing = _FailsOnce(minutes_of().filter(pl.col("ts") != lost))
+    failing.failure = RequestRefused
+    refresh(database, WATCHED, MemoryExchange(failing.bars), NOW, timeframes=MINUTES)
+    outcomes = refresh(database, WATCHED, failing, due(database), timeframes=MINUTES)
+    assert outcomes[OHLC, M5].errors == {"AAPL": "out of order"}
+    assert len(failing.asked) == 1
+    assert state_of(database, "AAPL", M5)["failures"] == 1
+    assert gaps(database) == [(lost, 1, "open", 0)]
 
 
 @pytest.mark.broad

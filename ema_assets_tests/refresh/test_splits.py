@@ -399,6 +399,17 @@ def test_a_split_first_seen_in_older_bars_is_detected_and_the_older_bars_are_sto
 
 
 @pytest.mark.broad
+def test_a_split_in_the_newest_bars_is_fetched_once_in_full_also_when_older_bars_are_wanted(database: Database) -> None:
+    before = raw(4.0, DEEP)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    exchange.bars, exchange.asked = adjusted(before, 4.0), []
+    outcome = refresh(database, DEEPER, exchange, AFTER, timeframes=MINUTES)[OHLC, M5]
+    assert (outcome.refetched, outcome.errors) == (1, {})
+    assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "split"), ("MSFT", "5m", "late bars")]
+
+
+@pytest.mark.broad
 def test_older_bars_of_a_partly_re_adjusted_history_arrive_when_the_vendor_has_finished(
     database: Database,
 ) -> None:
