@@ -4,6 +4,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.errors import StoreError
@@ -15,6 +16,7 @@ from ema_assets.refresh.outages import root_of
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
+from ema_assets.strategies.simulator.bars import NEWEST_STATES
 from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.core import rewrite
 from ema_assets_tests.refresh.exchange import (
@@ -22,6 +24,7 @@ from ema_assets_tests.refresh.exchange import (
     bars_on,
     moved,
     refresh,
+    rows_of,
     state_of,
     tables_of,
     utc,
@@ -98,6 +101,24 @@ def test_a_new_bar_costs_one_row_per_asset_and_one_provider_call(database: Datab
     rewritten = before[STRATEGY] - versions_of(database)[STRATEGY]
     assert opened
     assert sorted(row[:3] for row in rewritten) == sorted(opened)
+
+
+def test_strategies_keep_the_states_of_the_newest_bars_only(database: Database, exchange: MemoryExchange) -> None:
+    for now in (NOW, NOW + timedelta(minutes=50)):
+        refresh(database, WATCHED, exchange, now, symbols=["AAPL"], timeframes=[M5])
+        kept = rows_of(database, f"SELECT ts FROM market.{STRATEGY}_state WHERE timeframe = '5m' ORDER BY ts")
+        assert [ts for (ts,) in kept] == [now - timedelta(minutes=5 * number) for number in range(NEWEST_STATES, 0, -1)]
+
+
+def test_inputs_are_joined_by_bar_also_when_each_lacks_another_one() -> None:
+    times = [NOW + timedelta(minutes=5 * number) for number in range(4)]
+    fast, slow, volume = (
+        pl.DataFrame({"symbol": "AAPL", "ts": [times[number] for number in numbers], name: numbers})
+        for name, numbers in (("fast", [0, 1, 3]), ("slow", [1, 2, 3]), ("volume", [1, 3]))
+    )
+    expected = pl.DataFrame({"symbol": "AAPL", "ts": [times[1], times[3]], "fast": [1, 3], "slow": [1, 3]})
+    assert_frame_equal(compute.side_by_side([fast, slow]), expected)
+    assert_frame_equal(compute.side_by_side([fast, slow, volume]), expected.with_columns(volume=pl.col("slow")))
 
 
 def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, exchange: MemoryExchange) -> None:
