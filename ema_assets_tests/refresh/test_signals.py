@@ -5,15 +5,19 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
+from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.compute import refresh_computed
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.store.database import Database
+from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
-from ema_assets_tests.timeframes import FETCHED, FEW, M5
+from ema_assets_tests.timeframes import FETCHED, FEW, H1, M5
 
 STEP = timedelta(minutes=5)
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
@@ -92,6 +96,30 @@ def test_increments_and_corrections_end_as_one_computation_of_everything(databas
         refresh(whole, WATCHED, market, end)
         assert_same(found, contents(whole))
     databases.drop(once)
+
+
+def test_a_correction_that_leaves_its_hour_unchanged_is_computed_with_the_trend_of_the_hour_before(
+    database: Database,
+) -> None:
+    symbols = [f"S{number}-USD" for number in range(8)]
+    of_hour = {"higher_timeframe": "1h", "entries": "all", "side": "both"}
+    watched = Watchlist(
+        tuple(Instrument(symbol, "24/7", timeframes=(M5, H1)) for symbol in symbols),
+        {M5: 2},
+        strategies=(*CORE["strategies"], {"name": "hour", "rule": "crossover", "fast": 3, "slow": 8, **of_hour}),
+        signals_off=CORE["signals_off"],
+    )
+    graph, day, now = build(watched), date(2026, 11, 20), utc("2026-11-20 12:05")
+    market = MemoryExchange(*(bars_on("24/7", symbol, M5, day, day, seed) for seed, symbol in enumerate(symbols)))
+    refresh(database, watched, market, now)
+    entered = contents(database, graph)["strategy_hour"].filter(timeframe="5m")["entry_ts"]
+    assert entered.is_between(utc("2026-11-20 11:30"), utc("2026-11-20 11:55")).any()
+    corrected = market.bars.filter(ts=utc("2026-11-20 11:30")).with_columns(close=pl.col("close") * 1.0001)
+    store_file(database, corrected, "correction.csv", now)
+    refresh(database, watched, market, now)
+    found = contents(database, graph)["strategy_hour"]
+    refresh_computed(database, graph.nodes["strategy_hour"], M5, symbols, now, everything=True)
+    assert_frame_equal(found, contents(database, graph)["strategy_hour"])
 
 
 @pytest.mark.broad
