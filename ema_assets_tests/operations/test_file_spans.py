@@ -212,6 +212,19 @@ def test_a_calendar_without_the_sessions_of_a_file_removes_its_bars_and_its_span
     assert len(hours(watched)) == 7 * (3 + 3)
 
 
+def test_a_series_that_has_lost_all_its_bars_loses_its_results_and_is_up_to_date(watched: Database) -> None:
+    ingest(watched, by_clock(BASE, "2026-11-18", "2026-11-19"))
+    refresh(watched, WATCHED, MemoryExchange(), NOW)
+    averaged = f"SELECT ts FROM market.{EMA_SIGNALS}"
+    assert len(rows_of(watched, averaged)) == 14
+    tokyo = watch({"AAPL": "XTKS"})
+    sync(watched, tokyo, NOW)
+    refresh(watched, tokyo, MemoryExchange(), NOW)
+    assert rows_of(watched, averaged) == []
+    still_due = "SELECT asset FROM market.series_state WHERE asset <> 'ohlc' AND dirty_from IS NOT NULL"
+    assert rows_of(watched, still_due) == []
+
+
 def test_a_span_ends_with_the_session_of_its_last_bar(database: Database) -> None:
     sync(database, watch({"AAPL": "24/7"}), NOW)
     days = bars_on("24/7", "AAPL", H1, date(2026, 11, 18), date(2026, 11, 20)).with_columns(timeframe=pl.lit("4h"))
