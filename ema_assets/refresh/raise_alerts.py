@@ -232,8 +232,14 @@ def _per_leg(transaction: Transaction, found: Iterable[_Found], node: Node, time
 
 
 def _just_closed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """Return the rows of `bars` (symbol, ts, newest, calendar, delay_seconds) that closed a short while ago."""
-    length, delay = pl.lit(timeframe.duration), pl.duration(seconds="delay_seconds")
+    """Return the rows of `bars` that closed a short while ago.
+
+    Columns: symbol, ts, newest, calendar, delay_seconds and publication_delay, as its provider reports and declares.
+    """
+    length, delay = (
+        pl.lit(timeframe.duration),
+        pl.max_horizontal(pl.duration(seconds="delay_seconds"), "publication_delay"),
+    )
     is_newest = pl.col("ts") == pl.col("newest")
     # The next bar has not closed yet, or closed so recently that its run has not begun.
     is_recent = (is_newest & (pl.col("ts") + length * 2 + delay + _SLACK >= now)) | (
@@ -241,11 +247,13 @@ def _just_closed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timefr
     )
     recent = bars.filter(is_recent)
     rest = bars.filter(is_newest & ~is_recent)
-    if rest.is_empty():
-        return recent
+    parts = [recent]
     # Friday's last bar is still the newest on Monday before the first close of the day. The calendar knows this.
-    closed = closed_bars(transaction, now, timeframes=[timeframe]).group_by("calendar").agg(last=pl.col("ts").max())
-    return pl.concat([recent, rest.join(closed, on="calendar").filter(pl.col("ts") >= pl.col("last")).drop("last")])
+    for (declared,), rows in rest.partition_by("publication_delay", as_dict=True).items():
+        closed = closed_bars(transaction, now - declared, timeframes=[timeframe])
+        last = closed.group_by("calendar").agg(last=pl.col("ts").max())
+        parts.append(rows.join(last, on="calendar").filter(pl.col("ts") >= pl.col("last")).drop("last"))
+    return pl.concat(parts)
 
 
 def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe: Timeframe) -> Iterator[_Found]:
@@ -262,16 +270,19 @@ def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe
 
 
 def of_providers(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the `rows` whose `source` is a provider or null, with is_synthetic: whether its prices are synthetic.
+    """Return the `rows` whose `source` is a provider or null.
 
-    A source with any other name is a file.
+    Columns added: is_synthetic, whether its prices are synthetic; publication_delay, which it declares. A source with
+    any other name is a file.
     """
     providers = {name: registry.find(name) for name in rows["source"].drop_nulls().unique()}
     files = [name for name, provider in providers.items() if provider is None]
     made_up = [name for name, provider in providers.items() if provider is not None and provider.is_synthetic]
+    delays = {name: provider.publication_delay for name, provider in providers.items() if provider is not None}
     source = pl.col("source")
     return rows.filter(~source.is_in(files).fill_null(value=False)).with_columns(
-        is_synthetic=source.is_in(made_up).fill_null(value=False)
+        is_synthetic=source.is_in(made_up).fill_null(value=False),
+        publication_delay=source.replace_strict(delays, default=timedelta(0), return_dtype=pl.Duration("us")),
     )
 
 

@@ -17,6 +17,8 @@ from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers import registry
+from ema_assets.providers.declaration import Provider
 from ema_assets.refresh import compute, raise_alerts
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.graph import Graph, build
@@ -426,7 +428,11 @@ def friday(database: Database) -> Database:
     return database
 
 
-@pytest.mark.parametrize("delay", [timedelta(0), timedelta(minutes=15)])
+@pytest.mark.parametrize(
+    ("reported", "declared"),
+    [(timedelta(0), timedelta(0)), (timedelta(minutes=15), timedelta(0)), (timedelta(0), timedelta(minutes=20))],
+    ids=["at once", "reported", "declared"],
+)
 @pytest.mark.parametrize(
     ("series", "bar", "newest", "last"),
     [
@@ -440,9 +446,23 @@ def friday(database: Database) -> Database:
     ],
 )
 def test_alerts_are_raised_only_about_bars_that_have_just_closed(
-    friday: Database, series: str, bar: str, newest: str, last: str, delay: timedelta
+    friday: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    series: str,
+    bar: str,
+    newest: str,
+    last: str,
+    reported: timedelta,
+    declared: timedelta,
 ) -> None:
-    """A delay after which the provider reports bars counts in addition."""
+    """A delay after which the provider has bars counts in addition, whether it reports or declares it."""
+    find = registry.find
+
+    def find_delayed(name: str) -> Provider[Any] | None:
+        provider = find(name)
+        return provider and replace(provider, publication_delay=declared)
+
+    monkeypatch.setattr(registry, "find", find_delayed)
     about, ts, node = Series.parse(series), utc(f"2026-11-20 {bar}"), GRAPH.nodes["ema_trend"]
     known = pl.DataFrame({"symbol": about.symbol, "from_ts": ts, "known_through": ts - EVERY_BAR})
     known = known.with_columns(newest=pl.lit(utc(f"2026-11-20 {newest}"), UTC_TIME))
@@ -451,9 +471,11 @@ def test_alerts_are_raised_only_about_bars_that_have_just_closed(
     wanted = raise_alerts.subscribed(told("crossover"), node, about.timeframe)
     for late, raised in ((timedelta(0), 1), (timedelta(microseconds=1), 0)):
         with friday.transaction() as transaction:
-            transaction.execute("UPDATE market.instrument SET delay_seconds = $1::bigint", int(delay.total_seconds()))
+            transaction.execute(
+                "UPDATE market.instrument SET delay_seconds = $1::bigint", int(reported.total_seconds())
+            )
             transaction.execute("TRUNCATE market.alert CASCADE")
-            now = utc(last) + delay + late
+            now = utc(last) + reported + declared + late
             found = raise_alerts.raise_alerts(transaction, wanted, node, about.timeframe, known, rows, flipped, now)
         assert found == raised, now
 
