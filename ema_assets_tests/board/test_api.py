@@ -303,14 +303,14 @@ def test_the_equity_of_a_portfolio_agrees_with_the_performance_of_its_symbols(bo
 def test_a_change_in_the_open_hour_is_not_shown_as_a_changed_input(databases, untouched: str, tmp_path: Path) -> None:
     url = databases.make(like=untouched)
     asked: dict[str, Any] = {"symbol": "BTC-USD", "timeframe": "1h"}
-    for dirty_from, is_dirty in (("2026-11-20 21:00", False), ("2026-11-20 20:00", True)):
+    for dirty, is_dirty in (("21:00 22:00", False), ("20:00 21:00", True)):
         with Database(url) as database, database.transaction() as transaction:
             transaction.execute(
                 """
-                UPDATE market.series_state SET dirty_from = $1, updated_at = clock_timestamp()
+                UPDATE market.series_state SET dirty_from = $1, dirty_end = $2, updated_at = clock_timestamp()
                 WHERE asset = 'ohlc' AND symbol = 'BTC-USD' AND timeframe = '1h'
                 """,
-                utc(dirty_from),
+                *(utc(f"2026-11-20 {time}") for time in dirty.split()),
             )
         with board_on(url, tmp_path) as board:
             chain = board.get("/api/why", **asked).json["chain"]

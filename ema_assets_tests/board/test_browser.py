@@ -247,7 +247,7 @@ def test_signals_of_two_units_have_two_scales_and_small_values_are_not_shown_as_
     page.wait_for_selector("#chart[data-drawn]")
     drawn = page.evaluate("noted.filter(({ pane }) => pane).map(({ pane, scale }) => [pane, scale])")
     assert drawn == [[1, "right"], [1, "left"], [2, "right"]]
-    page.wait_for_function("chart.priceScale('left', 1).width() > 30")
+    page.wait_for_function("() => chart.priceScale('left', 1).width() > 30")
     axes = page.evaluate(
         "(values) => noted.slice(-3).map(({ series }, n) => series.priceFormatter().format(values[n]))",
         list(values.values()),
@@ -291,7 +291,7 @@ def test_the_axes_of_equity_have_no_finer_steps_than_their_labels_which_are_whol
     )
     assert axes == [["0.0 %", "0.1 %", "0.2 %"]] * 2
     # All labels of the time axis are whole, those at its ends, too.
-    page.wait_for_function("Object.keys(written).length > 2")
+    page.wait_for_function("() => Object.keys(written).length > 2")
     assert page.evaluate("Object.entries(written).filter(([, [left, right]]) => left < -1 || right > 1)") == []
 
 
@@ -305,7 +305,7 @@ def test_a_curve_of_months_has_no_time_of_day_among_its_dates(page: "Page", boar
         found["time"] = [1_790_700_000 + 86 * days * number for number in range(1000)]
         page.goto(f"{board.url}/performance?timeframe=1h")
         page.wait_for_selector("#equity[data-drawn]")
-        page.wait_for_function("Object.keys(written).length > 2")
+        page.wait_for_function("() => Object.keys(written).length > 2")
         assert any(":" in label for label in page.evaluate("Object.keys(written)")) is has_times
 
 

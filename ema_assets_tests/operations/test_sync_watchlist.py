@@ -174,7 +174,8 @@ def test_the_sweep_leaves_recent_closes_to_their_schedule_and_takes_other_stale_
 
 
 def test_the_next_closes_of_calendars_are_sorted_soonest_first(database: Database) -> None:
-    sync_watchlist.sync(database, WATCHED, NOW)
+    with_months = tuple(replace(each, timeframes=(*each.timeframes, MO1)) for each in WATCHED.instruments)
+    sync_watchlist.sync(database, replace(WATCHED, instruments=with_months), NOW)
     evening = utc("2026-11-25 21:30")
     with database.transaction() as transaction:
         found = plan.next_closes(transaction, H1, evening)

@@ -128,6 +128,6 @@ def test_a_file_may_begin_and_end_on_an_unlisted_day(database: Database, first: 
     names = watched("A")
     sync(database, replace(names, instruments=(replace(names.instruments[0], provider="file"),)), NOW)
     read = bars("A", first, MONDAY).filter(pl.col("ts").dt.date() <= MONDAY, timeframe="5m")
-    (stored,) = store_file(database, read, "a file", NOW)
+    stored, *_ = store_file(database, read, "a file", NOW)
     assert stored.skipped == {}
     assert stored_on(database, MONDAY) == read.filter(pl.col("ts").dt.date() == MONDAY)["ts"].to_list()
