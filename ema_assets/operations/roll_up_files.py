@@ -6,7 +6,7 @@ have files of 1m only, or of 15m: its 5m and 1d, or its 30m to 1d, are made here
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,11 +20,14 @@ from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.refresh.account_for_gaps import account_for_gaps
 from ema_assets.refresh.answers import Answer, Extent, Storing, spans_of
+from ema_assets.refresh.outcome import batches
 from ema_assets.refresh.persist_answer import write_bars
 from ema_assets.store import file_spans, ledger, sessions, tables
 from ema_assets.store.database import Database, Transaction
 
 _ORIGIN = "rolled up from "
+# Read at once, at most; one series is never cut.
+_BARS_A_BATCH = 500_000
 # How far before the changed bars those of two files are compared.
 _COMPARED = timedelta(days=14)
 # Prices of two files of one instrument differ by less; splits are larger.
@@ -67,16 +70,16 @@ def targets(timeframes: Iterable[Timeframe], source: Timeframe) -> tuple[Timefra
 def roll_up_ingested(
     database: Database, source: Timeframe, starts: pl.DataFrame, now: datetime
 ) -> list[RolledUpSeries]:
-    """Roll up the `source` bars of files from `starts` (symbol, from_ts) on; one transaction per longer timeframe.
+    """Roll up the `source` bars of files from `starts` (symbol, from_ts) on.
 
-    Symbols that have a provider are left out.
+    Each longer timeframe has a transaction, or several if many bars are read for it. Symbols that have a provider are
+    left out.
     """
     with database.transaction() as transaction:
-        planned = _planned(transaction, source, starts["symbol"].to_list())
+        planned = list(_planned(transaction, source, starts))
     found = []
-    for target, symbols in planned.items():
+    for target, given in planned:
         with database.transaction() as transaction:
-            given = starts.filter(pl.col("symbol").is_in(symbols))
             found += _roll_up(transaction, source, target, given, now)
     return found
 
@@ -91,20 +94,28 @@ def roll_up_again(transaction: Transaction, symbols: Sequence[str], now: datetim
     own = {by_key(key) for key in file_spans.timeframes(transaction, symbols)}
     starts = pl.DataFrame({"symbol": sorted(symbols)}).with_columns(from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
     for source in sorted(own.union(FETCHED)):
-        for target, chosen in _planned(transaction, source, symbols).items():
-            _roll_up(transaction, source, target, starts.filter(pl.col("symbol").is_in(chosen)), now)
+        for target, given in _planned(transaction, source, starts):
+            _roll_up(transaction, source, target, given, now)
 
 
-def _planned(transaction: Transaction, source: Timeframe, symbols: Sequence[str]) -> Mapping[Timeframe, list[str]]:
-    """Return the timeframes to which `source` bars are rolled up, shortest first, with their symbols."""
-    planned: dict[Timeframe, list[str]] = defaultdict(list)
-    watched = ledger.watched(transaction).filter(
-        pl.col("provider") == FROM_FILES, pl.col("symbol").is_in(list(symbols))
-    )
-    for symbol, keys in watched.select("symbol", "timeframes").iter_rows():
+def _planned(
+    transaction: Transaction, source: Timeframe, starts: pl.DataFrame
+) -> Iterator[tuple[Timeframe, pl.DataFrame]]:
+    """Yield the timeframes to which `source` bars are rolled up, shortest first, with `starts` of their symbols.
+
+    A timeframe comes several times if that many bars would be read for it.
+    """
+    symbols: dict[Timeframe, list[str]] = defaultdict(list)
+    watched = ledger.watched(transaction).filter(pl.col("provider") == FROM_FILES)
+    for symbol, keys in watched.join(starts, on="symbol", how="semi").select("symbol", "timeframes").iter_rows():
         for target in targets(map(by_key, keys), source):
-            planned[target].append(symbol)
-    return dict(sorted(planned.items()))
+            symbols[target].append(symbol)
+    for target in sorted(symbols):
+        given = _with_reach(transaction, source, target, starts.filter(pl.col("symbol").is_in(symbols[target])))
+        length = pl.col("complete_through") - pl.col("first_read")
+        # As if the market never closed.
+        for batch in batches(given.select("symbol", rows=length.dt.total_minutes() // source.minutes), _BARS_A_BATCH):
+            yield target, starts.filter(pl.col("symbol").is_in(batch))
 
 
 def _roll_up(

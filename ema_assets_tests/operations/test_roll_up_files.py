@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ema_assets.market import rollups
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.operations import roll_up_files
 from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.roll_up_files import targets
 from ema_assets.operations.sync_watchlist import sync
@@ -332,6 +335,27 @@ def test_bars_on_another_scale_than_files_of_the_timeframe_are_not_put_among_the
         for count in (3, 1)
     ]
     assert origins(database, D1) == [("days.csv", 3)]
+
+
+def test_of_many_series_no_more_are_read_at_once_than_fit_into_a_batch(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["AAPL", "MSFT", "KO"]
+    sync(database, watch(dict.fromkeys(names, "XNYS"), provider="file", timeframes=ALL), NOW)
+    read: list[int] = []
+    roll_up = rollups.roll_up
+
+    def noted(bars: pl.DataFrame, *given: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+        read.append(bars["symbol"].n_unique())
+        return roll_up(bars, *given)
+
+    monkeypatch.setattr(roll_up_files, "roll_up", noted)
+    # Two sessions, as if the market never closed.
+    monkeypatch.setattr(roll_up_files, "_BARS_A_BATCH", 2 * 3 * 288)
+    bars = pl.concat(bars_on("XNYS", name, M5, WEEK[0], WEEK[0] + timedelta(days=2)) for name in names)
+    store_file(database, bars, "bars.csv", NOW)
+    assert read == [2, 1]
+    assert stored(database, D1).height == 3 * 3
 
 
 def test_symbols_with_a_provider_get_nothing_but_what_it_sends(database: Database) -> None:
