@@ -96,6 +96,7 @@ _METADATA: Mapping[type, Callable[[Any], MetadataValue[Any]]] = {
     str: MetadataValue.text,
     int: MetadataValue.int,
     float: MetadataValue.float,
+    bool: MetadataValue.bool,
 }
 
 

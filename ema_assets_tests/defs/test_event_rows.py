@@ -143,7 +143,12 @@ TOLD = [Made(f"S{number}|5m", METADATA[number % 2], {"dagster/data_version": str
 
 @pytest.mark.parametrize(
     "told",
-    [TOLD, TOLD[:1], [*TOLD, Made("S|5m", METADATA[3], {}), TOLD[0]], [*TOLD, Made("S|5m", {"ema_9": math.nan}, {})]],
+    [
+        [*TOLD, Made("S|5m", {"is_open": True}, {})],
+        TOLD[:1],
+        [*TOLD, Made("S|5m", METADATA[3], {}), TOLD[0]],
+        [*TOLD, Made("S|5m", {"ema_9": math.nan}, {})],
+    ],
     ids=["usual metadata", "one", "unusual metadata", "not equal to itself"],
 )
 def test_materializations_equal_those_that_dagster_makes(told: list[Made]) -> None:
