@@ -17,6 +17,7 @@ from ema_assets.alerts.discovery import discover
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command, Commands
+from ema_assets.cli.options import WholeNumber
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.counts import counted
@@ -220,7 +221,7 @@ def _end_pauses(settings: Settings, channels: list[str]) -> None:
 
 
 @alerts_group.command("log", cls=Command)
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show at most this many.")
+@click.option("--limit", type=WholeNumber(1), default=50, show_default=True, help="Show at most this many.")
 @click.option("--state", type=click.Choice(["waiting", "sent", "given up"]), help="Only those in this state.")
 @click.option("--to", "channel", help="Only those to this channel.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")

@@ -9,7 +9,14 @@ import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import complete_rule, complete_timeframe, group_option, json_option, symbols_option
+from ema_assets.cli.options import (
+    WholeNumber,
+    complete_rule,
+    complete_timeframe,
+    group_option,
+    json_option,
+    symbols_option,
+)
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
 from ema_assets.market.corporate_actions import LIKE_A_SPLIT
@@ -59,7 +66,7 @@ _NOT_SET = ("rule", "start", "end", "train", "test", "by")
     help=f"What decides: the order of rows, and with --train the choice. One of {', '.join(MORE_IS_BETTER)}.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), default=_USUAL_LIMIT, show_default=True, help="Show this many rows at most."
+    "--limit", type=WholeNumber(1), default=_USUAL_LIMIT, show_default=True, help="Show this many rows at most."
 )
 @click.option(
     "--trades",

@@ -9,7 +9,7 @@ import click
 
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import host_option
+from ema_assets.cli.options import WholeNumber, host_option
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock, same_origin
 from ema_assets.runtime import locate, state
@@ -17,9 +17,7 @@ from ema_assets.runtime import locate, state
 
 @click.command("board", cls=Command)
 @host_option
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=3001, show_default=True, help="Port; 0 takes a free one."
-)
+@click.option("--port", type=WholeNumber(0, 65535), default=3001, show_default=True, help="Port; 0 takes a free one.")
 @click.option(
     "--allow-host",
     "allowed_hosts",

@@ -7,7 +7,7 @@ import click
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import complete_averages, complete_symbol, complete_timeframe, strategy_option
+from ema_assets.cli.options import WholeNumber, complete_averages, complete_symbol, complete_timeframe, strategy_option
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, not_one_of
@@ -29,7 +29,7 @@ _STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axi
 )
 @click.option(
     "--bars",
-    type=click.IntRange(1, chart.MOST_BARS),
+    type=WholeNumber(1, chart.MOST_BARS),
     help=f"How many of the newest bars.  [default: as many as fit; {chart.USUAL_BARS} in a file]",
 )
 @strategy_option

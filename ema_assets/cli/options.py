@@ -1,12 +1,34 @@
 """Options that several commands share, and their shell completion."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import click
 
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within a range, whose error says what is allowed, also for a word."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; fail when it is none or out of range."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = None
+        if number is None or not self._is_within(number):
+            self.fail(f"must be a whole number {self._allowed()}, received {value!r}", param, ctx)
+        return number
+
+    def _is_within(self, number: int) -> bool:
+        return (self.min is None or number >= self.min) and (self.max is None or number <= self.max)
+
+    def _allowed(self) -> str:
+        return f"of {self.min} or more" if self.max is None else f"from {self.min} to {self.max}"
+
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import complete_timeframe, symbols_option
+from ema_assets.cli.options import WholeNumber, complete_timeframe, symbols_option
 from ema_assets.config.settings import Settings
 from ema_assets.model.symbols import Series, parse_timeframe
 
@@ -21,7 +21,7 @@ _PRICES = ("open", "high", "low", "close")
     "--timeframe", shell_complete=complete_timeframe, help="With --bar: the timeframe of the bar, such as 5m."
 )
 @click.option("--bar", "opened", help="The story of one bar: when it opens, UTC, such as 2026-11-25T14:30.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows shown of each kind.")
+@click.option("--limit", type=WholeNumber(1), default=20, show_default=True, help="Rows shown of each kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all rows instead of tables.")
 def quality_command(
     symbols: Sequence[str], timeframe: str | None, opened: str | None, limit: int, *, as_json: bool

@@ -8,7 +8,14 @@ import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import complete_averages, complete_timeframe, group_option, strategy_option, symbols_option
+from ema_assets.cli.options import (
+    WholeNumber,
+    complete_averages,
+    complete_timeframe,
+    group_option,
+    strategy_option,
+    symbols_option,
+)
 from ema_assets.cli.rendering import cell, percent, price
 from ema_assets.config.settings import Settings
 from ema_assets.model.asset_names import EMA_TREND
@@ -47,7 +54,7 @@ _KEPT = {"return": ("trade",), "rsi": ("RSI",), "stop": ("trade", "stop")}
     help=f"One of the watchlist.  [default: {environment.USUAL_TIMEFRAME}]",
 )
 @click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
-@click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most this many bars ago.")
+@click.option("--crossed-within", type=WholeNumber(0), help="Only symbols that crossed at most this many bars ago.")
 @symbols_option
 @group_option
 @click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
@@ -60,7 +67,7 @@ _KEPT = {"return": ("trade",), "rsi": ("RSI",), "stop": ("trade", "stop")}
     help="Which EMAs are compared, such as 12/26 of a strategy with these spans.",
 )
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
-@click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
+@click.option("--limit", type=WholeNumber(1), help="Show this many rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
 def screen_command(  # noqa: PLR0913, PLR0917 - the options
     timeframe: str | None,

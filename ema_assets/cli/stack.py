@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import host_option
+from ema_assets.cli.options import WholeNumber, host_option
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock, same_origin
@@ -24,14 +24,14 @@ METRICS_PORT = 9464
 @click.command("up", cls=Command)
 @click.option(
     "--port",
-    type=click.IntRange(1, 65535),
+    type=WholeNumber(1, 65535),
     default=stack.DEFAULT_PORT,
     show_default=True,
     help="Port of the Dagster UI on 127.0.0.1.",
 )
 @click.option(
     "--board-port",
-    type=click.IntRange(1, 65535),
+    type=WholeNumber(1, 65535),
     help="Port of the board on 127.0.0.1.  [default: the one behind --port]",
 )
 @click.option("--no-board", is_flag=True, help="Start no board.")
@@ -42,7 +42,7 @@ METRICS_PORT = 9464
 )
 @click.option(
     "--metrics-port",
-    type=click.IntRange(1, 65535),
+    type=WholeNumber(1, 65535),
     help="Also serve metrics for Prometheus on this port of 127.0.0.1.  [default: EMA_METRICS_PORT, else none]",
 )
 def up_command(
@@ -59,7 +59,7 @@ def up_command(
 @host_option
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     help="Port; 0 takes a free one.  [default: EMA_METRICS_PORT, else 9464]",
 )
 @click.option(
@@ -130,14 +130,14 @@ def _owner(pid: int) -> str:
 @click.command("sandbox", cls=Command)
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=8930,
     show_default=True,
     help="Port on 127.0.0.1; 0 takes a free one.",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=None,
     help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]",
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ema_assets.cli.commands import Command
+from ema_assets.cli.options import WholeNumber
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings, named_watchlist
 from ema_assets.defs.celery_queues import QUEUES, check_client
@@ -25,11 +26,11 @@ _APP = "ema_assets.defs.celery_worker"
 
 @click.command("worker", cls=Command)
 @click.option(
-    "--processes", type=click.IntRange(1, 256), default=2, show_default=True, help="How many runs it has at a time."
+    "--processes", type=WholeNumber(1, 256), default=2, show_default=True, help="How many runs it has at a time."
 )
 @click.option(
     "--runs-per-process",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=100,
     show_default=True,
     help="A process is replaced after this many runs.",

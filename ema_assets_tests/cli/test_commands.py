@@ -162,3 +162,24 @@ def test_the_list_of_commands_has_complete_sentences(run: Run, group: list[str])
     assert "..." not in listed
     sentences = re.split(r"\n  (?=\S)", listed)
     assert all(each.strip().endswith(".") for each in sentences), sentences
+
+
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [
+        (["screen", "--limit"], "of 1 or more"),
+        (["screen", "--crossed-within"], "of 0 or more"),
+        (["worker", "--processes"], "from 1 to 256"),
+        (["up", "--port"], "from 1 to 65535"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("given", ["ten", "1.5", "-1"])
+def test_an_option_that_takes_a_number_says_which_are_allowed(
+    run: Run, command: list[str], allowed: str, given: str
+) -> None:
+    result = run(*command, given)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: Invalid value for '{command[-1]}': must be a whole number {allowed}, received '{given}'"
+    )
