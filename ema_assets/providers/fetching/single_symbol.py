@@ -4,7 +4,7 @@ A vendor's module spells the symbols and turns one `SeriesQuery` into pages of b
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -131,13 +131,14 @@ class SingleSymbolClient(ABC, Generic[Source]):
         # Short ranges first, so that bars that have just closed do not wait for a backfill.
         return sorted(queries, key=lambda query: (query.end - query.start) / query.timeframe.duration)
 
-    async def _run(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
+    async def _run(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncGenerator[FetchBatch, None]:
         page = Page(NO_BARS)
         try:
-            async for following in self.pages(query, breaker):
-                if len(page.bars):
-                    yield FetchBatch(page.bars, (), ())
-                page = following
+            async with aclosing(self.pages(query, breaker)) as pages:
+                async for following in pages:
+                    if len(page.bars):
+                        yield FetchBatch(page.bars, (), ())
+                    page = following
         except CircuitOpen as stop:
             yield _failed(query, stop.error)
         except ProviderError as error:
@@ -153,7 +154,7 @@ class SingleSymbolClient(ABC, Generic[Source]):
         """Return the vendor's spelling of a symbol."""
 
     @abstractmethod
-    def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+    def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncGenerator[Page, None]:
         """Yield the bars of `query`, no bar twice, until all are received.
 
         `complete_through` and `actions` count only on the last page, for the whole query.

@@ -1,7 +1,8 @@
 """Runs the calls of one fetch concurrently. What a call requests is not known here."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from ema_assets.providers.fetching.base import FetchBatch
@@ -11,7 +12,7 @@ _Answers = asyncio.Queue[FetchBatch | BaseException | None]
 
 
 async def side_by_side(
-    jobs: Sequence[Job], run: Callable[[Job], AsyncIterator[FetchBatch]], workers: int
+    jobs: Sequence[Job], run: Callable[[Job], AsyncGenerator[FetchBatch, None]], workers: int
 ) -> AsyncGenerator[FetchBatch, None]:
     """Yield what `run` yields for each of `jobs`, which are started in order, at most `workers` at a time.
 
@@ -38,11 +39,12 @@ async def side_by_side(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _work(jobs: Iterator[Job], run: Callable[[Job], AsyncIterator[FetchBatch]], answers: _Answers) -> None:
+async def _work(jobs: Iterator[Job], run: Callable[[Job], AsyncGenerator[FetchBatch, None]], answers: _Answers) -> None:
     try:
         for job in jobs:
-            async for batch in run(job):
-                await answers.put(batch)
+            async with aclosing(run(job)) as batches:
+                async for batch in batches:
+                    await answers.put(batch)
         await answers.put(None)
     except Exception as error:  # noqa: BLE001 - a bug must reach the reader, which raises it
         await answers.put(error)

@@ -156,8 +156,9 @@ class AlpacaClient:
         again = self._with_less_sip(job, course.parts)
         if not again:
             try:
-                async for batch in self._ask(job, course.breaker):
-                    yield batch
+                async with aclosing(self._ask(job, course.breaker)) as batches:
+                    async for batch in batches:
+                        yield batch
             except _SipRefused as refused:
                 self._heed(job, refused)
                 again = [job]
@@ -181,7 +182,7 @@ class AlpacaClient:
             course.breaker.failed(job.endpoint, error)
         return []
 
-    async def _ask(self, job: "_Job", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
+    async def _ask(self, job: "_Job", breaker: CircuitBreaker) -> AsyncGenerator[FetchBatch, None]:
         """Request all pages of one call, and again without the symbols that the vendor rejects as malformed.
 
         Raises:
@@ -196,8 +197,9 @@ class AlpacaClient:
                 yield job.fail(hopeless)
                 return
             try:
-                async for batch in self._pages(job, walk, breaker):
-                    yield batch
+                async with aclosing(self._pages(job, walk, breaker)) as batches:
+                    async for batch in batches:
+                        yield batch
                 return
             except CircuitOpen as stop:
                 yield job.fail(stop.error)
@@ -217,7 +219,7 @@ class AlpacaClient:
                 yield job.fail(error)
                 return
 
-    async def _pages(self, job: "_Job", walk: "Walk", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
+    async def _pages(self, job: "_Job", walk: "Walk", breaker: CircuitBreaker) -> AsyncGenerator[FetchBatch, None]:
         params = self._params(job)
         explain = partial(self._explain, params.get("feed", self._feed))
         while True:

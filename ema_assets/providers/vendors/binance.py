@@ -6,7 +6,7 @@ Binance has hardly any dollar pairs. The two differ as USDT and dollar do, by a 
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -109,7 +109,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         call = HttpCall(_LIST_PATH, {"showPermissionSets": "false"}, "list", lambda _status, _said: None)
         return await describe_by_list(self._http, call, _states, asked)
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncGenerator[Page, None]:
         """Yield up to 1,000 klines at a time. Klines whose closing time is not past are left out."""
         step = int(query.timeframe.duration.total_seconds() * 1_000)
         cursor, end = -(-_microseconds(query.start) // 1_000), -(-_microseconds(query.end) // 1_000)

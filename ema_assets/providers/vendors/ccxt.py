@@ -6,7 +6,7 @@ The candle that is still forming is recognised by its time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -220,7 +220,7 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
         symbol = instrument.symbol.upper()
         return symbol if "/" in symbol else symbol.replace("-", "/", 1)
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncGenerator[Page, None]:
         """Yield a page of candles at a time, oldest first. Candles that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds() * 1_000)
         cursor, end = first_opening(query.start, step, _UNIT), first_opening(query.end, step, _UNIT)

@@ -7,7 +7,7 @@ Sources: "Get product candles" and "Exchange REST API Rate Limits" of docs.cdp.c
 coinbaseexchange, according to which `end` is included.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -92,7 +92,7 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
         call = HttpCall(_LIST_PATH, {}, "list", lambda _status, _said: None)
         return await describe_by_list(self._http, call, _states, asked)
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncGenerator[Page, None]:
         """Yield up to 300 candles at a time, oldest first. Candles that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds())
         first, end = first_opening(query.start, step, _UNIT), first_opening(query.end, step, _UNIT)

@@ -10,7 +10,7 @@ still forming.
 
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, Any
@@ -170,7 +170,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
             return f"{''.join(filter(str.isalnum, instrument.symbol))}=X"
         return instrument.symbol.replace("/", "-", 1) if instrument.is_crypto else instrument.symbol
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncGenerator[Page, None]:
         """Yield the whole range as one page."""
         now = self._clock()
         reach = self._provider.reach(query.timeframe.key)
