@@ -19,7 +19,7 @@ from ema_assets.board.site import (
     timeframe_of,
     trend_of,
 )
-from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key, usual_among
 from ema_assets.reports import equity as equities
 from ema_assets.reports import heat_map, performance_table, series_chart, trade_table, why
 from ema_assets.reports.charted_bars import label_of
@@ -173,7 +173,7 @@ def performance(site: Site, values: Values) -> shapes.Performances:
 def _usual(overview: Overview) -> Timeframe | None:
     """Return the timeframe that is shown when none is named: an hour or the next longer one."""
     known = overview.heat_map.timeframes
-    return next((each for each in known if each.minutes >= 60), known[-1] if known else None)
+    return usual_among(known) if known else None
 
 
 def equity(site: Site, values: Values) -> shapes.EquityCurve:

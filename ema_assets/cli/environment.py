@@ -13,7 +13,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, did_you_mean, not_one_of
 from ema_assets.model.symbols import DEFAULT_CALENDAR, parse_timeframe, speller
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import Timeframe, usual_among
 from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
@@ -120,8 +120,7 @@ def timeframe_of(watched: Watchlist, text: str | None, *, is_computed: bool = Fa
     With `is_computed`, signals must be computed on it, too. Others only have bars that longer ones are rolled up from.
     """
     if not text:
-        computed = watched.timeframes
-        return next((each for each in computed if each.minutes >= 60), computed[-1])
+        return usual_among(watched.timeframes)
     timeframe = parse_timeframe(text)
     known = watched.timeframes if is_computed else watched.with_bars
     if timeframe not in known:

@@ -6,7 +6,7 @@ few timeframes are fetched; all others are rolled up from these.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -256,6 +256,29 @@ ALLOWED = (
     f"{', '.join(each.key for each in USUAL)}, 3M, 12M, or any other number of minutes or hours below a day, "
     "such as 90m"
 )
+
+
+_ORIGIN = "rolled up from "
+
+
+def rolled_up_from(source: Timeframe) -> str:
+    """Return the name of the source of bars that are rolled up from those of `source`."""
+    return f"{_ORIGIN}{source.key}"
+
+
+def source_named(name: str | None) -> Timeframe | None:
+    """Return the timeframe from whose bars those with a source of this name are rolled up; None for other sources."""
+    if name is None or not name.startswith(_ORIGIN):
+        return None
+    try:
+        return by_key(name.removeprefix(_ORIGIN))
+    except KeyError:
+        return None
+
+
+def usual_among(timeframes: Sequence[Timeframe]) -> Timeframe:
+    """Return the one that is shown when none is named: an hour or the next longer one, else the last."""
+    return next((each for each in timeframes if each.minutes >= 60), timeframes[-1])
 
 
 _SPELT = re.compile(r"([1-9][0-9]{0,3})? ?([A-Za-z]+)")

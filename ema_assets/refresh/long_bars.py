@@ -11,7 +11,7 @@ import polars as pl
 from ema_assets.market.calendars import latest_of
 from ema_assets.market.rollups import roll_up
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
-from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key, rolled_up_from
 from ema_assets.refresh.take_over import delete, together
 from ema_assets.store import file_spans, ledger, older_history, sessions, tables
 from ema_assets.store.database import Transaction
@@ -52,7 +52,7 @@ def put_before(
     Returns:
         The bars with `source`, the origin of each bar; sorted by symbol and ts.
     """
-    closed = closed.with_columns(source=pl.lit(f"rolled up from {timeframe.source.key}"))
+    closed = closed.with_columns(source=pl.lit(rolled_up_from(timeframe.source)))
     reaching = _reaching(claimed)
     if reaching.is_empty():
         return closed
@@ -85,14 +85,15 @@ def put_before(
     ]
     used = long.join(theirs, on=["symbol", "session"], how="semi")
     for (key, source), bars in used.partition_by("bars", "source", as_dict=True).items():
+        length = by_key(key)
         rolled, _ = roll_up(
             bars.drop("session", "bars", "source").sort("symbol", "ts"),
             timeframe,
             trading,
             calendars.select("symbol", complete_through=pl.lit(_COMPLETE_THROUGH, UTC_TIME)),
-            by_key(key),
+            length,
         )
-        brought = source if key == timeframe.key else f"rolled up from {key}"
+        brought = source if length is timeframe else rolled_up_from(length)
         parts.append(rolled.with_columns(source=pl.lit(brought)).select(closed.columns))
     return pl.concat(parts).sort("symbol", "ts")
 

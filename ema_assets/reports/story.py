@@ -9,6 +9,7 @@ from ema_assets.model.counts import counted, times_in_a_row
 from ema_assets.model.prices import price_text
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import source_named
 from ema_assets.reports.symbol_states import said_of, silent_sentence
 from ema_assets.store import bar_history, ledger, older_history, sessions, states
 from ema_assets.store.database import Transaction
@@ -102,8 +103,8 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
         lines.append(f"It is now {now}, {_from(row['source'])}.")
         if row["missing_bars"]:
             # Bars of files, and of long history, are rolled up from other timeframes than usual.
-            origin, _, key = (row["source"] or "").partition("rolled up from ")
-            of = f" of {key}" if key and not origin else ""
+            origin = source_named(row["source"])
+            of = "" if origin is None else f" of {origin.key}"
             lines.append(f"{counted(row['missing_bars'], f'bar{of} is', f'bars{of} are')} missing in it.")
         lines.append(_finality(transaction, series, ts, row))
     return lines
