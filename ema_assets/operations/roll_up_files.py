@@ -17,7 +17,7 @@ from ema_assets.market.rollups import buckets_of, roll_up, without_owned
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import ASKED_SCHEMA, BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import FROM_FILES
-from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.model.timeframes import FETCHED, Timeframe, by_key, rolled_up_from, source_named
 from ema_assets.refresh.account_for_gaps import account_for_gaps
 from ema_assets.refresh.answers import Answer, Extent, Storing, spans_of
 from ema_assets.refresh.outcome import batches
@@ -25,7 +25,6 @@ from ema_assets.refresh.persist_answer import write_bars
 from ema_assets.store import file_spans, ledger, sessions, tables
 from ema_assets.store.database import Database, Transaction
 
-_ORIGIN = "rolled up from "
 # Read at once, at most; one series is never cut.
 _BARS_A_BATCH = 500_000
 # How far before the changed bars those of two files are compared.
@@ -101,7 +100,7 @@ def roll_up_again(transaction: Transaction, symbols: Sequence[str], now: datetim
 def _planned(
     transaction: Transaction, source: Timeframe, starts: pl.DataFrame
 ) -> Iterator[tuple[Timeframe, pl.DataFrame]]:
-    """Yield the timeframes to which `source` bars are rolled up, shortest first, with `starts` of their symbols.
+    """Yield the timeframes to which `source` bars are rolled up, shortest first, with their series (`_with_reach`).
 
     A timeframe comes several times if that many bars would be read for it.
     """
@@ -115,15 +114,13 @@ def _planned(
         length = pl.col("complete_through") - pl.col("first_read")
         # As if the market never closed.
         for batch in batches(given.select("symbol", rows=length.dt.total_minutes() // source.minutes), _BARS_A_BATCH):
-            yield target, starts.filter(pl.col("symbol").is_in(batch))
+            yield target, given.filter(pl.col("symbol").is_in(batch))
 
 
 def _roll_up(
-    transaction: Transaction, source: Timeframe, target: Timeframe, starts: pl.DataFrame, now: datetime
+    transaction: Transaction, source: Timeframe, target: Timeframe, given: pl.DataFrame, now: datetime
 ) -> list[RolledUpSeries]:
-    given = _with_reach(transaction, source, target, starts)
-    if given.is_empty():
-        return []
+    """Roll up `source` bars of the series in `given` (`_with_reach`), of which there is at least one."""
     low, high = given["first_read"].min(), given["complete_through"].max()
     assert isinstance(low, datetime) and isinstance(high, datetime)  # noqa: PT018 - for the type checker
     trading = sessions.between(transaction, given["calendar"].unique().to_list(), low, high)
@@ -148,7 +145,7 @@ def _roll_up(
     closed = closed.filter(~is_rescaled).join(better, on=["symbol", "ts"], how="anti", maintain_order="left")
     if not target.is_fetched:
         closed = without_owned(closed, file_spans.owned(transaction, target, given["symbol"]), target)
-    answer = Answer(closed, ASKED_SCHEMA.to_frame(), f"{_ORIGIN}{source.key}", closed_by=now, extent=Extent.FILE)
+    answer = Answer(closed, ASKED_SCHEMA.to_frame(), rolled_up_from(source), closed_by=now, extent=Extent.FILE)
     counts = _written(Storing(transaction, target, answer, trading, now, locked))
     return [
         *(RolledUpSeries(symbol, target, source, *numbers) for symbol, *numbers in counts.iter_rows()),
@@ -236,8 +233,8 @@ def _better(transaction: Transaction, source: Timeframe, target: Timeframe, clos
     stored = file_spans.bars_within(
         transaction, target, spans.select("symbol", first_ts="first", last_end=pl.col("last") + target.duration)
     )
-    rolled_up = stored.filter("is_rolled_up")["source"].drop_nulls().unique()
-    shorter = [name for name in rolled_up if name.startswith(_ORIGIN) and by_key(name.removeprefix(_ORIGIN)) < source]
+    origins = {name: source_named(name) for name in stored.filter("is_rolled_up")["source"].unique()}
+    shorter = [name for name, origin in origins.items() if origin is not None and origin < source]
     better = stored.filter(~pl.col("is_rolled_up") | pl.col("source").is_in(shorter))
     closes = tables.closes_between(transaction, target, spans)
     return better.join(closes, on=["symbol", "ts"]).select("symbol", "ts", "close")
@@ -259,11 +256,11 @@ def _on_another_scale(closed: pl.DataFrame, better: pl.DataFrame) -> list[str]:
 def _written(storing: Storing) -> pl.DataFrame:
     """Write the bars of the answer, with calendar, and the gaps between them; return what RolledUpSeries counts.
 
-    Columns: symbol, bars, stored, corrected, missing; sorted by symbol.
+    Columns: symbol, bars, written, corrected, missing; sorted by symbol.
     """
     closed = storing.answer.bars
     if closed.is_empty():
-        return pl.DataFrame(schema={name: pl.Int64() for name in ("symbol", "bars", "stored", "corrected", "missing")})
+        return pl.DataFrame(schema={name: pl.Int64() for name in ("symbol", "bars", "written", "corrected", "missing")})
     asked = (
         buckets_of(closed, storing.timeframe, storing.trading)
         .group_by("symbol", "calendar")
@@ -274,14 +271,11 @@ def _written(storing: Storing) -> pl.DataFrame:
     )
     closed = closed.drop("calendar")
     changes = write_bars(storing, closed, asked, BAR_CHANGE_SCHEMA.to_frame())
-    # Those of a rolled-up timeframe are gaps of the bars from which it is rolled up.
-    missing = account_for_gaps(storing, closed, asked) if storing.timeframe.is_fetched else None
-    counts = closed.group_by("symbol").agg(bars=pl.len()).join(changes, on="symbol", how="left").sort("symbol")
-    of_symbol = dict(missing.iter_rows()) if missing is not None else {}
-    return counts.select(
-        "symbol",
-        "bars",
-        stored=pl.col("written").fill_null(0),
-        corrected=pl.col("corrected").fill_null(0),
-        missing=pl.col("symbol").replace_strict(of_symbol, default=0, return_dtype=pl.Int64()),
-    )
+    counts = closed.group_by("symbol").agg(bars=pl.len()).join(changes, on="symbol", how="left")
+    if storing.timeframe.is_fetched:
+        missing = account_for_gaps(storing, closed, asked).rename({"bars": "missing"})
+        counts = counts.join(missing, on="symbol", how="left")
+    else:
+        # They are gaps of the bars from which it is rolled up.
+        counts = counts.with_columns(missing=0)
+    return counts.select("symbol", "bars", pl.col("written", "corrected", "missing").fill_null(0)).sort("symbol")
