@@ -13,7 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dagster import (
     AssetCheckEvaluation,
@@ -37,6 +37,10 @@ from ema_assets.defs.storage import MarketEventLog, noted_event_ids
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
 # Those that appear when objects cannot be copied with other values.
 _NO_COPIES = (*_NOT_AS_KNOWN, KeyError, ValueError)
+
+
+_Given = TypeVar("_Given")
+_Object = TypeVar("_Object")
 
 
 def set_event_variables() -> None:
@@ -103,8 +107,7 @@ _METADATA: Mapping[type, Callable[[Any], MetadataValue[Any]]] = {
 def materializations_of(asset: AssetKey, made: Sequence[Made]) -> list[AssetMaterialization]:
     """Return the materializations of `asset`, equal to those that Dagster makes of the same values.
 
-    Dagster checks every value of every object, which takes most of their time. Here it makes the first and the last
-    one, and the others are copies of the first with other values, unless the last one does not equal its copy.
+    Most are copies: see `_copied`.
     """
 
     def checked(each: Made) -> AssetMaterialization:
@@ -113,21 +116,29 @@ def materializations_of(asset: AssetKey, made: Sequence[Made]) -> list[AssetMate
     def value(raw: Any) -> MetadataValue[Any]:
         return raw if isinstance(raw, MetadataValue) else _METADATA[type(raw)](raw)
 
+    def copy(first: Any, each: Made) -> AssetMaterialization:
+        metadata = {name: value(raw) for name, raw in each.metadata.items()}
+        return first._replace(partition=each.partition, metadata=metadata, tags=dict(each.tags))  # type: ignore[no-any-return]
+
+    return _copied(made, checked, copy)
+
+
+def _copied(
+    given: Sequence[_Given], checked: Callable[[_Given], _Object], copy: Callable[[Any, _Given], _Object]
+) -> list[_Object]:
+    """Return what `checked` makes of each of `given`, of which there is at least one.
+
+    Dagster checks every value of every object that it makes, which takes most of their time. So it makes the first and
+    the last one, and the others are copies of the first with other values, unless the last one does not equal its copy.
+    """
     try:
-        replace = checked(made[0])._replace
-        copies = [
-            replace(
-                partition=each.partition,
-                metadata={name: value(raw) for name, raw in each.metadata.items()},
-                tags=dict(each.tags),
-            )
-            for each in made
-        ]
-        if copies[-1] == checked(made[-1]):
+        first = checked(given[0])
+        copies = [copy(first, each) for each in given]
+        if copies[-1] == checked(given[-1]):
             return copies
     except _NO_COPIES:
         pass
-    return [checked(each) for each in made]
+    return [checked(each) for each in given]
 
 
 def _log(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> None:
@@ -170,24 +181,13 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
     def checked(place: int) -> EventLogEntry:
         return entry(StepMaterializationData(materializations[place], []), message, (first_ms + place) / 1000)
 
-    last = len(materializations) - 1
-    try:
-        # As in `materializations_of`: copies of the first one, because Dagster checks every object that it makes.
-        first: Any = checked(0)
+    def copy(first: Any, place: int) -> EventLogEntry:
         inner = first.dagster_event
-        data = inner.event_specific_data
-        copies = [
-            first._replace(
-                timestamp=(first_ms + place) / 1000,
-                dagster_event=inner._replace(event_specific_data=data._replace(materialization=each)),
-            )
-            for place, each in enumerate(materializations)
-        ]
-        if copies[-1] == checked(last):
-            return copies
-    except _NO_COPIES:
-        pass
-    return [checked(place) for place in range(last + 1)]
+        data = inner.event_specific_data._replace(materialization=materializations[place])
+        event = inner._replace(event_specific_data=data)
+        return first._replace(timestamp=(first_ms + place) / 1000, dagster_event=event)  # type: ignore[no-any-return]
+
+    return _copied(range(len(materializations)), checked, copy)
 
 
 def _entry_of(context: Any, kind: DagsterEventType) -> Callable[[Any, str, float], EventLogEntry]:
