@@ -16,18 +16,10 @@ class WholeNumber(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number; fail when it is none or out of range."""
         try:
-            number = int(value)
-        except ValueError:
-            number = None
-        if number is None or not self._is_within(number):
-            self.fail(f"must be a whole number {self._allowed()}, received {value!r}", param, ctx)
-        return number
-
-    def _is_within(self, number: int) -> bool:
-        return (self.min is None or number >= self.min) and (self.max is None or number <= self.max)
-
-    def _allowed(self) -> str:
-        return f"of {self.min} or more" if self.max is None else f"from {self.min} to {self.max}"
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            allowed = f"of {self.min} or more" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"must be a whole number {allowed}, received {value!r}", param, ctx)
 
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[str]]
