@@ -20,7 +20,7 @@ from ema_assets.operations.file_sessions import (
     is_around_the_clock,
     zone_of,
 )
-from ema_assets.operations.file_times import PlacedTimes
+from ema_assets.operations.file_times import PlacedTimes, by_calendar
 
 _NEARLY_ALL = 95
 _LAST_SECOND = 86_399
@@ -45,16 +45,11 @@ def place_days(bars: pl.DataFrame, sessions: pl.DataFrame, options: ReadOptions)
         BarFileError: when days begin at another time than those of the calendar, or when they have a time of day
             without a zone that would be needed.
     """
-    rows = bars.with_row_index("row")
-    parts, zones, labels = [], [], []
-    for (calendar,), part in rows.partition_by("calendar", as_dict=True, maintain_order=True).items():
-        own = sessions.filter(pl.col("calendar") == calendar)
-        placed = _place(part, own, str(calendar), options)
-        parts.append(part.select("row").with_columns(placed.ts.alias("ts")))
-        zones.append(placed.zone)
-        labels.append(placed.label)
-    ts = pl.concat(parts).sort("row")["ts"] if parts else bars["ts"]
-    return PlacedTimes(ts, " and ".join(dict.fromkeys(zones)), " and ".join(dict.fromkeys(labels)))
+
+    def place(part: pl.DataFrame, calendar: str) -> PlacedTimes:
+        return _place(part, sessions.filter(pl.col("calendar") == calendar), calendar, options)
+
+    return by_calendar(bars, place)
 
 
 def _place(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: ReadOptions) -> PlacedTimes:

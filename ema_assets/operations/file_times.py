@@ -4,7 +4,7 @@ A time with a zone or an epoch is certain, unless the sessions show that its zon
 one is read both as UTC and in the zone of the exchange, and the sessions of the calendar decide, or a person is asked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -106,14 +106,27 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
 
 def _on_own_clocks(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions) -> PlacedTimes:
     """Return the opening times of `bars` whose times are on the clocks of their exchanges; see `place_times`."""
-    parts, placed = [], []
-    for (calendar,), part in bars.with_row_index("row").partition_by("calendar", as_dict=True).items():
-        own = replace(options, tz=zone_of(str(calendar)))
-        times = place_times(part.drop("row"), sessions, layout, own)
-        parts.append(part.select("row", ts=times.ts))
-        placed.append(times)
-    zones, labels = (dict.fromkeys(getattr(each, name) for each in placed) for name in ("zone", "label"))
-    return PlacedTimes(pl.concat(parts).sort("row")["ts"], " and ".join(zones), " and ".join(labels))
+
+    def place(part: pl.DataFrame, calendar: str) -> PlacedTimes:
+        return place_times(part.drop("row"), sessions, layout, replace(options, tz=zone_of(calendar)))
+
+    return by_calendar(bars, place)
+
+
+def by_calendar(bars: pl.DataFrame, place: Callable[[pl.DataFrame, str], PlacedTimes]) -> PlacedTimes:
+    """Return what `place` makes of the bars of each calendar, in the order of `bars`.
+
+    The bars that it receives have `row`, too: their place in `bars`.
+    """
+    parts, zones, labels = [], [], []
+    rows = bars.with_row_index("row")
+    for (calendar,), part in rows.partition_by("calendar", as_dict=True, maintain_order=True).items():
+        placed = place(part, str(calendar))
+        parts.append(part.select("row", ts=placed.ts))
+        zones.append(placed.zone)
+        labels.append(placed.label)
+    ts = pl.concat(parts).sort("row")["ts"] if parts else bars["ts"]
+    return PlacedTimes(ts, " and ".join(dict.fromkeys(zones)), " and ".join(dict.fromkeys(labels)))
 
 
 def _from_last_seconds(bars: pl.DataFrame) -> pl.DataFrame | None:
