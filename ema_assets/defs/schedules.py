@@ -55,13 +55,13 @@ def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> Sched
                 context.log.info("\n".join([*sentences(stale, runs), *waiting]))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]
             coming = next_closes(transaction, timeframe, now)
-            symbols = ledger.symbols_active(transaction)
+            is_empty = coming.is_empty() and not ledger.symbols_active(transaction)
         if not stale.is_empty():
             covered = f"{stale.height} stale {timeframe.key} series are covered by a queued or running run"
             return SkipReason("; ".join([covered, *waiting]))
         if waiting:
             return SkipReason(f"nothing is launched: {'; '.join(waiting)}")
-        return SkipReason(_silence(timeframe, coming.rows(), now, symbols))
+        return SkipReason(_silence(timeframe, coming.rows(), now, is_empty=is_empty))
 
     return refresh
 
@@ -78,12 +78,14 @@ def _description(timeframe: Timeframe) -> str:
     )
 
 
-def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]], now: datetime, symbols: int) -> str:
+def _silence(
+    timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]], now: datetime, *, is_empty: bool
+) -> str:
     """Return why nothing runs: when the next bar closes, and which exchanges are closed until then.
 
-    `symbols` is the number of symbols on the watchlist.
+    `is_empty` is true without a symbol on the watchlist.
     """
-    if not symbols:
+    if is_empty:
         return "nothing is on the watchlist yet"
     if not coming:
         return f"nothing is stale: {timeframe.key} bars come from files only, and those are taken up by the sweep"

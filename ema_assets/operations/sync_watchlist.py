@@ -62,15 +62,17 @@ def sync(
 
 def _begun_again(transaction: Transaction, instruments: Iterable[Instrument], changed: Collection[str]) -> list[str]:
     """Return the symbols from files whose calendar or timeframes are others now, or whose calendar has `changed`."""
+    from_files = [each for each in instruments if not each.is_fetched]
+    if not from_files:
+        return []
     known = {
         symbol: (calendar, set(keys))
         for symbol, calendar, keys in ledger.watched(transaction).select("symbol", "calendar", "timeframes").iter_rows()
     }
     return [
         each.symbol
-        for each in instruments
-        if not each.is_fetched
-        and (each.calendar in changed or known.get(each.symbol) != (each.calendar, {one.key for one in each.with_bars}))
+        for each in from_files
+        if each.calendar in changed or known.get(each.symbol) != (each.calendar, {one.key for one in each.with_bars})
     ]
 
 
