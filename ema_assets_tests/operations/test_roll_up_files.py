@@ -32,6 +32,7 @@ from ema_assets_tests.refresh.exchange import (
     refresh,
     rows_of,
     state_of,
+    summed_up,
     tables_of,
     utc,
     watch,
@@ -66,17 +67,9 @@ def origins(database: Database, timeframe: Timeframe) -> list[tuple[str, int]]:
 
 def by_hand(bars: pl.DataFrame, starts: Sequence[datetime]) -> pl.DataFrame:
     """`bars` summed up in buckets that begin at `starts`; each reaches to the next one."""
-    return (
-        bars.sort("ts")
-        .join_asof(
-            pl.DataFrame({"start": sorted(starts)}).cast({"start": BAR_SCHEMA["ts"]}), left_on="ts", right_on="start"
-        )
-        .group_by("symbol", ts="start", maintain_order=True)
-        .agg(
-            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.sum("volume")
-        )
-        .sort("symbol", "ts")
-    )
+    buckets = pl.DataFrame({"start": sorted(starts)}).cast({"start": BAR_SCHEMA["ts"]})
+    placed = bars.sort("ts").join_asof(buckets, left_on="ts", right_on="start")
+    return summed_up(placed, pl.col("start")).sort("symbol", "ts")
 
 
 def of(summaries: Sequence[IngestedSeries], timeframe: Timeframe) -> IngestedSeries:

@@ -74,13 +74,14 @@ def moved(bars: pl.DataFrame, factor: float) -> pl.DataFrame:
 def by_clock(base: pl.DataFrame, first: str, last: str) -> pl.DataFrame:
     """Hourly bars aligned to the clock, as many vendors cut them: the first starts half an hour before the open."""
     days = base.filter(pl.col("ts").is_between(utc(first), utc(f"{last} 23:59")))
-    return (
-        days.group_by("symbol", ts=pl.col("ts").dt.truncate("1h"), maintain_order=True)
-        .agg(
-            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.sum("volume")
-        )
-        .with_columns(timeframe=pl.lit("1h"))
-        .select(list(BAR_SCHEMA))
+    hours = summed_up(days, pl.col("ts").dt.truncate("1h"))
+    return hours.with_columns(timeframe=pl.lit("1h")).select(list(BAR_SCHEMA))
+
+
+def summed_up(bars: pl.DataFrame, start: pl.Expr) -> pl.DataFrame:
+    """One bar for all `bars` of a symbol with the same `start`, without a timeframe; `bars` are sorted by ts."""
+    return bars.group_by("symbol", ts=start, maintain_order=True).agg(
+        pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.sum("volume")
     )
 
 
