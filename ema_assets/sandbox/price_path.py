@@ -7,6 +7,7 @@ points on that path. Highs and lows are drawn from the exact law of a Brownian b
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,13 +84,14 @@ def bars_at(profile: Profile, ts: Ints, end: Ints, through_day: Floats, day: Int
     path = _path(profile, points)
 
     deviation = profile.step_deviation
-    log_open = path[place] + deviation * _OPEN_GAP * _normal(profile.key, Stream.OPEN_GAP, step)
+    gap, highest, lowest, volume, trades = _hashes(profile.key, _OF_A_BAR, step)
+    log_open = path[place] + deviation * _OPEN_GAP * _to_normal(gap)
     log_close = path[place + 1]
     # P(max of a bridge from a to b > m) = exp(-2 (m - a)(m - b) / s²), solved for m with a uniform.
     middle, move2 = (log_open + log_close) / 2, (log_close - log_open) ** 2
     reach = 2 * deviation**2
-    up = np.sqrt(move2 - reach * np.log(uniform(profile.key, Stream.HIGH, step))) / 2
-    down = np.sqrt(move2 - reach * np.log(uniform(profile.key, Stream.LOW, step))) / 2
+    up = np.sqrt(move2 - reach * np.log(_to_uniform(highest))) / 2
+    down = np.sqrt(move2 - reach * np.log(_to_uniform(lowest))) / 2
 
     def price(logarithm: Floats) -> Floats:
         return np.maximum(np.round(np.exp(logarithm), profile.decimals), 10.0**-profile.decimals)
@@ -99,9 +101,9 @@ def bars_at(profile: Profile, ts: Ints, end: Ints, through_day: Floats, day: Int
     low = np.minimum(low, np.minimum(open_, close))
 
     activity = 0.6 + 2.4 * (2 * through_day - 1) ** 4  # busy at the open and the close
-    noise = 0.55 * _normal(profile.key, Stream.VOLUME, step) + 0.3 * _normal(profile.key, Stream.DAY_VOLUME, day)
+    noise = 0.55 * _to_normal(volume) + 0.3 * _normal(profile.key, Stream.DAY_VOLUME, day)
     units = np.maximum(1, np.rint(profile.volume_level * activity * np.exp(noise) / profile.volume_unit))
-    typical_trade = 20 + 180 * uniform(profile.key, Stream.TRADES, step)
+    typical_trade = 20 + 180 * _to_uniform(trades)
     return Bars(
         ts=ts,
         end=end,
@@ -128,12 +130,15 @@ class Stream:
     EXTREMES = 107
 
 
+_OF_A_BAR = (Stream.OPEN_GAP, Stream.HIGH, Stream.LOW, Stream.VOLUME, Stream.TRADES)
+
+
 def _path(profile: Profile, steps: Ints) -> Floats:
     """Return the log-price at ascending `steps`. It does not depend on which other steps are requested."""
     coarse = steps >> _FINE_OCTAVES
     runs = np.repeat(np.arange(len(firsts := edges(coarse))), np.diff(np.append(firsts, len(coarse))))
     lattice = coarse[firsts]
-    left, right = _coarse_path(profile, lattice), _coarse_path(profile, lattice + 1)
+    left, right = _coarse_path(profile, _with_next(lattice)).reshape(2, -1)
     through = (steps - (coarse << _FINE_OCTAVES)) / (1 << _FINE_OCTAVES)
     path: Floats = left[runs] + (right - left)[runs] * through
     return _add_octaves(path, profile, range(1, _FINE_OCTAVES + 1), steps)
@@ -143,26 +148,29 @@ def _coarse_path(profile: Profile, lattice: Ints) -> Floats:
     steps = lattice << _FINE_OCTAVES
     pivot = steps >> _OCTAVES
     through = (steps - (pivot << _OCTAVES)) / (1 << _OCTAVES)
-    left, right = (_SLOW_SWING * _normal(profile.key, 0, at) for at in (pivot, pivot + 1))
+    left, right = _SLOW_SWING * _normal(profile.key, 0, _with_next(pivot)).reshape(2, -1)
     path: Floats = profile.log_level + left + (right - left) * through
     return _add_octaves(path, profile, range(_FINE_OCTAVES + 1, _OCTAVES + 1), steps)
+
+
+def _with_next(cells: Ints) -> Ints:
+    return np.concatenate([cells, cells + 1])
 
 
 def _add_octaves(path: Floats, profile: Profile, octaves: range, steps: Ints) -> Floats:
     """Add Lévy's corrections: in each octave, 0 at the ends of an interval of 2^octave steps and most in its middle.
 
-    For the few steps of a tick, calls cost more than the arithmetic, so all octaves are hashed at once. The corrections
-    are added one by one, so that the order of the sum does not depend on the number of steps.
+    The corrections are added one by one, so that the order of the sum does not depend on the number of steps.
     """
-    together = len(octaves) if len(steps) < _FEW_STEPS else 1
+    together = _together(octaves, steps)
     for at in range(0, len(octaves), together):
         group = octaves[at : at + together]
         shift = np.array(group, np.int64)[:, None]
         size = np.int64(1) << shift
         inside = steps & (size - 1)
         slope = profile.step_deviation / np.sqrt(size.astype(np.float64))
-        keys = np.array([_stream_key(profile.key, octave) for octave in group], np.uint64)[:, None]
-        for correction in np.minimum(inside, size - inside) * slope * _to_normal(_hash(keys, steps >> shift)):
+        normal = _to_normal(_hash(_stream_keys(profile.key, group), steps >> shift))
+        for correction in np.minimum(inside, size - inside) * slope * normal:
             path += correction
     return path
 
@@ -171,15 +179,28 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-def _stream_key(key: int, stream: int) -> int:
-    return (key ^ (stream * 0xD1342543DE82EF95)) & _MASK
+def _stream_keys(key: int, streams: Sequence[int]) -> Hashes:
+    return np.array([(key ^ (stream * 0xD1342543DE82EF95)) & _MASK for stream in streams], np.uint64)[:, None]
 
 
-def _hash(stream_key: np.uint64 | Hashes, cells: Ints) -> Hashes:
-    """Return 64 well-mixed bits per cell, by the splitmix64 finaliser (Steele, Lea, Flood 2014) on a keyed counter."""
-    z: Hashes = cells.astype(np.uint64)
-    z *= np.uint64(_GOLDEN)
-    z += stream_key
+def _together(streams: Sequence[int], cells: Ints) -> int:
+    """Return how many of `streams` to hash at once: all for the few cells of a tick, where calls cost the most."""
+    return len(streams) if len(cells) < _FEW_STEPS else 1
+
+
+def _hashes(key: int, streams: Sequence[int], cells: Ints) -> list[Hashes]:
+    """Return the hashes of the cells in each stream."""
+    together = _together(streams, cells)
+    groups = (streams[at : at + together] for at in range(0, len(streams), together))
+    return [row for group in groups for row in _hash(_stream_keys(key, group), cells[None])]
+
+
+def _hash(stream_keys: Hashes, cells: Ints) -> Hashes:
+    """Return 64 well-mixed bits per key (a column) and cell (a row, or one per key).
+
+    They are those of the splitmix64 finaliser (Steele, Lea, Flood 2014) on a keyed counter.
+    """
+    z: Hashes = cells.astype(np.uint64) * np.uint64(_GOLDEN) + stream_keys
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)
@@ -199,12 +220,16 @@ def _to_normal(z: Hashes) -> Floats:
     return normal
 
 
+def _to_uniform(z: Hashes) -> Floats:
+    """Return numbers that are uniform in the open interval (0, 1)."""
+    uniform: Floats = ((z >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return uniform
+
+
 def _normal(key: int, stream: int, cells: Ints) -> Floats:
-    return _to_normal(_hash(np.uint64(_stream_key(key, stream)), cells))
+    return _to_normal(_hashes(key, (stream,), cells)[0])
 
 
 def uniform(key: int, stream: int, cells: Ints) -> Floats:
     """Return one number per cell, uniform in the open interval (0, 1). It does not depend on the other cells."""
-    z = _hash(np.uint64(_stream_key(key, stream)), cells)
-    uniform: Floats = ((z >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return uniform
+    return _to_uniform(_hashes(key, (stream,), cells)[0])
