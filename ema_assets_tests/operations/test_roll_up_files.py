@@ -315,6 +315,60 @@ def test_hours_of_a_file_stay_where_a_file_of_quarters_covers_them(database: Dat
     assert origins(database, H1) == [("hours.csv", 24), ("rolled up from 15m", 96)]
 
 
+def test_a_hole_in_a_file_of_hours_is_not_filled_from_quarters(database: Database) -> None:
+    """As a run does not fill it from 5m: from its first to its last bar, the file says which bars there are."""
+    sync(database, COIN, NOW)
+    quarters = bars_on("24/7", "BTC-USD", M15, *WEEK)
+    starts = [utc("2026-11-24") + timedelta(hours=n) for n in range(24)]
+    day = quarters.filter(pl.col("ts").dt.date() == date(2026, 11, 24))
+    hours = by_hand(day, starts).with_columns(timeframe=pl.lit("1h")).select(list(BAR_SCHEMA))
+    store_file(database, hours.filter(pl.col("ts") != utc("2026-11-24 10:00")), "hours.csv", NOW)
+    store_file(database, quarters, "quarters.csv", NOW)
+    assert origins(database, H1) == [("hours.csv", 23), ("rolled up from 15m", 96)]
+
+
+def test_files_of_two_timeframes_give_days_together(database: Database) -> None:
+    """The quarters that runs roll up from 5m do not count as bars of the file of quarters."""
+    sync(database, COIN, NOW)
+    fives = bars_on("24/7", "BTC-USD", M5, date(2026, 11, 23), date(2026, 11, 24))
+    store_file(database, fives, "fives.csv", NOW)
+    refresh(database, COIN, MemoryExchange(), NOW)
+    quarters = bars_on("24/7", "BTC-USD", M15, date(2026, 11, 25), date(2026, 11, 26), seed=1)
+    summaries = store_file(database, quarters, "quarters.csv", NOW)
+    assert of(summaries, D1).stored == 2
+    assert origins(database, D1) == [("rolled up from 15m", 2), ("rolled up from 5m", 2)]
+    refresh(database, COIN, MemoryExchange(), NOW)
+    days = [utc(f"2026-11-{day}") for day in range(23, 27)]
+    both = pl.concat([fives, quarters])
+    assert stored(database, D1).equals(by_hand(both, days))
+    assert stored(database, H4).equals(by_hand(both, [day + timedelta(hours=4 * n) for day in days for n in range(6)]))
+
+
+def test_symbols_of_one_file_have_histories_and_timeframes_of_their_own(database: Database) -> None:
+    watched = watch({"AAPL": "XNYS", "KO": "XNYS", "BTC-USD": "24/7"}, provider="file", timeframes=ALL)
+    few = tuple(replace(each, timeframes=(M1, D1)) if each.symbol == "KO" else each for each in watched.instruments)
+    sync(database, replace(watched, instruments=few), NOW)
+    bars = pl.concat(
+        [
+            bars_on("XNYS", "AAPL", M1, *WEEK),
+            bars_on("XNYS", "KO", M1, date(2026, 9, 1), date(2026, 9, 4)),
+            bars_on("24/7", "BTC-USD", M1, date(2026, 7, 1), date(2026, 7, 2)),
+        ]
+    )
+    store_file(database, bars, "minutes.csv", NOW)
+    counts = rows_of(
+        database,
+        "SELECT symbol, timeframe, count(*) FROM market.ohlc WHERE timeframe <> '1m' GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    assert counts == [
+        ("AAPL", "1d", 4),
+        ("AAPL", "5m", 276),
+        ("BTC-USD", "1d", 2),
+        ("BTC-USD", "5m", 576),
+        ("KO", "1d", 4),
+    ]
+
+
 def test_bars_on_another_scale_than_files_of_the_timeframe_are_not_put_among_these(database: Database) -> None:
     sync(database, STOCK, NOW)
     bars = bars_on("XNYS", "AAPL", M5, *WEEK)
@@ -356,6 +410,8 @@ def test_symbols_with_a_provider_get_nothing_but_what_it_sends(database: Databas
     sync(database, watched, NOW)
     (only,) = store_file(database, bars_on("XNYS", "AAPL", M1, *WEEK), "minutes.csv", NOW)
     assert only.timeframe == "1m"
+    assert stored(database, M5).is_empty()
+    sync(database, watch({"AAPL": "XNYS extended"}, timeframes=ALL), NOW)
     assert stored(database, M5).is_empty()
 
 
