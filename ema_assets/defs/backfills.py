@@ -118,6 +118,10 @@ def _chunk(
     )
 
 
+# The partitions that the last run spans. Dagster makes an object of each, again in every step.
+_spanned: dict[str, list[str]] = {}
+
+
 class PartitionsRemoved(Exception):
     """A run's range begins or ends with a partition that no longer exists."""
 
@@ -129,8 +133,11 @@ def run_partitions(context: AssetExecutionContext | OpExecutionContext) -> list[
         PartitionsRemoved: when the watchlist has lost the timeframe of such a partition since the run was launched, or
             never had the partition. Symbols remain partitions as long as a run names them.
     """
+    run_id = context.run.run_id
     try:
-        spanned = [str(key) for key in context.partition_keys]
+        if run_id not in _spanned:
+            _spanned.clear()
+            _spanned[run_id] = [str(key) for key in context.partition_keys]
     except DagsterInvalidInvocationError:
         tags = context.run.tags
         named = (PARTITION_TAG, RANGE_START_TAG, RANGE_END_TAG)
@@ -138,8 +145,8 @@ def run_partitions(context: AssetExecutionContext | OpExecutionContext) -> list[
         raise PartitionsRemoved(
             f"the watchlist does not have all partitions of this run: {' to '.join(ends)}"
         ) from None
-    chosen = _chosen(context.run)
-    return spanned if chosen is None else [key for key in spanned if key in chosen]
+    spanned, chosen = _spanned[run_id], _chosen(context.run)
+    return [key for key in spanned if chosen is None or key in chosen]
 
 
 def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:

@@ -1,17 +1,18 @@
 """Rows of Dagster's event log and its tags, for batches of materializations that differ in little.
 
-Dagster packs every object of every event separately: in a run over 1,000 symbols that was a quarter of the time. Here
-Dagster serializes one event of a batch, and the others are the same text with their own partition, tags, metadata and
-time. The result must equal Dagster's text to the letter, which is checked on a few events of each batch. When it does
-not, or when events differ in something else, Dagster serializes all.
+Dagster makes, checks and packs every object of every event: in a run over 1,000 symbols that was a third of the time.
+Here Dagster makes the first event of a batch, and the others are its text with their own partition, tags, metadata and
+time. They must equal Dagster's texts to the letter, which is checked on some events of each batch. When they do not,
+Dagster makes all.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
-from dagster import DagsterEventType, EventLogEntry
+from dagster import EventLogEntry, MetadataValue
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._serdes import serialize_value
 
@@ -21,42 +22,58 @@ _LEAST_EVENTS = 4
 # texts are padded with blanks, which have no meaning in JSON. The shortest would gain nothing.
 _COMPRESSED_FROM = 2_048
 _WORTH_COMPRESSING = 700
-_TYPE = DagsterEventType.ASSET_MATERIALIZATION.value
 # The errors that appear when a part of Dagster that is not public was removed or changed.
 _NOT_AS_KNOWN = (AttributeError, TypeError, KeyError, ValueError, IndexError)
+# What Dagster makes of plain metadata, by class.
+_METADATA: Mapping[type, Callable[[Any], MetadataValue[Any]]] = {
+    str: MetadataValue.text,
+    int: MetadataValue.int,
+    float: MetadataValue.float,
+    bool: MetadataValue.bool,
+}
 
+Row = dict[str, Any]
 Text = Callable[[Any], str]
 
 
-def batch_rows(
-    events: Sequence[EventLogEntry],
-    row_of: Callable[[EventLogEntry], dict[str, Any]],
-    timestamp_of: Callable[[EventLogEntry], Any],
-) -> list[dict[str, Any]]:
-    """Return one row per event, as `row_of` makes them.
+class Made(NamedTuple):
+    """What is told of one materialized partition: its key, metadata, Dagster's tags, and when, in epoch seconds."""
 
-    `timestamp_of` returns the column `timestamp` of an event.
+    partition: str
+    metadata: Mapping[str, Any]
+    tags: Mapping[str, str]
+    seconds: float = 0.0
+
+
+def materialization_rows(
+    made: Sequence[Made], event_of: Callable[[Made], EventLogEntry], row_of: Callable[[EventLogEntry], Row]
+) -> list[Row]:
+    """Return the row of the event of each of `made`, which are of one asset.
+
+    `event_of` returns Dagster's event of one of them, and `row_of` the row that Dagster makes of an event.
     """
-    try:
-        texts = _texts(events)
-    except _NOT_AS_KNOWN:
-        texts = None
-    if texts is None:
-        return [row_of(event) for event in events]
-    first = row_of(events[0])
-    rows = [
+    if len(made) >= _LEAST_EVENTS:
+        try:
+            rows = _alike(made, event_of(made[0]), row_of)
+        except _NOT_AS_KNOWN:
+            rows = []
+        if rows and all(rows[place] == row_of(event_of(made[place])) for place in (0, len(made) // 2, -1)):
+            return rows
+    return [row_of(event_of(each)) for each in made]
+
+
+def _alike(made: Sequence[Made], event: EventLogEntry, row_of: Callable[[EventLogEntry], Row]) -> list[Row]:
+    """Return the rows of `made` by the `event` of the first one."""
+    row, text = row_of(event), _template(event)
+    return [
         {
-            **first,
-            "event": compressible(text),
-            "partition": _materialization(event).partition,
-            "timestamp": timestamp_of(event),
+            **row,
+            "event": compressible(text(each)),
+            "partition": each.partition,
+            "timestamp": datetime.fromtimestamp(each.seconds, UTC).replace(tzinfo=None),
         }
-        for event, text in zip(events, texts, strict=True)
+        for each in made
     ]
-    for place in {0, len(events) // 2, len(events) - 1}:
-        if rows[place] != row_of(events[place]):
-            return [row_of(event) for event in events]
-    return rows
 
 
 def compressible(text: str) -> str:
@@ -64,62 +81,71 @@ def compressible(text: str) -> str:
     return text.ljust(_COMPRESSED_FROM) if len(text) > _WORTH_COMPRESSING else text
 
 
-def _materialization(event: EventLogEntry) -> Any:
-    return event.dagster_event.event_specific_data.materialization  # type: ignore[union-attr]
-
-
-def _texts(events: Sequence[EventLogEntry]) -> list[str] | None:
-    """Return the serialized events; None when they are not alike enough."""
-    if len(events) < _LEAST_EVENTS or events[0].dagster_event is None:
-        return None
-    alike = _alike(events[0])
-    if alike is None or any(_alike(event) != alike for event in events):
-        return None
-    fill = _template(events[0])
-    return [fill(event) for event in events]
-
-
-def _alike(event: EventLogEntry) -> tuple[Any, ...] | None:
-    """Return what must be equal in all events of a batch; None when the event is not a materialization."""
-    inner = event.dagster_event
-    if inner is None or inner.event_type_value != _TYPE:
-        return None
-    data: Any = inner.event_specific_data
-    made = data.materialization
-    return (
-        *(event.run_id, event.level, event.step_key, event.job_name, event.user_message, event.error_info),
-        *(inner.job_name, inner.step_handle, inner.node_handle, inner.step_kind_value, inner.message, inner.pid),
-        *(inner.logging_tags, data.asset_lineage, made.asset_key, made.description),
-    )
-
-
-def _template(event: EventLogEntry) -> Callable[[EventLogEntry], str]:
-    """Return a function that serializes events that share everything but partition, tags, metadata and time."""
+def _template(event: EventLogEntry) -> Callable[[Made], str]:
+    """Return a function that serializes the events of a batch, of which `event` is one with metadata."""
     whole = json.loads(serialize_value(event))
     made = whole["dagster_event"]["event_specific_data"]["materialization"]
-    entries = made["metadata_entries"]
+    metadata_text, tags_text = _metadata_text(made["metadata_entries"][0]), _tags_text()
     begin, partition, tags, end, last = _split(
         whole, (made, "metadata_entries"), (made, "partition"), (made, "tags"), (whole, "timestamp")
     )
-    before, between, after = _split(entries[0], (entries[0], "entry_data"), (entries[0], "label"))
-    values: dict[type, Text] = {}
-    labels: dict[str, str] = {}
 
-    def entry(name: str, value: Any) -> str:
-        kind = type(value)
-        text = values.get(kind) or values.setdefault(kind, _text_of(value))
-        label = labels.get(name) or labels.setdefault(name, _written(name))
-        return f"{before}{text(value)}{between}{label}{after}"
-
-    def fill(event: EventLogEntry) -> str:
-        mine = _materialization(event)
-        listed = ", ".join(entry(name, value) for name, value in mine.metadata.items())
+    def text(each: Made) -> str:
         return (
-            f"{begin}[{listed}]{partition}{_written(mine.partition)}{tags}{_written_sorted(mine.tags)}{end}"
-            f"{_written(event.timestamp)}{last}"
+            f"{begin}{metadata_text(each.metadata)}{partition}{_written(each.partition)}{tags}{tags_text(each.tags)}"
+            f"{end}{_written(each.seconds)}{last}"
         )
 
-    return fill
+    return text
+
+
+def _metadata_text(entry: dict[str, Any]) -> Callable[[Mapping[str, Any]], str]:
+    """Return a function that serializes the metadata of an event, of which `entry` is one as Dagster packs it."""
+    before, between, after = _split(entry, (entry, "entry_data"), (entry, "label"))
+    # What stands before and after a value, by its label and class, and how it is written itself.
+    around: dict[tuple[str, type], tuple[str, Text, str]] = {}
+
+    def known(name: str, value: Any) -> tuple[str, Text, str]:
+        begin, written, end = _value_text(value)
+        around[name, type(value)] = found = f"{before}{begin}", written, f"{end}{between}{_written(name)}{after}"
+        return found
+
+    def text(metadata: Mapping[str, Any]) -> str:
+        entries = []
+        for name, value in metadata.items():
+            begin, written, end = around.get((name, type(value))) or known(name, value)
+            entries.append(f"{begin}{written(value)}{end}")
+        return f"[{', '.join(entries)}]"
+
+    return text
+
+
+def _value_text(value: Any) -> tuple[str, Text, str]:
+    """Return how metadata of the class of `value` is packed: what stands before it, it, and what stands behind it.
+
+    Most are a number or text with the name of their class in Dagster.
+    """
+    plain = _METADATA.get(type(value))
+    whole: Any = value if plain is None else plain(value)
+    packed = json.loads(serialize_value(whole))
+    fields = [name for name in packed if name != "__class__"]
+    if len(fields) != 1 or packed[fields[0]] != whole.value:
+        return "", serialize_value, ""
+    before, after = _split(packed, (packed, fields[0]))
+    return before, _written if plain is not None else lambda value: _written(value.value), after
+
+
+def _tags_text() -> Callable[[Mapping[str, str]], str]:
+    """Return a function that serializes the tags of an event."""
+    leads: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+
+    def text(tags: Mapping[str, str]) -> str:
+        keys = tuple(tags)
+        if keys not in leads:
+            leads[keys] = [(f"{_written(key)}: ", key) for key in sorted(keys)]
+        return f"{{{', '.join([lead + _written(tags[key]) for lead, key in leads[keys]])}}}"
+
+    return text
 
 
 def _split(whole: Any, *places: tuple[dict[str, Any], str]) -> list[str]:
@@ -134,19 +160,6 @@ def _split(whole: Any, *places: tuple[dict[str, Any], str]) -> list[str]:
     return [*parts, rest]
 
 
-def _text_of(value: Any) -> Text:
-    """Return a function that serializes values of this class: most are a number or text with their class's name."""
-    packed = json.loads(serialize_value(value))
-    fields = [name for name in packed if name != "__class__"]
-    if len(fields) != 1 or packed[fields[0]] != value.value:
-        return serialize_value
-    before, after = _split(packed, (packed, fields[0]))
-    return lambda value: f"{before}{_written(value.value)}{after}"
-
-
-_written_sorted = json.JSONEncoder(sort_keys=True).encode
-
-
 def _written(value: Any) -> str:
     """Return `value` as `json.dumps` writes it, which takes ten times as long for a number."""
     kind = type(value)
@@ -158,39 +171,29 @@ def _written(value: Any) -> str:
 
 
 def tag_rows(
-    events: Sequence[EventLogEntry],
-    event_ids: Sequence[int],
-    tags_of: Callable[[EventLogEntry], Mapping[str, str]],
-    timestamp_of: Callable[[EventLogEntry], Any],
-) -> tuple[list[dict[str, Any]], dict[tuple[str, str | None], int]]:
-    """Return a row per tag of each event, and the event ids by asset key and partition.
+    made: Sequence[Made], rows: Sequence[Row], ids: Sequence[int], stored: Callable[[set[str]], Collection[str]]
+) -> list[Row]:
+    """Return a row per stored tag of the events of `made`, given their `rows` and `ids`.
 
-    `tags_of` returns the tags of an event that are stored. It is not asked about events whose tags have the keys of an
-    event before.
+    `stored` returns which of some keys of tags are stored.
     """
-    rows: list[dict[str, Any]] = []
-    ids: dict[tuple[str, str | None], int] = {}
-    names: dict[Any, str] = {}
-    stored: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for event_id, event in zip(event_ids, events, strict=True):
-        inner: Any = event.dagster_event
-        made = inner.event_specific_data.materialization if inner.event_type_value == _TYPE else None
-        if made is None:
-            asset_key, partition, tags = inner.asset_key, inner.partition, tags_of(event)
-        else:
-            asset_key, partition, every = made.asset_key, made.partition, made.tags or {}
-            keys = tuple(every)
-            if keys not in stored:
-                stored[keys] = tuple(tags_of(event))
-            tags = {key: every[key] for key in stored[keys]}
-        name = names.get(asset_key) or names.setdefault(asset_key, asset_key.to_string())
-        timestamp = timestamp_of(event)
-        rows += [
-            {"event_id": event_id, "asset_key": name, "key": key, "value": value, "event_timestamp": timestamp}
-            for key, value in tags.items()
+    keys: dict[tuple[str, ...], Collection[str]] = {}
+    found = []
+    for each, row, event_id in zip(made, rows, ids, strict=True):
+        every = tuple(each.tags)
+        if every not in keys:
+            keys[every] = stored(set(every))
+        found += [
+            {
+                "event_id": event_id,
+                "asset_key": row["asset_key"],
+                "key": key,
+                "value": each.tags[key],
+                "event_timestamp": row["timestamp"],
+            }
+            for key in keys[every]
         ]
-        ids[name, partition] = event_id
-    return rows, ids
+    return found
 
 
 def check_row(event: EventLogEntry, event_id: int, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ position in Dagster's event log up to which the input has not changed since. How
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import polars as pl
 from dagster import AssetExecutionContext, AssetKey, MetadataValue
 
-from ema_assets.defs.recording import Made, log_materializations
+from ema_assets.defs.event_rows import Made
+from ema_assets.defs.recording import log_materializations
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe, by_key
@@ -25,6 +26,9 @@ from ema_assets.store.database import Database, Transaction
 
 # For a series that another run or a command has brought up to date.
 _NOT_TOLD = "computed before, but not yet reported to Dagster"
+
+# The series of a run end at the same few times.
+_moment = lru_cache(MetadataValue.timestamp)
 
 # Takes the provider of a series (None: the configured one). Returns what its materializations say about the prices.
 Labels = Callable[[str | None], Mapping[str, str]]
@@ -38,6 +42,7 @@ class Recorder:
         # A project's prefix of the current asset's key applies to the keys of the other assets, too.
         prefix = context.asset_key.path[:-1]
         self._key: Callable[[str], AssetKey] = cache(lambda asset: AssetKey([*prefix, asset]))
+        self._tags_of_input = cache(self._named_tags)
         self._database = database
         self._labels = cache(labels)  # it reads the settings, and a run has thousands of series
 
@@ -85,7 +90,7 @@ class Recorder:
             metadata["stale_because"] = told.outcome.reasons.get(str(row["symbol"]), _NOT_TOLD)
         for name in ("first_ts", "last_ts", "final_through"):
             if row[name] is not None:
-                metadata[name] = MetadataValue.timestamp(row[name])
+                metadata[name] = _moment(row[name])
         if asset == OHLC and row["last_close"] is not None:
             metadata["last_close"] = row["last_close"]
         metadata |= page
@@ -127,10 +132,14 @@ class Recorder:
         for asset, version, event in zip(
             row["reads"] or (), row["read_versions"] or (), row["read_events"] or (), strict=True
         ):
-            name = self._key(asset).to_user_string()
-            tags[f"dagster/input_data_version/{name}"] = version
-            tags[f"dagster/input_event_pointer/{name}"] = str(event)
+            named_version, named_event = self._tags_of_input(asset)
+            tags[named_version] = version
+            tags[named_event] = str(event)
         return tags
+
+    def _named_tags(self, asset: str) -> tuple[str, str]:
+        name = self._key(asset).to_user_string()
+        return f"dagster/input_data_version/{name}", f"dagster/input_event_pointer/{name}"
 
 
 class _Told:

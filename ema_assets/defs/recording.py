@@ -2,10 +2,10 @@
 
 A scheduled run covers a rectangle of partitions but brings only the stale ones up to date. It carries the tag
 `dagster/defer_asset_events`, so that Dagster logs no events for the rectangle, and this module logs one
-AssetMaterialization for each series that was processed. Written one by one, 1,000 events cost 15 s on Postgres; sent as
-one batch, well under one. The batch is made of Dagster's own events and handed to its instance, which is not public
-API: when that is not as we know it, events go one by one through the public `context.log_event`. Only this module uses
-Dagster's private API to log events.
+AssetMaterialization for each series that was processed. Written one by one, 1,000 events cost 15 s on Postgres; stored
+as one batch, a tenth of a second. The batch is made of Dagster's own events. It goes to our storage, or, where Dagster
+has another one, to its instance. None of that is public API: when it is not as we know it, events go one by one through
+the public `context.log_event`. Only this module uses Dagster's private API to log events.
 """
 
 import logging
@@ -13,7 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
@@ -25,22 +25,18 @@ from dagster import (
     DagsterEvent,
     DagsterEventType,
     EventLogEntry,
-    MetadataValue,
     Output,
 )
 
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.defs.event_rows import Made
 from ema_assets.defs.run_tags import DEFER_TAG
-from ema_assets.defs.storage import MarketEventLog, noted_event_ids
+from ema_assets.defs.storage import MarketEventLog
 
 # The errors that appear when a part of Dagster that is not public was removed or changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
-# Those that appear when objects cannot be copied with other values.
-_NO_COPIES = (*_NOT_AS_KNOWN, KeyError, ValueError)
-
-
-_Given = TypeVar("_Given")
-_Object = TypeVar("_Object")
+# A statement with more events would take much memory.
+_EVENTS_A_BATCH = 1_000
 
 
 def set_event_variables() -> None:
@@ -68,87 +64,58 @@ def keep_events_for_us(context: AssetExecutionContext) -> bool:
         return False
 
 
-class Made(NamedTuple):
-    """What is told of one materialized partition: its key, metadata, and Dagster's tags."""
-
-    partition: str
-    metadata: Mapping[str, Any]
-    tags: Mapping[str, str]
-
-
 def log_materializations(context: AssetExecutionContext, asset: AssetKey, made: Sequence[Made]) -> Mapping[str, int]:
     """Log a materialization of `asset` for each of `made`; return the id of each partition's event.
 
-    They go as one batch; one by one when the way to do that is not as we know it.
+    They go in batches; one by one when the way to do that is not as we know it.
     """
-    if not made:
-        return {}
-    with noted_event_ids() as noted:
-        _log(context, materializations_of(asset, made))
-    name = asset.to_string()
-    ids = {str(partition): event for (key, partition), event in noted.items() if key == name}
-    missing = {each.partition for each in made} - ids.keys()
-    if missing:
-        # Dagster's events are in a storage that is not ours.
+    ids: dict[str, int] = {}
+    for start in range(0, len(made), _EVENTS_A_BATCH):
+        batch = made[start : start + _EVENTS_A_BATCH]
+        # The Events tab of the UI shows one event per millisecond, so each has one of its own; the last one is now.
+        first_ms = int(time.time() * 1000) - len(batch) + 1
+        ids |= _log(context, asset, [each._replace(seconds=(first_ms + n) / 1000) for n, each in enumerate(batch)])
+    if missing := {each.partition for each in made} - ids.keys():
         latest = context.instance.event_log_storage.get_latest_storage_id_by_partition
         ids.update(latest(asset, DagsterEventType.ASSET_MATERIALIZATION, missing))
     return ids
 
 
-# What Dagster makes of plain metadata, by class.
-_METADATA: Mapping[type, Callable[[Any], MetadataValue[Any]]] = {
-    str: MetadataValue.text,
-    int: MetadataValue.int,
-    float: MetadataValue.float,
-    bool: MetadataValue.bool,
-}
-
-
-def materializations_of(asset: AssetKey, made: Sequence[Made]) -> list[AssetMaterialization]:
-    """Return the materializations of `asset`, equal to those that Dagster makes of the same values.
-
-    Most are copies: see `_copied`.
-    """
-
-    def checked(each: Made) -> AssetMaterialization:
-        return AssetMaterialization(asset, partition=each.partition, metadata=each.metadata, tags=each.tags)
-
-    def value(raw: Any) -> MetadataValue[Any]:
-        return raw if isinstance(raw, MetadataValue) else _METADATA[type(raw)](raw)
-
-    def copy(first: Any, each: Made) -> AssetMaterialization:
-        metadata = {name: value(raw) for name, raw in each.metadata.items()}
-        return first._replace(partition=each.partition, metadata=metadata, tags=dict(each.tags))  # type: ignore[no-any-return]
-
-    return _copied(made, checked, copy)
-
-
-def _copied(
-    given: Sequence[_Given], checked: Callable[[_Given], _Object], copy: Callable[[Any, _Given], _Object]
-) -> list[_Object]:
-    """Return what `checked` makes of each of `given`, of which there is at least one.
-
-    Dagster checks every value of every object that it makes, which takes most of their time. So it makes the first and
-    the last one, and the others are copies of the first with other values, unless the last one does not equal its copy.
-    """
+def _log(context: AssetExecutionContext, asset: AssetKey, made: Sequence[Made]) -> dict[str, int]:
+    """Log a batch; return the ids of its events by partition, or nothing if Dagster's events are not in our storage."""
+    storage = context.instance.event_log_storage
     try:
-        first = checked(given[0])
-        copies = [copy(first, each) for each in given]
-        if copies[-1] == checked(given[-1]):
-            return copies
-    except _NO_COPIES:
-        pass
-    return [checked(each) for each in given]
-
-
-def _log(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> None:
-    try:
-        send = _batch_of(context, _entries(context, materializations))
+        event_of = _event_of(context, asset)
+        if isinstance(storage, MarketEventLog):
+            event_of(made[0])
+            send = None
+        else:
+            send = _batch_of(context, [event_of(each) for each in made])
     except _NOT_AS_KNOWN:
-        for materialization in materializations:
-            context.log_event(materialization)
-        return
+        for each in made:
+            context.log_event(_materialization(asset, each))
+        return {}
+    if send is None:
+        ids = storage.store_materializations(made, event_of)
+        return dict(zip((each.partition for each in made), ids, strict=True))
     send()
+    return {}
+
+
+def _materialization(asset: AssetKey, each: Made) -> AssetMaterialization:
+    return AssetMaterialization(asset, partition=each.partition, metadata=each.metadata, tags=each.tags)
+
+
+def _event_of(context: AssetExecutionContext, asset: AssetKey) -> Callable[[Made], EventLogEntry]:
+    """Return a function that makes the events that Dagster would log for materializations of `asset`.
+
+    Without Python's logging, which takes a quarter of their cost.
+    """
+    from dagster._core.events import StepMaterializationData
+
+    message = f"Materialized value {asset.to_user_string()}."
+    entry = _entry_of(context, DagsterEventType.ASSET_MATERIALIZATION)
+    return lambda each: entry(StepMaterializationData(_materialization(asset, each), []), message, each.seconds)
 
 
 def _batch_of(context: Any, entries: Sequence[EventLogEntry]) -> Callable[[], None]:
@@ -165,29 +132,6 @@ def _batch_of(context: Any, entries: Sequence[EventLogEntry]) -> Callable[[], No
             handle(entry, batch_metadata=mark)
 
     return send
-
-
-def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> list[EventLogEntry]:
-    """Return the events that Dagster would log, without Python's logging, which takes a quarter of their cost.
-
-    Each has a millisecond of its own, the last one now: the Events tab of the UI shows one event per millisecond.
-    """
-    from dagster._core.events import StepMaterializationData
-
-    message = f"Materialized value {materializations[0].asset_key.to_user_string()}."
-    first_ms = int(time.time() * 1000) - len(materializations) + 1
-    entry = _entry_of(context, DagsterEventType.ASSET_MATERIALIZATION)
-
-    def checked(place: int) -> EventLogEntry:
-        return entry(StepMaterializationData(materializations[place], []), message, (first_ms + place) / 1000)
-
-    def copy(first: Any, place: int) -> EventLogEntry:
-        inner = first.dagster_event
-        data = inner.event_specific_data._replace(materialization=materializations[place])
-        event = inner._replace(event_specific_data=data)
-        return first._replace(timestamp=(first_ms + place) / 1000, dagster_event=event)  # type: ignore[no-any-return]
-
-    return _copied(range(len(materializations)), checked, copy)
 
 
 def _entry_of(context: Any, kind: DagsterEventType) -> Callable[[Any, str, float], EventLogEntry]:

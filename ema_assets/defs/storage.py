@@ -42,7 +42,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs import backfill_looks, backfills, input_versions
-from ema_assets.defs.event_rows import batch_rows, check_row, compressible, tag_rows
+from ema_assets.defs.event_rows import Made, check_row, compressible, materialization_rows, tag_rows
 from ema_assets.defs.namespace import ALONE
 from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.symbols import Series
@@ -229,30 +229,26 @@ class MarketEventLog(PostgresEventLogStorage):
             super().store_event_batch(events)
             return
         stored = [self._event_to_row(event) for event in events]
-        insert = _insert(SqlEventLogStorageTable, stored).returning(SqlEventLogStorageTable.c.id)
         with self.index_transaction() as connection:
-            ids = connection.execute(insert).scalars()
+            ids = connection.execute(_insert_events(stored)).scalars()
             rows = [check_row(*each) for each in zip(events, ids, stored, strict=True)]
             planned = {tuple(row) for row in connection.execute(_update_checks(rows))}
             if new := [row for row in rows if tuple(row[name] for name in _CHECK_KEY) not in planned]:
                 connection.execute(_insert(AssetCheckExecutionsTable, new))
 
-    def prepare_insert_event_batch(self, events: Sequence[EventLogEntry]) -> Any:
-        """Return an INSERT with one parameter per column.
+    def store_materializations(self, made: Sequence[Made], event_of: Callable[[Made], EventLogEntry]) -> list[int]:
+        """Store the materializations of one asset that `event_of` makes of `made`, at least one; return their ids.
 
-        Dagster's has one per value and takes longer to compile than to run.
+        The tables are then as after `store_event_batch`, for which Dagster makes, checks and packs each event.
         """
-        rows = batch_rows(events, self._event_to_row, self._event_insert_timestamp)
-        return _insert(SqlEventLogStorageTable, rows)
-
-    def _store_asset_event_tags(
-        self, conn: sqlalchemy.Connection, events: Sequence[Any], event_ids: Sequence[int]
-    ) -> None:
-        rows, ids = tag_rows(events, event_ids, self._tags_for_asset_event, self._event_insert_timestamp)
-        if (noted := _noted.get()) is not None:
-            noted.update(ids)
-        if rows:
-            conn.execute(_insert(AssetEventTagsTable, rows))
+        rows = materialization_rows(made, event_of, self._event_to_row)
+        with self._connect() as connection:
+            ids = list(connection.execute(_insert_events(rows)).scalars())
+        with self.index_transaction() as connection:
+            if tags := tag_rows(made, rows, ids, self.get_asset_tags_to_index):
+                connection.execute(_insert(AssetEventTagsTable, tags))
+            self._store_asset_event(connection, event_of(made[-1]), ids[-1])
+        return ids
 
 
 @contextmanager
@@ -268,21 +264,6 @@ def _tell_again(asset: AssetKey, partition: str | None) -> None:
     with suppress(InvalidKeyError), _ledger() as transaction:
         series = Series.parse(partition or "")
         ledger.forget_series(transaction, name, series.symbol, series.timeframe.key)
-
-
-# Keyed by asset key, as Dagster stores it, and partition.
-_noted: ContextVar[dict[tuple[str, str | None], int] | None] = ContextVar("noted", default=None)
-
-
-@contextmanager
-def noted_event_ids() -> Iterator[Mapping[tuple[str, str | None], int]]:
-    """Collect the ids of the asset events that this thread stores within the block, by asset key and partition."""
-    noted: dict[tuple[str, str | None], int] = {}
-    token = _noted.set(noted)
-    try:
-        yield noted
-    finally:
-        _noted.reset(token)
 
 
 # The partitions of a definition and when they were read, within a run.
@@ -333,6 +314,10 @@ def _insert(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> sqlal
     ]
     ordered = sqlalchemy.select(*values).order_by(given.c.position)
     return table.insert().from_select([table.c[name] for name in first], ordered)
+
+
+def _insert_events(rows: Sequence[Mapping[str, Any]]) -> Any:
+    return _insert(SqlEventLogStorageTable, rows).returning(SqlEventLogStorageTable.c.id)
 
 
 def _update_checks(rows: Sequence[Mapping[str, Any]]) -> Any:

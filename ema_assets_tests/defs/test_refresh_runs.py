@@ -4,8 +4,7 @@ import json
 import os
 import random
 import urllib.request
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from dagster import (
     AssetRecordsFilter,
     DagsterEventType,
     DagsterRunStatus,
+    EventLogEntry,
     ExecuteInProcessResult,
 )
 from dagster._core.events import RunFailureReason
@@ -32,9 +32,11 @@ from ema_assets.config import watchlist
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.assets import step
 from ema_assets.defs.backfills import PartitionsRemoved
+from ema_assets.defs.event_rows import Made
 from ema_assets.defs.recording import set_event_variables
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.run_tags import DEFER_TAG, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.defs.storage import MarketEventLog
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.operations.sync_watchlist import sync
@@ -235,22 +237,30 @@ def test_materializations_are_stored_as_one_batch_which_returns_their_ids(
 ) -> None:
     """This test fails when a Dagster upgrade removes the interface that makes 1,000 events cheap to record."""
     written = []
-    storage = type(world.instance.event_log_storage)
-    store_batch = storage.store_event_batch
-    monkeypatch.setattr(
-        storage, "store_event_batch", lambda self, events: written.append(len(events)) or store_batch(self, events)
-    )
-    monkeypatch.setattr(storage, "get_latest_storage_id_by_partition", None)
+    store = MarketEventLog.store_materializations
+
+    def noted(storage: MarketEventLog, made: Sequence[Made], event_of: Callable[[Made], EventLogEntry]) -> list[int]:
+        written.append(len(made))
+        return store(storage, made, event_of)
+
+    monkeypatch.setattr(MarketEventLog, "store_materializations", noted)
+    monkeypatch.setattr(MarketEventLog, "get_latest_storage_id_by_partition", None)
     world.sweep()
     assert written.count(len(world.symbols)) == 2 * len(CHAIN)  # 5m and 1d
     assert named_events(world) == latest_events(world)
 
 
-def test_events_are_stored_and_their_ids_are_looked_up_without_the_private_interfaces_of_dagster(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lacks", ["events", "batches", "our storage"])
+def test_events_are_stored_and_their_ids_are_looked_up_without_what_makes_them_cheap(
+    world: World, monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
-    monkeypatch.delattr("dagster._core.events.DagsterEventBatchMetadata")
-    monkeypatch.setattr("ema_assets.defs.recording.noted_event_ids", lambda: nullcontext({}))
+    """A newer Dagster may make events or batches in another way, and a host may have another storage."""
+    if lacks == "events":
+        monkeypatch.setattr("ema_assets.defs.recording._event_of", lambda: None)
+    else:
+        monkeypatch.setattr("ema_assets.defs.recording.MarketEventLog", type(None))
+    if lacks == "batches":
+        monkeypatch.delattr("dagster._core.events.DagsterEventBatchMetadata")
     runs = world.sweep()
     recorded = [pair for run in runs for pair in world.materialized(run.run_id)]
     assert len(recorded) == 2 * len(CHAIN) * len(world.symbols)

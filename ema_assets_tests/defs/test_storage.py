@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Barrier
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from dagster._core.utils import make_new_run_id
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 
 from ema_assets.defs import run_queue, storage
+from ema_assets.defs.event_rows import Made
 from ema_assets.defs.recording import target_of
 from ema_assets.defs.resources import StoreResource, stand_by
 from ema_assets.defs.run_tags import TIMEFRAME_TAG
@@ -178,21 +180,20 @@ def test_runs_and_ticks_do_not_query_the_catalog_again(world: World) -> None:
     assert [each for each in statements if "pg_catalog" in each or "FROM secondary_indexes" in each] == []
 
 
-def materializations(run_id: str) -> list[EventLogEntry]:
-    """Return events of one asset. They contain quotes, backslashes and braces, and one event has no tags."""
-    keys = ("A'B|5m", '"C"|5m', "{D,E}|5m", "F\\G|5m")
+def told() -> list[Made]:
+    """Return what is told of partitions. It contains quotes, backslashes and braces, and one of them has no tags."""
+    keys = ("A'B|5m", '"C"|5m', "{D,E}|5m", "F\\G|5m", "H|5m")
     tags = {"dagster/data_version": "7", "dagster/partition/symbol": "{'\"\\", "dagster/partition/timeframe": "5m"}
     return [
-        event_of(
-            run_id,
-            DagsterEventType.ASSET_MATERIALIZATION,
-            StepMaterializationData(
-                AssetMaterialization(AssetKey("ohlc"), partition=key, tags=tags if number else {}), []
-            ),
-            later=number,
-        )
+        Made(key, {"said": key, "rows_written": number}, tags if number else {}, 1_763_000_000.25 + number)
         for number, key in enumerate(keys)
     ]
+
+
+def materialization_of(run_id: str, made: Made) -> EventLogEntry:
+    data = AssetMaterialization(AssetKey("ohlc"), partition=made.partition, metadata=made.metadata, tags=made.tags)
+    event = event_of(run_id, DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(data, []))
+    return event._replace(timestamp=made.seconds)
 
 
 def evaluations(run_id: str) -> list[EventLogEntry]:
@@ -213,13 +214,13 @@ def evaluations(run_id: str) -> list[EventLogEntry]:
     return [event_of(run_id, DagsterEventType.ASSET_CHECK_EVALUATION, each) for each in found]
 
 
-def event_of(run_id: str, kind: DagsterEventType, data: Any = None, later: int = 0) -> EventLogEntry:
+def event_of(run_id: str, kind: DagsterEventType, data: Any = None) -> EventLogEntry:
     return EventLogEntry(
         error_info=None,
         level=10,
         user_message="said",
         run_id=run_id,
-        timestamp=1_763_000_000.25 + later,
+        timestamp=1_763_000_000.25,
         step_key="ohlc",
         job_name="refresh",
         dagster_event=DagsterEvent(
@@ -243,11 +244,15 @@ def stored_by(world: World, storage: PostgresEventLogStorage, run_id: str) -> li
         storage.store_event(event_of(run_id, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, each))
     storage.store_event(event_of(run_id, DagsterEventType.STEP_START))
     storage.store_event(EventLogEntry(None, 20, "said", run_id, 1_763_000_000.5, "ohlc", "refresh", None))
-    storage.store_event_batch(materializations(run_id))
-    storage.store_event(materializations(run_id)[2])
+    events = [materialization_of(run_id, each) for each in told()]
+    storage.store_event(events[2])
+    storage.store_event_batch(events)
     if isinstance(storage, MarketEventLog):
+        ids = storage.store_materializations(told(), partial(materialization_of, run_id))
+        assert ids == list(range(ids[0], ids[0] + len(events)))
         storage.store_event_batch(evaluations(run_id))
     else:
+        storage.store_event_batch(events)
         for event in evaluations(run_id):
             storage.store_event(event)
     with world.database.transaction() as transaction:
@@ -287,11 +292,11 @@ def test_events_are_stored_as_dagster_itself_stores_them(world: World) -> None:
     # The row of an asset names the last run only, so each storage is read before the next one writes.
     expected, found = stored_by(world, theirs, "theirs"), stored_by(world, ours, "ours")
     assert found == expected
-    assert [len(rows) for rows in found] == [14, 12, 1, 4]
+    assert [len(rows) for rows in found] == [20, 27, 1, 4]
 
 
 def test_single_events_are_stored_compressed_and_read_unchanged(world: World) -> None:
-    (event, *_) = materializations("one")
+    event = materialization_of("one", told()[0])
     world.instance.event_log_storage.store_event(event)
     with world.database.transaction() as transaction:
         sizes = transaction.query(
