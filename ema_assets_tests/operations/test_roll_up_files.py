@@ -247,6 +247,33 @@ def test_a_hole_between_files_is_a_gap_of_what_is_rolled_up_too(database: Databa
     assert rows_of(database, "SELECT * FROM market.bar_gap WHERE timeframe = '1d'") == []
 
 
+def test_what_quarters_lack_is_a_gap_of_quarters_alone(database: Database) -> None:
+    sync(database, COIN, NOW)
+    quarters = bars_on("24/7", "BTC-USD", M15, *WEEK)
+    hole = pl.col("ts").is_between(utc("2026-11-24 10:00"), utc("2026-11-24 14:00"), closed="left")
+    summaries = store_file(database, quarters.filter(~hole), "quarters.csv", NOW)
+    assert [(each.timeframe, each.stored, each.missing) for each in summaries] == [
+        ("15m", 464, 16),
+        ("30m", 232, 0),
+        ("1h", 116, 0),
+        ("4h", 30, 0),
+        ("1d", 5, 0),
+    ]
+    assert rows_of(database, "SELECT timeframe, bars FROM market.bar_gap") == [("15m", 16)]
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["older file first", "newer file first"])
+def test_files_of_quarters_that_are_far_apart_give_all_of_their_days(database: Database, order: int) -> None:
+    sync(database, COIN, NOW)
+    parts = [
+        bars_on("24/7", "BTC-USD", M15, date(2026, 11, 2), date(2026, 11, 3)),
+        bars_on("24/7", "BTC-USD", M15, date(2026, 11, 23), date(2026, 11, 24)),
+    ]
+    for number, part in enumerate(parts[::order]):
+        store_file(database, part, f"{number}.csv", NOW)
+    assert stored(database, D1, "ts")["ts"].to_list() == [utc(f"2026-11-{day}") for day in ("02", "03", "23", "24")]
+
+
 def test_a_corrected_bar_corrects_what_is_rolled_up_from_it(database: Database) -> None:
     sync(database, STOCK, NOW)
     minutes = bars_on("XNYS", "AAPL", M1, *WEEK)
