@@ -23,6 +23,7 @@ USUAL: Sequence[dict[str, Any]] = (
     {},
     {"is_open": True, "json": MetadataValue.json({"a": [1, {"b": "@1@ema-assets"}]}), "link": MetadataValue.url("http://x")},
     {"path": MetadataValue.path("/x"), "text": MetadataValue.text(""), "ema_9": math.nan, "rows_written": 1.0},
+    {"asset": MetadataValue.asset(AssetKey(["a", "b"])), "job": MetadataValue.job("a job", "a location")},
 )  # fmt: skip
 
 
