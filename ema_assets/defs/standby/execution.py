@@ -30,6 +30,7 @@ from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repo
 from dagster._utils.interrupts import capture_interrupts
 
 from ema_assets.defs.same_data import difference, stated
+from ema_assets.defs.standby import mirror
 from ema_assets.defs.standby.protocol import Load
 from ema_assets.defs.standby.tag import CANCEL
 from ema_assets.defs.standby.warm_up import make_kernels, stand_by, warm_up
@@ -72,6 +73,7 @@ class Executor:
             # Both are made on first use.
             instance.get_runs_count()
             assert instance.compute_log_manager
+        mirror.install()
         _try(warm_up)
         watch.note_imports()
         # Loaded objects stay: collecting garbage among them takes a tenth of a second in every run. A collection before

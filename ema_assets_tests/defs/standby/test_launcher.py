@@ -71,6 +71,8 @@ def test_a_process_executes_several_runs_and_carries_no_state_from_one_to_the_ne
     # Later runs find Dagster and the process in the same state as earlier runs.
     _, second, third, fourth = (state_of(small, run) for run in runs)
     assert second == third == fourth
+    # Nothing starts a process for a run.
+    assert fourth["children"] == 0
     # Every run has its own output and its own events, each once.
     assert [output_of(small, run) for run in runs] == [f"said by {run}\n" for run in runs]
     kinds = [[entry.dagster_event_type for entry in small.instance.all_logs(run)] for run in runs]
