@@ -69,12 +69,12 @@ def log_materializations(context: AssetExecutionContext, asset: AssetKey, made: 
 
     They go in batches; one by one when the way to do that is not as we know it.
     """
+    # The Events tab of the UI shows one event per millisecond, so each has one of its own; the last one is now.
+    first_ms = int(time.time() * 1000) - len(made) + 1
+    timed = [each._replace(seconds=(first_ms + number) / 1000) for number, each in enumerate(made)]
     ids: dict[str, int] = {}
     for start in range(0, len(made), _EVENTS_A_BATCH):
-        batch = made[start : start + _EVENTS_A_BATCH]
-        # The Events tab of the UI shows one event per millisecond, so each has one of its own; the last one is now.
-        first_ms = int(time.time() * 1000) - len(batch) + 1
-        ids |= _log(context, asset, [each._replace(seconds=(first_ms + n) / 1000) for n, each in enumerate(batch)])
+        ids |= _log(context, asset, timed[start : start + _EVENTS_A_BATCH])
     if missing := {each.partition for each in made} - ids.keys():
         latest = context.instance.event_log_storage.get_latest_storage_id_by_partition
         ids.update(latest(asset, DagsterEventType.ASSET_MATERIALIZATION, missing))

@@ -113,8 +113,9 @@ def test_a_tick_draws_a_chart_of_a_trend_only_after_a_crossover_in_the_newest_ba
 
 @pytest.mark.broad
 @pytest.mark.settled
-def test_no_two_materializations_of_a_step_share_a_millisecond(world: World) -> None:
+def test_no_two_materializations_of_a_step_share_a_millisecond(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Events tab has one row per millisecond, so it would show only one of them."""
+    monkeypatch.setattr("ema_assets.defs.recording._EVENTS_A_BATCH", 3)
     run = world.run(RANGE)
     records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
     times: dict[str, Counter[int]] = {}
