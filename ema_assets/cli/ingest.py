@@ -15,11 +15,18 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.files.options import ReadOptions
-from ema_assets.market.listings import listing_of
+from ema_assets.market.listings import listing_of, symbol_of
 from ema_assets.model import clock
 from ema_assets.model.counts import counted, noun
-from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, UnclearSymbol, first_of
-from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe, speller
+from ema_assets.model.errors import (
+    AmbiguousBarFile,
+    BarFileError,
+    ConfigurationError,
+    FileReading,
+    UnclearSymbol,
+    first_of,
+)
+from ema_assets.model.symbols import FROM_FILES, Instrument, parse_timeframe, speller
 from ema_assets.runtime import state
 
 if TYPE_CHECKING:
@@ -96,7 +103,7 @@ def _options(given: Mapping[str, str | bool | None]) -> ReadOptions:
     )
     options.check()
     if options.symbol is not None:
-        parse_symbol(options.symbol)
+        symbol_of(options.symbol.upper())
     if options.timeframe is not None:
         parse_timeframe(options.timeframe)
     if options.calendar is not None:
@@ -232,6 +239,11 @@ class _Work:
         readings = list(
             readings_by_calendar(source, known, unclear, self.watched.special_days, self.options, clock.now())
         )
+        if len(unclear) == 1 and not known:
+            (only,) = unclear.values()
+            named = [FileReading(f"as {each}", (("symbol", each),)) for each in only.spellings]
+            # What the symbol says counts more than which calendars its times fit, and nearly all fit one that is open.
+            readings = named or readings
         raise AmbiguousBarFile(f"{source.path}: {next(iter(unclear.values()))}", readings)
 
     def _check_calendar(self, watched: Instrument) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ema_assets.cli import environment
 from ema_assets.market.exchanges import holidays_known_through
-from ema_assets.market.listings import Listing, listing_of
+from ema_assets.market.listings import Listing, listing_of, symbol_of
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, UnclearSymbol, not_one_of
 from ema_assets.model.symbols import ALWAYS_OPEN, FROM_FILES, FX_CALENDAR, AssetClass, Instrument
@@ -55,6 +55,7 @@ class Chooser:
     def choose(self, symbol: str) -> Choice | None:
         """Return the choice for `symbol`; None when it is refused."""
         try:
+            symbol_of(symbol)
             listing = self._listing(symbol)
             self._check_provider(symbol, listing)
         except ConfigurationError as error:

@@ -4,8 +4,8 @@ import csv
 import re
 from pathlib import Path
 
-from ema_assets.model.errors import ConfigurationError, InvalidKeyError
-from ema_assets.model.symbols import parse_symbol
+from ema_assets.market.listings import symbol_of
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError, UnclearSymbol
 
 _HEADS = ("symbol", "ticker", "symbols", "tickers")
 _DELIMITERS = ",;\t"
@@ -45,8 +45,8 @@ def read_symbols(path: Path) -> list[str]:
             continue
         is_first = False
         try:
-            found[parse_symbol(cells[column].upper() if column < len(cells) else "")] = None
-        except InvalidKeyError as error:
+            found[symbol_of(cells[column].upper() if column < len(cells) else "")] = None
+        except (InvalidKeyError, UnclearSymbol) as error:
             raise ConfigurationError(f"{path}, line {min(number, last)}: {error}") from None
     if not found:
         raise ConfigurationError(f"{path} lists no symbol; one per line, or a CSV with a column `symbol`")

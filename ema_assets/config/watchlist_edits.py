@@ -7,9 +7,9 @@ from typing import Any
 import tomlkit
 
 from ema_assets.config import shared_files, watchlist
-from ema_assets.market.listings import listing_of
+from ema_assets.market.listings import listing_of, symbol_of
 from ema_assets.model.errors import EmptyWatchlist, WatchlistError
-from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument, parse_symbol
+from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument
 
 
 def instrument_of(symbol: str, calendar: str | None = None, provider: str | None = None) -> Instrument:
@@ -19,9 +19,9 @@ def instrument_of(symbol: str, calendar: str | None = None, provider: str | None
 
     Raises:
         InvalidKeyError: when it is malformed.
-        UnclearSymbol: when its calendar does not follow from how it is written.
+        UnclearSymbol: when its calendar does not follow from how it is written, or it is written as elsewhere.
     """
-    symbol = parse_symbol(symbol)
+    symbol = symbol_of(symbol)
     if calendar is not None:
         return Instrument(symbol, calendar, provider)
     listing = listing_of(symbol)

@@ -5,12 +5,13 @@ in `listing_codes`.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ema_assets.market import listing_codes as codes
-from ema_assets.model.errors import UnclearSymbol
-from ema_assets.model.symbols import ALWAYS_OPEN, DEFAULT_CALENDAR, FX_CALENDAR, AssetClass
+from ema_assets.market.spellings import spellings_here
+from ema_assets.model.errors import InvalidKeyError, UnclearSymbol
+from ema_assets.model.symbols import ALWAYS_OPEN, DEFAULT_CALENDAR, FX_CALENDAR, AssetClass, parse_symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,14 @@ class Listing:
 
 
 _US_STOCK = re.compile(r"[A-Z]{1,5}")
-# Share classes, preferred shares, units and warrants: BRK.B, BRK-B, BRK/B, BAC-PL, BAC.PRL, ABC-UN, ABC-WT.
-_US_CLASS = re.compile(r"[A-Z]{1,5}[.\-/]([A-KM-Z]|P[A-Z]|PR[.\-]?[A-Z]?|U|UN|WS|WT|R|RT)")
-_SEPARATED_PAIR = re.compile(r"([A-Z0-9]{1,12})[-/_]([A-Z]{2,6})(?:[:\-].*)?")
+# Share classes, preferred shares, units and warrants: BRK.B, BRK-B, BRK/B, BAC-PL, BAC.PRL, ABC-UN, ABC-WT. After a
+# point, other letters are exchanges elsewhere: NESN.S is Swiss, KGH.PL Polish. Refinitiv has AAPL.O and IBM.N.
+_US_CLASS = re.compile(r"[A-Z]{1,5}([.\-/](PR[.\-]?[A-Z]?|UN|WS|WT|RT|WI)|[\-/]([A-KM-Z]|P[A-Z])|\.([A-CEKN-PRUW]))")
+_SEPARATED_PAIR = re.compile(r"([A-Z0-9]{1,12})[-/_]([A-Z]{2,6}|PERPETUAL)(?:[:\-_].*)?")
 _CONTRACT = re.compile(r"([A-Z0-9]{1,3})[FGHJKMNQUVXZ](\d{1,2}|20\d\d)")
+_PREFERRED = re.compile(r"[A-Z]{1,5}[.\-]PR[.\-][A-Z]")
+_A_CLASS = "a class of shares in the US"
+_PERPETUAL = ("PERP", "PERPETUAL")
 _FX_SUFFIX, _FUTURE_SUFFIX = "=X", "=F"
 
 
@@ -41,7 +46,46 @@ def listing_of(symbol: str) -> Listing:
         found = rule(text)
         if found is not None:
             return found
-    raise UnclearSymbol(symbol, _how_it_is_written(text))
+    raise UnclearSymbol(symbol, _how_it_is_written(text), spellings=clear_spellings(text))
+
+
+def symbol_of(text: str) -> str:
+    """Return `text` as a symbol.
+
+    Raises:
+        InvalidKeyError: when it is none.
+        UnclearSymbol: when it is none, but another vendor's spelling of one, such as `VOD LN`; it says how to write it.
+    """
+    try:
+        return parse_symbol(text)
+    except InvalidKeyError:
+        if spellings := clear_spellings(text):
+            raise UnclearSymbol(text, "a symbol has no such characters here", spellings=spellings) from None
+        raise
+
+
+def clear_spellings(text: str) -> tuple[str, ...]:
+    """Return how the symbol that other vendors spell `text` is written here, likeliest first; none if not known."""
+    return tuple(each for each in spellings_here(text.upper()) if each != text.upper() and _is_clear(each))
+
+
+def _is_clear(symbol: str) -> bool:
+    try:
+        parse_symbol(symbol)
+    except InvalidKeyError:
+        return False
+    return any(_found(symbol))
+
+
+def _found(text: str) -> Iterator[Listing]:
+    for rule in _RULES:
+        try:
+            found = rule(text)
+        except UnclearSymbol:
+            return
+        if found is not None:
+            yield found
+            return
 
 
 def _how_it_is_written(text: str) -> str:
@@ -58,7 +102,7 @@ def _index(text: str) -> Listing | None:
         return None
     calendar = codes.INDICES.get(text)
     if calendar is None:
-        raise UnclearSymbol(text, "the exchange of this index is not known")
+        raise UnclearSymbol(text, "the exchange of this index is not known", spellings=clear_spellings(text))
     return Listing("indices", calendar, "an index")
 
 
@@ -69,7 +113,9 @@ def _fx_by_suffix(text: str) -> Listing | None:
     pair = text.removesuffix(_FX_SUFFIX)
     halves = {pair[:3], pair[3:]} - {""}
     if not halves or not halves <= codes.CURRENCIES:
-        raise UnclearSymbol(text, "`=X` stands behind two currencies, such as EURUSD=X")
+        raise UnclearSymbol(
+            text, "`=X` stands behind two currencies, such as EURUSD=X", spellings=clear_spellings(text)
+        )
     return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
 
 
@@ -97,14 +143,17 @@ def _prefixed(text: str) -> Listing | None:
     prefix, colon, rest = text.partition(":")
     if not colon or "/" in prefix or "-" in prefix:
         return None
-    suffix = codes.SUFFIX_BY_PREFIX.get(prefix)
-    if suffix is None:
+    is_known = prefix in codes.SUFFIXES_BY_PREFIX or prefix in codes.FUTURES_PREFIXES
+    spellings = clear_spellings(text)
+    if not is_known and not spellings:
         raise UnclearSymbol(text, f"no exchange is known by the prefix {prefix}")
-    raise UnclearSymbol(text, "an exchange is written behind the symbol here", f"write {rest}{suffix}")
+    if not spellings:
+        raise UnclearSymbol(text, f"what {rest} is at {prefix} is not known")
+    raise UnclearSymbol(text, "an exchange is written behind the symbol here", spellings=spellings)
 
 
 def _separated_pair(text: str) -> Listing | None:
-    """Recognise BTC-USD, BTC/USDT, EUR_USD, BTC/USDT:USDT, BTC-PERP and BTC-USD.CC."""
+    """Recognise BTC-USD, BTC/USDT, EUR_USD, BTC/USDT:USDT, BTC-PERP, BTC-PERPETUAL and BTC-USD.CC."""
     pair, _, venue = text.partition(".")
     match = _SEPARATED_PAIR.fullmatch(pair)
     if match is None or (venue and venue not in codes.CRYPTO_VENUES):
@@ -112,14 +161,16 @@ def _separated_pair(text: str) -> Listing | None:
     base, quote = match[1], match[2]
     if base in codes.FIAT_AND_METALS and quote in codes.CURRENCIES and not venue:
         return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
-    if quote in codes.CRYPTO_QUOTES or quote in codes.CURRENCIES or quote == "PERP":
+    if quote in codes.CRYPTO_QUOTES or quote in codes.CURRENCIES or quote in _PERPETUAL:
         return Listing("crypto", ALWAYS_OPEN, "a crypto pair")
     return None
 
 
 def _joined_pair(text: str) -> Listing | None:
-    """Recognise EURUSD, BTCUSDT, ETHBTC, ETHUSD.KRAKEN and EURUSD.FOREX."""
-    pair, _, venue = text.partition(".")
+    """Recognise EURUSD, BTCUSDT, ETHBTC, ETHUSD.KRAKEN and EURUSD.FOREX, and BTCUSDT.P for a perpetual future."""
+    pair, _, venue = text.removesuffix(".P").partition(".")
+    if text.endswith(".P") and pair[:3] in codes.FIAT_AND_METALS and pair[3:] in codes.CURRENCIES:
+        return None
     if venue and venue not in codes.CRYPTO_VENUES and venue != "FOREX":
         return None
     if pair[:3] in codes.FIAT_AND_METALS and pair[3:] in codes.CURRENCIES and venue not in codes.CRYPTO_VENUES:
@@ -135,6 +186,11 @@ def _joined_pair(text: str) -> Listing | None:
     return None
 
 
+def _preferred(text: str) -> Listing | None:
+    """Recognise BAC.PR.L, a preferred share whose letter is no suffix."""
+    return Listing("stocks", DEFAULT_CALENDAR, _A_CLASS) if _PREFERRED.fullmatch(text) else None
+
+
 def _suffixed(text: str) -> Listing | None:
     _, dot, suffix = text.rpartition(".")
     calendar = codes.CALENDAR_BY_SUFFIX.get(suffix) if dot else None
@@ -146,30 +202,39 @@ def _index_by_name(text: str) -> Listing | None:
     written = codes.INDEX_NAMES.get(text)
     if written is None:
         return None
-    raise UnclearSymbol(
-        text,
-        "it is an index, and may be a ticker in the US",
-        f"write {written} for the index, or give `--calendar {DEFAULT_CALENDAR}` for the ticker",
-    )
+    raise _or_ticker(text, "it is an index, and may be a ticker in the US", written, "the index")
+
+
+def _future_by_name(text: str) -> Listing | None:
+    """Refuse names such as GOLD and NQ, by which the metal or the future is meant, or a ticker in New York."""
+    written = codes.NAMES_OF_FUTURES.get(text)
+    if written is None:
+        return None
+    reason = "it is a commodity, a future or an index elsewhere, and may be a ticker in the US"
+    if not written:
+        raise UnclearSymbol(text, reason)
+    raise _or_ticker(text, reason, written, "the future")
+
+
+def _or_ticker(text: str, reason: str, written: str, what: str) -> UnclearSymbol:
+    ticker = f"give `--calendar {DEFAULT_CALENDAR}` for the ticker"
+    return UnclearSymbol(text, reason, f"write {written} for {what}, or {ticker}")
 
 
 def _us(text: str) -> Listing | None:
     if text in codes.COINS_BY_THEMSELVES:
-        raise UnclearSymbol(
-            text,
-            "it is a coin, and a ticker in the US",
-            f"write {text}-USD for the coin, or give `--calendar {DEFAULT_CALENDAR}` for the ticker",
-        )
+        raise _or_ticker(text, "it is a coin, and may be a ticker in the US", f"{text}-USD", "the coin")
     if text in codes.CURRENCIES_BY_THEMSELVES:
-        raise UnclearSymbol(
+        raise _or_ticker(
             text,
             "it is a currency or a metal, and could be a ticker in the US",
-            f"write {text}USD for its price in dollars, or give `--calendar {DEFAULT_CALENDAR}` for the ticker",
+            f"{text}USD",
+            "its price in dollars",
         )
     if _US_STOCK.fullmatch(text):
         return Listing("stocks", DEFAULT_CALENDAR, "no suffix, as stocks and funds in the US are written")
     if _US_CLASS.fullmatch(text):
-        return Listing("stocks", DEFAULT_CALENDAR, "a class of shares in the US")
+        return Listing("stocks", DEFAULT_CALENDAR, _A_CLASS)
     return None
 
 
@@ -180,9 +245,11 @@ _RULES: tuple[Callable[[str], Listing | None], ...] = (
     _future_by_suffix,
     _separated_pair,
     _prefixed,
+    _preferred,
     _suffixed,
     _joined_pair,
     _contract,
     _index_by_name,
+    _future_by_name,
     _us,
 )

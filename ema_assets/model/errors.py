@@ -118,15 +118,21 @@ class CodeDiffers(EmaAssetsError):
 
 
 class UnclearSymbol(ConfigurationError):
-    """The spelling of a symbol does not show what it is or where it trades."""
+    """The spelling of a symbol does not show what it is or where it trades.
 
-    def __init__(self, symbol: str, reason: str, instead: str | None = None) -> None:
+    `spellings` are the ways in which what is probably meant is written here.
+    """
+
+    def __init__(self, symbol: str, reason: str, instead: str | None = None, spellings: Sequence[str] = ()) -> None:
+        if spellings:
+            instead = "write " + " or ".join(filter(None, [", ".join(spellings[:-1]), spellings[-1]]))
         instead = instead or (
             "say where it trades with `--calendar`: 24/7 for crypto, 24/5 for foreign exchange, CMES for futures of "
             "CME, or the code of an exchange such as XNYS"
         )
         super().__init__(f"{symbol}: {reason}; {instead}")
         self.symbol = symbol
+        self.spellings = tuple(spellings)
 
 
 class WatchlistError(ConfigurationError):

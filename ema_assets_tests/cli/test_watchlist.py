@@ -145,17 +145,18 @@ def test_the_list_can_be_printed_as_json(run: Run) -> None:
 
 
 def test_clear_symbols_are_added_and_the_others_are_refused_with_a_hint(run: Run, home: Path) -> None:
-    done = run("symbols", "add", "7203", "7203.T", "BTC", "TEVA.TA", "ES=F", "EUR_USD")
+    done = run("symbols", "add", "7203", "7203.T", "BTC", "TEVA.TA", "ES=F", "EUR_USD", "vod ln")
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [
         "Added 7203.T (XTKS: the suffix .T).",
         "Added ES=F (CMES: a future, from Sunday evening on).",
         "Added EUR_USD (24/5: foreign exchange, from 17:00 to 17:00 New York).",
     ]
-    head, number, coin, calendar = done.stderr.splitlines()
+    head, number, coin, calendar, elsewhere = done.stderr.splitlines()
     assert head == "Error: not added:"
     assert number.startswith("7203: a number needs the suffix of its exchange")
-    assert coin.startswith("BTC: it is a coin, and a ticker in the US; write BTC-USD")
+    assert coin.startswith("BTC: it is a coin, and may be a ticker in the US; write BTC-USD")
+    assert elsewhere == "VOD LN: a symbol has no such characters here; write VOD.L"
     assert calendar.startswith("TEVA.TA: `calendar` 'XTAE' cannot be built by the installed exchange_calendars")
     found = {each.symbol: each for each in watchlist.load(home / "watchlist.toml").instruments}
     assert found["ES=F"] == Instrument("ES=F", "CMES", None, allow_negative=True)
