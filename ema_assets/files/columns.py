@@ -10,22 +10,29 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _PRICES = ("open", "high", "low", "close")
 
+# Zones in the names of columns of times, as in `Time (EET)`. They do not say whether summer time is meant.
+_ZONES = ("utc", "gmt", "eet", "cet", "est", "et", "ny", "local")
+
 # Column names by role, as `plain` spells them, in the order in which they are tried.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "ts": (
         *("ts", "timestamp", "datetime", "date time", "opentime", "open time", "time open", "timeopen"),
         *("starttime", "start time", "start", "begin", "begins at", "bartime", "bar time", "unix", "unix timestamp"),
-        *("time utc", "gmt time", "utc time", "utc", "local time", "observation date", "exchange date"),
-        *("window start", "time key", "t"),
+        *("gmt time", "utc time", "utc", "local time", "observation date", "exchange date"),
+        *(f"{name} {zone}" for name in ("datetime", "date time", "timestamp") for zone in _ZONES),
+        *("window start", "time key", "snapped at", "t"),
     ),
-    "date": ("date", "dates", "day", "tradedate", "trade date", "datum", "data", "fecha"),
-    "time": ("time", "hour", "zeit"),
+    "date": (
+        *("date", "dates", "day", "tradedate", "trade date", "datum", "data", "fecha"),
+        *(f"date {zone}" for zone in _ZONES),
+    ),
+    "time": ("time", "hour", "zeit", *(f"time {zone}" for zone in _ZONES)),
     "open": (*("open", "o", "1 open", "open price", "openprice", "price open", "trade open", "first", "px open"),),
     "high": (*("high", "h", "2 high", "high price", "highprice", "price high", "trade high", "max", "px high"),),
     "low": (*("low", "l", "3 low", "low price", "lowprice", "price low", "trade low", "min", "px low"),),
     "close": (
         *("close", "c", "4 close", "close price", "closeprice", "price close", "trade close", "close last", "px last"),
-        *("last", "last price", "price", "settle", "value"),
+        *("last", "last price", "latest", "price", "settle", "value"),
     ),
     "volume": (
         *("volume", "v", "vol", "5 volume", "6 volume", "shares traded", "no of shares", "total volume"),
@@ -39,6 +46,29 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
     "timeframe": ("timeframe", "time frame", "tf", "interval", "period", "per", "resolution", "granularity", "barsize"),
 }
+# Words after `volume` in the names of columns with money, averages and other things.
+_NO_UNITS = frozenset(
+    {
+        *("usd", "usdt", "usdc", "busd", "eur", "gbp", "jpy", "krw", "currency", "quote", "money", "notional", "value"),
+        *(
+            "ma",
+            "sma",
+            "ema",
+            "avg",
+            "average",
+            "change",
+            "chg",
+            "weighted",
+            "price",
+            "buy",
+            "sell",
+            "bid",
+            "ask",
+            "up",
+        ),
+        *("down", "delta", "ratio", "percent", "profile", "oscillator", "yesterday", "previous"),
+    }
+)
 # Names of columns that contain symbols in some files, and company names or a single word in others.
 _MAYBE_SYMBOLS = (
     *("ric", "act symbol", "stock symbol", "ts code", "tic", "product id", "epic", "stock code", "security code"),
@@ -46,8 +76,9 @@ _MAYBE_SYMBOLS = (
 )
 # Names of prices that are adjusted for dividends. Stored prices are not.
 ADJUSTED = ("adj close", "adjusted close", "5 adjusted close", "adjclose")
+_PANDAS_INDEX = "index level 0"
 # Names of an index that was saved without a name.
-UNNAMED = ("", "unnamed 0", "index level 0", "index")
+UNNAMED = ("", "unnamed 0", _PANDAS_INDEX, "index")
 
 
 def plain(name: str) -> str:
@@ -81,21 +112,41 @@ def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
                     raise BarFileError(f"two columns are called {alias}; leave one of them")
                 found[role] = names.index(alias)
                 break
-    if "ts" in found and not {"ts", "date"} & layout.columns.keys():
-        # A column with the full time needs no further columns.
-        found.pop("date", None)
-        found.pop("time", None)
-    elif "date" in found:
-        found.pop("ts", None)
-    elif "time" in found:
-        found["ts"] = found.pop("time")
-    elif "ts" not in found and names and names[0] in UNNAMED:
-        found["ts"] = 0
+    found = _with_one_time(found, names, layout)
+    if "volume" not in found:
+        found |= _volume_of_unit(names)
     if "close" not in found:
         found |= _single_value(names, found)
     maybe = [names.index(each) for each in _MAYBE_SYMBOLS if names.count(each) == 1]
     left = [place for place in maybe if place not in found.values()]
     return found if "symbol" in found or not left else found | {"symbol": left[0]}
+
+
+def _with_one_time(found: Mapping[str, int], names: Sequence[str], layout: Layout) -> dict[str, int]:
+    """Return the columns with `ts`, or `date` with or without `time`, and not both; neither when there is none."""
+    left = dict(found)
+    if "ts" in left and not {"ts", "date"} & layout.columns.keys():
+        # A column with the full time needs no further columns.
+        left.pop("date", None)
+        left.pop("time", None)
+    elif "date" in left:
+        left.pop("ts", None)
+    elif "time" in left:
+        left["ts"] = left.pop("time")
+    elif "ts" not in left and names and names[0] in UNNAMED:
+        left["ts"] = 0
+    elif "ts" not in left and names and names[-1] == _PANDAS_INDEX:
+        # pandas stores an index without a name behind the columns of a Parquet file.
+        left["ts"] = len(names) - 1
+    return left
+
+
+def _volume_of_unit(names: Sequence[str]) -> dict[str, int]:
+    """Return the first volume that is called by its unit, as in `Volume_(BTC)`; not one in money, nor an average."""
+    for place, name in enumerate(names):
+        if name.startswith("volume ") and not set(name.split()[1:]) & _NO_UNITS:
+            return {"volume": place}
+    return {}
 
 
 def may_be_symbols(name: str) -> bool:

@@ -32,6 +32,8 @@ class Layout:
         price_decimals: The number of decimals of prices that are written without a decimal point: 9 for billionths.
         volume_unit: Units of the instrument per unit of the volume: 100 where volumes are in lots of 100 shares.
         symbol: A function that converts the vendor's spelling of a symbol to the usual one.
+        exchanges: Exchanges, in capital letters, that stand before a ticker in the names of files, as in `LSE_VOD`. The
+            symbol is `LSE:VOD` then: VOD alone is another one.
         words: Words in the names of the files, in small letters, that are not symbols.
         remark: What a reader of the documentation must know.
     """
@@ -56,6 +58,7 @@ class Layout:
     price_decimals: int = 0
     volume_unit: int = 1
     symbol: Callable[[str], str] | None = None
+    exchanges: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     remark: str = ""
 

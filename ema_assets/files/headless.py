@@ -8,9 +8,19 @@ import polars as pl
 from ema_assets.files.cells import Table, numbers_of
 from ema_assets.files.options import IGNORED
 from ema_assets.files.times import joined, read_times
+from ema_assets.files.words import timeframe_key
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _SHOWN = 50
+# What may stand before the prices of a row; tried in this order when it is not what the first row suggests.
+_BEGINNINGS = (
+    ("symbol", "ts"),
+    ("symbol", "date", "time"),
+    ("symbol", "timeframe", "ts"),
+    ("symbol", "timeframe", "date", "time"),
+    ("ts",),
+    ("date", "time"),
+)
 _USUAL_ORDER = ("open", "high", "low", "close")
 # The percentage of rows that must fit an unusual order, among the rows that fit only that or only the usual order.
 _NEARLY_ALL = 95
@@ -63,11 +73,14 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     width = len(texts)
     start, prices = _first_price(texts)
     times = ["ts"] if start == 1 else ["date", "time"] if start == 2 else ["symbol", "date", "time"][: max(start, 0)]
-    written = joined(
-        [pl.Series(part) for part in zip(*(row[:start][-2:] for row in table.sample(_SHOWN)), strict=True)]
-    )
-    if _are_no_times(written):
-        raise BarFileError(f"holds no table of bars: its first row is {' '.join(texts).strip()[:80]!r}")
+    rows = table.sample(_SHOWN)
+    if _are_no_times(rows, times):
+        possible = [each for each in _BEGINNINGS if _begins(rows, each)]
+        if not possible:
+            raise BarFileError(f"holds no table of bars: its first row is {' '.join(texts).strip()[:80]!r}")
+        times = list(next((each for each in possible if _have_usual_order(rows, len(each))), possible[0]))
+        start = len(times)
+        prices = _count_numbers(texts[start:])
     if prices in (2, 3):
         raise BarFileError("has no head that names its columns; `--columns` says what each of them is")
     names = ["close"] if prices == 1 else [*_USUAL_ORDER, "volume"][:prices]
@@ -82,7 +95,32 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     return "has no head that names its columns", [FileReading(evidence, (("columns", ",".join(columns)),))]
 
 
-def _are_no_times(texts: pl.Series) -> bool:
+def _begins(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> bool:
+    """Return whether `rows` begin with columns of these `roles`, and prices follow."""
+    start = len(roles)
+    return (
+        all(_count_numbers(row[start:]) for row in rows)
+        and not _are_no_times(rows, roles)
+        and ("symbol" not in roles or not any(numbers_of(row[:1]) for row in rows))
+        and ("timeframe" not in roles or all(timeframe_key(row[1]) for row in rows))
+    )
+
+
+def _have_usual_order(rows: Sequence[Sequence[str]], start: int) -> bool:
+    frame = pl.DataFrame(
+        [row[start : start + 4] for row in rows], orient="row", schema=list(_USUAL_ORDER), strict=False
+    )
+    prices = frame.select(pl.all().cast(pl.Float64, strict=False)).drop_nulls()
+    return prices.height > 0 and bool(prices.select(_fits({role: role for role in _USUAL_ORDER}).all()).item())
+
+
+def _count_numbers(texts: Sequence[str]) -> int:
+    return sum(1 for _ in takewhile(lambda each: numbers_of([each]), texts))
+
+
+def _are_no_times(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> bool:
+    places = [place for place, role in enumerate(roles) if role in ("ts", "date", "time")]
+    texts = joined([pl.Series([row[place] for row in rows], dtype=pl.String) for place in places])
     try:
         return read_times(texts, None).wall.null_count() * 2 > len(texts)
     except AmbiguousBarFile:

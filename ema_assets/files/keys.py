@@ -18,11 +18,15 @@ from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.model.timeframes import Timeframe, by_key
 
 _DAY = 86_400
+# The least distance of bars of a week: from Monday to Friday.
+_WEEK = 5 * _DAY
 # It takes this many distances to say that bars are weeks apart. Fewer may be those of selected days.
 _CERTAIN = 5
 # When a column tells instruments apart, at most one of this many contradicting rows may still contradict another.
 _ONE_OF = 20
 _SAMPLED_VALUES = 50
+# At most this many words of a file's name are offered as its symbol.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +165,17 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
         return symbol if is_known else symbol.upper()
 
     if sources.symbols is not None:
-        column = _parsed(bars, sources.symbols, lambda text: spelled(parse_symbol(text)))
         if given is None:
-            return column, "its column"
-        if column.n_unique() > 1:
-            raise BarFileError(f"`--symbol {given}` cannot be: it holds {column.n_unique()} symbols in a column")
-        return _all(bars, given), "--symbol" + (
-            f"; the file says {column[0]}" if len(column) and column[0] != given else ""
-        )
+            return _parsed(bars, sources.symbols, lambda text: spelled(parse_symbol(text))), "its column"
+        # They may be no symbols, as `AAPL US Equity`, which is why the option is given.
+        texts = sources.symbols.cast(pl.String).str.strip_chars().unique(maintain_order=True).to_list()
+        if len(texts) > 1:
+            raise BarFileError(f"`--symbol {given}` cannot be: it holds {len(texts)} symbols in a column")
+        return _all(bars, given), "--symbol" + (f"; the file says {texts[0]}" if texts and texts[0] != given else "")
     for text, origin in (
         (given, "--symbol"),
         (sources.beside.get("symbol"), "the file"),
-        (named.symbol, "the name of the file"),
+        (_listed(named, sources.layout), "the name of the file"),
     ):
         if text is not None:
             try:
@@ -182,8 +185,18 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
             return _all(bars, symbol), origin
     raise AmbiguousBarFile(
         "says nowhere which symbol its bars are of",
-        [FileReading("with its symbol, or with a name such as AAPL_5m.csv", (("symbol", "SYMBOL"),))],
+        [
+            *(FileReading(f"as {each}, of the file's name", (("symbol", each),)) for each in named.candidates[:_SHOWN]),
+            FileReading("with its symbol, or with a name such as AAPL_5m.csv", (("symbol", "SYMBOL"),)),
+        ],
     )
+
+
+def _listed(named: Named, layout: Layout) -> str | None:
+    """Return the symbol in a name, after the exchange that the name says, unless the layout implies the exchange."""
+    if named.symbol is None or named.exchange is None or layout.calendar is not None:
+        return named.symbol
+    return f"{named.exchange}:{named.symbol}"
 
 
 def _all(bars: pl.DataFrame, value: str) -> pl.Series:
@@ -233,14 +246,20 @@ def _from_spacing(bars: pl.DataFrame, found: Spacing | None) -> Timeframe:
     is_daily = is_daily or (len(clocks) == 1 and found is not None and found.seconds % _DAY == 0)
     if found is not None and found.is_clear and found.timeframe is not None:
         return found.timeframe
-    if is_daily and (found is None or not found.is_clear or found.seconds < 5 * _DAY):
+    if is_daily and (found is None or not found.is_clear or found.seconds < _WEEK):
         return by_key("1d")
     if found is not None and found.is_clear:
-        raise BarFileError(f"its bars are {found} apart; timeframes are {ALL_TIMEFRAMES}")
+        raise BarFileError(f"its bars are {found} apart; {_allowed(found)}")
     raise AmbiguousBarFile(
         f"says nowhere which timeframe its bars have, and they are too few to tell; timeframes are {ALL_TIMEFRAMES}",
         [FileReading("with its timeframe, or with a name such as AAPL_5m.csv", (("timeframe", "TIMEFRAME"),))],
     )
+
+
+def _allowed(found: Spacing) -> str:
+    if found.seconds >= _WEEK:
+        return "weeks and months are rolled up from 1d bars here, so ingest those"
+    return f"timeframes are {ALL_TIMEFRAMES}"
 
 
 def _check_spacing(timeframe: Timeframe, found: Spacing | None, origin: str) -> None:
@@ -250,8 +269,9 @@ def _check_spacing(timeframe: Timeframe, found: Spacing | None, origin: str) -> 
     length = int(timeframe.duration.total_seconds())
     is_certain = found.of >= _CERTAIN
     other = found.timeframe
-    if found.seconds < length or (is_certain and timeframe.is_session and found.seconds >= 5 * _DAY):
-        allowed = "" if other is not None and other is not timeframe else f"; timeframes are {ALL_TIMEFRAMES}"
+    is_longer = is_certain and found.seconds >= _WEEK
+    if found.seconds < length or is_longer:
+        allowed = "" if other is not None and other is not timeframe else f"; {_allowed(found)}"
     elif (
         is_certain
         and found.seconds > length

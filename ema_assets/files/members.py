@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from ema_assets.files.cells import Table
 from ema_assets.files.marks import BZIP2, GZIP, OLD_EXCEL, TAR, TAR_PLACE, XZ, ZIP
+from ema_assets.files.names import from_name
 from ema_assets.files.workbooks import sheets_of
 from ema_assets.model.errors import BarFileError, first_of
 
@@ -51,8 +52,8 @@ _NO_CONTAINER = _Container({}, ())
 def members_of(path: Path) -> list[Path]:
     """Return the paths of the bar files in the archive at `path`, or of the sheets in the workbook, in its order.
 
-    The list is empty when `path` is neither. It is also empty for a zip with a single bar file and for a workbook with
-    a single table, which are read as one file.
+    The list is empty when `path` is neither. It is also empty for a zip with a single bar file whose name says no
+    more than that of the zip, and for a workbook with a single table, which are read as one file.
     """
     try:
         return [path / name for name in _container(path, path.stat().st_mtime_ns).bars]
@@ -122,7 +123,8 @@ def _container(path: Path, _changed_ns: int) -> _Container:
         infos = [each for each in packed.infolist() if not each.is_dir()]
         files = {_plain(each.filename): partial(packed.read, each) for each in infos}
         bars = bar_files(files)
-        return _Container(files, bars if len(bars) > 1 else (), _others(files, bars))
+        is_one_file = len(bars) == 1 and not _says_more(bars[0], path)
+        return _Container(files, () if is_one_file else bars, _others(files, bars))
     if _may_be_tar(begin) and tarfile.is_tarfile(path):
         # The archive is kept in memory, so that no file stays open.
         bundle = tarfile.open(fileobj=BytesIO(path.read_bytes()))  # noqa: SIM115 - read later
@@ -130,6 +132,11 @@ def _container(path: Path, _changed_ns: int) -> _Container:
         bars = bar_files(files)
         return _Container(files, bars, _others(files, bars))
     return _NO_CONTAINER
+
+
+def _says_more(name: str, path: Path) -> bool:
+    """Return whether the `name` of the only file in an archive has a symbol, and that of the archive (`path`) none."""
+    return from_name(Path(name)).symbol is not None and from_name(path).symbol is None
 
 
 def _workbook(path: Path) -> _Container:

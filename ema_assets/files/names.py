@@ -1,7 +1,7 @@
 """Symbol and timeframe from the name of a file, which may also have dates and words of vendors. Opens no file."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,24 +25,37 @@ _PLAIN_WORDS = frozenset(
         *("bid", "ask", "mid", "utc", "est", "adjusted", "unadjusted", "adj", "raw", "full", "spot", "stock", "stocks"),
         *("intraday", "daily", "equity", "index", "nasdaq", "nyse", "amex", "arca", "us", "eod"),
         *("first", "second", "last", "latest", "csv", "json", "txt", "tsv", "zip", "gz", "xlsx", "time", "values"),
+        "max",
     }
 )
 # When a name is a single word in capital letters, every other word may be a symbol: OLD, ALL, DAY.
 _NO_SYMBOLS = frozenset({"data", "ohlc", "ohlcv", "csv", "export", "bars", "prices", "quotes", "history", "table"})
 _SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^]{0,19}")
 # Ranges of years, and dates with separators. Below, timeframes in two words: `5 minute`, `1-day`, `5_M`.
-_DATES = re.compile(r"(19|20)\d{2}-(19|20)\d{2}(?!\d)|(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-.]\d{2}[-.](19|20)\d{2}")
+_DATES = re.compile(
+    r"(19|20)\d{2}-(19|20)\d{2}(?!\d)|(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-._]\d{2}[-._](19|20)\d{2}(?!\d)"
+    r"|(?<!\d)(19|20)\d{2}(_\d{2}){2}(?!\d)"
+)
 _IN_TWO = re.compile(r"(?<![A-Za-z0-9])(\d{1,2})[ _-](m|min|minute|h|hour|d|day)s?(?![A-Za-z0-9])", re.IGNORECASE)
+# TradingView writes `CME_MINI_ES1!`, where the number of a continuous future follows its root.
+_PART_OF_EXCHANGE = re.compile(r"^([A-Z]+)_(MINI|GBX)_")
+_CONTINUOUS = re.compile(r"\d!")
 # `EURUSD60`, `XAUUSD1440`: a pair and minutes, as MetaTrader 4 names files.
 _PAIR_AND_MINUTES = re.compile(r"([A-Z]{6}[a-z.]{0,2}|[A-Z]{3,6}USDT?)(5|15|30|60|240|1440)")
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Symbol and timeframe in a name, None when absent. `timeframe_seconds` may be a length that is no timeframe."""
+    """Symbol, timeframe and exchange in a name, None when absent.
+
+    `timeframe_seconds` may be a length that is no timeframe. With an `exchange`, the symbol is a ticker there. Without
+    a symbol, `candidates` are the words that may be one.
+    """
 
     symbol: str | None
     timeframe_seconds: int | None
+    exchange: str | None = None
+    candidates: tuple[str, ...] = ()
 
 
 def from_name(path: Path, known: Collection[str] = ()) -> Named:
@@ -54,7 +67,9 @@ def from_name(path: Path, known: Collection[str] = ()) -> Named:
     named = _from_text(path.name, known)
     outer = next((each.name for each in path.parents if _CONTAINER.search(each.name)), None)
     around = _from_text(outer, known) if outer else Named(None, None)
-    return Named(named.symbol or around.symbol, named.timeframe_seconds or around.timeframe_seconds)
+    of_symbol = named if named.symbol else around
+    length = named.timeframe_seconds or around.timeframe_seconds
+    return Named(of_symbol.symbol, length, of_symbol.exchange, () if of_symbol.symbol else named.candidates)
 
 
 def _from_text(name: str, known: Collection[str]) -> Named:
@@ -65,20 +80,32 @@ def _from_text(name: str, known: Collection[str]) -> Named:
     stem, comma, rest = stem.partition(",")
     length = seconds(rest.strip().split("_")[0].split(" ")[0]) if comma else None
     no_symbols = _PLAIN_WORDS.union(*(layout.words for layout in discover()))
-    stem = _IN_TWO.sub(r"\1\2", _DATES.sub(" ", stem))
+    exchanges = frozenset[str]().union(*(layout.exchanges for layout in discover())).difference(known)
+    stem = _CONTINUOUS.sub("", _PART_OF_EXCHANGE.sub(r"\1_", _IN_TWO.sub(r"\1\2", _DATES.sub(" ", stem))))
     words = [word.strip("-.") for word in re.split(r"[_\s]+", stem) if word.strip("-.")]
     words = [part for word in words for part in _split_at_hyphens(word, known)]
     if len(words) == 1 and words[0].isupper() and words[0].lower() not in _NO_SYMBOLS:
         no_symbols = _NO_SYMBOLS
     left: list[str] = []
+    places: list[str] = []
     for word in words:
-        if word not in known and (_NOISE.fullmatch(word) or word.lower() in no_symbols):
+        if word in exchanges and len(words) > 1:
+            places.append(word)
+        elif word not in known and (_NOISE.fullmatch(word) or word.lower() in no_symbols):
             length = length or (86_400 if word.lower() == "daily" else None)
         elif word not in known and (_is_timeframe(word) or (left and _is_bare_timeframe(word))):
             length = length or seconds(word)
         else:
             left.append(word)
-    return Named(_symbol(left, known, has_length=length is not None), length)
+    symbol = _symbol(left, known, has_length=length is not None)
+    if symbol is None and not left and len(places) == 1 and places[0].lower() not in no_symbols:
+        # `CME_1d`: companies that run exchanges, and others, have such tickers.
+        return Named(places[0], length)
+    if symbol is None and len(places) == 1 and len(left) == 1 and left[0].isdigit():
+        symbol = left[0]
+    if symbol is None:
+        return Named(None, length, candidates=_candidates(left))
+    return Named(symbol, length, places[0] if len(places) == 1 else None)
 
 
 def _split_at_hyphens(word: str, known: Collection[str]) -> list[str]:
@@ -107,6 +134,12 @@ def _is_timeframe(word: str) -> bool:
 def _is_bare_timeframe(word: str) -> bool:
     """Return whether a word after a symbol is a timeframe without a unit, as in `Bitstamp_BTCUSD_d` and `XBTUSD_60`."""
     return word.lower() in ("d", "h") or (word.isdigit() and timeframe_of(seconds(word)) is not None)
+
+
+def _candidates(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the words that may be a symbol: those in capitals, or the only one, in small letters."""
+    fitting = [word for word in words if _SYMBOL.fullmatch(word) and any(letter.isalpha() for letter in word)]
+    return tuple(dict.fromkeys(word.upper() for word in fitting if word.isupper() or words == [word.lower()]))
 
 
 def _symbol(words: list[str], known: Collection[str], *, has_length: bool) -> str | None:

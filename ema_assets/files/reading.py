@@ -5,6 +5,7 @@ Their instants depend on sessions and are decided in `operations`, where calenda
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -25,6 +26,7 @@ from ema_assets.files.wide import unpivoted
 from ema_assets.model.counts import counted, noun
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, PRICES
+from ema_assets.model.timeframes import by_key
 
 _NO_BAR = "without prices"
 _BEGINS_LIKE_A_TIME = r"^\W*(\d|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
@@ -42,6 +44,7 @@ class BarsOfFile:
         keys: Where symbol and timeframe come from.
         form: The kind of file, such as `CSV` or `JSON in gzip`.
         notes: Remarks for a person on how the file was read.
+        has_ends: Whether an intraday bar has the time 24:00, which is the close of a bar.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class BarsOfFile:
     keys: Keys
     form: str
     notes: tuple[str, ...]
+    has_ends: bool = False
 
     def as_utc(self) -> pl.DataFrame:
         """Return the bars (BAR_SCHEMA). Times without a zone are taken as UTC, whatever the sessions say."""
@@ -88,6 +92,7 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
     written = joined([cells[column[role]] for role in ("ts", "date", "time") if role in column], has_hours=has_hours)
     times = read_times(written, options.dates, usual_order=layout.dates)
     cells = cells.with_columns(times.wall.alias("wall"), times.ts.alias("ts"), written.cast(pl.String).alias("written"))
+    cells = cells.with_columns(is_end=pl.lit(False) if times.is_end is None else times.is_end)
     cells, below = _without_footers(cells, column)
     prices = {role: column.get(role, column["close"]) for role in PRICES}
     numbers, sign = read_numbers(
@@ -101,7 +106,7 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
         unit = pl.repeat(10.0**layout.price_decimals, cells.height, eager=True)
         numbers = {role: series / unit for role, series in numbers.items()}
         notes.append(f"prices in units of 1e-{layout.price_decimals}")
-    bars = cells.select("wall", "ts", LINE).with_columns(
+    bars = cells.select("wall", "ts", "is_end", LINE).with_columns(
         *(series.alias(role) for role, series in numbers.items()),
         volume=pl.lit(None, pl.Float64) if volume is None else volume,
     )
@@ -119,8 +124,12 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
     )
     notes = [*table.notes, *notes, *below, *([f"times: {times.note}"] if times.note else [])]
     notes += _notes(cells, column, table.names, bars["volume"], sign)
-    order = ["symbol", "timeframe", "wall", "ts", *PRICES, "volume", LINE]
-    return BarsOfFile(path, bars.select(order), layout, keys, table.form, tuple(notes))
+    # A day that is labelled with its last moment, 24:00, is that day and not the next one.
+    is_day = pl.col("timeframe").is_in([key for key in bars["timeframe"].unique() if by_key(key).is_session])
+    day = pl.when(is_day & pl.col("is_end")).then(timedelta(days=1)).otherwise(timedelta(0))
+    has_ends = bool(bars.select((pl.col("is_end") & ~is_day).any()).item())
+    order = ["symbol", "timeframe", pl.col("wall", "ts") - day, *PRICES, "volume", LINE]
+    return BarsOfFile(path, bars.select(order), layout, keys, table.form, tuple(notes), has_ends)
 
 
 def _columns(table: Table, options: ReadOptions) -> tuple[Layout, dict[str, int]]:

@@ -6,7 +6,7 @@ as an instant (`ts`, UTC).
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -72,11 +72,13 @@ class Times:
         wall: The time as written, without a zone; null where the text is not a time.
         ts: The instant (UTC) where it is certain; null elsewhere.
         note: How the text was read where that is not obvious, such as `day/month/year`; otherwise empty.
+        is_end: Which times are written as 24:00, the end of a day; None when none is.
     """
 
     wall: pl.Series
     ts: pl.Series
     note: str = ""
+    is_end: pl.Series | None = None
 
 
 def read_times(column: pl.Series, order: str | None, *, usual_order: str | None = None) -> Times:
@@ -243,7 +245,7 @@ def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times
         .otherwise(pl.col("day").cast(WALL))
         .cast(WALL)
     ).to_series()
-    return _zoned(wall, frame["zone"], note)
+    return replace(_zoned(wall, frame["zone"], note), is_end=ends if ends.any() else None)
 
 
 def _mapped(column: pl.Series, read: Callable[[pl.Series], pl.Series], dtype: pl.DataType) -> pl.Series:

@@ -59,23 +59,26 @@ class _Reading:
         return self.count * 100 >= len(self.at) * _NEARLY_ALL
 
 
-def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions) -> PlacedTimes:
+def place_times(
+    bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions, *, has_ends: bool = False
+) -> PlacedTimes:
     """Return the opening times of intraday `bars`, in their order.
 
     `bars` have symbol, timeframe, calendar, `wall`, `ts`, prices and `line`.
 
-    `sessions` (SESSION_SCHEMA) cover them.
+    `sessions` (SESSION_SCHEMA) cover them. With `has_ends`, a time is written as 24:00, at which no bar opens, and all
+    are closes.
 
     Raises:
         AmbiguousBarFile: when two readings fit, or only another one than UTC.
         BarFileError: when times do not exist in the zone, or the rows of a repeated hour cannot be told apart.
     """
     if options.tz == EXCHANGE:
-        return _on_own_clocks(bars, sessions, layout, options)
+        return _on_own_clocks(bars, sessions, layout, options, has_ends=has_ends)
     # Around the clock, only the end of the week decides, and a zone that differs by an hour looks the same.
     is_zone_known = bars["ts"].null_count() < bars.height or options.tz is not None
     is_tested = layout.is_guessed and (is_zone_known or not _is_around_the_clock(bars))
-    told_label = options.label or (None if is_tested else layout.label)
+    told_label = options.label or (AT_CLOSE if has_ends else None if is_tested else layout.label)
     if told_label != AT_OPEN and (closes := _from_last_seconds(bars)) is not None:
         bars, told_label = closes, AT_CLOSE
     labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
@@ -98,17 +101,21 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     _check_repeated_hour(bars, chosen)
     ts = chosen.at if chosen.label == AT_OPEN else _opens(bars, chosen, sessions)
     told = "--label" if options.label else f"as {layout.name} writes them" if layout.label == chosen.label else ""
+    told = "24:00 is among its times" if has_ends and not options.label else told
     label = f"at the {chosen.label} of a bar"
     return PlacedTimes(
         ts, f"{chosen.zone} ({origin})" if origin else chosen.zone, f"{label} ({told})" if told else label
     )
 
 
-def _on_own_clocks(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions) -> PlacedTimes:
+def _on_own_clocks(
+    bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions, *, has_ends: bool
+) -> PlacedTimes:
     """Return the opening times of `bars` whose times are on the clocks of their exchanges; see `place_times`."""
 
     def place(part: pl.DataFrame, calendar: str) -> PlacedTimes:
-        return place_times(part.drop("row"), sessions, layout, replace(options, tz=zone_of(calendar)))
+        own = replace(options, tz=zone_of(calendar))
+        return place_times(part.drop("row"), sessions, layout, own, has_ends=has_ends)
 
     return by_calendar(bars, place)
 

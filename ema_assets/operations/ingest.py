@@ -161,7 +161,11 @@ def _placed(
         if part.is_empty():
             continue
         given = part.drop("row")
-        times = place_days(given, around, options) if is_of_days else place_times(given, around, source.layout, options)
+        times = (
+            place_days(given, around, options)
+            if is_of_days
+            else place_times(given, around, source.layout, options, has_ends=source.has_ends)
+        )
         parts.append(part.with_columns(times.ts.alias("ts")))
         zones.append(times.zone)
         labels.append(times.label)

@@ -293,6 +293,28 @@ def test_a_file_without_a_symbol_is_refused_with_a_command_to_fill_in(run: Run, 
     assert commands_of(asked) == [["ingest", path, "--symbol", "SYMBOL", "--dates", "dmy"]]
 
 
+def test_a_ticker_behind_an_exchange_suggests_the_symbol_that_is_meant(
+    run: Run, home: Path, database_url: str, tmp_path: Path
+) -> None:
+    """VOD alone is another share, in New York."""
+    text = "time,open,high,low,close\n2025-01-14,1,2,1,2\n2025-01-15,1,2,1,2\n"
+    path = bars_file(tmp_path, text, name="LSE_VOD, 1D.csv")
+    asked = run("ingest", path, EMA_DATABASE_URL=database_url)
+    assert reasons_of(asked) == [f"{path}: LSE:VOD: an exchange is written behind the symbol here; write VOD.L"]
+    (command,) = commands_of(asked)
+    done = run(*command, EMA_DATABASE_URL=database_url)
+    assert "Added VOD.L (XLON) to the watchlist, its bars from files." in done.stdout
+    assert table_of(done)["VOD.L|1d"][0] == "2"
+
+
+def test_the_option_symbol_in_the_spelling_of_another_vendor_is_refused_with_ours(
+    refused: Refused, tmp_path: Path
+) -> None:
+    path = bars_file(tmp_path, HEAD, SOUND)
+    sentence = refused("ingest", path, "--symbol", "ko us", EMA_DATABASE_URL=DEAD)
+    assert sentence == "KO US: a symbol has no such characters here; write KO or KO.US"
+
+
 def test_a_symbol_whose_calendar_is_unclear_is_refused_with_calendars_to_choose_from(run: Run, home: Path) -> None:
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="TOOLONG.csv")
     asked = run("ingest", path, EMA_DATABASE_URL=DEAD)

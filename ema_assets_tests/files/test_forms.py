@@ -267,6 +267,12 @@ def test_parquet_and_arrow_files_are_read(tmp_path: Path, form: str) -> None:
     assert rows_of(understood(path, symbol="KO").bars) == BARS
 
 
+def test_an_index_that_pandas_stores_without_a_name_behind_the_columns_is_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "KO.parquet"
+    FRAME.select(pl.exclude("Date"), pl.col("Date").alias("__index_level_0__")).write_parquet(path)
+    assert rows_of(understood(path).bars) == BARS
+
+
 def test_prices_of_single_precision_are_read_as_their_shortest_decimals(tmp_path: Path) -> None:
     path = tmp_path / "KO.parquet"
     FRAME.with_columns(pl.col(pl.Float64).cast(pl.Float32)).write_parquet(path)
@@ -505,6 +511,24 @@ def test_a_price_that_is_not_a_number_is_read_as_null(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("head", "line", "expected"),
+    [
+        # Kaggle's history of bitcoin, Barchart, Dukascopy, CoinGecko.
+        ("Timestamp,Open,High,Low,Close,Volume_(BTC),Volume_(Currency)", "1710115200,1,3,1,2,7,14", (1, 3, 1, 2, 7)),
+        ("Time,Open,High,Low,Latest,Change,%Change,Volume", "2024-03-11,1,3,1,2,0.1,5%,7", (1, 3, 1, 2, 7)),
+        ("Time (UTC),Open,High,Low,Close,Volume ", "2024-03-11,1,3,1,2,7", (1, 3, 1, 2, 7)),
+        ("Date (UTC),Time (UTC),Open,High,Low,Close", "2024-03-11,00:00,1,3,1,2", (1, 3, 1, 2, None)),
+        ("snapped_at,price,market_cap", "2024-03-11 00:00:00 UTC,2,14", (2, 2, 2, 2, None)),
+        ("Date,Open,High,Low,Close,Volume MA,Volume USD", "2024-03-11,1,3,1,2,7,8", (1, 3, 1, 2, None)),
+    ],
+)
+def test_columns_may_be_named_with_their_units_and_zones(
+    tmp_path: Path, head: str, line: str, expected: tuple[float | None, ...]
+) -> None:
+    assert rows(tmp_path, f"{head}\n{line}\n", "BTC-USD_1d.csv") == [("BTC-USD", "1d", "2024-03-11 00:00", *expected)]
+
+
+@pytest.mark.parametrize(
     ("line", "columns"),
     [
         ("2024-03-11,59.4,60.4,59.3,60.1,16120345", "ts,open,high,low,close,volume"),
@@ -518,6 +542,12 @@ def test_a_price_that_is_not_a_number_is_read_as_null(tmp_path: Path) -> None:
         ("KO,2024-03-11,09:30,59.4,60.4,59.3,60.1,NYSE", "symbol,date,time,open,high,low,close,-"),
         ("2024-03-11,59.4,60.4,59.3,60.1,5,,", "ts,open,high,low,close,volume,-,-"),
         ("2024-03-11,60.1,USD", "ts,close,-"),
+        # As EODData and MetaStock write them.
+        ("KO,20240311,59.4,60.4,59.3,60.1,16120345", "symbol,ts,open,high,low,close,volume"),
+        ("KO,11-Mar-2024,59.4,60.4,59.3,60.1,16120345", "symbol,ts,open,high,low,close,volume"),
+        ("005930.KS,20240311,72400,73100,72000,72300,9740504", "symbol,ts,open,high,low,close,volume"),
+        ("KO,D,20240311,59.4,60.4,59.3,60.1,16120345", "symbol,timeframe,ts,open,high,low,close,volume"),
+        ("KO,5,20240311,0930,59.4,60.4,59.3,60.1,5", "symbol,timeframe,date,time,open,high,low,close,volume"),
     ],
 )
 def test_a_file_without_a_head_is_ambiguous_and_likely_columns_are_offered(

@@ -47,6 +47,37 @@ def test_a_symbol_in_small_letters_is_a_known_one_in_capitals(
     assert read(path, ReadOptions(), known).bars["symbol"].to_list() == [expected]
 
 
+def test_a_name_says_nothing_against_bars_that_are_weeks_or_months_apart(tmp_path: Path) -> None:
+    """Binance and others call a month 1M, which is a minute elsewhere."""
+    path = written(tmp_path, days_apart(31), "BTC-USD_1M.csv")
+    assert refusal(path) == (
+        "its bars are 31 days apart, which 1m bars (the name of the file) are not; weeks and months are rolled up from "
+        "1d bars here, so ingest those"
+    )
+
+
+def test_the_symbol_of_a_column_with_one_text_that_is_no_symbol_can_be_given(tmp_path: Path) -> None:
+    path = written(tmp_path, f"symbol,{HEAD}KO US Equity,2025-01-14,1,2,1,2\n", "bars_1d.csv")
+    assert refusal(path).startswith("line 2: `symbol` must be 1 to 32 letters")
+    assert understood(path, symbol="KO").bars["symbol"].to_list() == ["KO"]
+
+
+def test_words_in_the_name_of_a_file_are_offered_as_its_symbol(tmp_path: Path) -> None:
+    path = written(tmp_path, f"{HEAD}2025-01-14,1,2,1,2\n", "KO_1d_ib.csv")
+    asked = list(question(path).values())
+    assert asked == [{"symbol": "KO"}, {"symbol": "SYMBOL"}]
+    assert understood(path, **asked[0]).bars["symbol"].to_list() == ["KO"]
+
+
+def test_an_exchange_in_the_name_of_a_file_is_part_of_its_symbol_unless_the_layout_implies_it(tmp_path: Path) -> None:
+    assert read(written(tmp_path, f"{HEAD}2025-01-14,1,2,1,2\n", "LSE_VOD, 1D.csv"), ReadOptions()).bars[
+        "symbol"
+    ].to_list() == ["LSE:VOD"]
+    india = "Date ,Open ,High ,Low ,Close ,Shares Traded ,Turnover (₹ Cr)\n14-JAN-2025,1,2,1,2,3,4\n"
+    found = read(written(tmp_path, india, "NSE_INFY.csv"), ReadOptions())
+    assert (found.layout.calendar, found.bars["symbol"].to_list()) == ("XBOM", ["INFY"])
+
+
 def test_a_text_beside_the_table_that_is_no_symbol_is_refused_with_the_option_that_helps(tmp_path: Path) -> None:
     bars = [{"t": 1736812800000, "o": 1, "h": 2, "l": 1, "c": 2, "v": 5}]
     path = written(tmp_path, json.dumps({"ticker": "no, not a symbol", "results": bars}), "bars_1d.json")

@@ -36,6 +36,13 @@ def _names(path: Path) -> list[str]:
     return [str(each.relative_to(path)) for each in members_of(path)]
 
 
+def test_the_only_file_of_a_zip_gives_the_symbol_if_the_name_of_the_zip_does_not(tmp_path: Path) -> None:
+    path = written(tmp_path, _zipped("KO.csv", "readme.txt"), "archive.zip")
+    assert _names(path) == ["KO.csv"]
+    assert understood(path / "KO.csv").bars["symbol"].to_list() == ["KO"]
+    assert _names(written(tmp_path, _zipped("KO.csv"), "PEP.zip")) == []
+
+
 @pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:bz2", "w:xz"])
 def test_each_file_of_an_archive_is_read_under_its_own_name(tmp_path: Path, mode: str) -> None:
     names = ("us/KO.csv", "./us/PG.csv", "/IBM.csv")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ema_assets.files.names import from_name
+from ema_assets.files.names import Named, from_name
 from ema_assets.files.words import timeframe_key
 
 
@@ -44,7 +44,11 @@ from ema_assets.files.words import timeframe_key
         ("KO_2015-2020.csv", "KO", None),
         ("KO-2020-2026_daily.csv", "KO", 86_400),
         ("KO_2020-01_2020-12_5m.csv", "KO", 300),
+        ("CME_1d.csv", "CME", 86_400),
+        ("AAPL_full_5min_adjsplit.txt", "AAPL", 300),
+        ("AAPL_2025_10_20.csv", "AAPL", None),
         # Names that may be any word give no symbol.
+        ("Bitcoin_01_10_2025-10_11_2025_historical_data.csv", None, None),
         ("prices.csv", None, None),
         ("myfile.csv", None, None),
         ("Apple.csv", None, None),
@@ -56,6 +60,39 @@ from ema_assets.files.words import timeframe_key
 def test_symbol_and_timeframe_are_read_from_the_file_name(name: str, symbol: str | None, seconds: int | None) -> None:
     found = from_name(Path("folder_5m") / name)
     assert (found.symbol, found.timeframe_seconds) == (symbol, seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "exchange", "symbol", "seconds"),
+    [
+        ("LSE_VOD, 1D.csv", "LSE", "VOD", 86_400),
+        ("XETR_SAP, 5_4f2a1.csv", "XETR", "SAP", 300),
+        ("TSE_7203, 60.csv", "TSE", "7203", 3600),
+        ("ASX_BHP_5min.csv", "ASX", "BHP", 300),
+        ("SAP_XETR.csv", "XETR", "SAP", None),
+        ("CME_MINI_ES1!, 60.csv", "CME", "ES", 3600),
+        ("CME_PSX_1d.csv", None, None, 86_400),
+    ],
+)
+def test_an_exchange_in_a_file_name_is_kept(
+    name: str, exchange: str | None, symbol: str | None, seconds: int | None
+) -> None:
+    assert from_name(Path(name)) == Named(symbol, seconds, exchange)
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates"),
+    [
+        ("AAPL_5m_ib.csv", ("AAPL",)),
+        ("AAPL_MSFT_GOOG.csv", ("AAPL", "MSFT", "GOOG")),
+        ("btc-usd-max.csv", ("BTC-USD",)),
+        ("Apple Stock Price History.csv", ()),
+        ("bars.csv", ()),
+    ],
+)
+def test_words_of_an_unclear_file_name_that_may_be_a_symbol_are_kept(name: str, candidates: tuple[str, ...]) -> None:
+    found = from_name(Path(name))
+    assert (found.symbol, found.candidates) == (None, candidates)
 
 
 def test_a_known_symbol_is_recognised_in_a_file_name_that_is_otherwise_unclear() -> None:

@@ -183,6 +183,24 @@ def test_clock_hours_labelled_at_the_close_are_whole_hours(tmp_path: Path) -> No
     assert understood(path, label="close").label == "at the close of a bar (--label)"
 
 
+def test_times_of_24_o_clock_show_that_all_times_are_closes(tmp_path: Path) -> None:
+    """Around the clock, nothing else does: no bar opens at 24:00."""
+    times = ["2025-01-14 22:00", "2025-01-14 23:00", "2025-01-14 24:00", "2025-01-15 01:00"]
+    path = written(tmp_path, lines(times, "BTC-USD", "1h"))
+    found = understood(path)
+    assert [row[2] for row in rows_of(found.bars)] == [
+        f"2025-01-{each}:00" for each in ("14 21", "14 22", "14 23", "15 00")
+    ]
+    assert found.label == "at the close of a bar (24:00 is among its times)"
+    assert times_of(path, label="open")[0] == "2025-01-14 22:00"
+
+
+@pytest.mark.parametrize(("symbol", "opens"), [("BTC-USD", "00:00"), ("KO", "14:30")])
+def test_a_day_that_is_labelled_24_o_clock_is_that_day(tmp_path: Path, symbol: str, opens: str) -> None:
+    path = written(tmp_path, lines(["2025-01-14 24:00", "2025-01-15 24:00"], symbol, "1d"))
+    assert times_of(path) == [f"2025-01-14 {opens}", f"2025-01-15 {opens}"]
+
+
 def test_times_of_crypto_without_a_zone_are_utc(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14 03:00", "2025-01-14 03:05"], "BTC-USD"))
     found = understood(path)
@@ -558,8 +576,8 @@ def test_bars_of_an_unwatched_or_unknown_timeframe_are_refused(tmp_path: Path) -
         f"{date(2025, 1, 6) + timedelta(days=7 * week)},1,2,1,2\n" for week in range(8)
     )
     assert refusal(written(tmp_path, weeks, "KO_1d.csv")) == (
-        "its bars are 7 days apart, which 1d bars (the name of the file) are not; timeframes are 1m, 3m, 5m, 15m, 30m, "
-        "45m, 1h, 2h, 4h, 1d, or others such as 10m and 6h"
+        "its bars are 7 days apart, which 1d bars (the name of the file) are not; weeks and months are rolled up from "
+        "1d bars here, so ingest those"
     )
 
 

@@ -18,7 +18,7 @@ def _is_kibot(row: Sequence[str]) -> bool:
 
 LAYOUT = Layout(
     name="Kibot",
-    words=frozenset({"kibot", "firstrate"}),
+    words=frozenset({"kibot", "firstrate", "adjsplit", "adjsplitdiv"}),
     example="01/16/2024,09:30,182.16,182.88,181.85,182.45,4098120",
     row=_is_kibot,
     headless=("date", "time", "open", "high", "low", "close", "volume"),

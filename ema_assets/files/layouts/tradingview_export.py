@@ -30,16 +30,18 @@ LAYOUT = Layout(
             "index",
             "capitalcom",
             "pepperstone",
-            "xetr",
-            "lse",
             "sp",
             "dj",
             "ftse",
-            "euronext",
-            "cme",
-            "comex",
-            "nymex",
-            "cbot",
+        }
+    ),
+    exchanges=frozenset(
+        {
+            *("LSE", "LSIN", "XETR", "FWB", "SWB", "EURONEXT", "MIL", "BME", "SIX", "OMXSTO", "OMXCOP", "OMXHEX"),
+            *("OSL", "GPW", "BIST", "ATHEX", "VIE", "TASE", "TADAWUL", "JSE", "TSX", "TSXV", "BMV", "BMFBOVESPA"),
+            *("BCBA", "BYMA", "BCS", "NSE", "BSE", "TSE", "HKEX", "SSE", "SZSE", "KRX", "TWSE", "TPEX", "SGX", "IDX"),
+            *("MYX", "SET", "PSE", "PSX", "ASX", "NZX", "MOEX", "CME_MINI", "CME", "CBOT_MINI", "CBOT", "COMEX"),
+            *("COMEX_MINI", "NYMEX", "NYMEX_MINI", "EUREX", "ICEEUR", "ICEUS", "CRYPTOCAP"),
         }
     ),
     example="time,open,high,low,close,Volume,EMA\n1704205800,187.15,187.70,186.90,187.02,5214335,186.5",
