@@ -289,16 +289,21 @@ def _print_summaries(summaries: "Sequence[IngestedSeries]") -> None:
     for each in summaries:
         if each.split is not None:
             click.echo(
-                f"{each.symbol}|{each.timeframe}: the file is adjusted for a {each.split} split; what was "
+                f"{each.symbol}|{each.timeframe}: the file is adjusted for {_a_split(each.split)}; what was "
                 "stored is on its scale now"
             )
         if each.unadjusted is not None:
             click.echo(
-                f"{each.symbol}|{each.timeframe}: the file is not adjusted for a {each.unadjusted} split; its bars of "
-                "before were brought to the scale of what is stored"
+                f"{each.symbol}|{each.timeframe}: the file is not adjusted for {_a_split(each.unadjusted)}; its bars "
+                "of before were brought to the scale of what is stored"
             )
         if each.refused is not None:
             click.echo(f"Error: {each.symbol}|{each.timeframe}: {each.refused}", err=True)
+
+
+def _a_split(ratio: str) -> str:
+    """Return a ratio in a sentence: `a 4:1 split`, or `a split of about 12:1`."""
+    return f"a {ratio} split" if ratio[0].isdigit() else f"a split of {ratio}"
 
 
 def _row(summary: "IngestedSeries") -> tuple[str, ...]:

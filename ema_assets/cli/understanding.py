@@ -110,7 +110,11 @@ def _what_to_do(
 ) -> str:
     answers = dict(reading.answers)
     if "group" in answers:
-        return "\n    ".join([f"add to {watchlist}:", *answers["group"].splitlines()])
+        # A symbol must not be listed twice.
+        moved = (
+            f"take {_shown(sorted(symbols))} out of the group where it is in {watchlist}, and add" if symbols else ""
+        )
+        return "\n    ".join([f"{moved or f'add to {watchlist}'}:", *answers["group"].splitlines()])
     calendar = answers.get("calendar")
     if calendar is not None and symbols:
         return f'move {_shown(sorted(symbols))} to a group with `calendar = "{calendar}"` in {watchlist}'

@@ -286,6 +286,20 @@ def test_minutes_of_a_new_symbol_suggest_a_group_that_takes_them(run: Run, home:
     assert "ETHUSDT|5m: 2025-01-14 00:00 to 2025-01-15 23:55 UTC, 576 rolled up from 1m." in story.stdout
 
 
+def test_minutes_of_a_watched_symbol_suggest_to_move_it_to_a_group_that_takes_them(
+    run: Run, home: Path, database_url: str
+) -> None:
+    (home / "watchlist.toml").write_text('[[group]]\nprovider = "file"\nsymbols = ["KO", "PEP"]\n')
+    times = [datetime(2025, 1, 14, 14, 30) + timedelta(minutes=number) for number in range(390)]
+    path = bars_file(home, BARE, *(f"{time}Z,10,12,9,11,100" for time in times), name="KO_1m.csv")
+    asked = run("ingest", path, "--dry-run", EMA_DATABASE_URL=database_url)
+    place, *lines = (line.strip() for line in asked.stderr.splitlines() if line.startswith("    "))
+    assert place == f"take KO out of the group where it is in {home / 'watchlist.toml'}, and add:"
+    group = "\n".join(lines)
+    (home / "watchlist.toml").write_text(f'[[group]]\nprovider = "file"\nsymbols = ["PEP"]\n{group}\n')
+    assert table_of(run("ingest", path, EMA_DATABASE_URL=database_url))["KO|1m"][0] == "390"
+
+
 def test_a_file_without_a_symbol_is_refused_with_a_command_to_fill_in(run: Run, home: Path) -> None:
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="prices.csv")
     asked = run("ingest", path, "--dates", "dmy", EMA_DATABASE_URL=DEAD)

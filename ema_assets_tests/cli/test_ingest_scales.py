@@ -17,6 +17,17 @@ def written(folder: Path, bars: pl.DataFrame) -> str:
     )
 
 
+def test_a_level_that_no_ratio_of_small_numbers_explains_is_called_a_split_of_about_so_much(
+    run: Run, home: Path, database_url: str
+) -> None:
+    bars = TODAY[:40]
+    assert run("ingest", written(home, bars), EMA_DATABASE_URL=database_url).exit_code == 0
+    noise = 1 + (pl.int_range(pl.len()) % 5) * 0.01
+    other = bars[20:].with_columns(pl.col("open", "high", "low", "close") / 586.3 * noise)
+    done = run("ingest", written(home, other), EMA_DATABASE_URL=database_url)
+    assert "is adjusted for a split of about 5" in done.stdout
+
+
 def test_a_file_as_traded_is_converted_to_the_stored_scale_and_one_with_two_scales_is_refused(
     run: Run, home: Path, database_url: str
 ) -> None:
