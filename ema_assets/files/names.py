@@ -30,7 +30,7 @@ _PLAIN_WORDS = frozenset(
 )
 # When a name is a single word in capital letters, every other word may be a symbol: OLD, ALL, DAY.
 _NO_SYMBOLS = frozenset({"data", "ohlc", "ohlcv", "csv", "export", "bars", "prices", "quotes", "history", "table"})
-_SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^]{0,19}")
+_SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^&]{0,19}")
 # Ranges of years, and dates with separators. Below, timeframes in two words: `5 minute`, `1-day`, `5_M`.
 _DATES = re.compile(
     r"(19|20)\d{2}-(19|20)\d{2}(?!\d)|(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-._]\d{2}[-._](19|20)\d{2}(?!\d)"

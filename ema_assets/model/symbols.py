@@ -36,7 +36,7 @@ BULLISH, BEARISH = "bullish", "bearish"
 FROM_FILES = "file"
 
 # Dagster reserves `|` for multi-partition keys and `,` `[` `]` for key ranges. Vendors use the others.
-_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.\-_=^/:]{0,31}")
+_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.\-_=^/:&]{0,31}")
 
 
 def parse_symbol(text: str) -> str:
@@ -47,7 +47,7 @@ def parse_symbol(text: str) -> str:
     """
     if not _SYMBOL.fullmatch(text):
         raise InvalidKeyError(
-            f"`symbol` must be 1 to 32 letters, digits or . - _ = ^ / : and start with a letter or digit, "
+            f"`symbol` must be 1 to 32 letters, digits or . - _ = ^ / : & and start with a letter or digit, "
             f"received {text!r}"
         )
     return text

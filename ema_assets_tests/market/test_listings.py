@@ -37,7 +37,7 @@ TYPED = {
     ("XKRX", "stocks"): "005930.KS 035720.KQ",
     ("XTAI", "stocks"): "2330.TW 6488.TWO",
     ("XSES", "stocks"): "D05.SI",
-    ("XBOM", "stocks"): "RELIANCE.NS 500325.BO TCS.NS",
+    ("XBOM", "stocks"): "RELIANCE.NS 500325.BO TCS.NS M&M.NS J&KBANK.NS",
     ("XASX", "stocks"): "CBA.AX",
     ("XJSE", "stocks"): "NPN.JO",
     ("BVMF", "stocks"): "VALE3.SA",

@@ -20,6 +20,7 @@ SYMBOLS = [
     "EURUSD=X",
     "BTC/USD",
     "0700.HK",
+    "M&M.NS",
     "a",
     "X:BTCUSD",
     "A_B",

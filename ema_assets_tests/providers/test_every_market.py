@@ -12,7 +12,19 @@ from ema_assets.sandbox.server import running_sandbox
 from ema_assets_tests.providers.conftest import MIDDAY, ask, assert_exact, fetch
 from ema_assets_tests.timeframes import D1
 
-SYMBOLS = ("EURUSD=X", "EUR_USD", "EUR/USD", "ES=F", "^N225", "600519.SS", "VOLV-B.ST", "BTC/USD", "OPUSDT", "ETH_USDT")
+SYMBOLS = (
+    "EURUSD=X",
+    "EUR_USD",
+    "EUR/USD",
+    "ES=F",
+    "^N225",
+    "600519.SS",
+    "VOLV-B.ST",
+    "BTC/USD",
+    "OPUSDT",
+    "ETH_USDT",
+    "M&M.NS",
+)
 # Midnight UTC on a Tuesday: Tokyo and Shanghai have not opened, Stockholm has closed.
 ENDED = datetime(2026, 7, 14, tzinfo=UTC)
 
