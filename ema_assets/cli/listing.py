@@ -36,14 +36,16 @@ class Choice:
 class Chooser:
     """Chooses calendar and provider for one symbol after another.
 
-    `refused` says for each symbol without a choice why there is none. `default` is the provider of symbols that name
-    none; `calendar` and `provider` are given by the person.
+    `refused` says for each symbol without a choice why there is none, and `spellings` how it is written here if only
+    one is possible. `default` is the provider of symbols that name none; `calendar` and `provider` are given by
+    the person.
     """
 
     default: str
     calendar: str | None
     provider: str | None
     refused: dict[str, str] = field(default_factory=dict)
+    spellings: dict[str, str] = field(default_factory=dict)
     _calendars: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +62,8 @@ class Chooser:
             self._check_provider(symbol, listing)
         except ConfigurationError as error:
             self.refused[symbol] = str(error)
+            if isinstance(error, UnclearSymbol) and len(error.spellings) == 1:
+                self.spellings[symbol] = error.spellings[0]
             return None
         if (problem := self._problem_of(listing.calendar)) is not None:
             self.refused[symbol] = f"{symbol}: {problem}"

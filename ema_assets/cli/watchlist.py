@@ -1,6 +1,7 @@
 """The commands `symbols …`: show and change the watchlist."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -180,7 +181,12 @@ def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> N
         click.echo(_what_dagster_does(settings))
     if chooser.refused:
         only = len(chooser.refused) == 1
-        raise ConfigurationError((" " if only else "\n").join(["not added:", *_first_sentences(chooser.refused)]))
+        sentences = ["not added:", *_first_sentences(chooser.refused)]
+        if len(chooser.spellings) > 1:
+            options = ["--provider", provider] if provider else []
+            words = ["ema-assets", "symbols", "add", *dict.fromkeys(chooser.spellings.values()), *options]
+            sentences.append(f"as they are written here: {shlex.join(words)}")
+        raise ConfigurationError((" " if only else "\n").join(sentences))
 
 
 def _what_dagster_does(settings: Settings) -> str:

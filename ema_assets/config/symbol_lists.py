@@ -2,6 +2,7 @@
 
 import csv
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from ema_assets.market.listings import symbol_of
@@ -13,7 +14,7 @@ _SECTION = re.compile(r"###[^,]*(,|$)")
 
 
 def read_symbols(path: Path) -> list[str]:
-    """Return the symbols of the file at `path`, each once, in its order.
+    """Return the symbols of the file at `path`, each once, in its order; some may be written as other vendors do.
 
     A head line that holds `symbol` or `ticker` names the column; without one it is the first column. A single line, as
     TradingView writes it, has symbols only. Empty lines, text after # and the sections of TradingView are left out.
@@ -44,10 +45,14 @@ def read_symbols(path: Path) -> list[str]:
             (column, *_), is_first = heads, False
             continue
         is_first = False
+        text = cells[column].upper() if column < len(cells) else ""
         try:
-            found[symbol_of(cells[column].upper() if column < len(cells) else "")] = None
-        except (InvalidKeyError, UnclearSymbol) as error:
+            # One in the spelling of another vendor is refused by its name, as every other that is not clear.
+            with suppress(UnclearSymbol):
+                symbol_of(text)
+        except InvalidKeyError as error:
             raise ConfigurationError(f"{path}, line {min(number, last)}: {error}") from None
+        found[text] = None
     if not found:
         raise ConfigurationError(f"{path} lists no symbol; one per line, or a CSV with a column `symbol`")
     return list(found)

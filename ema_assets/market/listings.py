@@ -66,7 +66,8 @@ def symbol_of(text: str) -> str:
 
 def clear_spellings(text: str) -> tuple[str, ...]:
     """Return how the symbol that other vendors spell `text` is written here, likeliest first; none if not known."""
-    return tuple(each for each in spellings_here(text.upper()) if each != text.upper() and _is_clear(each))
+    possible = dict.fromkeys(spellings_here(text.upper()))
+    return tuple(each for each in possible if each != text.upper() and _is_clear(each))
 
 
 def _is_clear(symbol: str) -> bool:

@@ -126,7 +126,7 @@ def _share(text: str) -> Iterator[str]:
     """BRK B, BAC PRL, BAC^L, BAC-P-L, SPAC+: classes, preferred shares and warrants in the US."""
     if match := re.fullmatch(r"([A-Z]{1,5})(?: PR|\^|-P-|\.P)([A-Z])", text):
         yield f"{match[1]}-P{match[2]}"
-    elif match := re.fullmatch(r"([A-Z]{1,5}) ([A-Z]{1,2})", text):
+    elif (match := re.fullmatch(r"([A-Z]{1,5}) ([A-Z]{1,2})", text)) and match[2] not in codes.SUFFIX_BY_CODE:
         yield f"{match[1]}.{match[2]}"
     elif match := re.fullmatch(r"([A-Z]{1,5})\+", text):
         yield f"{match[1]}-WT"

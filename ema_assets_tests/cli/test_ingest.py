@@ -326,7 +326,7 @@ def test_the_option_symbol_in_the_spelling_of_another_vendor_is_refused_with_our
 ) -> None:
     path = bars_file(tmp_path, HEAD, SOUND)
     sentence = refused("ingest", path, "--symbol", "ko us", EMA_DATABASE_URL=DEAD)
-    assert sentence == "KO US: a symbol has no such characters here; write KO or KO.US"
+    assert sentence == "KO US: a symbol has no such characters here; write KO"
 
 
 def test_a_symbol_whose_calendar_is_unclear_is_refused_with_calendars_to_choose_from(run: Run, home: Path) -> None:

@@ -164,6 +164,22 @@ def test_clear_symbols_are_added_and_the_others_are_refused_with_a_hint(run: Run
     assert not {"7203", "BTC", "TEVA.TA"} & set(found)
 
 
+def test_a_list_of_another_vendor_is_refused_with_a_command_that_adds_its_symbols(run: Run, home: Path) -> None:
+    path = home / "bloomberg.txt"
+    path.write_text("Ticker\nMETA US Equity\nVOD LN Equity\n700 HK Equity\nEURONEXT:ASML\nPEP\n")
+    done = run("symbols", "import", str(path), "--provider", "yahoo")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("Added PEP (XNYS: ")
+    *said, command = done.stderr.splitlines()
+    assert said[0] == "Error: not added:"
+    assert len(said) == 5
+    text = "ema-assets symbols add META VOD.L 0700.HK --provider yahoo"
+    assert command == f"as they are written here: {text}"
+    again = run(*text.split()[1:])
+    assert again.exit_code == 0
+    assert "Added 0700.HK (XHKG: the suffix .HK, from yahoo)." in again.stdout
+
+
 def test_of_many_refused_symbols_the_first_have_reasons_and_all_are_listed(run: Run) -> None:
     numbers = [str(number) for number in range(7000, 7040)]
     *said, others = run("symbols", "add", *numbers).stderr.splitlines()

@@ -25,6 +25,8 @@ from ema_assets.model.errors import ConfigurationError
         ("AAPL;MSFT", ["AAPL", "MSFT"]),
         ("###My US,AAPL,KO,###Coins,BTCUSDT", ["AAPL", "KO", "BTCUSDT"]),
         ("KO,Coca\n", ["KO"]),
+        # In the spelling of another vendor, which is refused later with ours.
+        ("KO US Equity\nPEP\n", ["KO US EQUITY", "PEP"]),
         ("ticker,name\n\nKO,COLA", ["KO"]),
     ],
 )

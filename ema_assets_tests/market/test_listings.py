@@ -118,6 +118,11 @@ def test_an_exchange_of_several_cities_is_refused_with_the_suffix_of_each() -> N
         listing_of("EURONEXT:ASML")
 
 
+def test_each_spelling_is_named_once() -> None:
+    with pytest.raises(UnclearSymbol, match=r"; write XAUUSD$"):
+        listing_of("XAUUSD=X")
+
+
 def test_what_no_vendor_writes_is_no_symbol() -> None:
     with pytest.raises(InvalidKeyError, match="1 to 32 letters"):
         symbol_of("A|B")
