@@ -20,7 +20,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
         *("starttime", "start time", "start", "begin", "begins at", "bartime", "bar time", "unix", "unix timestamp"),
         *("gmt time", "utc time", "utc", "local time", "observation date", "exchange date"),
         *(f"{name} {zone}" for name in ("datetime", "date time", "timestamp") for zone in _ZONES),
-        *("window start", "time key", "snapped at", "t"),
+        *("window start", "time key", "snapped at", "mts", "t"),
     ),
     "date": (
         *("date", "dates", "day", "tradedate", "trade date", "datum", "data", "fecha"),
@@ -43,6 +43,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
     "symbol": (
         *("symbol", "ticker", "instrument", "sym", "s", "code", "pair", "name", "tradingsymbol", "ticker symbol"),
+        "secid",
     ),
     "timeframe": ("timeframe", "time frame", "tf", "interval", "period", "per", "resolution", "granularity", "barsize"),
 }

@@ -107,6 +107,8 @@ def _begins(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> bool:
 
 
 def _have_usual_order(rows: Sequence[Sequence[str]], start: int) -> bool:
+    if any(len(row) < start + 4 for row in rows):
+        return False
     frame = pl.DataFrame(
         [row[start : start + 4] for row in rows], orient="row", schema=list(_USUAL_ORDER), strict=False
     )

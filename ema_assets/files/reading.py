@@ -22,7 +22,7 @@ from ema_assets.files.long import pivoted
 from ema_assets.files.numbers import is_missing, read_numbers
 from ema_assets.files.options import IGNORED, ReadOptions
 from ema_assets.files.times import joined, read_times
-from ema_assets.files.wide import unpivoted
+from ema_assets.files.wide import check_names_prices, unpivoted
 from ema_assets.model.counts import counted, noun
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, PRICES
@@ -146,12 +146,20 @@ def _columns(table: Table, options: ReadOptions) -> tuple[Layout, dict[str, int]
         return layout, _places(layout.headless[:width])
     layout = discovery.by_head(table.names)
     found = roles(table.names, layout)
+    check_names_prices(table, found)
     check_prices(found, table.names)
+    if table.names[:2] == ["", ""] and found.get("ts") == 0 and not _are_times(table.cells["0"]):
+        # The index of a frame with a row per symbol and time, which pandas wrote without names.
+        found |= {"symbol": 0, "ts": 1}
     place = found.get("symbol")
     if place is not None and "symbol" not in layout.columns and may_be_symbols(table.names[place]):
         found = found if are_symbols(table.cells[str(place)]) else {k: v for k, v in found.items() if v != place}
     check_one_instrument(table, found, layout)
     return layout, found
+
+
+def _are_times(column: pl.Series) -> bool:
+    return column.dtype != pl.String or bool(column.drop_nulls().str.contains(_BEGINS_LIKE_A_TIME).all())
 
 
 def _places(columns: Sequence[str]) -> dict[str, int]:
@@ -179,13 +187,19 @@ def _rows_of_bars(table: Table, layout: Layout, column: Mapping[str, str]) -> tu
     prices = {column[role] for role in PRICES if role in column}
     if prices <= text and cells.height:
         kept = cells.filter(
-            ~pl.all_horizontal(is_missing(name) for name in sorted(prices)) | _has_no_time(column, text)
+            ~pl.all_horizontal(is_missing(name) | _is_action(name) for name in sorted(prices))
+            | _has_no_time(column, text)
         )
         if kept.height < cells.height:
             count = cells.height - kept.height
             notes.append(f"{counted(count, 'row')} {_NO_BAR} left out")
             cells = kept
     return cells, notes
+
+
+def _is_action(name: str) -> pl.Expr:
+    """Return where a price is a word for a corporate action: some pages have rows such as `0.25 Dividend`."""
+    return pl.col(name).str.contains(r"(?i)dividend|split").fill_null(False)
 
 
 def _has_no_time(column: Mapping[str, str], text: Collection[str]) -> pl.Expr:

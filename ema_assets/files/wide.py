@@ -1,12 +1,14 @@
 """Converts tables with one column per price and ticker, named in one or two rows, to one row per bar. Reads no file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from ema_assets.files.cells import LINE, Table
 from ema_assets.files.columns import plain
+from ema_assets.files.options import IGNORED
+from ema_assets.model.errors import AmbiguousBarFile, FileReading
 
 _PRICE, _TICKER = "price", "ticker"
 # Column names in the converted table, by which its layout is recognised.
@@ -17,6 +19,9 @@ _FIELD = r"(?P<field>(?i:open|high|low|close|volume|adj(?:usted)?\.?(?:[ ._]?clo
 _NAME = r"(?P<ticker>\^?(?=[0-9.]*[A-Z])[A-Z0-9][A-Z0-9.=^-]*)"
 _JOINED = (re.compile(rf"{_NAME}[._ |:]{_FIELD}"), re.compile(rf"{_FIELD}[._ |:]{_NAME}"))
 _PRICES = frozenset({"open", "high", "low", "close"})
+# A ticker as the name of a column of prices, and how many of them are shown.
+_TICKER_ALONE = re.compile(r"\^?(?=.*[A-Z])[A-Z0-9][A-Z0-9.=^&-]*")
+_SHOWN = 3
 # A time and four prices.
 _FEWEST_NAMES = 5
 # Words before a price that are not tickers.
@@ -39,6 +44,29 @@ def unpivoted(table: Table) -> Table:
         # The table has one ticker and does not name it: `Price,Close,…` above `Date,,,`.
         return Table(table.cells, ((DATE, *prices[1:]),), table.form, table.notes, table.facts)
     return _stacked(table, prices[1:], tickers[1:])
+
+
+def check_names_prices(table: Table, found: Mapping[str, int]) -> None:
+    """Check that `table` is not one with a column per ticker that does not say which price it holds.
+
+    `found` are the places of its columns by role.
+
+    Raises:
+        AmbiguousBarFile: when it is; it says how the closes of one ticker are read.
+    """
+    time = next((role for role in ("ts", "date") if role in found), None)
+    names = table.heads[-1] if table.heads else ()
+    tickers = [name.strip() for place, name in enumerate(names) if place not in found.values()]
+    if time is None or _PRICES & found.keys() or len(tickers) < 2 or not all(map(_TICKER_ALONE.fullmatch, tickers)):
+        return
+    readings = []
+    for ticker in tickers[:_SHOWN]:
+        columns = [
+            time if found[time] == place else "close" if name.strip() == ticker else IGNORED
+            for place, name in enumerate(names)
+        ]
+        readings.append(FileReading(f"as the closes of {ticker}", (("symbol", ticker), ("columns", ",".join(columns)))))
+    raise AmbiguousBarFile("has a column per symbol and does not say which of its prices that holds", readings)
 
 
 def _unnamed(heads: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:

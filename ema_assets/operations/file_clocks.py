@@ -1,4 +1,6 @@
-"""Evidence of a local clock in the intraday times of a file: an hour that it shows twice in autumn. No store."""
+"""Evidence of clocks in the intraday times of a file: an hour that they show twice, times in last seconds. No store."""
+
+from datetime import timedelta
 
 import polars as pl
 
@@ -10,6 +12,12 @@ from ema_assets.model.schemas import PRICES
 _ZONES = (
     *("Europe/Berlin", "Europe/London", "Europe/Athens"),
     *("America/New_York", "America/Chicago", "America/Los_Angeles", "Australia/Sydney"),
+)
+# Zones that are tried when times fit neither as UTC nor on the clock of the exchange: those of traders elsewhere.
+FURTHER_ZONES = (
+    *("Europe/London", "Europe/Berlin", "Europe/Athens", "Europe/Moscow", "Asia/Kolkata", "Asia/Singapore"),
+    *("Asia/Tokyo", "Australia/Sydney", "America/New_York", "America/Chicago", "America/Los_Angeles"),
+    "America/Sao_Paulo",
 )
 _TIME = ("symbol", "timeframe", "wall")
 
@@ -42,3 +50,14 @@ def _shows_twice(times: pl.DataFrame, zone: str) -> bool:
     wall = pl.col("wall")
     latest = wall.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
     return bool(times.select((in_zone(wall, zone) != latest).fill_null(False).all()).item())
+
+
+def from_last_seconds(bars: pl.DataFrame) -> pl.DataFrame | None:
+    """Return `bars` with times moved to the next whole minute if all are in the last second of a minute; else None.
+
+    Some exchanges write the close of a bar like this: 00:59:59, or 00:59:59.999.
+    """
+    second = bars.select(pl.coalesce(pl.col("ts").dt.second(), pl.col("wall").dt.second())).to_series().drop_nulls()
+    if second.is_empty() or not (second == 59).all():
+        return None
+    return bars.with_columns(pl.col("ts", "wall").dt.truncate("1m") + timedelta(minutes=1))

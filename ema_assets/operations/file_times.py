@@ -16,7 +16,7 @@ from ema_assets.files.times import in_zone
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 from ema_assets.model.symbols import FX_CALENDAR, without_hours
-from ema_assets.operations.file_clocks import check_no_hour_twice
+from ema_assets.operations.file_clocks import FURTHER_ZONES, check_no_hour_twice, from_last_seconds
 from ema_assets.operations.file_sessions import (
     AT_CLOSE,
     AT_OPEN,
@@ -79,7 +79,7 @@ def place_times(
     is_zone_known = bars["ts"].null_count() < bars.height or options.tz is not None
     is_tested = layout.is_guessed and (is_zone_known or not _is_around_the_clock(bars))
     told_label = options.label or (AT_CLOSE if has_ends else None if is_tested else layout.label)
-    if told_label != AT_OPEN and (closes := _from_last_seconds(bars)) is not None:
+    if told_label != AT_OPEN and (closes := from_last_seconds(bars)) is not None:
         bars, told_label = closes, AT_CLOSE
     labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
     bars = _with_summer_time(bars, sessions, labels, options)
@@ -89,6 +89,9 @@ def place_times(
     readings = [_read(bars, sessions, zone, label) for zone in zones for label in labels]
     if len(zones) > 1 and len({zone_of(each) for each in bars["calendar"].unique()}) > 1:
         readings += [_read_on_own_clocks(bars, sessions, label) for label in labels]
+    if len(zones) > 1 and not any(each.is_good() for each in readings):
+        further = [_read(bars, sessions, zone, label) for zone in FURTHER_ZONES for label in labels]
+        readings += [each for each in further if each.is_good() and each.zone not in zones]
     if layout.is_guessed and zones == [layout.zone] and not any(each.is_good() for each in readings):
         _check_fits_nowhere_else(bars, sessions, layout, labels)
     if len(zones) > 1:
@@ -134,17 +137,6 @@ def by_calendar(bars: pl.DataFrame, place: Callable[[pl.DataFrame, str], PlacedT
         labels.append(placed.label)
     ts = pl.concat(parts).sort("row")["ts"] if parts else bars["ts"]
     return PlacedTimes(ts, " and ".join(dict.fromkeys(zones)), " and ".join(dict.fromkeys(labels)))
-
-
-def _from_last_seconds(bars: pl.DataFrame) -> pl.DataFrame | None:
-    """Return `bars` with times moved to the next whole minute if all are in the last second of a minute; else None.
-
-    Some exchanges write the close of a bar like this: 00:59:59, or 00:59:59.999.
-    """
-    second = bars.select(pl.coalesce(pl.col("ts").dt.second(), pl.col("wall").dt.second())).to_series().drop_nulls()
-    if second.is_empty() or not (second == 59).all():
-        return None
-    return bars.with_columns(pl.col("ts", "wall").dt.truncate("1m") + timedelta(minutes=1))
 
 
 def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[list[str], str]:
@@ -300,7 +292,7 @@ def _of_one_zone(readings: Sequence[_Reading], bars: pl.DataFrame) -> list[_Read
     best = max(utc, key=lambda each: each.count)
     if not any(each.is_good() for each in utc):
         message = f"its times name no zone, and as {_UTC} {_outside(best)}"
-        raise AmbiguousBarFile(message, _asked(others or utc, bars))
+        raise AmbiguousBarFile(message, _asked([each for each in others if each.count] or others or utc, bars))
     if any(each.is_good() for each in others):
         raise AmbiguousBarFile(
             "its times name no zone, and they fit the sessions in more than one", _asked(readings, bars)

@@ -510,6 +510,19 @@ def test_a_price_that_is_not_a_number_is_read_as_null(tmp_path: Path) -> None:
     assert read_text(tmp_path, text).bars["close"].to_list() == [None]
 
 
+def test_ticks_without_a_head_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = written(tmp_path, "EUR/USD,20240311 21:00:00.000,1.0853,1.0854\n" * 3, "ticks.csv")
+    assert refusal(path) == "has no head that names its columns; `--columns` says what each of them is"
+
+
+def test_rows_of_dividends_and_splits_between_the_bars_are_left_out(tmp_path: Path) -> None:
+    """As on the pages of Yahoo Finance."""
+    text = f"{HEAD}\n{','.join(FIRST)}\n{FIRST[0]},0.46 Dividend,,,,\n{SECOND[0]},2:1 Stock Splits,,,,\n{','.join(SECOND)}\n"
+    found = understood(written(tmp_path, text, "KO.csv"))
+    assert rows_of(found.bars) == BARS
+    assert "2 rows without prices left out" in found.source.notes
+
+
 @pytest.mark.parametrize(
     ("head", "line", "expected"),
     [
@@ -518,6 +531,8 @@ def test_a_price_that_is_not_a_number_is_read_as_null(tmp_path: Path) -> None:
         ("Time,Open,High,Low,Latest,Change,%Change,Volume", "2024-03-11,1,3,1,2,0.1,5%,7", (1, 3, 1, 2, 7)),
         ("Time (UTC),Open,High,Low,Close,Volume ", "2024-03-11,1,3,1,2,7", (1, 3, 1, 2, 7)),
         ("Date (UTC),Time (UTC),Open,High,Low,Close", "2024-03-11,00:00,1,3,1,2", (1, 3, 1, 2, None)),
+        ("MTS,OPEN,CLOSE,HIGH,LOW,VOLUME", "1710115200000,1,2,3,1,7", (1, 3, 1, 2, 7)),
+        ("SECID;TRADEDATE;OPEN;LOW;HIGH;CLOSE;VOLUME", "BTC-USD;2024-03-11;1;1;3;2;7", (1, 3, 1, 2, 7)),
         ("snapped_at,price,market_cap", "2024-03-11 00:00:00 UTC,2,14", (2, 2, 2, 2, None)),
         ("Date,Open,High,Low,Close,Volume MA,Volume USD", "2024-03-11,1,3,1,2,7,8", (1, 3, 1, 2, None)),
     ],

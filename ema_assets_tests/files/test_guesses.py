@@ -205,6 +205,24 @@ def test_a_column_of_company_names_that_distinguishes_instruments_is_refused_and
     assert list(question(path).values()) == [{"columns": "date,-,open,high,low,close,volume"}]
 
 
+def test_an_index_of_symbols_and_times_without_names_is_read(tmp_path: Path) -> None:
+    lines = [f"{symbol},2024-03-{day},10,12,9,11,100" for symbol in ("KO", "PEP") for day in (11, 12)]
+    found = understood(written(tmp_path, "\n".join([",,Open,High,Low,Close,Volume", *lines]) + "\n", "DUO.csv"))
+    assert found.bars["symbol"].to_list() == ["KO", "KO", "PEP", "PEP"]
+
+
+def test_a_column_of_closes_per_symbol_is_ambiguous_and_columns_to_read_each_are_offered(tmp_path: Path) -> None:
+    path = written(tmp_path, "Date,KO,PEP\n2024-03-11,59.4,170.1\n2024-03-12,60.2,171.3\n", "closes.csv")
+    assert refusal(path) == "has a column per symbol and does not say which of its prices that holds"
+    asked = question(path)
+    assert asked == {
+        "as the closes of KO": {"symbol": "KO", "columns": "date,close,-"},
+        "as the closes of PEP": {"symbol": "PEP", "columns": "date,-,close"},
+    }
+    found = understood(path, symbol="PEP", columns=("date", "-", "close"))
+    assert found.bars.select("symbol", "close").rows() == [("PEP", 170.1), ("PEP", 171.3)]
+
+
 def test_an_unknown_column_of_symbols_is_ambiguous_and_columns_to_read_it_are_offered(tmp_path: Path) -> None:
     path = written(tmp_path, two("Which", "KO", "PEP"), "DUO_1d.csv")
     first, second = question(path).values()

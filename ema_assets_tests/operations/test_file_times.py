@@ -109,6 +109,19 @@ def test_times_that_fit_in_two_zones_are_ambiguous(tmp_path: Path) -> None:
     assert times_of(path, tz="America/New_York") == ["2025-01-14 20:00", "2025-01-14 20:05"]
 
 
+def test_times_on_the_clock_of_another_part_of_the_world_are_ambiguous_and_its_zone_is_offered(tmp_path: Path) -> None:
+    """As those of a trader in Berlin, whose broker writes the bars of a US stock on the clock of Berlin."""
+    path = written(tmp_path, lines([f"{time + timedelta(hours=6)}" for time in five_minutes(OPEN, CLOSE - FIVE)]))
+    asked = question(path)
+    assert next(iter(asked.items())) == (
+        "as Europe/Berlin all 78 times fit the sessions of XNYS",
+        {"tz": "Europe/Berlin"},
+    )
+    assert times_of(path, tz="Europe/Berlin") == utc_opens()
+    tokyo = written(tmp_path, lines([f"{time + timedelta(hours=14)}" for time in five_minutes(OPEN, CLOSE - FIVE)]))
+    assert question(tokyo) == {"as Asia/Tokyo all 78 times fit the sessions of XNYS": {"tz": "Asia/Tokyo"}}
+
+
 def test_times_of_london_in_winter_are_clear(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14 08:00", "2025-01-14 08:05"], "VOD.L"))
     assert times_of(path) == ["2025-01-14 08:00", "2025-01-14 08:05"]
@@ -619,10 +632,11 @@ def test_times_are_taken_as_utc_when_95_percent_of_them_fit(tmp_path: Path, insi
     else:
         assert refusal(path) == "its times name no zone, and as UTC 1 of 17 lie outside the sessions"
         assert question(path) == {
+            "as America/Sao_Paulo all 17 times fit the sessions of XNYS": {"tz": "America/Sao_Paulo"},
             "as America/New_York, labelled at the close of each bar, 2 of 17 times fit the sessions of XNYS": {
                 "tz": "America/New_York",
                 "label": "close",
-            }
+            },
         }
 
 
