@@ -16,7 +16,8 @@ _ZONES = ("utc", "gmt", "eet", "cet", "est", "et", "ny", "local")
 # Column names by role, as `plain` spells them, in the order in which they are tried.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "ts": (
-        *("ts", "timestamp", "datetime", "date time", "opentime", "open time", "time open", "timeopen"),
+        *("ts", "timestamp", "datetime", "date time", "opentime", "open time", "time period start"),
+        *("time open", "timeopen", "time left"),
         *("starttime", "start time", "start", "begin", "begins at", "bartime", "bar time", "unix", "unix timestamp"),
         *("gmt time", "utc time", "utc", "local time", "observation date", "exchange date"),
         *(f"{name} {zone}" for name in ("datetime", "date time", "timestamp") for zone in _ZONES),
@@ -27,17 +28,26 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
         *(f"date {zone}" for zone in _ZONES),
     ),
     "time": ("time", "hour", "zeit", *(f"time {zone}" for zone in _ZONES)),
-    "open": (*("open", "o", "1 open", "open price", "openprice", "price open", "trade open", "first", "px open"),),
-    "high": (*("high", "h", "2 high", "high price", "highprice", "price high", "trade high", "max", "px high"),),
-    "low": (*("low", "l", "3 low", "low price", "lowprice", "price low", "trade low", "min", "px low"),),
+    "open": (
+        *("open", "o", "1 open", "open price", "openprice", "price open", "trade open", "first", "px open"),
+        "opening price",
+    ),
+    "high": (
+        *("high", "h", "2 high", "high price", "highprice", "price high", "trade high", "max", "px high"),
+        "highest price",
+    ),
+    "low": (
+        *("low", "l", "3 low", "low price", "lowprice", "price low", "trade low", "min", "px low"),
+        "lowest price",
+    ),
     "close": (
         *("close", "c", "4 close", "close price", "closeprice", "price close", "trade close", "close last", "px last"),
-        *("last", "last price", "latest", "price", "settle", "value"),
+        *("closing price", "last", "last price", "latest", "price", "settle", "value"),
     ),
     "volume": (
         *("volume", "v", "vol", "5 volume", "6 volume", "shares traded", "no of shares", "total volume"),
         *("tradedvolume", "total traded quantity", "quantity", "qty", "tick volume", "tickvolume", "px volume"),
-        "trade volume",
+        *("trade volume", "number of shares", "volume traded"),
         # Of CryptoCompare: in the base currency, beside `volumeto` in the quote currency.
         "volumefrom",
     ),
@@ -73,7 +83,7 @@ _NO_UNITS = frozenset(
 # Names of columns that contain symbols in some files, and company names or a single word in others.
 _MAYBE_SYMBOLS = (
     *("ric", "act symbol", "stock symbol", "ts code", "tic", "product id", "epic", "stock code", "security code"),
-    *("scrip code", "instrument code", "stock", "security", "scrip", "asset"),
+    *("scrip code", "instrument code", "stock", "security", "scrip", "asset", "instrument name"),
 )
 # Names of prices that are adjusted for dividends. Stored prices are not.
 ADJUSTED = ("adj close", "adjusted close", "5 adjusted close", "adjclose")

@@ -12,6 +12,10 @@ from ema_assets.files.words import timeframe_key
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _SHOWN = 50
+# The highest price of a bar is at most this many times its lowest.
+_MOST_APART = 2
+# It takes more rows than these to tell an open from a close.
+_FEW = 5
 # What may stand before the prices of a row; tried in this order when it is not what the first row suggests.
 _BEGINNINGS = (
     ("symbol", "ts"),
@@ -86,11 +90,16 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     names = ["close"] if prices == 1 else [*_USUAL_ORDER, "volume"][:prices]
     evidence = "its columns are in the usual order"
     if prices >= 4:
-        full = _telling_prices(table, start)
+        ahead = _columns_ahead(table, start, prices)
+        first = start + ahead
+        full = _telling_prices(table, first)
         high, low = _extreme(full, max), _extreme(full, min)
         if high is not None and low is not None and high != low:
-            names = [*_named(high, low), *_after_prices(table, start, high, low, prices - 4)]
-            evidence = f"column {start + high + 1} is the highest and column {start + low + 1} the lowest of each row"
+            direction = _direction(rows, times)
+            named = _named(high, low, is_close_first=_begin_with_closes(table, first, (high, low), direction))
+            after = _after_prices(table, first, high, low, prices - 4) if not ahead else []
+            names = [*["volume", *[IGNORED] * ahead][:ahead], *named, *after]
+            evidence = f"column {first + high + 1} is the highest and column {first + low + 1} the lowest of each row"
     columns = [*times, *names, *[IGNORED] * (width - len(times) - len(names))]
     return "has no head that names its columns", [FileReading(evidence, (("columns", ",".join(columns)),))]
 
@@ -120,9 +129,13 @@ def _count_numbers(texts: Sequence[str]) -> int:
     return sum(1 for _ in takewhile(lambda each: numbers_of([each]), texts))
 
 
-def _are_no_times(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> bool:
+def _times(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> pl.Series:
     places = [place for place, role in enumerate(roles) if role in ("ts", "date", "time")]
-    texts = joined([pl.Series([row[place] for row in rows], dtype=pl.String) for place in places])
+    return joined([pl.Series([row[place] for row in rows], dtype=pl.String) for place in places])
+
+
+def _are_no_times(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> bool:
+    texts = _times(rows, roles)
     try:
         return read_times(texts, None).wall.null_count() * 2 > len(texts)
     except AmbiguousBarFile:
@@ -170,6 +183,42 @@ def _extreme(rows: list[list[float]], pick: object) -> int | None:
     return None
 
 
-def _named(high: int, low: int) -> list[str]:
-    rest = iter(["open", "close"])
+def _columns_ahead(table: Table, start: int, count: int) -> int:
+    """Return how many of the `count` numbers from column `start` on precede the prices, such as a volume.
+
+    The prices of a bar are near one another.
+    """
+    for ahead in range(count - 3):
+        rows = _telling_prices(table, start + ahead)
+        # Prices that are all equal are near one another, too.
+        if all(0 < max(row) <= min(row) * _MOST_APART for row in rows):
+            return ahead
+    return 0
+
+
+def _begin_with_closes(table: Table, first: int, extremes: tuple[int, int], direction: int) -> bool:
+    """Return whether the first of the two prices that are neither high nor low (`extremes`) is the close.
+
+    A bar opens near the close of the one before. `direction` is 1 when that is in the row above, and 0 when unknown.
+    """
+    left, right = (place for place in range(4) if place not in extremes)
+    prices = _numbers(table, [first + left, first + right]).drop_nulls().head(_SHOWN)
+    one, two = prices.columns
+    # In rows in the order of time, the second price leads to the first of the next row if it is the close.
+    onward = float(prices.select((pl.col(one).shift(-1) - pl.col(two)).abs().sum()).item())
+    back = float(prices.select((pl.col(two).shift(-1) - pl.col(one)).abs().sum()).item())
+    return prices.height > _FEW and (back - onward) * direction < 0
+
+
+def _direction(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> int:
+    """Return 1 when the rows begin with the oldest bar, -1 when they begin with the newest one, and else 0."""
+    try:
+        wall = read_times(_times(rows, roles), None).wall.drop_nulls()
+    except AmbiguousBarFile:
+        return 0
+    return int(wall.is_sorted()) - int(wall.is_sorted(descending=True))
+
+
+def _named(high: int, low: int, *, is_close_first: bool = False) -> list[str]:
+    rest = iter(["close", "open"] if is_close_first else ["open", "close"])
     return ["high" if place == high else "low" if place == low else next(rest) for place in range(4)]

@@ -25,7 +25,7 @@ _PLAIN_WORDS = frozenset(
         *("bid", "ask", "mid", "utc", "est", "adjusted", "unadjusted", "adj", "raw", "full", "spot", "stock", "stocks"),
         *("intraday", "daily", "equity", "index", "nasdaq", "nyse", "amex", "arca", "us", "eod"),
         *("first", "second", "last", "latest", "csv", "json", "txt", "tsv", "zip", "gz", "xlsx", "time", "values"),
-        "max",
+        *("max", "candlestick", "candlesticks"),
     }
 )
 # When a name is a single word in capital letters, every other word may be a symbol: OLD, ALL, DAY.

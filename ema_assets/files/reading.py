@@ -12,6 +12,7 @@ import polars as pl
 
 from ema_assets.files import discovery
 from ema_assets.files.cells import BY_COMMAS, LINE, Table
+from ema_assets.files.column_values import BEGINS_LIKE_A_TIME, with_roles_of_values
 from ema_assets.files.columns import ADJUSTED, check_prices, is_known, may_be_symbols, plain, roles, volume_columns
 from ema_assets.files.date_parts import with_joined_dates
 from ema_assets.files.declaration import BY_NAME, Layout
@@ -29,7 +30,8 @@ from ema_assets.model.schemas import BAR_SCHEMA, PRICES
 from ema_assets.model.timeframes import by_key
 
 _NO_BAR = "without prices"
-_BEGINS_LIKE_A_TIME = r"^\W*(\d|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
+# Bars have times in these years. Others are of another calendar, such as 2568 in Thailand.
+_YEARS = range(1700, 2200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
     cells = cells.with_columns(times.wall.alias("wall"), times.ts.alias("ts"), written.cast(pl.String).alias("written"))
     cells = cells.with_columns(is_end=pl.lit(False) if times.is_end is None else times.is_end)
     cells, below = _without_footers(cells, column)
+    _check_years(cells)
     prices = {role: column.get(role, column["close"]) for role in PRICES}
     numbers, sign = read_numbers(
         cells, prices, column.get("volume"), options.decimal, are_by_commas=table.form == BY_COMMAS
@@ -145,21 +148,14 @@ def _columns(table: Table, options: ReadOptions) -> tuple[Layout, dict[str, int]
             raise AmbiguousBarFile(*guessed_columns(table))
         return layout, _places(layout.headless[:width])
     layout = discovery.by_head(table.names)
-    found = roles(table.names, layout)
+    found = with_roles_of_values(table, roles(table.names, layout))
     check_names_prices(table, found)
     check_prices(found, table.names)
-    if table.names[:2] == ["", ""] and found.get("ts") == 0 and not _are_times(table.cells["0"]):
-        # The index of a frame with a row per symbol and time, which pandas wrote without names.
-        found |= {"symbol": 0, "ts": 1}
     place = found.get("symbol")
     if place is not None and "symbol" not in layout.columns and may_be_symbols(table.names[place]):
         found = found if are_symbols(table.cells[str(place)]) else {k: v for k, v in found.items() if v != place}
     check_one_instrument(table, found, layout)
     return layout, found
-
-
-def _are_times(column: pl.Series) -> bool:
-    return column.dtype != pl.String or bool(column.drop_nulls().str.contains(_BEGINS_LIKE_A_TIME).all())
 
 
 def _places(columns: Sequence[str]) -> dict[str, int]:
@@ -206,7 +202,7 @@ def _has_no_time(column: Mapping[str, str], text: Collection[str]) -> pl.Expr:
     """Return which rows have no time. They are counted as rows below the table and not as days without a price."""
     names = [column[role] for role in ("ts", "date") if role in column and column[role] in text]
     return (
-        ~pl.any_horizontal(pl.col(name).str.contains(_BEGINS_LIKE_A_TIME).fill_null(False) for name in names)
+        ~pl.any_horizontal(pl.col(name).str.contains(BEGINS_LIKE_A_TIME).fill_null(False) for name in names)
         if names
         else pl.lit(False)
     )
@@ -236,6 +232,17 @@ def _without_footers(cells: pl.DataFrame, column: Mapping[str, str]) -> tuple[pl
         raise BarFileError(f"line {line}: `ts` must be a time such as 2024-02-14T14:30:00Z, received {text!r}{many}")
     count = cells.height - kept.height
     return kept, [f"{counted(count, 'line')} below the table left out"] if count else []
+
+
+def _check_years(cells: pl.DataFrame) -> None:
+    """Refuse times that no bar has: no sessions are known so far away."""
+    far = cells.filter(~pl.col("wall").dt.year().is_between(_YEARS.start, _YEARS.stop - 1))
+    if not far.is_empty():
+        line, text = far.select(LINE, "written").row(0)
+        raise BarFileError(
+            f"line {line}: `ts` must have a year of the Gregorian calendar from {_YEARS.start} to {_YEARS.stop - 1}, "
+            f"received {text!r} ({counted(far.height, 'such line')})"
+        )
 
 
 def _is_whole(column: pl.Series) -> bool:

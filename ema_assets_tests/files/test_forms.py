@@ -510,6 +510,25 @@ def test_a_price_that_is_not_a_number_is_read_as_null(tmp_path: Path) -> None:
     assert read_text(tmp_path, text).bars["close"].to_list() == [None]
 
 
+def test_prices_of_bid_and_ask_are_ambiguous(tmp_path: Path) -> None:
+    head = "DateTime,BidOpen,BidHigh,BidLow,BidClose,AskOpen,AskHigh,AskLow,AskClose,Volume"
+    path = written(tmp_path, f"{head}\n2024-03-11,1,3,1,2,2,4,2,3,7\n", "KO_1d.csv")
+    assert refusal(path) == "has prices of bid and of ask"
+    assert question(path) == {
+        "as the prices of bid": {"columns": "ts,open,high,low,close,-,-,-,-,volume"},
+        "as the prices of ask": {"columns": "ts,-,-,-,-,open,high,low,close,volume"},
+    }
+
+
+@pytest.mark.parametrize("day", ["20/10/2568", "1404-10-20"])
+def test_years_of_another_calendar_are_refused(tmp_path: Path, day: str) -> None:
+    """As of Thailand and of Iran."""
+    path = written(tmp_path, f"{HEAD}\n{day},1,3,1,2,7\n", "KO.csv")
+    assert refusal(path) == (
+        f"line 2: `ts` must have a year of the Gregorian calendar from 1700 to 2199, received {day!r} (1 such line)"
+    )
+
+
 def test_ticks_without_a_head_are_refused_in_one_sentence(tmp_path: Path) -> None:
     path = written(tmp_path, "EUR/USD,20240311 21:00:00.000,1.0853,1.0854\n" * 3, "ticks.csv")
     assert refusal(path) == "has no head that names its columns; `--columns` says what each of them is"
@@ -531,6 +550,16 @@ def test_rows_of_dividends_and_splits_between_the_bars_are_left_out(tmp_path: Pa
         ("Time,Open,High,Low,Latest,Change,%Change,Volume", "2024-03-11,1,3,1,2,0.1,5%,7", (1, 3, 1, 2, 7)),
         ("Time (UTC),Open,High,Low,Close,Volume ", "2024-03-11,1,3,1,2,7", (1, 3, 1, 2, 7)),
         ("Date (UTC),Time (UTC),Open,High,Low,Close", "2024-03-11,00:00,1,3,1,2", (1, 3, 1, 2, None)),
+        ("time,volume,mid.o,mid.h,mid.l,mid.c", "2024-03-11,7,1,3,1,2", (1, 3, 1, 2, 7)),
+        ("Date,Timestamp,Open,High,Low,Close", "20240311,00:00:00,1,3,1,2", (1, 3, 1, 2, None)),
+        ("Time left,Time right,Open,High,Low,Close", "2024-03-11,2024-03-12,1,3,1,2", (1, 3, 1, 2, None)),
+        ("Date;Bid;Ask;Opening price;High price;Low price;Closing price", "2024-03-11;2;2;1;3;1;2", (1, 3, 1, 2, None)),
+        ("Date;Open;High;Low;Last;Close;Number of Shares", "2024-03-11;1;3;1;9;2;7", (1, 3, 1, 2, 7)),
+        (
+            "time_period_start,time_period_end,time_open,price_open,price_high,price_low,price_close,volume_traded",
+            "2024-03-11,2024-03-12,2024-03-11 00:00:03,1,3,1,2,7",
+            (1, 3, 1, 2, 7),
+        ),
         ("MTS,OPEN,CLOSE,HIGH,LOW,VOLUME", "1710115200000,1,2,3,1,7", (1, 3, 1, 2, 7)),
         ("SECID;TRADEDATE;OPEN;LOW;HIGH;CLOSE;VOLUME", "BTC-USD;2024-03-11;1;1;3;2;7", (1, 3, 1, 2, 7)),
         ("snapped_at,price,market_cap", "2024-03-11 00:00:00 UTC,2,14", (2, 2, 2, 2, None)),

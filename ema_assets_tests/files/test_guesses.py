@@ -51,6 +51,30 @@ def test_rows_like_those_of_a_layout_but_with_prices_in_another_order_are_ambigu
     assert list(question(path).values()) == [{"columns": "ts,open,close,high,low,volume,-"}]
 
 
+@pytest.mark.parametrize("is_newest_first", [False, True])
+def test_a_volume_before_the_prices_is_not_offered_as_a_price(tmp_path: Path, is_newest_first: bool) -> None:
+    """Gate.io writes time, volume, close, high, low, open. A bar opens near the close of the one before."""
+    opens = [100.0, 101.5, 101.0, 102.5, 102.0, 103.5, 103.0, 104.5]
+    rows = [
+        f"{1_325_376_000 + 3600 * place},{3.5 + place},{close},{max(first, close) + 0.4},{min(first, close) - 0.4},{first}"
+        for place, (first, close) in enumerate(zip(opens, opens[1:], strict=False))
+    ]
+    path = written(tmp_path, "\n".join(rows[::-1] if is_newest_first else rows) + "\n", "BTC_USDT_1h.csv")
+    evidence = "column 4 is the highest and column 5 the lowest of each row"
+    assert question(path) == {evidence: {"columns": "ts,volume,close,high,low,open"}}
+
+
+@pytest.mark.parametrize("is_newest_first", [False, True])
+def test_the_order_of_rows_does_not_exchange_open_and_close(tmp_path: Path, is_newest_first: bool) -> None:
+    opens = [100.0, 101.5, 101.0, 102.5, 102.0, 103.5, 103.0, 104.5]
+    rows = [
+        f"2024-03-{11 + place},{first},{max(first, close) + 0.4},{min(first, close) - 0.4},{close},7"
+        for place, (first, close) in enumerate(zip(opens, opens[1:], strict=False))
+    ]
+    path = written(tmp_path, "\n".join(rows[::-1] if is_newest_first else rows) + "\n", "KO_1d.csv")
+    assert list(question(path).values()) == [{"columns": "ts,open,high,low,close,volume"}]
+
+
 def test_an_average_price_between_the_prices_and_the_volume_is_not_offered_as_the_volume(tmp_path: Path) -> None:
     # The order of Kraken's answers: time, open, high, low, close, average, volume, count.
     text = "1710158400,59.4,60.4,59.3,60.1,60.0,5,7\n1710158700,60.1,60.6,59.9,60.5,60.2,9,3\n"

@@ -7,7 +7,7 @@ import pytest
 from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.discovery import discover
 from ema_assets_tests.conftest import mostly_broad
-from ema_assets_tests.files.reader import Row, read_text, refusal, rows, understood, written
+from ema_assets_tests.files.reader import Row, question, read_text, refusal, rows, understood, written
 
 # By case: the name of the file, its text, and the bars as they are stored.
 VENDORS: dict[str, tuple[str, str, list[Row]]] = {
@@ -686,7 +686,9 @@ def test_names_in_other_languages_are_read_in_the_encoding_of_their_country(
 
 def test_prefixes_of_bid_and_ask_are_not_tickers(tmp_path: Path) -> None:
     text = "Date,BID.Open,BID.High,BID.Low,BID.Close\n2024-03-11,59.4,60.4,59.3,60.1\n"
-    assert refusal(written(tmp_path, text, "KO.csv")).startswith("lacks the columns open, high, low, close")
+    path = written(tmp_path, text, "KO.csv")
+    assert refusal(path) == "has prices of bid"
+    assert question(path) == {"as the prices of bid": {"columns": "date,open,high,low,close"}}
 
 
 def test_two_different_closes_of_one_bar_are_refused(tmp_path: Path) -> None:
