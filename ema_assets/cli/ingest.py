@@ -2,6 +2,7 @@
 
 import glob
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.files.options import ReadOptions
-from ema_assets.market.listings import listing_of, symbol_of
+from ema_assets.market.listings import listing_of, spelled_here, symbol_of
 from ema_assets.model import clock
 from ema_assets.model.counts import counted, noun
 from ema_assets.model.errors import (
@@ -178,7 +179,7 @@ class _Work:
 
         watched: list[str] = []
         try:
-            source = read(path, self.options, self.watched.symbols)
+            source = read(path, self.options, self.watched.symbols, self._spelled)
             symbols = source.bars["symbol"].unique(maintain_order=True).to_list()
             watched = [each for each in symbols if each in self.watched.symbols]
             instruments, origins = self._instruments(source, symbols)
@@ -191,6 +192,10 @@ class _Work:
         print_understood(file, origins)
         self.new.update((name, each) for name, each in instruments.items() if name not in self.watched.symbols)
         self.understood.append(file)
+
+    def _spelled(self, symbol: str) -> str:
+        """Return how a symbol of a file is written here: as on the watchlist, or as its exchange is written."""
+        return symbol if symbol in self.watched.symbols else spelled_here(symbol)
 
     def _instruments(
         self, source: "BarsOfFile", symbols: Iterable[str]
@@ -236,6 +241,13 @@ class _Work:
     ) -> None:
         from ema_assets.operations.file_calendars import readings_by_calendar
 
+        first = next(iter(unclear.values()))
+        if known.keys() & set(self.watched.symbols):
+            # `--calendar` is for all symbols of a file, and these have theirs.
+            add = shlex.join(["ema-assets", "symbols", "add", *unclear, "--calendar", "CODE", "--provider", FROM_FILES])
+            raise BarFileError(
+                f"{source.path}: {first}; other symbols of the file are on the watchlist, so add it: `{add}`"
+            )
         readings = list(
             readings_by_calendar(source, known, unclear, self.watched.special_days, self.options, clock.now())
         )
@@ -244,7 +256,7 @@ class _Work:
             named = [FileReading(f"as {each}", (("symbol", each),)) for each in only.spellings]
             # What the symbol says counts more than which calendars its times fit, and nearly all fit one that is open.
             readings = named or readings
-        raise AmbiguousBarFile(f"{source.path}: {next(iter(unclear.values()))}", readings)
+        raise AmbiguousBarFile(f"{source.path}: {first}", readings)
 
     def _check_calendar(self, watched: Instrument) -> None:
         if self.options.calendar not in (None, watched.calendar):

@@ -48,6 +48,7 @@ class KeySources:
         layout: The layout of the file.
         options: The user's options.
         known: The existing symbols.
+        spelling: How a symbol is written here that the file writes as another vendor.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class KeySources:
     layout: Layout
     options: ReadOptions
     known: Collection[str]
+    spelling: Callable[[str], str] = str
 
 
 def with_keys(bars: pl.DataFrame, sources: KeySources) -> tuple[pl.DataFrame, Keys]:
@@ -159,14 +161,19 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
     given = sources.options.symbol
 
     def spelled(text: str) -> str:
-        symbol = parse_symbol((sources.layout.symbol or str)(text))
+        symbol = parse_symbol(sources.spelling((sources.layout.symbol or str)(text)))
         # A word in small letters may be an existing symbol in capitals, as in the name of a file.
         is_known = symbol in sources.known or not symbol.islower() or symbol.upper() not in sources.known
         return symbol if is_known else symbol.upper()
 
     if sources.symbols is not None:
         if given is None:
-            return _parsed(bars, sources.symbols, lambda text: spelled(parse_symbol(text))), "its column"
+            # What a layout converts must be a symbol; other texts may be spellings of another vendor.
+            checked = parse_symbol if sources.layout.symbol is not None else str
+            written = sources.symbols.cast(pl.String).str.strip_chars().drop_nulls().unique(maintain_order=True)
+            return _parsed(bars, sources.symbols, lambda text: spelled(checked(text))), _origin(
+                "its column", written.to_list(), sources
+            )
         # They may be no symbols, as `AAPL US Equity`, which is why the option is given.
         texts = sources.symbols.cast(pl.String).str.strip_chars().unique(maintain_order=True).to_list()
         if len(texts) > 1:
@@ -182,7 +189,7 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
                 symbol = text if text == given else spelled(text)
             except InvalidKeyError as error:
                 raise BarFileError(f"{error}; give `--symbol`") from None
-            return _all(bars, symbol), origin
+            return _all(bars, symbol), origin if text == given else _origin(origin, [text], sources)
     raise AmbiguousBarFile(
         "says nowhere which symbol its bars are of",
         [
@@ -190,6 +197,12 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
             FileReading("with its symbol, or with a name such as AAPL_5m.csv", (("symbol", "SYMBOL"),)),
         ],
     )
+
+
+def _origin(origin: str, texts: Sequence[str], sources: KeySources) -> str:
+    """Return where symbols come from, with the first of `texts` that is written in another way here."""
+    other = next((text for text in texts if sources.spelling(text) != text), None)
+    return f"{origin}, which says {other}" if other is not None else origin
 
 
 def _listed(named: Named, layout: Layout) -> str | None:

@@ -3,7 +3,7 @@
 Their instants depend on sessions and are decided in `operations`, where calendars are known.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -64,10 +64,13 @@ class BarsOfFile:
         )
 
 
-def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsOfFile:
+def read(
+    path: Path, options: ReadOptions, known: Collection[str] = (), spelling: Callable[[str], str] = str
+) -> BarsOfFile:
     """Return the bars of the file at `path`, not validated. Prices and volumes that are not numbers are null.
 
-    `known` has the existing symbols. A file name in small letters may be one of them.
+    `known` has the existing symbols. A file name in small letters may be one of them. `spelling` returns how a symbol
+    is written here that a file may write as another vendor does.
 
     Raises:
         AmbiguousBarFile: when the file can be read in several ways; the message begins with the path.
@@ -76,7 +79,7 @@ def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsO
     table = load(path)
     try:
         table = unpivoted(table)
-        return _read(path, table if options.columns else with_joined_dates(pivoted(table)), options, known)
+        return _read(path, table if options.columns else with_joined_dates(pivoted(table)), options, known, spelling)
     except AmbiguousBarFile as error:
         raise AmbiguousBarFile(f"{path}: {error}", error.readings) from None
     except BarFileError as error:
@@ -86,7 +89,9 @@ def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsO
         raise BarFileError(f"{path}: cannot be read as bars: {str(error).splitlines()[0]}") from error
 
 
-def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]) -> BarsOfFile:
+def _read(
+    path: Path, table: Table, options: ReadOptions, known: Collection[str], spelling: Callable[[str], str]
+) -> BarsOfFile:
     layout, found = _columns(table, options)
     column = {role: str(place) for role, place in found.items()}
     cells, notes = _rows_of_bars(table, layout, column)
@@ -123,6 +128,7 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
             layout=layout,
             options=options,
             known=known,
+            spelling=spelling,
         ),
     )
     notes = [*table.notes, *notes, *below, *([f"times: {times.note}"] if times.note else [])]

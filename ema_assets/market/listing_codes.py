@@ -130,6 +130,8 @@ SUFFIXES_BY_PREFIX: Final = {
     # Polygon writes C:EURUSD, X:BTCUSD and I:SPX.
     **dict.fromkeys(("C", "X", "I"), ("",)),
 }
+# Prefixes of those that also quote indices and other things under names of their own, which may be tickers.
+PREFIXES_OF_QUOTES: Final = _words("CBOE TVC INDEX SP DJ INDEXSP INDEXDJX INDEXNASDAQ CAPITALCOM PEPPERSTONE I")
 # Those of exchanges of futures, where the rest is a root: COMEX:GC1!
 FUTURES_PREFIXES: Final = _words("CME CME_MINI CME_GBX CBOT CBOT_MINI COMEX COMEX_MINI NYMEX NYMEX_MINI")
 

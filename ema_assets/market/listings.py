@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ema_assets.market import listing_codes as codes
-from ema_assets.market.spellings import spellings_here
+from ema_assets.market.spellings import same_here, spellings_here
 from ema_assets.model.errors import InvalidKeyError, UnclearSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, DEFAULT_CALENDAR, FX_CALENDAR, AssetClass, parse_symbol
 
@@ -70,12 +70,20 @@ def clear_spellings(text: str) -> tuple[str, ...]:
     return tuple(each for each in possible if each != text.upper() and _is_clear(each))
 
 
+def spelled_here(text: str) -> str:
+    """Return how the symbol `text` is written here if another vendor's spelling names its exchange; else `text`."""
+    if _is_clear(text):
+        return text
+    possible = {each for each in same_here(text.upper()) if _is_clear(each)}
+    return possible.pop() if len(possible) == 1 else text
+
+
 def _is_clear(symbol: str) -> bool:
     try:
         parse_symbol(symbol)
     except InvalidKeyError:
         return False
-    return any(_found(symbol))
+    return any(_found(symbol.upper()))
 
 
 def _found(text: str) -> Iterator[Listing]:

@@ -39,6 +39,23 @@ def spellings_here(text: str) -> Iterator[str]:
         yield from form(text)
 
 
+def same_here(text: str) -> Iterator[str]:
+    """Yield how the same instrument may be written here: `text`, in capitals, says which exchange it is of.
+
+    Unlike in `spellings_here`, no contract becomes the continuous future, and no quote of a broker an index.
+    """
+    text = text.strip()
+    prefix, _, rest = text.partition(":")
+    if prefix not in codes.PREFIXES_OF_QUOTES:
+        for suffix in codes.SUFFIXES_BY_PREFIX.get(prefix, ()) if rest else ():
+            yield _with_suffix(rest, suffix)
+    match = _BLOOMBERG.fullmatch(text)
+    if match and match[2] in codes.SUFFIX_BY_CODE:
+        yield _with_suffix(match[1], codes.SUFFIX_BY_CODE[match[2]])
+    yield from _by_code(text)
+    yield from _chinese_or_korean(text)
+
+
 def _with_suffix(ticker: str, suffix: str) -> str:
     """Return `ticker` of the exchange with `suffix` as it is written here: VOLV-B.ST, 0700.HK, RR.L."""
     if not suffix:

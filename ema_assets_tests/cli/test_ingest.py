@@ -310,15 +310,47 @@ def test_a_file_without_a_symbol_is_refused_with_a_command_to_fill_in(run: Run, 
 def test_a_ticker_behind_an_exchange_suggests_the_symbol_that_is_meant(
     run: Run, home: Path, database_url: str, tmp_path: Path
 ) -> None:
-    """VOD alone is another share, in New York."""
+    """The continuous future is another series than a contract, so that it is asked about."""
     text = "time,open,high,low,close\n2025-01-14,1,2,1,2\n2025-01-15,1,2,1,2\n"
-    path = bars_file(tmp_path, text, name="LSE_VOD, 1D.csv")
+    path = bars_file(tmp_path, text, name="CME_MINI_ES1!, 1D.csv")
     asked = run("ingest", path, EMA_DATABASE_URL=database_url)
-    assert reasons_of(asked) == [f"{path}: LSE:VOD: an exchange is written behind the symbol here; write VOD.L"]
+    assert reasons_of(asked) == [f"{path}: CME:ES: an exchange is written behind the symbol here; write ES=F"]
     (command,) = commands_of(asked)
     done = run(*command, EMA_DATABASE_URL=database_url)
-    assert "Added VOD.L (XLON) to the watchlist, its bars from files." in done.stdout
-    assert table_of(done)["VOD.L|1d"][0] == "2"
+    assert "Added ES=F (CMES) to the watchlist, its bars from files." in done.stdout
+    assert table_of(done)["ES=F|1d"][0] == "2"
+
+
+def test_symbols_that_name_their_exchange_are_those_of_that_exchange(
+    run: Run, home: Path, database_url: str, tmp_path: Path
+) -> None:
+    """VOD alone is another share, in New York."""
+    rows = [f"2025-01-14,{symbol},1,2,1,2" for symbol in ("NASDAQ:AAPL", "LSE:VOD", "700 HK Equity", "BINANCE:BTCUSDT")]
+    done = run("ingest", bars_file(tmp_path, "Date,Symbol,Open,High,Low,Close", *rows), EMA_DATABASE_URL=database_url)
+    assert done.exit_code == 0, done.output
+    assert "  symbol     AAPL, VOD.L, 0700.HK, BTCUSDT (its column, which says NASDAQ:AAPL)" in done.stdout
+    assert "  calendar   XLON (the suffix .L): VOD.L" in done.stdout
+    assert {name: row[0] for name, row in table_of(done).items()} == dict.fromkeys(
+        ("AAPL|1d", "VOD.L|1d", "0700.HK|1d", "BTCUSDT|1d"), "1"
+    )
+    name = bars_file(tmp_path, "time,open,high,low,close", "2025-01-15,1,2,1,2", name="LSE_VOD, 1D.csv")
+    again = run("ingest", name, EMA_DATABASE_URL=database_url)
+    assert "  symbol     VOD.L (the name of the file, which says LSE:VOD)" in again.stdout
+
+
+def test_an_unclear_symbol_beside_watched_ones_is_to_be_added_first(
+    run: Run, home: Path, database_url: str, tmp_path: Path
+) -> None:
+    rows = [f"2025-01-14,{symbol},1,2,1,2" for symbol in ("KO", "TOOLONG")]
+    path = bars_file(tmp_path, "Date,Symbol,Open,High,Low,Close", *rows)
+    assert run("symbols", "add", "KO", "--provider", "file").exit_code == 0
+    asked = run("ingest", path, EMA_DATABASE_URL=database_url)
+    assert asked.stderr.endswith(
+        "; other symbols of the file are on the watchlist, so add it: `ema-assets symbols add TOOLONG --calendar CODE "
+        "--provider file`\n"
+    )
+    assert run("symbols", "add", "TOOLONG", "--calendar", "XNYS", "--provider", "file").exit_code == 0
+    assert table_of(run("ingest", path, EMA_DATABASE_URL=database_url)).keys() == {"KO|1d", "TOOLONG|1d"}
 
 
 def test_the_option_symbol_in_the_spelling_of_another_vendor_is_refused_with_ours(

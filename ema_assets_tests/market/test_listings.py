@@ -5,7 +5,7 @@ import pytest
 from ema_assets.market import listing_codes
 from ema_assets.market.exchanges import known_calendars
 from ema_assets.market.listing_codes import INDEX_NAMES, INDICES
-from ema_assets.market.listings import listing_of, symbol_of
+from ema_assets.market.listings import listing_of, spelled_here, symbol_of
 from ema_assets.model.errors import InvalidKeyError, UnclearSymbol
 
 # Symbols as users type them, by calendar and class.
@@ -116,6 +116,31 @@ def test_the_spelling_of_another_vendor_is_refused_with_ours_which_is_clear(here
 def test_an_exchange_of_several_cities_is_refused_with_the_suffix_of_each() -> None:
     with pytest.raises(UnclearSymbol, match=r"; write ASML\.PA, ASML\.AS, ASML\.BR, ASML\.LS, ASML\.IR or ASML\.OL$"):
         listing_of("EURONEXT:ASML")
+
+
+@pytest.mark.parametrize(
+    ("text", "here"),
+    [
+        ("LSE:VOD", "VOD.L"),
+        ("NASDAQ:AAPL", "AAPL"),
+        ("VOD LN Equity", "VOD.L"),
+        ("AAPL.OQ", "AAPL"),
+        ("sh600519", "600519.SS"),
+        ("BINANCE:BTCUSDT", "BTCUSDT"),
+        ("C:EURUSD", "EURUSD"),
+        # Clear, in several cities, or possibly another instrument.
+        ("aapl", "aapl"),
+        ("EURONEXT:ASML", "EURONEXT:ASML"),
+        ("CBOE:VIX", "CBOE:VIX"),
+        ("CAPITALCOM:US500", "CAPITALCOM:US500"),
+        ("CME_MINI:ES1!", "CME_MINI:ES1!"),
+        ("BTCUSDT_260327", "BTCUSDT_260327"),
+        ("US500", "US500"),
+        ("A|B", "A|B"),
+    ],
+)
+def test_a_spelling_that_names_an_exchange_is_the_symbol_there(text: str, here: str) -> None:
+    assert spelled_here(text) == here
 
 
 def test_each_spelling_is_named_once() -> None:
