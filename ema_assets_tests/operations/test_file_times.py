@@ -122,6 +122,24 @@ def test_times_on_the_clock_of_another_part_of_the_world_are_ambiguous_and_its_z
     assert question(tokyo) == {"as Asia/Tokyo all 78 times fit the sessions of XNYS": {"tz": "Asia/Tokyo"}}
 
 
+def test_names_that_mean_several_zones_are_ambiguous_and_each_zone_is_offered(tmp_path: Path) -> None:
+    chicago = [f"{time - timedelta(hours=1)} CST" for time in five_minutes(OPEN, CLOSE - FIVE)]
+    path = written(tmp_path, lines(chicago))
+    assert refusal(path) == "its times name the zone CST, which is not the same everywhere"
+    assert question(path) == {
+        "as America/Chicago": {"tz": "America/Chicago"},
+        "as Asia/Shanghai": {"tz": "Asia/Shanghai"},
+    }
+    assert times_of(path, tz="America/Chicago") == utc_opens()
+    summer = written(tmp_path, lines(["2025-01-14 09:30 CST", "2025-07-14 09:30:00 CDT"], timeframe="1h"))
+    assert question(summer) == {"as America/Chicago": {"tz": "America/Chicago"}}
+    assert times_of(summer, tz="America/Chicago") == ["2025-01-14 15:30", "2025-07-14 14:30"]
+    # Around the clock, too, nothing is taken as UTC.
+    india = written(tmp_path, lines(["2025-01-14 05:30 AM IST", "2025-01-14 05:35 AM IST"], "BTC-USD"))
+    assert next(iter(question(india).values())) == {"tz": "Asia/Kolkata"}
+    assert times_of(india, tz="Asia/Kolkata") == ["2025-01-14 00:00", "2025-01-14 00:05"]
+
+
 def test_times_of_london_in_winter_are_clear(tmp_path: Path) -> None:
     path = written(tmp_path, lines(["2025-01-14 08:00", "2025-01-14 08:05"], "VOD.L"))
     assert times_of(path) == ["2025-01-14 08:00", "2025-01-14 08:05"]
