@@ -16,7 +16,7 @@ from ema_assets.files.times import in_zone
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 from ema_assets.model.symbols import FX_CALENDAR, without_hours
-from ema_assets.operations.file_clocks import FURTHER_ZONES, check_no_hour_twice, from_last_seconds
+from ema_assets.operations.file_clocks import FURTHER_ZONES, check_no_local_clock, from_last_seconds
 from ema_assets.operations.file_sessions import (
     AT_CLOSE,
     AT_OPEN,
@@ -30,8 +30,9 @@ from ema_assets.operations.file_sessions import (
 _NEARLY_ALL = 95
 _UTC = "UTC"
 _SERIES = ("symbol", "timeframe")
-# The zone of most foreign exchange brokers: their weeks and days begin at midnight in it.
-_BROKERS_ZONE = "Europe/Athens"
+# Zones beside that of the exchange, by calendar. Weeks and days of most foreign exchange brokers begin at midnight in
+# Athens. Futures of Chicago are as often on the clock of New York.
+_USUAL_ZONES = {FX_CALENDAR: "Europe/Athens", "CMES": "America/New_York"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def place_times(
     if len(zones) > 1:
         readings, origin = _of_one_zone(readings, bars), "the sessions fit no other zone"
     elif _is_around_the_clock(bars) and not origin:
-        check_no_hour_twice(bars)
+        check_no_local_clock(bars)
         origin = "as crypto is written"
     chosen = _labelled(readings, bars)
     _check_all_exist(bars, chosen, options)
@@ -155,9 +156,9 @@ def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[li
 
 
 def _usual_zones(calendars: Sequence[str], layout: Layout) -> list[str]:
-    """Return UTC, the zones of the exchanges, those of the vendor, and for foreign exchange the zone of brokers."""
-    brokers = [_BROKERS_ZONE] if FX_CALENDAR in calendars else []
-    return list(dict.fromkeys([_UTC, *(zone_of(each) for each in calendars), *layout.zones, *brokers]))
+    """Return UTC, the zones of the exchanges, those of the vendor, and those usual for foreign exchange and futures."""
+    usual = [zone for calendar, zone in _USUAL_ZONES.items() if calendar in calendars]
+    return list(dict.fromkeys([_UTC, *(zone_of(each) for each in calendars), *layout.zones, *usual]))
 
 
 def _with_summer_time(
@@ -292,7 +293,9 @@ def _of_one_zone(readings: Sequence[_Reading], bars: pl.DataFrame) -> list[_Read
     best = max(utc, key=lambda each: each.count)
     if not any(each.is_good() for each in utc):
         message = f"its times name no zone, and as {_UTC} {_outside(best)}"
-        raise AmbiguousBarFile(message, _asked([each for each in others if each.count] or others or utc, bars))
+        fitting_some = [each for each in others or utc if each.count]
+        nowhere = "" if fitting_some else ", and they fit no other zone that was tried; `--tz` says what theirs is"
+        raise AmbiguousBarFile(message + nowhere, _asked(fitting_some, bars))
     if any(each.is_good() for each in others):
         raise AmbiguousBarFile(
             "its times name no zone, and they fit the sessions in more than one", _asked(readings, bars)

@@ -122,6 +122,69 @@ def test_times_on_the_clock_of_another_part_of_the_world_are_ambiguous_and_its_z
     assert question(tokyo) == {"as Asia/Tokyo all 78 times fit the sessions of XNYS": {"tz": "Asia/Tokyo"}}
 
 
+def test_futures_of_chicago_may_be_on_the_clock_of_new_york(tmp_path: Path) -> None:
+    # Sunday to Tuesday: from 18:00 to 17:00 in New York, with the pause of an hour.
+    times = [
+        time
+        for day in (12, 13)
+        for time in five_minutes(datetime(2025, 1, day, 18), datetime(2025, 1, day + 1, 16, 55))
+    ]
+    path = written(tmp_path, lines([f"{time}" for time in times], "ES=F"))
+    assert next(iter(question(path).items())) == (
+        "as America/New_York all 552 times fit the sessions of CMES",
+        {"tz": "America/New_York"},
+    )
+    assert times_of(path, tz="America/New_York")[0] == "2025-01-12 23:00"
+
+
+def test_times_that_fit_nowhere_are_refused_without_a_reading(tmp_path: Path) -> None:
+    path = written(tmp_path, lines([f"{time + timedelta(minutes=1)}" for time in five_minutes(OPEN, CLOSE - FIVE)]))
+    assert refusal(path) == (
+        "its times name no zone, and as UTC 78 of 78 lie outside the sessions, and they fit no other zone that was "
+        "tried; `--tz` says what theirs is"
+    )
+    assert question(path) == {}
+
+
+def spring(*left_out: datetime, step: timedelta = timedelta(hours=1)) -> list[str]:
+    """Return times of the days around 9 March 2025, when clocks in America are put forward from 02:00 to 03:00."""
+    times = five_minutes(datetime(2025, 3, 8), datetime(2025, 3, 10, 23), step)
+    return [f"{time}" for time in times if time.replace(minute=0) not in left_out]
+
+
+@pytest.mark.parametrize(("step", "timeframe"), [(timedelta(hours=1), "1h"), (FIVE, "5m")])
+def test_an_hour_that_clocks_skip_in_spring_makes_times_of_crypto_ambiguous(
+    tmp_path: Path, step: timedelta, timeframe: str
+) -> None:
+    path = written(tmp_path, lines(spring(datetime(2025, 3, 9, 2), step=step), "BTC-USD", timeframe))
+    assert refusal(path) == (
+        "its times name no zone, and an hour from 2025-03-09 02:00 on is missing, as when clocks are put forward"
+    )
+    asked = question(path)
+    assert [each["tz"] for each in asked.values()] == [
+        "America/New_York",
+        "America/Chicago",
+        "America/Los_Angeles",
+        "UTC",
+    ]
+    assert times_of(path, tz="America/New_York")[0] == "2025-03-08 05:00"
+    assert times_of(path, tz="UTC")[0] == "2025-03-08 00:00"
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        (),
+        (datetime(2025, 3, 9, 3),),
+        (datetime(2025, 3, 9, 2), datetime(2025, 3, 9, 3)),
+        tuple(datetime(2025, 3, 9, hour) for hour in (2, 5, 8, 11)),
+    ],
+)
+def test_other_gaps_leave_times_of_crypto_in_utc(tmp_path: Path, left_out: tuple[datetime, ...]) -> None:
+    path = written(tmp_path, lines(spring(*left_out), "BTC-USD", "1h"))
+    assert times_of(path)[0] == "2025-03-08 00:00"
+
+
 def test_names_that_mean_several_zones_are_ambiguous_and_each_zone_is_offered(tmp_path: Path) -> None:
     chicago = [f"{time - timedelta(hours=1)} CST" for time in five_minutes(OPEN, CLOSE - FIVE)]
     path = written(tmp_path, lines(chicago))
