@@ -177,11 +177,11 @@ class _Work:
         from ema_assets.files.reading import read
         from ema_assets.operations.ingest import understand
 
-        watched: list[str] = []
+        watched: dict[str, str] = {}
         try:
             source = read(path, self.options, self.watched.symbols, self._spelled)
             symbols = source.bars["symbol"].unique(maintain_order=True).to_list()
-            watched = [each for each in symbols if each in self.watched.symbols]
+            watched = {each.symbol: each.calendar for each in self.watched.instruments if each.symbol in symbols}
             instruments, origins = self._instruments(source, symbols)
             file = understand(source, instruments, self.watched.special_days, self.options, clock.now())
         except ConfigurationError as error:
@@ -242,15 +242,18 @@ class _Work:
         from ema_assets.operations.file_calendars import readings_by_calendar
 
         first = next(iter(unclear.values()))
-        if known.keys() & set(self.watched.symbols):
+        readings = list(
+            readings_by_calendar(source, known, unclear, self.watched.special_days, self.options, clock.now())
+        )
+        watched = {each.calendar for each in known.values() if each.symbol in self.watched.symbols}
+        if watched:
             # `--calendar` is for all symbols of a file, and these have theirs.
+            readings = [each for each in readings if {dict(each.answers)["calendar"]} == watched]
+        if watched and not readings:
             add = shlex.join(["ema-assets", "symbols", "add", *unclear, "--calendar", "CODE", "--provider", FROM_FILES])
             raise BarFileError(
                 f"{source.path}: {first}; other symbols of the file are on the watchlist, so add it: `{add}`"
             )
-        readings = list(
-            readings_by_calendar(source, known, unclear, self.watched.special_days, self.options, clock.now())
-        )
         if len(unclear) == 1 and not known:
             (only,) = unclear.values()
             named = [FileReading(f"as {each}", (("symbol", each),)) for each in only.spellings]

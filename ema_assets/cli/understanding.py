@@ -1,7 +1,7 @@
 """How `ingest` says what it understood of a file, and what it asks. The reading itself is in `operations.ingest`."""
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,11 +91,11 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def print_refusal(
-    path: Path, error: Exception, options: ReadOptions, symbols: Collection[str], watchlist: Path
+    path: Path, error: Exception, options: ReadOptions, symbols: Mapping[str, str], watchlist: Path
 ) -> None:
     """Print why nothing of a file is stored, and for each way to read it the command line that does so.
 
-    `symbols` are the file's symbols that are on the watchlist, which keeps their calendar.
+    `symbols` are the file's symbols that are on the watchlist, with their calendars there.
     """
     click.echo(f"Error: {error}", err=True)
     if not isinstance(error, AmbiguousBarFile):
@@ -106,7 +106,7 @@ def print_refusal(
 
 
 def _what_to_do(
-    path: Path, reading: FileReading, options: ReadOptions, symbols: Collection[str], watchlist: Path
+    path: Path, reading: FileReading, options: ReadOptions, symbols: Mapping[str, str], watchlist: Path
 ) -> str:
     answers = dict(reading.answers)
     if "group" in answers:
@@ -116,7 +116,8 @@ def _what_to_do(
         )
         return "\n    ".join([f"{moved or f'add to {watchlist}'}:", *answers["group"].splitlines()])
     calendar = answers.get("calendar")
-    if calendar is not None and symbols:
-        return f'move {_shown(sorted(symbols))} to a group with `calendar = "{calendar}"` in {watchlist}'
+    others = sorted(symbol for symbol, own in symbols.items() if own != calendar)
+    if calendar is not None and others:
+        return f'move {_shown(others)} to a group with `calendar = "{calendar}"` in {watchlist}'
     words = options.with_answers(reading.answers).arguments()
     return shlex.join(["ema-assets", "ingest", str(path), *words])

@@ -341,16 +341,27 @@ def test_symbols_that_name_their_exchange_are_those_of_that_exchange(
 def test_an_unclear_symbol_beside_watched_ones_is_to_be_added_first(
     run: Run, home: Path, database_url: str, tmp_path: Path
 ) -> None:
-    rows = [f"2025-01-14,{symbol},1,2,1,2" for symbol in ("KO", "TOOLONG")]
+    rows = [f"2025-01-14,{symbol},1,2,1,2" for symbol in ("KO", "VOD.L", "TOOLONG")]
     path = bars_file(tmp_path, "Date,Symbol,Open,High,Low,Close", *rows)
-    assert run("symbols", "add", "KO", "--provider", "file").exit_code == 0
+    assert run("symbols", "add", "KO", "VOD.L", "--provider", "file").exit_code == 0
     asked = run("ingest", path, EMA_DATABASE_URL=database_url)
     assert asked.stderr.endswith(
         "; other symbols of the file are on the watchlist, so add it: `ema-assets symbols add TOOLONG --calendar CODE "
         "--provider file`\n"
     )
     assert run("symbols", "add", "TOOLONG", "--calendar", "XNYS", "--provider", "file").exit_code == 0
-    assert table_of(run("ingest", path, EMA_DATABASE_URL=database_url)).keys() == {"KO|1d", "TOOLONG|1d"}
+    assert table_of(run("ingest", path, EMA_DATABASE_URL=database_url)).keys() == {"KO|1d", "VOD.L|1d", "TOOLONG|1d"}
+
+
+def test_an_unclear_symbol_beside_watched_ones_of_one_calendar_may_have_that_calendar(
+    run: Run, home: Path, database_url: str, tmp_path: Path
+) -> None:
+    rows = [f"2025-01-14,{symbol},1,2,1,2" for symbol in ("KO", "GOLD", "TOOLONG")]
+    path = bars_file(tmp_path, "Date,Symbol,Open,High,Low,Close", *rows)
+    assert run("symbols", "add", "KO", "--provider", "file").exit_code == 0
+    (command,) = commands_of(run("ingest", path, EMA_DATABASE_URL=database_url))
+    assert command == ["ingest", path, "--calendar", "XNYS"]
+    assert table_of(run(*command, EMA_DATABASE_URL=database_url)).keys() == {"KO|1d", "GOLD|1d", "TOOLONG|1d"}
 
 
 def test_the_option_symbol_in_the_spelling_of_another_vendor_is_refused_with_ours(
