@@ -24,7 +24,7 @@ def with_roles_of_values(table: Table, found: Mapping[str, int]) -> dict[str, in
         AmbiguousBarFile: when there are prices of bid or ask, and nothing says which of them is meant.
     """
     roles = {**found, **_of_side(table, found)}
-    if table.names[:2] == ["", ""] and roles.get("ts") == 0 and not _all_match(table.cells["0"], BEGINS_LIKE_A_TIME):
+    if table.names[:2] == ["", ""] and roles.get("ts") == 0 and _are_no_times(table.cells["0"]):
         # The index of a frame with a row per symbol and time, which pandas wrote without names.
         return roles | {"symbol": 0, "ts": 1}
     day = next((table.names.index(name) for name in _DAY if name in table.names), None)
@@ -40,9 +40,14 @@ def with_roles_of_values(table: Table, found: Mapping[str, int]) -> dict[str, in
     return roles
 
 
+def _are_no_times(column: pl.Series) -> bool:
+    return column.dtype == pl.String and not _all_match(column, BEGINS_LIKE_A_TIME)
+
+
 def _all_match(column: pl.Series, pattern: str) -> bool:
+    """Return whether `column` has texts, and all of them match `pattern`."""
     texts = column.drop_nulls()
-    return column.dtype != pl.String or (len(texts) > 0 and bool(texts.str.contains(pattern).all()))
+    return column.dtype == pl.String and len(texts) > 0 and bool(texts.str.contains(pattern).all())
 
 
 def _of_side(table: Table, found: Mapping[str, int]) -> dict[str, int]:

@@ -273,6 +273,14 @@ def test_an_index_that_pandas_stores_without_a_name_behind_the_columns_is_the_ti
     assert rows_of(understood(path).bars) == BARS
 
 
+def test_a_timestamp_of_a_type_of_its_own_beside_a_date_is_the_whole_time(tmp_path: Path) -> None:
+    path = tmp_path / "KO_1d.parquet"
+    FRAME.with_columns(timestamp=pl.col("Date").cast(pl.Datetime("us", "UTC")).dt.offset_by("13h30m")).write_parquet(
+        path
+    )
+    assert rows_of(understood(path).bars) == BARS
+
+
 def test_prices_of_single_precision_are_read_as_their_shortest_decimals(tmp_path: Path) -> None:
     path = tmp_path / "KO.parquet"
     FRAME.with_columns(pl.col(pl.Float64).cast(pl.Float32)).write_parquet(path)
