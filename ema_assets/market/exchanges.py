@@ -185,7 +185,7 @@ def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
     try:
         known = _sessions_between(calendar, first, last)
     except (ValueError, NotImplementedError) as error:
-        raise _cannot_be_built(calendar, error) from error
+        raise _cannot_be_built(calendar) from error
     if most is not None and end > most.date() and not known.is_empty():
         known = pl.concat([known, _usual_sessions(calendar, known, _weekdays(most.date() + timedelta(days=1), end))])
     return known.filter(is_asked)
@@ -234,15 +234,16 @@ def _library_calendar(calendar: str) -> Any:
             f"exchange_calendars knows, such as 'XNYS' or 'XLON', received {calendar!r}{hint}"
         ) from None
     except (ValueError, NotImplementedError) as error:
-        raise _cannot_be_built(calendar, error) from error
+        raise _cannot_be_built(calendar) from error
 
 
-def _cannot_be_built(calendar: str, error: Exception) -> ConfigurationError:
-    # Seen with exchange_calendars 4.13 on pandas 3.1: ASEX, XBEL, XBSE and XCYS.
+def _cannot_be_built(calendar: str) -> ConfigurationError:
+    # Seen with exchange_calendars 4.13 on pandas 3.1: ASEX, XBEL, XBSE, XCYS and XTAE. The library's own words can be a
+    # list of a thousand days.
     return ConfigurationError(
-        f"`calendar` {calendar!r} cannot be built by the installed exchange_calendars ({str(error)[:60]}); take a "
-        f"calendar with the same hours and name the days on which it differs, as `[calendar.CODE]` with `extra` and "
-        "`closed` in the watchlist"
+        f"`calendar` {calendar!r} cannot be built by the installed exchange_calendars; take a calendar "
+        "with the same hours and name the days on which it differs, as `[calendar.CODE]` with `extra` and `closed` in "
+        "the watchlist"
     )
 
 

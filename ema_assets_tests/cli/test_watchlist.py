@@ -157,7 +157,7 @@ def test_clear_symbols_are_added_and_the_others_are_refused_with_a_hint(run: Run
     assert number.startswith("7203: a number needs the suffix of its exchange")
     assert coin.startswith("BTC: it is a coin, and may be a ticker in the US; write BTC-USD")
     assert elsewhere == "VOD LN: a symbol has no such characters here; write VOD.L"
-    assert calendar.startswith("TEVA.TA: `calendar` 'XTAE' cannot be built by the installed exchange_calendars")
+    assert calendar.startswith("TEVA.TA: `calendar` 'XTAE' cannot be built by the installed exchange_calendars; take")
     found = {each.symbol: each for each in watchlist.load(home / "watchlist.toml").instruments}
     assert found["ES=F"] == Instrument("ES=F", "CMES", None, allow_negative=True)
     assert found["EUR_USD"] == Instrument("EUR_USD", "24/5")
