@@ -1,12 +1,13 @@
 """How every command behaves: the order of help, what happens before a command runs, and how errors are shown."""
 
 import sys
+from contextlib import nullcontext
 from io import TextIOWrapper
 from typing import Any
 
 import click
 
-from ema_assets.cli import environment, failures
+from ema_assets.cli import environment, failures, rendering
 
 # Longer than any sentence.
 _WHOLE = 1_000
@@ -22,9 +23,14 @@ class Command(click.Command):
             self.help = self.help.replace("\\b\n", "\b\n")
 
     def invoke(self, ctx: click.Context) -> object:
-        """Prepare the process, then run the command."""
+        """Prepare the process, then run the command. With `--json` nothing else goes to stdout."""
+        self.prepare()
+        with rendering.only_json() if ctx.params.get("as_json") else nullcontext():
+            return super().invoke(ctx)
+
+    def prepare(self) -> None:
+        """Prepare the process for the command."""
         environment.prepare()
-        return super().invoke(ctx)
 
 
 class Commands(click.Group):

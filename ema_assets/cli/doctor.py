@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from ema_assets.cli import environment, rendering
+from ema_assets.cli import rendering
 from ema_assets.cli.commands import Command
 from ema_assets.doctor.discovery import Found
 from ema_assets.model.counts import counted
@@ -16,11 +16,10 @@ from ema_assets.model.errors import ConfigurationError
 class _Doctor(Command):
     """A command that also runs with wrong settings, because it reports them."""
 
-    def invoke(self, ctx: click.Context) -> object:
-        """Prepare the process as far as possible, then run the command."""
+    def prepare(self) -> None:
+        """Prepare the process as far as possible."""
         with suppress(ConfigurationError):
-            environment.prepare()
-        return click.Command.invoke(self, ctx)
+            super().prepare()
 
 
 @click.command("doctor", cls=_Doctor)

@@ -8,10 +8,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -27,6 +28,8 @@ _INDENT = "  "
 _MORE = "…"
 # Texts of a terminal that is too narrow are cut to no fewer characters. Numbers and times are shorter.
 _LEAST_TEXT = 24
+# Where JSON goes while stdout is for nothing else; None for stdout.
+_json_to: ContextVar[TextIO | None] = ContextVar("_json_to", default=None)
 # Keyed by the words of a cell.
 _STYLES: Mapping[str, str] = {
     "up": "green",
@@ -174,9 +177,20 @@ def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
         yield lambda step: bar.update(task, advance=1, description=step)
 
 
-def print_json(value: object) -> None:
-    """Print `value` as indented JSON, times in ISO 8601."""
-    click.echo(json.dumps(value, indent=2, default=_json_time))
+@contextmanager
+def only_json() -> Iterator[None]:
+    """Print only JSON to stdout in the block: own signals and rules may print, and that goes to stderr."""
+    token = _json_to.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _json_to.reset(token)
+
+
+def print_json(value: object, indent: int | None = 2) -> None:
+    """Print `value` as JSON, times in ISO 8601."""
+    click.echo(json.dumps(value, indent=indent, default=_json_time), file=_json_to.get())
 
 
 def _json_time(value: object) -> str:

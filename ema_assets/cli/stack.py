@@ -84,7 +84,12 @@ def metrics_command(host: str, port: int | None, allowed_hosts: Sequence[str]) -
 
 @click.command("down", cls=Command)
 @click.option(
-    "--timeout", "timeout_seconds", type=float, default=60.0, show_default=True, help="Seconds to wait for the end."
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for the end.",
 )
 def down_command(timeout_seconds: float) -> None:
     """Stop the `ema-assets up` that runs on this EMA_HOME."""

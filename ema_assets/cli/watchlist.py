@@ -1,6 +1,5 @@
 """The commands `symbols …`: show and change the watchlist."""
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,7 +70,7 @@ def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Seq
     ]
     if as_json:
         names = ("symbol", "calendar", "provider", "timeframes")
-        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows]))
+        rendering.print_json([dict(zip(names, row, strict=True)) for row in rows], indent=None)
     else:
         shown = [(*row[:3], " ".join(row[3])) for row in rows]
         rendering.print_table(("symbol", "calendar", "bars from", "timeframes"), shown)

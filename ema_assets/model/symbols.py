@@ -47,7 +47,7 @@ def parse_symbol(text: str) -> str:
     """
     if not _SYMBOL.fullmatch(text):
         raise InvalidKeyError(
-            f"`symbol` must be 1 to 32 letters, digits or . - _ = ^ / : & and start with a letter or digit, "
+            f"`symbol` must be 1 to 32 letters, digits or . - _ = ^ / : & and start with a letter, a digit or ^, "
             f"received {text!r}"
         )
     return text

@@ -82,7 +82,7 @@ def discover(folder: Path | None = None, without: Collection[Path] = ()) -> dict
         problem = next(chain(_problems_of_reads(signal, found), _problems_of_shared(signal, owners, origins)), None)
         if problem:
             raise ConfigurationError(f"{origins[name]}: signal `{name}`: {problem}")
-    depths = {name: _depth(name, found, ()) for name in found}
+    depths = {name: _depth(name, found, origins, ()) for name in found}
     places = {name: place for place, name in enumerate(_FIRST)}
     order = sorted(found, key=lambda name: (places.get(name, len(_FIRST)), depths[name], name))
     return {name: found[name] for name in order}
@@ -201,11 +201,14 @@ def _problems_of_shared(signal: Signal, owners: dict[str, str], origins: Mapping
             yield f"column {column!r} has the name of an average that a strategy may read; choose another one"
 
 
-def _depth(name: str, found: Mapping[str, Signal], above: tuple[str, ...]) -> int:
+def _depth(name: str, found: Mapping[str, Signal], origins: Mapping[str, str], above: tuple[str, ...]) -> int:
     """Return 0 for `ohlc`, 1 for signals that read only `ohlc`, and so on."""
     if name == OHLC:
         return 0
     if name in above:
-        circle = " → ".join([*above[above.index(name) :], name])
-        raise ConfigurationError(f"signals must not read one another in a circle: {circle}")
-    return 1 + max(_depth(asset, found, (*above, name)) for asset in found[name].reads)
+        circle = above[above.index(name) :]
+        raise ConfigurationError(
+            f"{', '.join(origins[each] for each in circle)}: signals must not read one another in a circle: "
+            f"{' → '.join([*circle, name])}"
+        )
+    return 1 + max(_depth(asset, found, origins, (*above, name)) for asset in found[name].reads)

@@ -71,6 +71,19 @@ def test_every_command_that_reads_prints_json(run: Run, synced: dict[str, str]) 
     }
 
 
+def test_what_own_code_prints_is_not_part_of_the_json(
+    run: Run, home: Path, synced: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (home / "signals").mkdir()
+    (home / "signals" / "loud.py").write_text('print("hello from a file")\n')
+    for command in (("status",), ("plan",), ("doctor",)):
+        shown = run(*command, "--json", **synced)
+        json.loads(shown.stdout)
+        assert "hello from a file\n" in shown.stderr
+    assert "hello" in run("status", **synced).stdout
+    assert capfd.readouterr().out == "", "nothing reaches the terminal by another way"
+
+
 @pytest.mark.broad
 def test_with_a_broken_own_file_stored_results_are_shown_with_a_warning(
     run: Run, home: Path, synced: dict[str, str], tmp_path: Path
