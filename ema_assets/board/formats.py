@@ -1,11 +1,11 @@
 """How numbers, times and shares are written on the pages of the board. Pure functions; the templates call them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from ema_assets.model.counts import counted, noun
-from ema_assets.model.prices import price_text
+from ema_assets.model.prices import decimals_shown, price_text
 
 # The spreads, in percent, at which the next shade of the heat map begins.
 _SHADES = (0.1, 0.35, 0.8, 1.8)
@@ -13,9 +13,15 @@ NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 
-def price(value: float | None) -> str:
-    """Return a price in the usual format: `1,234.50`, `12.34`, `1.08432`."""
-    return NOTHING if value is None else _signed(price_text(value))
+def price(value: float | None, decimals: int = 2) -> str:
+    """Return a price in the usual format, with at least so many decimals: `1,234.50`, `12.34`, `1.08432`."""
+    return NOTHING if value is None else _signed(price_text(value, decimals))
+
+
+def decimals(rows: Iterable[Mapping[str, float | None]], *columns: str) -> int:
+    """Return how many decimals the prices in `columns` of one symbol's `rows` have at most."""
+    prices = (row[column] for row in rows for column in columns)
+    return max((decimals_shown(each) for each in prices if each is not None), default=2)
 
 
 def percent(value: float | None, decimals: int = 2) -> str:
@@ -34,6 +40,11 @@ def signed(value: float | None, decimals: int = 2) -> str:
 def unsigned(value: float | None, decimals: int = 2) -> str:
     """Return a number without a plus sign."""
     return NOTHING if value is None else _signed(f"{value:,.{decimals}f}")
+
+
+def share(value: float | None, decimals: int = 1) -> str:
+    """Return a share in percent without a plus sign, such as `13.4 %`."""
+    return NOTHING if value is None else f"{unsigned(value, decimals)} %"
 
 
 def whole(value: float | None) -> str:
@@ -105,6 +116,8 @@ def group(name: str) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "price": price,
+    "decimals": decimals,
+    "share": share,
     "percent": percent,
     "signed": signed,
     "unsigned": unsigned,

@@ -7,18 +7,23 @@ _DIGITS, _LEAST_DECIMALS = 6, 2
 _MOST_DECIMALS = 20
 
 
-def price_text(price: float) -> str:
-    """Return `price` with six significant digits, at least two decimals and thousands separators.
+def price_text(price: float, decimals: int = _LEAST_DECIMALS) -> str:
+    """Return `price` with six significant digits, at least so many decimals and thousands separators.
 
-    For example, `253,558.37`, `512.10`, `161.234`, `1.08432`, `0.0511`, `0.00000000097`. Zeros after the second decimal
+    For example, `253,558.37`, `512.10`, `161.234`, `1.08432`, `0.0511`, `0.00000000097`. Zeros after these decimals
     are left out. So a tick of a share, a pair of currencies or the smallest coin is visible, and the prices of a symbol
     differ in their number of decimals only where a digit is needed.
     """
     if not math.isfinite(price):
         return str(price)
     text = f"{price:,.{decimals_of(price)}f}"
-    whole, _, decimals = text.partition(".")
-    return f"{whole}.{decimals.rstrip('0').ljust(_LEAST_DECIMALS, '0')}"
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(decimals, '0')}"
+
+
+def decimals_shown(price: float) -> int:
+    """Return how many decimals `price_text` shows of `price`: a column of one symbol shows the most of its prices."""
+    return len(price_text(price).partition(".")[2])
 
 
 def percent_text(value: float) -> str:

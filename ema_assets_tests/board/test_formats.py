@@ -2,7 +2,21 @@
 
 from datetime import UTC, datetime
 
-from ema_assets.board.formats import price, short, signed, tone, unsigned, volume, whole
+from ema_assets.board.formats import decimals, price, share, short, signed, tone, unsigned, volume, whole
+
+
+def test_prices_of_one_symbol_have_equally_many_decimals() -> None:
+    rows = [{"open": 3.7241, "close": 3.706, "slow": None}, {"open": 3.70436, "close": 4.0, "slow": None}]
+    places = decimals(rows, "open", "close")
+    assert [price(row["close"], places) for row in rows] == ["3.70600", "4.00000"]
+    assert price(rows[1]["open"], places) == "3.70436"
+    assert price(None, places) == "–"
+    assert decimals(rows, "slow") == decimals([], "open") == 2
+
+
+def test_an_unknown_share_has_no_unit() -> None:
+    assert [share(each) for each in (13.42, 0.0, None)] == ["13.4 %", "0.0 %", "–"]
+    assert share(38.0, 0) == "38 %"
 
 
 def test_a_price_has_thousands_separators_and_a_real_minus_sign() -> None:

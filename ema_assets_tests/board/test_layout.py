@@ -214,6 +214,21 @@ def test_a_dark_chart_is_printed_light_with_its_prices_and_is_dark_again_afterwa
 
 
 @pytest.mark.broad
+def test_the_figures_of_each_series_fit_a_printed_page_in_one_size(page: "Page", board: ServedBoard) -> None:
+    page.goto(f"{board.url}/performance?timeframe=1h")
+    page.wait_for_selector(".canvas[data-drawn]")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 1047, "height": 718})  # A4, landscape, without its margins
+    remarks = "[...document.querySelectorAll('#rows .remark')]"
+    assert page.evaluate(f"{remarks}.length") > 0
+    edges = f"{remarks}.map(each => each.getBoundingClientRect().right)"
+    assert max(page.evaluate(edges)) <= page.evaluate("document.documentElement.clientWidth")
+    cells = "[...document.querySelectorAll('#rows :is(th, td, small)')]"
+    assert page.evaluate(f"[...new Set({cells}.map(each => getComputedStyle(each).fontSize))]") == ["10px"]
+    assert page.evaluate("getComputedStyle(document.querySelector('.panel')).borderTopWidth") == "0px"
+
+
+@pytest.mark.broad
 def test_the_values_of_a_chart_do_not_cover_its_prices_of_many_digits(page: "Page", board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol="AAPL", timeframe="1h").json
     for name in ("open", "high", "low", "close", "fast", "slow"):
