@@ -109,8 +109,9 @@ class TroubleKind:
         titles: how one and how several are called in the title of a message.
         description: when it is raised, in a sentence.
         find: returns what is wrong now: subject (text) and whatever `say` needs; with symbol and timeframe if it is
-            about a series. It is reported once until it is over, and its end is reported as well. If a column
-            `is_lasting` is false, its subject is reported once.
+            about a series. The first row of a subject counts. It is reported once until it is over, and its end is
+            reported as well. If a column `is_lasting` is false, its subject is reported once, and only to
+            subscriptions that wanted the kind before the time in a column `at`.
         say: takes one of these rows; returns a sentence.
         params: parameters that a subscription may set.
         is_of_series: it is about a series: subscriptions to other symbols or timeframes do not get it.

@@ -12,7 +12,7 @@ from ema_assets.model.averages import trend_spans
 from ema_assets.model.symbols import Instrument, without_hours
 from ema_assets.operations.deliver_alerts import give_up_unwanted
 from ema_assets.operations.roll_up_files import roll_up_again
-from ema_assets.operations.watch_trouble import forget_unwanted
+from ema_assets.operations.watch_trouble import note_wanted
 from ema_assets.refresh.graph import Graph, build, trades_table
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
 from ema_assets.store import ledger, older_history, own_views, results, sessions, sync_failures, tables
@@ -52,7 +52,7 @@ def sync(
         roll_up_again(transaction, begun_again, now)
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
-        forget_unwanted(transaction, watchlist.alerts)
+        note_wanted(transaction, watchlist.alerts)
         # Delivery does this, too, but nobody delivers when the last `[[alert]]` was removed.
         give_up_unwanted(transaction, watchlist.alerts)
         older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)

@@ -93,7 +93,8 @@ def watch_trouble(
         return 0
     standing = Standing(transaction, now, machine_now, publications, default_provider)
     found = pl.concat([_found(standing, subscription, kind) for subscription, kind in wanted])
-    there, events = found.filter(is_lasting=True), found.filter(is_lasting=False)
+    there, events = found.filter(is_lasting=True), _since_wanted(transaction, found.filter(is_lasting=False))
+    there, events = (each.unique(_KEY, keep="first", maintain_order=True) for each in (there, events))
     told = alert_outbox.told_troubles(transaction)
     began = there.join(told, on=_KEY, how="anti")
     over = told.join(there, on=_KEY, how="anti")
@@ -111,7 +112,8 @@ def watch_trouble(
 def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) -> pl.DataFrame:
     """Return the trouble of `kind` for `subscription`.
 
-    Columns: subscription, kind, subject, text, symbol and timeframe (null if it is about no series), is_lasting.
+    Columns: subscription, kind, subject, text, symbol and timeframe (null if it is about no series), is_lasting, at
+    (null for what lasts).
     """
     rows = kind.find(standing, subscription.params)
     if kind.is_of_series:
@@ -129,7 +131,22 @@ def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) ->
         symbol="symbol" if kind.is_of_series else nothing,
         timeframe="timeframe" if kind.is_of_series else nothing,
         is_lasting="is_lasting" if "is_lasting" in rows.columns else pl.lit(value=True),
+        at="at" if "at" in rows.columns else pl.lit(None, UTC_TIME),
     )
+
+
+def _since_wanted(transaction: Transaction, events: pl.DataFrame) -> pl.DataFrame:
+    """Return the `events` that happened after their subscription wanted to be told of them.
+
+    Until the watchlist has been synced, a new subscription wants nothing.
+    """
+    if events.is_empty():
+        return events
+    wanted = alert_outbox.wanted(transaction)
+    later = events.join(wanted, on=["subscription", "kind"], maintain_order="left").filter(
+        pl.col("at") > pl.col("since")
+    )
+    return later.select(events.columns)
 
 
 def _ends(over: pl.DataFrame, wanted: list[tuple[Subscription, TroubleKind]], now: datetime) -> pl.DataFrame:
@@ -163,12 +180,15 @@ def _as_alerts(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def forget_unwanted(transaction: Transaction, alerts: Alerts | None) -> None:
-    """Forget trouble reported to deleted subscriptions: a new one of the same name would not be alerted of it."""
+def note_wanted(transaction: Transaction, alerts: Alerts | None) -> None:
+    """Note which trouble subscriptions want; a new one is not told of runs that had failed before.
+
+    Trouble reported to deleted subscriptions is forgotten: a new one of the same name would not be alerted of it.
+    """
     wanted = [
         (each.name, kind.name) for each in (alerts.subscriptions if alerts else ()) for kind in each.trouble_kinds()
     ]
-    alert_outbox.keep_troubles(transaction, wanted)
+    alert_outbox.note_wanted(transaction, wanted)
 
 
 def looks(alerts: Alerts) -> bool:

@@ -192,16 +192,29 @@ def note_troubles(transaction: Transaction, began: pl.DataFrame, over: pl.DataFr
         )
 
 
-def keep_troubles(transaction: Transaction, wanted: Sequence[tuple[str, str]]) -> None:
-    """Forget reported trouble, except that whose (subscription, kind) is in `wanted`."""
+def note_wanted(transaction: Transaction, wanted: Sequence[tuple[str, str]]) -> None:
+    """Note which (subscription, kind) of trouble are `wanted` from now on; forget trouble reported to others."""
+    names = [subscription for subscription, _ in wanted], [kind for _, kind in wanted]
+    for table in ("alert_trouble", "alert_wanted"):
+        transaction.execute(
+            f"""
+            DELETE FROM market.{table}
+            WHERE (subscription, kind) NOT IN (SELECT * FROM unnest($1::text[], $2::text[]))
+            """,
+            *names,
+        )
     transaction.execute(
         """
-        DELETE FROM market.alert_trouble
-        WHERE (subscription, kind) NOT IN (SELECT * FROM unnest($1::text[], $2::text[]))
+        INSERT INTO market.alert_wanted (subscription, kind)
+        SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
         """,
-        [subscription for subscription, _ in wanted],
-        [kind for _, kind in wanted],
+        *names,
     )
+
+
+def wanted(transaction: Transaction) -> pl.DataFrame:
+    """Return since when subscriptions want kinds of trouble, by the machine's clock: subscription, kind, since."""
+    return transaction.query("SELECT subscription, kind, since FROM market.alert_wanted")
 
 
 def failed_runs(transaction: Transaction, since: datetime, of_timeframe_since: datetime) -> pl.DataFrame:

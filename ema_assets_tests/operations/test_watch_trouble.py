@@ -12,9 +12,9 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.operations.watch_trouble import looks, watch_trouble
+from ema_assets.operations.watch_trouble import looks, note_wanted, watch_trouble
 from ema_assets.refresh.plan import AT_ONCE
-from ema_assets.store import ledger, provider_state
+from ema_assets.store import alert_outbox, ledger, provider_state
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
 from ema_assets_tests.timeframes import H1, M5
@@ -169,6 +169,13 @@ def with_runs(database: Database) -> Database:
     return database
 
 
+def want(database: Database, alerts: Alerts, since: datetime = NOW - timedelta(days=1)) -> None:
+    """Take up `alerts` as a sync of the watchlist does, at the time `since`."""
+    with database.transaction() as transaction:
+        note_wanted(transaction, alerts)
+        transaction.execute("UPDATE market.alert_wanted SET since = $1", since)
+
+
 def watch_on(database: Database, *timeframes: Timeframe) -> None:
     with database.transaction() as transaction:
         ledger.sync_instruments(transaction, [Instrument("AAPL", timeframes=timeframes)])
@@ -247,6 +254,7 @@ def test_a_failed_run_is_over_when_no_symbol_is_watched_on_its_timeframe(with_ru
 
 def test_failed_runs_are_reported_once_per_backfill_and_other_runs_one_by_one(with_runs: Database) -> None:
     alerts = told_of("run_failed")
+    want(with_runs, alerts)
     for run, backfill in (("1-of-fill", "fill"), ("2-of-fill", "fill"), ("1-of-other", "other")):
         ended(with_runs, run, "FAILURE", NOW, **{"dagster/backfill": backfill})
     ended(with_runs, "by-hand-1", "FAILURE", NOW)
@@ -260,6 +268,28 @@ def test_failed_runs_are_reported_once_per_backfill_and_other_runs_one_by_one(wi
     ended(with_runs, "3-of-fill", "FAILURE", LATER, **{"dagster/backfill": "fill"})
     assert look(with_runs, alerts, LATER) == []
     assert look(with_runs, alerts, LATER + timedelta(hours=2)) == [], "of what happens at a moment no end is told"
+
+
+def test_a_new_subscription_is_not_told_of_runs_that_had_failed_before_it(with_runs: Database) -> None:
+    alerts = told_of("run_failed")
+    ended(with_runs, "before-1", "FAILURE", NOW - timedelta(minutes=2))
+    ended(with_runs, "before-2", "FAILURE", NOW - timedelta(minutes=2), **{"dagster/backfill": "fill"})
+    assert look(with_runs, alerts) == [], "the watchlist was not synced yet"
+    want(with_runs, alerts, since=NOW - timedelta(minutes=1))
+    assert look(with_runs, alerts) == []
+    ended(with_runs, "later-of-fill", "FAILURE", NOW, **{"dagster/backfill": "fill"})
+    ended(with_runs, "later-1", "FAILURE", NOW)
+    assert [text.split()[1] for _, text, _ in look(with_runs, alerts, LATER)] == ["later-1", "later-of"]
+    # What lasts is told to everybody who asks: it is so now.
+    ended(with_runs, "lasting", "FAILURE", NOW - timedelta(minutes=2), **OF_5M)
+    assert [text.split()[1] for _, text, _ in look(with_runs, alerts, LATER)] == ["lasting"]
+    # Another sync changes nothing, and a deleted subscription that comes back is a new one.
+    with with_runs.transaction() as transaction:
+        before = alert_outbox.wanted(transaction)
+        note_wanted(transaction, alerts)
+        assert alert_outbox.wanted(transaction).equals(before)
+        note_wanted(transaction, None)
+        assert alert_outbox.wanted(transaction).is_empty()
 
 
 def test_no_statements_run_if_no_subscription_wants_trouble_and_unwanted_trouble_is_forgotten(

@@ -12,8 +12,7 @@ from ema_assets.model.declarations import Params
 def _find(conditions: Conditions, _: Params) -> pl.DataFrame:
     is_lasting = pl.col("of_timeframe").is_not_null()
     subject = pl.when(is_lasting).then("job").otherwise(pl.coalesce("backfill", "run_id"))
-    found = conditions.failed_runs().with_columns(subject=subject, is_lasting=is_lasting)
-    return found.unique("subject", keep="first", maintain_order=True)
+    return conditions.failed_runs().with_columns(subject=subject, is_lasting=is_lasting, at="ended_at")
 
 
 def _say(row: Row) -> str:
