@@ -207,11 +207,11 @@ def test_a_failed_run_is_reported_once_unless_it_will_be_retried(with_runs: Data
     assert look(with_runs, alerts, LATER) == []
 
 
-def ended(database: Database, run: str, status: str, at: datetime, **tags: str) -> None:
-    """Add a run of the job `refresh` that ended `at` with the given tags."""
+def ended(database: Database, run: str, status: str, at: datetime, job: str = "refresh", **tags: str) -> None:
+    """Add a run of `job` that ended `at` with the given tags."""
     with database.transaction() as transaction:
         transaction.execute(
-            "INSERT INTO dagster.runs VALUES ($1, 'refresh', $2, extract(epoch FROM $3::timestamptz))", run, status, at
+            "INSERT INTO dagster.runs VALUES ($1, $2, $3, extract(epoch FROM $4::timestamptz))", run, job, status, at
         )
         for key, value in tags.items():
             transaction.execute("INSERT INTO dagster.run_tags VALUES ($1, $2, $3)", run, key, value)
@@ -268,6 +268,19 @@ def test_failed_runs_are_reported_once_per_backfill_and_other_runs_one_by_one(wi
     ended(with_runs, "3-of-fill", "FAILURE", LATER, **{"dagster/backfill": "fill"})
     assert look(with_runs, alerts, LATER) == []
     assert look(with_runs, alerts, LATER + timedelta(hours=2)) == [], "of what happens at a moment no end is told"
+
+
+def test_a_failed_run_is_called_by_what_it_was_for(with_runs: Database) -> None:
+    alerts = told_of("run_failed")
+    want(with_runs, alerts)
+    ended(with_runs, "1-filling", "FAILURE", NOW, job="__ASSET_JOB", **{"dagster/backfill": "zmovvtmb"})
+    ended(with_runs, "2-by-hand", "FAILURE", NOW, job="__ASSET_JOB")
+    ended(with_runs, "3-nightly", "FAILURE", NOW, job="performance")
+    assert [text.removesuffix(" failed at 2026-11-26 15:00 UTC") for _, text, _ in look(with_runs, alerts)] == [
+        "run 1-fillin of backfill zmovvtmb",
+        "run 2-by-han of assets that somebody chose",
+        "run 3-nightl of performance",
+    ]
 
 
 def test_a_new_subscription_is_not_told_of_runs_that_had_failed_before_it(with_runs: Database) -> None:

@@ -8,6 +8,9 @@ import polars as pl
 from ema_assets.alerts.declaration import Conditions, Row, TroubleKind
 from ema_assets.model.declarations import Params
 
+# The job of a run that was launched for assets and not for a job has a name that only Dagster knows.
+_OF_CHOSEN_ASSETS = "__ASSET_JOB"
+
 
 def _find(conditions: Conditions, _: Params) -> pl.DataFrame:
     is_lasting = pl.col("of_timeframe").is_not_null()
@@ -16,8 +19,15 @@ def _find(conditions: Conditions, _: Params) -> pl.DataFrame:
 
 
 def _say(row: Row) -> str:
-    timeframe = "" if row["of_timeframe"] is None else f" ({row['of_timeframe']})"
-    return f"run {row['run_id'][:8]} of {row['job']}{timeframe} failed at {row['ended_at']:%Y-%m-%d %H:%M} UTC"
+    if row["of_timeframe"] is not None:
+        work = f"{row['job']} ({row['of_timeframe']})"
+    elif row["backfill"] is not None:
+        work = f"backfill {row['backfill']}"
+    elif row["job"].startswith(_OF_CHOSEN_ASSETS):
+        work = "assets that somebody chose"
+    else:
+        work = row["job"]
+    return f"run {row['run_id'][:8]} of {work} failed at {row['ended_at']:%Y-%m-%d %H:%M} UTC"
 
 
 KIND = TroubleKind(
