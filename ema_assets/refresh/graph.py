@@ -395,6 +395,6 @@ def _check_reads(nodes: Mapping[str, Node], where: str) -> None:
         for name, node in nodes.items()
         if node.variant is None
     }
-    for node in nodes.values():
-        if node.variant is not None and (problem := next(problems_with_reads(node.reads, known), None)):
-            raise WatchlistError(f"{where}: {node.name}, rule `{node.variant.rule.name}`: {problem}")
+    for node, rule in ((each, each.variant.rule) for each in nodes.values() if each.variant is not None):
+        if problem := next(problems_with_reads(node.reads, known), None):
+            raise WatchlistError(f"{where}: {node.name}, rule `{rule.name}`{rule.place}: {problem}")

@@ -96,6 +96,12 @@ class Rule:
         return found
 
     @property
+    def place(self) -> str:
+        """Where `evaluate` is, such as ` in mine.py, line 8`, to follow the name in a sentence; empty when unknown."""
+        code = getattr(self.evaluate, "__code__", None)
+        return "" if code is None else f" in {code.co_filename}, line {code.co_firstlineno}"
+
+    @property
     def versioned_name(self) -> str:
         """The name, followed by `@` and the version unless it is the first version."""
         return self.name if self.version == _FIRST_VERSION else f"{self.name}@{self.version}"

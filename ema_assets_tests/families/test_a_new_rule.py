@@ -186,7 +186,7 @@ def test_an_invalid_asset_or_column_that_a_rule_reads_is_named(
     monkeypatch: pytest.MonkeyPatch, rule: Rule, reads: dict[str, tuple[str, ...]], message: str
 ) -> None:
     received = refused(monkeypatch, replace(rule, reads=reads), WATCHLIST)
-    wanted = f"watchlist: strategy_strong, rule `strong_close`: {message.replace('?', '[?]')}"
+    wanted = f"watchlist: strategy_strong, rule `strong_close` in .*[.]py, line [0-9]+: {message.replace('?', '[?]')}"
     assert re.fullmatch(wanted, received), received
 
 

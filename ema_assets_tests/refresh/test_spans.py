@@ -254,7 +254,9 @@ def test_a_custom_rule_reads_an_average_of_any_span(tmp_path: Path) -> None:
     assert reads(30) == {"ema_signals"}
     assert reads(200) == {"ema_200"}
     for span in (1, 2000):
-        with pytest.raises(ConfigurationError, match=rf"rule `above`: `reads` must name assets among .*'ema_{span}'"):
+        with pytest.raises(
+            ConfigurationError, match=rf"rule `above` in .*: `reads` must name assets among .*'ema_{span}'"
+        ):
             reads(span)
 
 

@@ -204,7 +204,7 @@ class _Said:
             column, row = unlike
             symbol, ts = frame["symbol"][row], frame["ts"][row]
             raise UnsoundRule(
-                f"rule {variant.rule.name!r}{_file(variant.rule)}: `evaluate` must use only the row of each bar, but "
+                f"rule {variant.rule.name!r}{variant.rule.place}: `evaluate` must use only the row of each bar, but "
                 f"`{column}` of {symbol} at {ts:%Y-%m-%d %H:%M} UTC changes when bars around it are left out; what "
                 "looks back is a signal's business (docs/SIGNALS.md)"
             )
@@ -258,14 +258,8 @@ def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
     if problem is None and is_own(rule.evaluate):
         problem = _infinite(said)
     if problem is not None:
-        raise RuleError(f"rule {rule.name!r}{_file(rule)}: `evaluate` must return {problem}")
+        raise RuleError(f"rule {rule.name!r}{rule.place}: `evaluate` must return {problem}")
     return said
-
-
-def _file(rule: Rule) -> str:
-    """Return the file and line of the rule's `evaluate` as text; empty when unknown."""
-    code = getattr(rule.evaluate, "__code__", None)
-    return "" if code is None else f" in {code.co_filename}, line {code.co_firstlineno}"
 
 
 def _where(rule: Rule, error: BaseException) -> str:
