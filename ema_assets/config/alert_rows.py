@@ -152,12 +152,19 @@ def _to(row: Mapping[str, Any], channels: dict[str, Channel], where: str) -> tup
             continue
         if problem := problem_with_template(entry):
             # The entry is not shown: it may be a token.
-            named = f"the names of `[channels]` are {', '.join(channels)}" if channels else "there are no `[channels]`"
-            raise WatchlistError(f"{where}: `to`, entry {number}: {problem}; {named}{did_you_mean(entry, channels)}")
+            raise WatchlistError(f"{where}: `to`, entry {number}: {problem}{_named(entry, channels)}")
         channel = inline_channel(entry)
         channels[channel.name] = channel
         names.append(channel.name)
     return tuple(dict.fromkeys(names))
+
+
+def _named(entry: str, channels: Mapping[str, Channel]) -> str:
+    """Return which names `entry` may have been meant as; nothing when it was meant as a URL."""
+    if "://" in entry or "$" in entry:
+        return ""
+    named = f"the names of `[channels]` are {', '.join(channels)}" if channels else "there are no `[channels]`"
+    return f"; {named}{did_you_mean(entry, channels)}"
 
 
 def _symbols(row: Mapping[str, Any], listed: Listed, where: str) -> tuple[str, ...] | None:

@@ -122,7 +122,7 @@ KINDS = ", ".join(discover())
         ('on = ["entry"]\nto = []', "`to` must be a list of names of `[channels]` and of URLs such as"),
         ('on = ["entry"]\nto = ["telegran"]', "the names of `[channels]` are telegram; did you mean `telegram`?"),
         (f'on = ["entry"]\nto = ["{SECRET}"]', "`to`, entry 1: must be a URL of Apprise such as"),
-        (f'on = ["entry"]\nto = ["json://me:{SECRET}@host"]', "entry 1: has a password in it; write it as a variable"),
+        (f'on = ["entry"]\nto = ["json://me:{SECRET}@host"]', "has a password in it; write it as a variable"),
         (f'on = ["json://{SECRET}"]\nto = ["${{H}}"]', "received a URL"),
         (
             'on = ["entry"]\nto = ["${H}"]\nsymbol = ["AAPL"]',
@@ -176,6 +176,13 @@ def test_an_invalid_row_is_refused_with_allowed_values_and_without_its_urls(row:
     assert str(raised.value).startswith("watchlist: alert ")
     assert said in str(raised.value)
     assert SECRET not in str(raised.value)
+
+
+def test_a_url_that_is_refused_is_not_taken_for_a_name_of_a_channel() -> None:
+    for url in (f"json://me:{SECRET}@host", f"json://host/?token={SECRET}", "${a b}"):
+        with pytest.raises(WatchlistError) as raised:
+            parsed(f'on = ["entry"]\nto = ["{url}"]', '[channels]\ntelegram = "tgram://${TOKEN}/x"')
+        assert "[channels]" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
