@@ -13,7 +13,8 @@ from ema_assets.config.shared_files import replace_text
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.own_code import file_of, function_of
 
-# For a file: the hash of its syntax tree, without comments and layout, and which versions it declares.
+# For a file: the hash of its syntax tree, without comments and layout, and what it declares: pairs of a name with its
+# version, and with each of its columns. Another version, and a new column, are computed from the first bar.
 _Code = tuple[str, frozenset[tuple[str, str]]]
 # Another Python may parse the same text differently.
 _PYTHON = platform.python_version()
@@ -48,14 +49,14 @@ class EditedCode:
         declared: dict[str, set[tuple[str, str]]] = {}
         for node in graph.on:
             if (found := _declared(node)) is not None:
-                path, name, version = found
-                declared.setdefault(path, set()).add((name, version))
+                path, name, details = found
+                declared.setdefault(path, set()).update((name, each) for each in details)
         seen = dict(self._known)
         for path, versions in declared.items():
             code = self._does(path), frozenset(versions)
             before = self._known.get(path, code)
-            if code[0] != before[0] and code[1] == before[1]:
-                names = ", ".join(sorted(name for name, _ in versions))
+            if code[0] != before[0] and code[1] <= before[1]:
+                names = ", ".join(sorted({name for name, _ in versions}))
                 self._say(
                     f"  {path}{_BESIDE if self._imports(path) else ''} has changed and the `version` of {names} has "
                     "not: what is stored stays as it was computed, and new bars are computed in the new way. Raise "
@@ -108,13 +109,14 @@ def _imported(tree: ast.Module, path: Path) -> Iterator[str]:
                 yield from (str(file) for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file())
 
 
-def _declared(node: Node) -> tuple[str, str, str] | None:
-    """Return a node's own file, and its signal or rule with the version; None for nodes that are not a user's own."""
+def _declared(node: Node) -> tuple[str, str, tuple[str, ...]] | None:
+    """Return a node's own file, its signal or rule, and the version and columns; None if it is not a user's own."""
     function = function_of(node)
     path = None if function is None else file_of(function)
     if path is None:
         return None
     if node.signal is not None:
-        return path, node.signal.name, node.signal.version
+        columns = (f"{each.name} {each.kind}" for each in node.signal.columns)
+        return path, node.signal.name, (node.signal.version, *columns)
     assert node.variant is not None
-    return path, node.variant.rule.name, node.variant.rule.version
+    return path, node.variant.rule.name, (node.variant.rule.version,)

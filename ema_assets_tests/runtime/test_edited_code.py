@@ -90,6 +90,12 @@ def test_a_changed_formula_in_an_imported_file_is_reported_once_and_a_comment_is
     assert len(folders.edit(helpers, "_deeper.FACTOR", "_deeper.FACTOR + 1")) == 1
 
 
+def test_a_changed_formula_of_a_signal_with_a_column_less_is_reported(folders: Folders) -> None:
+    two = """(Column("twice", "float8", "Twice"), Column("more", "float8", "More"))"""
+    assert folders.edit(folders.signal, '(Column("twice", "float8", "Twice"),)', two) == []
+    assert len(folders.edit(folders.signal, two, '(Column("twice", "float8", "Twice"),)')) == 1
+
+
 def test_a_changed_default_of_a_parameter_is_reported(folders: Folders) -> None:
     assert len(folders.edit(folders.signal, "Param(20", "Param(30")) == 1
 
@@ -105,9 +111,13 @@ def test_an_edited_rule_of_two_strategies_is_reported_once(folders: Folders) -> 
         pytest.param("* 2)", "* 2)  # twice", id="a comment"),
         pytest.param('version="1"', 'version="2"', id="another version"),
         pytest.param('name="doubled"', 'name="twofold"', id="another name"),
+        pytest.param("twice", "double", id="another name of a column"),
+        pytest.param('"float8"', '"int8"', id="another kind of a column"),
     ],
 )
-def test_a_comment_a_new_version_and_a_new_name_are_not_reported(folders: Folders, old: str, new: str) -> None:
+def test_a_comment_and_what_is_computed_from_the_first_bar_are_not_reported(
+    folders: Folders, old: str, new: str
+) -> None:
     assert folders.edit(folders.signal, old, new) == []
 
 
