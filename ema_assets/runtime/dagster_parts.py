@@ -19,6 +19,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from ema_assets.config.settings import Settings, without_provider_keys
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import processes
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.services import HOST, Service, answers
@@ -147,12 +148,16 @@ def _socket(folder: Path) -> Path:
 
 
 def write_instance_file(settings: Settings, asked: Path | None, say: Callable[[str], None]) -> None:
-    """Write DAGSTER_HOME/dagster.yaml: `asked`, or one of ours in the current folder, or that of the package."""
+    """Write DAGSTER_HOME/dagster.yaml: `asked`, or one of ours in the current folder, or that of the package.
+
+    Raises:
+        ConfigurationError: when `asked` cannot be read or is no YAML.
+    """
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     text = resources.files("ema_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
     here = Path("dagster.yaml")
     if asked is not None:
-        text = asked.read_text(encoding="utf-8")
+        text = _readable(asked)
     elif here.exists():
         found = here.read_text(encoding="utf-8", errors="replace")
         if _is_ours(found):
@@ -160,6 +165,22 @@ def write_instance_file(settings: Settings, asked: Path | None, say: Callable[[s
         else:
             say(f"{here.absolute()} is of another project and is not used; `--dagster-yaml` would use it.")
     (settings.dagster_home / "dagster.yaml").write_text(text, encoding="utf-8")
+
+
+def _readable(path: Path) -> str:
+    """Return the text of a file of settings, which Dagster would refuse with a traceback if they could not be read."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = error if mark is None else f"line {mark.line + 1}: {getattr(error, 'problem', None)}"
+        raise ConfigurationError(f"{path}: not valid YAML: {reason}") from error
+    if not isinstance(settings, dict | None):
+        raise ConfigurationError(f"{path}: must have settings of Dagster by name, such as `storage:`")
+    return text
 
 
 def _is_ours(text: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ema_assets.config.settings import Settings
-from ema_assets.model.errors import EmaAssetsError
+from ema_assets.model.errors import ConfigurationError, EmaAssetsError
 from ema_assets.runtime import code_location, dagster_parts, processes
 from ema_assets.runtime.code_location import CodeLocation, Problem
 from ema_assets.runtime.dagster_parts import CodeServer, Programs
@@ -68,6 +68,23 @@ def test_a_dagster_yaml_of_another_project_is_not_used_and_one_line_says_so(sett
     (line,) = said
     assert line.startswith(f"{Path.cwd() / 'dagster.yaml'} is of another project and is not used")
     assert "--dagster-yaml" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"storage:\n  custom: [", "not valid YAML: line 2: expected the node content, but found '<stream end>'"),
+        (b"storage: \xff", "not valid YAML: 'utf-8' codec can't decode byte 0xff"),
+        (b"- storage", "must have settings of Dagster by name, such as `storage:`"),
+    ],
+)
+def test_a_dagster_yaml_that_was_asked_for_and_cannot_be_read_is_one_sentence(
+    settings: Settings, content: bytes, said: str
+) -> None:
+    Path("asked.yaml").write_bytes(content)
+    with pytest.raises(ConfigurationError) as raised:
+        written(settings, Path("asked.yaml"))
+    assert str(raised.value).startswith(f"asked.yaml: {said}")
 
 
 def test_a_dagster_yaml_that_was_made_from_ours_is_used(settings: Settings) -> None:
