@@ -128,6 +128,17 @@ def _own_folders(settings: Settings) -> tuple[tuple[str, Path | None], ...]:
     )
 
 
+def _module_folders(settings: Settings) -> dict[str, str]:
+    """Return the children's PYTHONPATH, if it is set: own signals may import modules from there.
+
+    Dagster leaves out the first folder of the search path while it loads the definitions. It takes that for the folder
+    of the script, which PYTHONSAFEPATH has left out already. So the first one is a folder without modules.
+    """
+    folders = [str(Path(each).absolute()) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    first = str(settings.dagster_home.absolute())
+    return {"PYTHONPATH": os.pathsep.join([first, *folders])} if folders else {}
+
+
 def environment(settings: Settings, url: str) -> dict[str, str]:
     """Return the children's environment. It names what this process has decided, so that they decide the same."""
     return {
@@ -141,6 +152,7 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
         "DAGSTER_HOME": str(settings.dagster_home),
         # The children have another current folder.
         **{name: str(folder) for name, folder in _own_folders(settings) if os.environ.get(name)},
+        **_module_folders(settings),
         **DAGSTER_EVENT_VARIABLES,
         "PYTHONUNBUFFERED": "1",
         # The current folder may hold a file with the name of a Python module, such as `secrets.py`.

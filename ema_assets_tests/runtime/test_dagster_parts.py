@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from importlib import resources
@@ -16,7 +17,7 @@ from ema_assets.runtime import code_location, dagster_parts, processes
 from ema_assets.runtime.code_location import CodeLocation, Problem
 from ema_assets.runtime.dagster_parts import CodeServer, Programs
 from ema_assets.runtime.restarts import Restarts
-from ema_assets.runtime.services import Service, free_port
+from ema_assets.runtime.services import Service, environment, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets_tests.waiting import wait_until
 
@@ -85,6 +86,28 @@ def test_a_dagster_yaml_that_was_asked_for_and_cannot_be_read_is_one_sentence(
     with pytest.raises(ConfigurationError) as raised:
         written(settings, Path("asked.yaml"))
     assert str(raised.value).startswith(f"asked.yaml: {said}")
+
+
+def test_definitions_can_import_modules_of_every_folder_of_the_search_path(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        folder = Path(f"folder{number}")
+        folder.mkdir()
+        (folder / f"own{number}.py").write_text(f"NUMBER = {number}\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["folder1", str(Path("folder2").absolute()), ""]))
+    settings.dagster_home.mkdir(parents=True)
+    load = "from dagster._core.code_pointer import load_python_module as load"
+    code = f"{load}; print([load(name, {str(settings.dagster_home)!r}).NUMBER for name in ('own1', 'own2')])"
+    done = subprocess.run(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", code],
+        env=environment(settings, "postgresql://nowhere"),
+        cwd=settings.dagster_home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "[1, 2]\n", done.stderr
 
 
 def test_a_dagster_yaml_that_was_made_from_ours_is_used(settings: Settings) -> None:
