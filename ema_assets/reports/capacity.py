@@ -12,12 +12,12 @@ from ema_assets.model.timeframes import Timeframe
 
 MOST_SYMBOLS = 100_000
 
-# benchmarks/README.md, "By a standby process": 0.38 CPU s for 100 symbols, 0.95 for 1,000, without PostgreSQL. A run
+# benchmarks/README.md, "By a standby process": 0.25 CPU s for 100 symbols, 0.61 for 1,000, without PostgreSQL. A run
 # takes 1,000 series at most.
 SERIES_PER_RUN = 1_000
-CPU_SECONDS_PER_SERIES = (0.95 - 0.38) / 900
-CPU_SECONDS_PER_RUN = 0.38 - 100 * CPU_SECONDS_PER_SERIES
-# The same page: for 100 symbols, 0.69 CPU s with 12 assets, 0.345 with the chain of 4.
+CPU_SECONDS_PER_SERIES = (0.61 - 0.25) / 900
+CPU_SECONDS_PER_RUN = 0.25 - 100 * CPU_SECONDS_PER_SERIES
+# The same page: for 100 symbols, 0.55 CPU s with 12 assets, 0.28 with the chain of 4.
 EVERYTHING_TO_CHAIN = 2.0
 ASSETS_OF_CHAIN, ASSETS_OF_EVERYTHING = 4, 12
 # The same page and docs/OPERATIONS.md: memory of a process after runs of 1,000 series, with its kernels.

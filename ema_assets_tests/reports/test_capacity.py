@@ -15,8 +15,8 @@ PAGE = (Path(__file__).parents[2] / "docs/CAPACITY.md").read_text()
 
 def test_the_estimate_equals_the_measurements_that_it_is_based_on() -> None:
     hundred, thousand = (estimate(symbols, DEFAULT) for symbols in (100, 1000))
-    assert hundred.cpu_seconds_per_tick == pytest.approx(0.38)
-    assert thousand.cpu_seconds_per_tick == pytest.approx(0.95)
+    assert hundred.cpu_seconds_per_tick == pytest.approx(0.25)
+    assert thousand.cpu_seconds_per_tick == pytest.approx(0.61)
     # With 14 days of retention, Dagster's records level off at the size of 15.6 trading days.
     mixed = [estimate(90, DEFAULT), estimate(10, DEFAULT, is_always_open=True)]
     assert sum(each.market_megabytes_per_day for each in mixed) == pytest.approx(128 / 15)
