@@ -98,7 +98,7 @@ def _misfit(signal: Signal, bars: pl.DataFrame, rows: object) -> str | None:
     It is the same text for the same mistake, also with other bars: each new text of a failure is told anew.
     """
     if not isinstance(rows, pl.DataFrame):
-        return f"a polars frame, received a {type(rows).__name__}"
+        return f"a polars frame, received {type(rows).__name__}"
     if rows.height != bars.height:
         return f"one row per bar, received {'fewer' if rows.height < bars.height else 'more'} rows than bars"
     return _misfit_of_kinds(signal, bars, rows) or _misfit_of_values(signal, bars, rows)

@@ -205,7 +205,7 @@ def test_a_rule_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda bars, _: None, "a polars frame, received a NoneType"),
+        (lambda bars, _: None, "a polars frame, received NoneType"),
         (
             lambda bars, _: bars.select(enter_long=pl.col("close").max() > 0),
             "one row per bar, received fewer rows than bars",

@@ -174,11 +174,11 @@ def test_an_exception_in_compute_is_reported_with_signal_file_and_line() -> None
     [
         pytest.param(
             signal(lambda bars, carried, params: None),  # type: ignore[arg-type, return-value]
-            "a polars frame, received a NoneType",
+            "a polars frame, received NoneType",
             id="nothing",
         ),
         pytest.param(
-            signal(lambda bars, carried, params: bars.lazy()), "a polars frame, received a LazyFrame", id="a query"
+            signal(lambda bars, carried, params: bars.lazy()), "a polars frame, received LazyFrame", id="a query"
         ),
         pytest.param(
             signal(lambda bars, carried, params: bars.select("symbol", "ts", mine="close")[1:]),

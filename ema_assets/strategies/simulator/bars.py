@@ -272,7 +272,7 @@ def _where(rule: Rule, error: BaseException) -> str:
 def _problem(said: Any, size: int) -> str | None:
     """Return what `evaluate` must return but did not; None when the result is valid."""
     if not isinstance(said, pl.DataFrame):
-        return f"a polars frame, received a {type(said).__name__}"
+        return f"a polars frame, received {type(said).__name__}"
     if said.height != size:
         return f"one row per bar, received {'fewer' if said.height < size else 'more'} rows than bars"
     for name, dtype in said.schema.items():
