@@ -71,7 +71,9 @@ def test_reports_of_an_asset_wait_for_others_of_the_same_timeframe(database: Dat
         lock(other, EMA_TREND, M5)
 
 
-def test_a_report_has_the_last_close_and_says_how_far_the_fetched_bars_are_final(transaction: Transaction) -> None:
+def test_a_report_of_bars_has_the_last_close_and_each_says_how_far_the_fetched_bars_are_final(
+    transaction: Transaction,
+) -> None:
     bars = [("AAPL", "5m", NOW, 2), ("AAPL", "5m", EARLY, 3), ("AAPL", "1h", NOW, 4), ("MSFT", "5m", NOW, 5)]
     for symbol, timeframe, ts, close in bars:
         transaction.execute(
@@ -82,14 +84,15 @@ def test_a_report_has_the_last_close_and_says_how_far_the_fetched_bars_are_final
         "UPDATE market.series_state SET final_through = $1 WHERE symbol = 'AAPL' AND timeframe = '5m' AND asset = 'ohlc'",
         EARLY,
     )
-    transaction.execute("DELETE FROM market.series_state WHERE symbol = 'MSFT' AND asset = 'ohlc'")
 
-    def told(timeframe: Timeframe) -> list[tuple[object, ...]]:
-        found = ledger.to_record(transaction, EMA_TREND, timeframe, ["MSFT", "AAPL"], everything=True)
+    def told(asset: str, timeframe: Timeframe) -> list[tuple[object, ...]]:
+        found = ledger.to_record(transaction, asset, timeframe, ["MSFT", "AAPL"], everything=True)
         return found.select("symbol", "last_close", "final_through").rows()
 
-    assert told(M5) == [("AAPL", 2.0, EARLY), ("MSFT", 5.0, None)]
-    assert told(H1) == [("AAPL", 4.0, EARLY), ("MSFT", None, None)]
+    assert told(OHLC, M5) == [("AAPL", 2.0, EARLY), ("MSFT", 5.0, NOW)]
+    assert told(OHLC, H1) == [("AAPL", 4.0, EARLY), ("MSFT", None, NOW)]
+    transaction.execute("DELETE FROM market.series_state WHERE symbol = 'MSFT' AND asset = 'ohlc'")
+    assert told(EMA_TREND, M5) == told(EMA_TREND, H1) == [("AAPL", None, EARLY), ("MSFT", None, None)]
 
 
 def test_a_series_that_was_never_computed_reads_revision_zero_of_its_inputs(transaction: Transaction) -> None:

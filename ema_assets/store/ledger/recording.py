@@ -63,7 +63,7 @@ SELECT c.symbol, i.provider, c.revision, c.code_version, c.first_ts, c.last_ts, 
        c.computed_at, f.final_through, p.reads, p.read_versions, p.read_events, p.untold
 FROM chosen c
 JOIN market.instrument i ON i.symbol = c.symbol
-LEFT JOIN market.ohlc o ON o.symbol = c.symbol AND o.timeframe = $2 AND o.ts = c.last_ts
+LEFT JOIN market.ohlc o ON $1 = $5 AND o.symbol = c.symbol AND o.timeframe = $2 AND o.ts = c.last_ts
 LEFT JOIN market.series_state f ON f.asset = $5 AND f.symbol = c.symbol AND f.timeframe = $6
 LEFT JOIN per_symbol p ON p.symbol = c.symbol
 ORDER BY c.symbol
@@ -77,11 +77,11 @@ def to_record(
 
     Returns:
         symbol, provider, revision, code_version (null when it was never computed), first_ts, last_ts, last_close (of
-        the bar at last_ts), computed_at, final_through (of the fetched bars that it comes from); its inputs as lists:
-        reads (assets), read_versions (their revisions, separated by commas if it reads several timeframes of an asset),
-        read_events (a position in Dagster's event log at or after the event of the version that was read, and before
-        the event of the next version); untold (inputs such as `ohlc|5m` that must be reported to Dagster first). Sorted
-        by symbol.
+        the bar at last_ts; only for bars), computed_at, final_through (of the fetched bars that it comes from); its
+        inputs as lists: reads (assets), read_versions (their revisions, separated by commas if it reads several
+        timeframes of an asset), read_events (a position in Dagster's event log at or after the event of the version
+        that was read, and before the event of the next version); untold (inputs such as `ohlc|5m` that must be reported
+        to Dagster first). Sorted by symbol.
     """
     return transaction.query(
         _TO_RECORD,
