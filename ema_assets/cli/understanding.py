@@ -110,11 +110,11 @@ def _what_to_do(
 ) -> str:
     answers = dict(reading.answers)
     if "group" in answers:
-        # A symbol must not be listed twice.
-        moved = (
-            f"take {_shown(sorted(symbols))} out of the group where it is in {watchlist}, and add" if symbols else ""
-        )
-        return "\n    ".join([f"{moved or f'add to {watchlist}'}:", *answers["group"].splitlines()])
+        what = f"add to {watchlist}"
+        if symbols:
+            # A symbol must not be listed twice.
+            what = f"take {_shown(sorted(symbols))} out of the group where it is in {watchlist}, and add"
+        return "\n    ".join([f"{what}:", *answers["group"].splitlines()])
     calendar = answers.get("calendar")
     others = sorted(symbol for symbol, own in symbols.items() if own != calendar)
     if calendar is not None and others:

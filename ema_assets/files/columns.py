@@ -61,23 +61,8 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
 _NO_UNITS = frozenset(
     {
         *("usd", "usdt", "usdc", "busd", "eur", "gbp", "jpy", "krw", "currency", "quote", "money", "notional", "value"),
-        *(
-            "ma",
-            "sma",
-            "ema",
-            "avg",
-            "average",
-            "change",
-            "chg",
-            "weighted",
-            "price",
-            "buy",
-            "sell",
-            "bid",
-            "ask",
-            "up",
-        ),
-        *("down", "delta", "ratio", "percent", "profile", "oscillator", "yesterday", "previous"),
+        *("ma", "sma", "ema", "avg", "average", "change", "chg", "weighted", "price", "buy", "sell", "bid", "ask"),
+        *("up", "down", "delta", "ratio", "percent", "profile", "oscillator", "yesterday", "previous"),
     }
 )
 # Names of columns that contain symbols in some files, and company names or a single word in others.

@@ -84,7 +84,7 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
             raise BarFileError(f"holds no table of bars: its first row is {' '.join(texts).strip()[:80]!r}")
         times = list(next((each for each in possible if _have_usual_order(rows, len(each))), possible[0]))
         start = len(times)
-        prices = _count_numbers(texts[start:])
+        prices = len(_numbers_at_start(texts[start:]))
     if prices in (2, 3):
         raise BarFileError("has no head that names its columns; `--columns` says what each of them is")
     names = ["close"] if prices == 1 else [*_USUAL_ORDER, "volume"][:prices]
@@ -108,7 +108,7 @@ def _begins(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> bool:
     """Return whether `rows` begin with columns of these `roles`, and prices follow."""
     start = len(roles)
     return (
-        all(_count_numbers(row[start:]) for row in rows)
+        all(_numbers_at_start(row[start:]) for row in rows)
         and not _are_no_times(rows, roles)
         and ("symbol" not in roles or not any(numbers_of(row[:1]) for row in rows))
         and ("timeframe" not in roles or all(timeframe_key(row[1]) for row in rows))
@@ -125,8 +125,8 @@ def _have_usual_order(rows: Sequence[Sequence[str]], start: int) -> bool:
     return prices.height > 0 and bool(prices.select(_fits({role: role for role in _USUAL_ORDER}).all()).item())
 
 
-def _count_numbers(texts: Sequence[str]) -> int:
-    return sum(1 for _ in takewhile(lambda each: numbers_of([each]), texts))
+def _numbers_at_start(texts: Sequence[str]) -> list[str]:
+    return list(takewhile(lambda each: numbers_of([each]), texts))
 
 
 def _times(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> pl.Series:
@@ -156,7 +156,7 @@ def _first_price(texts: list[str]) -> tuple[int, int]:
     a currency, and empty cells.
     """
     for place in range(1, min(4, len(texts))):
-        numbers = list(takewhile(lambda each: numbers_of([each]), texts[place:]))
+        numbers = _numbers_at_start(texts[place:])
         has_separators = any(sign in texts[place] for sign in (":", "/")) or texts[place].count("-") > 1
         is_compact = (
             texts[place].isdigit() and len(texts[place]) in (4, 6, 8) and place < 3 and "." in "".join(numbers[1:])

@@ -167,15 +167,13 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
         return symbol if is_known else symbol.upper()
 
     if sources.symbols is not None:
+        texts = sources.symbols.cast(pl.String).str.strip_chars().unique(maintain_order=True).to_list()
         if given is None:
             # What a layout converts must be a symbol; other texts may be spellings of another vendor.
             checked = parse_symbol if sources.layout.symbol is not None else str
-            written = sources.symbols.cast(pl.String).str.strip_chars().drop_nulls().unique(maintain_order=True)
-            return _parsed(bars, sources.symbols, lambda text: spelled(checked(text))), _origin(
-                "its column", written.to_list(), sources
-            )
+            column = _parsed(bars, sources.symbols, lambda text: spelled(checked(text)))
+            return column, _origin("its column", [each for each in texts if each is not None], sources)
         # They may be no symbols, as `AAPL US Equity`, which is why the option is given.
-        texts = sources.symbols.cast(pl.String).str.strip_chars().unique(maintain_order=True).to_list()
         if len(texts) > 1:
             raise BarFileError(f"`--symbol {given}` cannot be: it holds {len(texts)} symbols in a column")
         return _all(bars, given), "--symbol" + (f"; the file says {texts[0]}" if texts and texts[0] != given else "")

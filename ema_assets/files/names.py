@@ -79,8 +79,9 @@ def _from_text(name: str, known: Collection[str]) -> Named:
     # TradingView: `NASDAQ_AAPL, 5.csv`. A number alone is a timeframe only there.
     stem, comma, rest = stem.partition(",")
     length = seconds(rest.strip().split("_")[0].split(" ")[0]) if comma else None
-    no_symbols = _PLAIN_WORDS.union(*(layout.words for layout in discover()))
-    exchanges = frozenset[str]().union(*(layout.exchanges for layout in discover())).difference(known)
+    layouts = discover()
+    no_symbols = _PLAIN_WORDS.union(*(layout.words for layout in layouts))
+    exchanges = frozenset[str]().union(*(layout.exchanges for layout in layouts)).difference(known)
     stem = _CONTINUOUS.sub("", _PART_OF_EXCHANGE.sub(r"\1_", _IN_TWO.sub(r"\1\2", _DATES.sub(" ", stem))))
     words = [word.strip("-.") for word in re.split(r"[_\s]+", stem) if word.strip("-.")]
     words = [part for word in words for part in _split_at_hyphens(word, known)]

@@ -5,7 +5,7 @@ in `listing_codes`.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ema_assets.market import listing_codes as codes
@@ -42,10 +42,8 @@ def listing_of(symbol: str) -> Listing:
         UnclearSymbol: when it is unknown or ambiguous; it says why, and how to write what is meant.
     """
     text = symbol.upper()
-    for rule in _RULES:
-        found = rule(text)
-        if found is not None:
-            return found
+    if (found := _recognised(text)) is not None:
+        return found
     raise UnclearSymbol(symbol, _how_it_is_written(text), spellings=clear_spellings(text))
 
 
@@ -81,20 +79,14 @@ def spelled_here(text: str) -> str:
 def _is_clear(symbol: str) -> bool:
     try:
         parse_symbol(symbol)
-    except InvalidKeyError:
+        return _recognised(symbol.upper()) is not None
+    except (InvalidKeyError, UnclearSymbol):
         return False
-    return any(_found(symbol.upper()))
 
 
-def _found(text: str) -> Iterator[Listing]:
-    for rule in _RULES:
-        try:
-            found = rule(text)
-        except UnclearSymbol:
-            return
-        if found is not None:
-            yield found
-            return
+def _recognised(text: str) -> Listing | None:
+    """Return what the first rule says that recognises `text`, in capitals; None when none does."""
+    return next((found for rule in _RULES if (found := rule(text)) is not None), None)
 
 
 def _how_it_is_written(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ from ema_assets_tests.files.reader import question, refusal, rows, rows_of, unde
 
 FLAT = [(4.58, 4.58, 4.58, 4.58)] * 6
 MOVING = [(5.0, 5.5, 4.9, 5.2), (5.2, 5.4, 5.1, 5.1), (5.1, 5.3, 5.0, 5.2)]
+# Open, high, low and close of bars that open where the one before has closed.
+CHAINED = [
+    (first, max(first, close) + 0.4, min(first, close) - 0.4, close)
+    for first, close in pairwise([100.0, 101.5, 101.0, 102.5, 102.0, 103.5, 103.0, 104.5])
+]
 
 
 def candles(bars: Sequence[tuple[float, ...]], *more: str) -> str:
@@ -54,10 +60,9 @@ def test_rows_like_those_of_a_layout_but_with_prices_in_another_order_are_ambigu
 @pytest.mark.parametrize("is_newest_first", [False, True])
 def test_a_volume_before_the_prices_is_not_offered_as_a_price(tmp_path: Path, is_newest_first: bool) -> None:
     """Gate.io writes time, volume, close, high, low, open. A bar opens near the close of the one before."""
-    opens = [100.0, 101.5, 101.0, 102.5, 102.0, 103.5, 103.0, 104.5]
     rows = [
-        f"{1_325_376_000 + 3600 * place},{3.5 + place},{close},{max(first, close) + 0.4},{min(first, close) - 0.4},{first}"
-        for place, (first, close) in enumerate(zip(opens, opens[1:], strict=False))
+        f"{1_325_376_000 + 3600 * place},{3.5 + place},{close},{high},{low},{first}"
+        for place, (first, high, low, close) in enumerate(CHAINED)
     ]
     path = written(tmp_path, "\n".join(rows[::-1] if is_newest_first else rows) + "\n", "BTC_USDT_1h.csv")
     evidence = "column 4 is the highest and column 5 the lowest of each row"
@@ -66,10 +71,9 @@ def test_a_volume_before_the_prices_is_not_offered_as_a_price(tmp_path: Path, is
 
 @pytest.mark.parametrize("is_newest_first", [False, True])
 def test_the_order_of_rows_does_not_exchange_open_and_close(tmp_path: Path, is_newest_first: bool) -> None:
-    opens = [100.0, 101.5, 101.0, 102.5, 102.0, 103.5, 103.0, 104.5]
     rows = [
-        f"2024-03-{11 + place},{first},{max(first, close) + 0.4},{min(first, close) - 0.4},{close},7"
-        for place, (first, close) in enumerate(zip(opens, opens[1:], strict=False))
+        f"2024-03-{11 + place},{first},{high},{low},{close},7"
+        for place, (first, high, low, close) in enumerate(CHAINED)
     ]
     path = written(tmp_path, "\n".join(rows[::-1] if is_newest_first else rows) + "\n", "KO_1d.csv")
     assert list(question(path).values()) == [{"columns": "ts,open,high,low,close,volume"}]
