@@ -14,10 +14,10 @@ from ema_assets.cli.commands import Commands
 from ema_assets.cli.options import complete_symbol, group_option, json_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
-from ema_assets.market.listings import symbol_of
+from ema_assets.market.listings import check_spelling
 from ema_assets.model import clock
 from ema_assets.model.counts import counted
-from ema_assets.model.errors import ConfigurationError, StoreError, UnclearSymbol, did_you_mean, first_of, not_one_of
+from ema_assets.model.errors import ConfigurationError, StoreError, did_you_mean, first_of, not_one_of
 from ema_assets.model.symbols import FROM_FILES, Instrument, speller
 from ema_assets.runtime import state
 
@@ -109,11 +109,11 @@ def symbols_add(symbols: Sequence[str], calendar: str | None, provider: str | No
 
     A symbol that may be several things is not added. The message says what it may be and how each is written.
     """
-    for symbol in symbols:
+    wanted = [symbol.upper() for symbol in symbols]
+    for symbol in wanted:
         # One that is written as elsewhere is refused below, and the others are added.
-        with suppress(UnclearSymbol):
-            symbol_of(symbol.upper())
-    _add([symbol.upper() for symbol in symbols], calendar, provider)
+        check_spelling(symbol)
+    _add(wanted, calendar, provider)
 
 
 @symbols_group.command("import")

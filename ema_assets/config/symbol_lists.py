@@ -2,11 +2,10 @@
 
 import csv
 import re
-from contextlib import suppress
 from pathlib import Path
 
-from ema_assets.market.listings import symbol_of
-from ema_assets.model.errors import ConfigurationError, InvalidKeyError, UnclearSymbol
+from ema_assets.market.listings import check_spelling
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError
 
 _HEADS = ("symbol", "ticker", "symbols", "tickers")
 _DELIMITERS = ",;\t"
@@ -48,8 +47,7 @@ def read_symbols(path: Path) -> list[str]:
         text = cells[column].upper() if column < len(cells) else ""
         try:
             # One in the spelling of another vendor is refused by its name, as every other that is not clear.
-            with suppress(UnclearSymbol):
-                symbol_of(text)
+            check_spelling(text)
         except InvalidKeyError as error:
             raise ConfigurationError(f"{path}, line {min(number, last)}: {error}") from None
         found[text] = None

@@ -6,6 +6,7 @@ in `listing_codes`.
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ema_assets.market import listing_codes as codes
@@ -60,6 +61,16 @@ def symbol_of(text: str) -> str:
         if spellings := clear_spellings(text):
             raise UnclearSymbol(text, "a symbol has no such characters here", spellings=spellings) from None
         raise
+
+
+def check_spelling(text: str) -> None:
+    """Check that `text` is a symbol, or what another vendor writes for one, which `symbol_of` refuses by its name.
+
+    Raises:
+        InvalidKeyError: when it is neither.
+    """
+    with suppress(UnclearSymbol):
+        symbol_of(text)
 
 
 def clear_spellings(text: str) -> tuple[str, ...]:
