@@ -119,11 +119,16 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in files:
         if path.is_dir():
-            inside = _in_order(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+            visible = [each for each in path.iterdir() if not each.name.startswith(".")]
+            folders = sorted(each.name for each in visible if each.is_dir())
+            inside = _in_order(each for each in visible if each.is_file())
+            if not inside and folders:
+                raise BarFileError(
+                    f"{path}: has no files but folders: {first_of(folders, 5)}; name those that have bars"
+                )
             if not inside:
                 raise BarFileError(f"{path}: is a folder without files")
             found += inside
-            folders = sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
             _say_left_out(path, folders, "folder")
         elif not path.exists() and glob.has_magic(str(path)):
             matching = _in_order(each for each in map(Path, glob.glob(str(path), recursive=True)) if each.is_file())  # noqa: PTH207

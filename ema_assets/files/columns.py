@@ -101,8 +101,10 @@ def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for role, aliases in _ALIASES.items():
-        own = layout.columns.get(role, ())
-        for alias in (*((own,) if isinstance(own, str) else own), *aliases):
+        own = layout.columns.get(role)
+        if own == ():
+            continue
+        for alias in (*((own,) if isinstance(own, str) else own or ()), *aliases):
             if alias in names and names.index(alias) not in found.values():
                 if names.count(alias) > 1:
                     raise BarFileError(f"two columns are called {alias}; leave one of them")
@@ -115,7 +117,7 @@ def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
         found |= _single_value(names, found)
     maybe = [names.index(each) for each in _MAYBE_SYMBOLS if names.count(each) == 1]
     left = [place for place in maybe if place not in found.values()]
-    return found if "symbol" in found or not left else found | {"symbol": left[0]}
+    return found if "symbol" in found or "symbol" in layout.columns or not left else found | {"symbol": left[0]}
 
 
 def _with_one_time(found: Mapping[str, int], names: Sequence[str], layout: Layout) -> dict[str, int]:

@@ -14,7 +14,7 @@ class Layout:
         marks: Column names, as `columns.plain` spells them, by which a head is recognised. All must be present.
         unless: Column names that the head must not have.
         columns: Columns whose names differ from the common ones, by role (`ts`, `open`, …). Several names of a role are
-            tried in turn.
+            tried in turn; with none (`()`), no column has this role, whatever its name is.
         row: For files without a head: a function that returns whether the cells of a row have this layout.
         headless: For files without a head: the roles of the columns from the left, `-` for a column that is not read.
         only: Which rows are bars: the allowed values, by column name.

@@ -7,7 +7,14 @@ from functools import cache
 from ema_assets.files.discovery import discover
 from ema_assets.model.errors import BarFileError
 
-_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+# The mark of UTF-32 begins with that of UTF-16.
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 # Encodings of one or two bytes per letter, with their usual names. Among equal ones the first is taken.
 _CODE_PAGES = {
     "cp1252": "Windows-1252",

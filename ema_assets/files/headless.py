@@ -1,13 +1,15 @@
 """Files without column names: checks whether prices are in the order of a layout, and guesses the columns."""
 
+import re
 from collections.abc import Sequence
 from itertools import takewhile
 
 import polars as pl
 
 from ema_assets.files.cells import Table, numbers_of
+from ema_assets.files.joined_times import joined
 from ema_assets.files.options import IGNORED
-from ema_assets.files.times import joined, read_times
+from ema_assets.files.times import read_times
 from ema_assets.files.words import timeframe_key
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
@@ -25,6 +27,8 @@ _BEGINNINGS = (
     ("ts",),
     ("date", "time"),
 )
+_DAY = re.compile(r"\d{8}|\d{4}[-/.]\d{2}[-/.]\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
+_TIME_OF_DAY = re.compile(r"(?:[1-9]|1\d|2[0-3])[0-5]\d|[0-5]?\d")
 _USUAL_ORDER = ("open", "high", "low", "close")
 # The percentage of rows that must fit an unusual order, among the rows that fit only that or only the usual order.
 _NEARLY_ALL = 95
@@ -76,8 +80,10 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     texts = table.sample(1)[0]
     width = len(texts)
     start, prices = _first_price(texts)
-    times = ["ts"] if start == 1 else ["date", "time"] if start == 2 else ["symbol", "date", "time"][: max(start, 0)]
     rows = table.sample(_SHOWN)
+    if start == 1 and width > 2 and _are_times_of_day(rows):
+        start, prices = 2, prices - 1
+    times = ["ts"] if start == 1 else ["date", "time"] if start == 2 else ["symbol", "date", "time"][: max(start, 0)]
     if _are_no_times(rows, times):
         possible = [each for each in _BEGINNINGS if _begins(rows, each)]
         if not possible:
@@ -102,6 +108,13 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
             evidence = f"column {first + high + 1} is the highest and column {first + low + 1} the lowest of each row"
     columns = [*times, *names, *[IGNORED] * (width - len(times) - len(names))]
     return "has no head that names its columns", [FileReading(evidence, (("columns", ",".join(columns)),))]
+
+
+def _are_times_of_day(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether days stand first and times of day such as 930 second: no two rows of a day have the same."""
+    begin = [row[:2] for row in rows]
+    are_of_form = all(_DAY.fullmatch(day) and _TIME_OF_DAY.fullmatch(clock) for day, clock in begin)
+    return are_of_form and len({day for day, _ in begin}) < len(begin) == len(set(map(tuple, begin)))
 
 
 def _begins(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> bool:

@@ -17,12 +17,13 @@ from ema_assets.files.columns import ADJUSTED, check_prices, is_known, may_be_sy
 from ema_assets.files.date_parts import with_joined_dates
 from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.headless import guessed_columns
+from ema_assets.files.joined_times import joined
 from ema_assets.files.keys import Keys, KeySources, are_symbols, check_one_instrument, with_keys
 from ema_assets.files.loading import load
 from ema_assets.files.long import pivoted
 from ema_assets.files.numbers import is_missing, read_numbers
 from ema_assets.files.options import IGNORED, ReadOptions
-from ema_assets.files.times import joined, read_times
+from ema_assets.files.times import read_times
 from ema_assets.files.wide import check_names_prices, unpivoted
 from ema_assets.files.zone_names import without_unclear_zones
 from ema_assets.model.counts import counted, noun

@@ -5,7 +5,7 @@ as an instant (`ts`, UTC).
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -30,7 +30,12 @@ _DATE = (
 )
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*[AaPp]\.?[Mm]\.?)?|\d{1,6}"
 _OFFSET = r"(?:[A-Z]{1,5}|[A-Z][A-Za-z]+(?:/[A-Za-z_]+)+)?\s*(?:[+-]\d{1,2}(?::?\d{2})?)?"
-_WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+"
+_WEEKDAY = r"(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?"
+_WEEKDAY_BEFORE = rf"^{_WEEKDAY},?\s+"
+# `01/02/2024 Tue`, `02.01.2024 (Tuesday) 09:30` and, in Japan and Korea, `2024/01/02(火)`.
+_WEEKDAY_BEHIND = rf"([\d日일]),?(?:\s*\((?:{_WEEKDAY}|[月火水木金土日월화수목금토일])\)|\s+{_WEEKDAY})(\s|$)"
+# How .NET writes an instant in JSON: ms since 1970 in UTC. The offset after it changes nothing.
+_NET_INSTANT = r"^\\?/Date\((-?\d+)(?:[+-]\d{4})?\)\\?/$"
 _TIME = rf"^(?P<day>{_DATE})(?:(?:[Tt]|,?\s+)(?P<clock>{_CLOCK})\s*(?P<zone>{_OFFSET}))?$"
 _CLOCKS = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 # Short names that mean one zone to every trader. IST, CST and others mean several zones and are refused.
@@ -39,21 +44,12 @@ _ZONES = {
     "HKT": 8,
 }  # fmt: skip
 _OFFSET_PARTS = re.compile(r"([+-])(\d{1,2}):?(\d{2})?")
-# A date and a time of day in one number, to the millisecond: 20240102093500000.
-_WHOLE_MILLISECONDS = r"^(?:19|20)\d{12}\d{3}$"
 # The end of a day as ISO 8601 allows it: midnight of the next day.
 _END_OF_DAY = r"^24(?::?00){1,2}(?:[.,]0+)?$"
 # East Asian dates: `2024年01月18日` and `2024- 01- 18`.
 _EASTERN_DAY = r"^(\d{4})(?:年|년|[-.]) ?(\d{1,2})(?:月|월|[-.]) ?(\d{1,2})(?:日|일|\.$|\.( ))?"
-# An hour of the day as a number.
-_HOUR = r"^([01]?\d|2[0-4])(?:\.0+)?$"
 # Days since 1899-12-30, as Excel stores them: 1927 to 2119.
 _EXCEL_DAY = r"^[1-7]\d{4}(\.\d+)?$"
-# The day that precedes a time of day without a date: in spreadsheets, where 24 hours or more have a later day, and in
-# the result of Python's `strptime`.
-_NO_DAY = r"^1899-12-3[01][T ]"
-_NEXT_DAYS = r"^1900-\d{2}-\d{2}[T ]"
-_PYTHONS_DAY = r"^1900-01-01[T ]"
 # Units of epochs per second, the longest unit first. Below, the range of bar times in seconds: 1900 to 2100.
 _UNITS = {"s": 1, "ms": 10**3, "µs": 10**6, "ns": 10**9}
 _FIRST, _LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1900, 2100))
@@ -100,9 +96,9 @@ def read_times(column: pl.Series, order: str | None, *, usual_order: str | None 
         return Times(wall, ts)
     if dtype == pl.Date:
         return Times(column.cast(WALL), _none(len(column)))
-    _check_type(column, "ts")
+    check_type(column, "ts")
     text = _text_of_floats(column) if dtype.is_float() else column.cast(pl.String)
-    text = text.str.strip_chars().str.strip_chars("'\"[]")
+    text = text.str.strip_chars().str.strip_chars("'\"[]").str.replace(_NET_INSTANT, "$1")
     filled = text.drop_nulls().filter(text.drop_nulls() != "")
     if _are_mostly(filled, _EPOCH) and not _are_mostly(filled, _COMPACT):
         return _epochs(*_parts_of_floats(column), is_float=True) if dtype.is_float() else _epochs(*_parts(text))
@@ -114,7 +110,8 @@ def read_times(column: pl.Series, order: str | None, *, usual_order: str | None 
     return _texts(text, order, usual_order)
 
 
-def _check_type(column: pl.Series, role: str) -> None:
+def check_type(column: pl.Series, role: str) -> None:
+    """Raise BarFileError when `column` has a type that no time has; `role` is what the message calls it."""
     dtype = column.dtype
     if not (
         dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Time, pl.Date, pl.Datetime, pl.Null)
@@ -230,7 +227,8 @@ def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times
     # that Java writes after the offset.
     spaced = text.str.replace(r"^(\d{8})(?:(\d{4}|\d{6})$|[-;](\d{6}|\d{1,2}:\d{2}:\d{2}))", "$1 $2$3")
     spaced = spaced.str.replace(r"\[[\w/]+$", "")
-    plain = spaced.str.replace(_WEEKDAY, "").str.replace(_EASTERN_DAY, "$1-$2-$3$4")
+    plain = spaced.str.replace(_WEEKDAY_BEFORE, "").str.replace(_WEEKDAY_BEHIND, "$1$2")
+    plain = plain.str.replace(_EASTERN_DAY, "$1-$2-$3$4")
     parts = plain.str.extract_groups(_TIME).struct.unnest()
     found_order, note = date_order(parts["day"], order, usual_order)
     days = _mapped(parts["day"], lambda values: _days(values, found_order), pl.Date())
@@ -348,49 +346,3 @@ def in_zone(wall: pl.Expr, name: str) -> pl.Expr:
     A time that the clocks skipped is null. A time that occurred twice is the earlier instant.
     """
     return wall.dt.replace_time_zone(name, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-
-
-def joined(texts: Sequence[pl.Series], *, has_hours: bool = False) -> pl.Series:
-    """Join a column of dates and a column of times. If the times have their own date, they are returned alone.
-
-    A duration is the time since midnight. Spreadsheets put 1899-12-30 or 1899-12-31 before a time of day. Numbers up to
-    24 are hours if the column is called so (`has_hours`), or if there are several of them on several days.
-
-    Raises:
-        BarFileError: when there are more than two columns, a column has a type that no date or time of day has, or a
-            time is not within one day.
-    """
-    if len(texts) == 1:
-        return texts[0]
-    if len(texts) > 2:
-        raise BarFileError("has three columns of times; `--columns` must name ts, or date and time")
-    _check_type(texts[0], "date")
-    day, clock = texts[0].cast(pl.String).str.strip_chars(), _clock_text(texts[1])
-    if clock.drop_nulls().head(20).str.contains(r"^\d{4}-\d{2}-\d{2}[T ]").any():
-        return clock
-    if clock.drop_nulls().str.contains(_WHOLE_MILLISECONDS).all():
-        return clock.str.slice(0, len("20240102093500"))
-    day = day.str.replace(r"[T ]00:00(:00(\.0+)?)?$", "")
-    if clock.drop_nulls().str.contains(_HOUR).all() and (has_hours or (day.n_unique() > 1 and clock.n_unique() > 2)):
-        clock = clock.str.extract(_HOUR) + ":00"
-    return (
-        pl.DataFrame({"d": day, "c": clock})
-        .select(pl.concat_str("d", "c", separator=" ", ignore_nulls=True))
-        .to_series()
-    )
-
-
-def _clock_text(column: pl.Series) -> pl.Series:
-    """Return times of day as text, or times with their own date."""
-    if column.dtype == pl.Duration:
-        if not column.drop_nulls().is_between(timedelta(0), timedelta(days=1), closed="left").all():
-            raise BarFileError(f"`time` must be a time of day, received durations up to {column.max()!s}")
-        return column.dt.total_nanoseconds().cast(pl.Time).cast(pl.String)
-    _check_type(column, "time")
-    text = column.cast(pl.String).str.strip_chars()
-    if text.str.contains(_NO_DAY).any():
-        later = text.filter(text.str.contains(_NEXT_DAYS))
-        if len(later):
-            raise BarFileError(f"`time` must be a time of day, received {later[0]!r}, which is 24 hours or more")
-        return text.str.replace(_NO_DAY, "")
-    return text.str.replace(_PYTHONS_DAY, "") if text.str.contains(_PYTHONS_DAY).all() else text

@@ -470,6 +470,16 @@ def test_folders_in_a_folder_and_files_of_an_archive_that_are_not_read_are_named
     ]
 
 
+def test_a_folder_that_has_only_folders_is_refused_with_their_names(refused: Refused, home: Path) -> None:
+    folder = home / "equity"
+    for name in ("daily", "minute", ".cache"):
+        (folder / name).mkdir(parents=True)
+    assert (
+        refused("ingest", str(folder))
+        == f"{folder}: has no files but folders: daily, minute; name those that have bars"
+    )
+
+
 def test_a_later_download_of_the_same_name_corrects_the_earlier_ones(run: Run, home: Path, database_url: str) -> None:
     folder = home / "bars"
     folder.mkdir()

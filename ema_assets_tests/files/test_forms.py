@@ -77,10 +77,15 @@ def test_the_name_of_an_index_on_its_own_line_is_not_a_row(tmp_path: Path) -> No
         (lambda text: text.encode("utf-16"), "UTF-16-LE"),
         (lambda text: b"\xfe\xff" + text.encode("utf-16-be"), "UTF-16-BE"),
         (lambda text: text.encode("utf-16-le"), "UTF-16-LE"),
+        (lambda text: text.encode("utf-32"), "UTF-32-LE"),
+        (lambda text: b"\x00\x00\xfe\xff" + text.encode("utf-32-be"), "UTF-32-BE"),
         (lambda text: ("Kurse in £\n" + text).encode("cp1252"), "Windows-1252"),
         (lambda text: text.replace("\n", "\r\n").encode(), ""),
     ],
-    ids=["UTF-8 with a mark", "UTF-16", "UTF-16 big-endian", "UTF-16 without a mark", "Windows-1252", "CRLF"],
+    ids=[
+        *("UTF-8 with a mark", "UTF-16", "UTF-16 big-endian", "UTF-16 without a mark", "UTF-32", "UTF-32 big-endian"),
+        *("Windows-1252", "CRLF"),
+    ],
 )
 def test_every_usual_encoding_is_detected(tmp_path: Path, encode: Callable[[str], bytes], noted: str) -> None:
     path = written(tmp_path, encode(TEXT), "KO.csv")

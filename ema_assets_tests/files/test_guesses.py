@@ -86,6 +86,23 @@ def test_an_average_price_between_the_prices_and_the_volume_is_not_offered_as_th
     assert [each["columns"] for each in found.values()] == ["ts,open,high,low,close,-,volume,-"]
 
 
+def test_times_of_day_written_as_numbers_are_not_offered_as_a_volume(tmp_path: Path) -> None:
+    """QuantQuote writes 930 for half past nine, and split factor, earnings and dividends behind the volume."""
+    minutes = ["930,59.4,60.4,59.3,60.1,516", "935,60.1,60.6,59.9,60.5,412", "1000,60.5,60.7,60.2,60.4,230"]
+    path = written(tmp_path, "".join(f"20240311,{each},1,0,0\n" for each in minutes), "table_ko.csv")
+    found = question(path)
+    assert [each["columns"] for each in found.values()] == ["date,time,open,high,low,close,volume,-,-,-"]
+    columns = tuple(next(iter(found.values()))["columns"].split(","))
+    bars = understood(path, columns=columns, symbol="KO", timeframe="5m", tz="America/New_York").bars
+    assert [f"{ts:%H:%M}" for ts in bars["ts"]] == ["13:30", "13:35", "14:00"]
+
+
+def test_a_volume_of_one_bar_a_day_is_not_offered_as_a_time_of_day(tmp_path: Path) -> None:
+    days = ["20240311,930,59.4,60.4,59.3,60.1", "20240312,1015,60.1,60.6,59.9,60.5", "20240313,930,60.5,60.7,60.2,60.4"]
+    path = written(tmp_path, "\n".join(days) + "\n", "KO_1d.csv")
+    assert [each["columns"] for each in question(path).values()] == ["ts,volume,open,high,low,close"]
+
+
 def test_rows_without_a_head_are_ambiguous_whatever_the_order_of_day_and_month(tmp_path: Path) -> None:
     lines = ["01/31/2024,10,12,9,11,100\n", "02/01/2024,11,13,10,12,100\n", "02/02/2024,11,13,10,12,100\n"]
     columns = {"columns": "ts,open,high,low,close,volume"}

@@ -576,6 +576,47 @@ VENDORS: dict[str, tuple[str, str, list[Row]]] = {
         "ticker,ts,variable,price\nKO,2024-03-11,px_last,60.1\nKO,2024-03-11,px_volume,13500\n",
         [("KO", "1d", "2024-03-11 13:30", 60.1, 60.1, 60.1, 60.1, 13500.0)],
     ),
+    "CRSP": (
+        "crsp.csv",
+        (
+            "PERMNO,date,TICKER,BIDLO,ASKHI,PRC,VOL,OPENPRC\n"
+            "14593,2024-01-02,AAPL,183.89,188.44,185.64,82488674,187.15\n"
+            "14593,2024-01-03,AAPL,183.43,185.88,-184.25,0,184.22\n"
+        ),
+        [
+            ("AAPL", "1d", "2024-01-02 14:30", 187.15, 188.44, 183.89, 185.64, 82488674.0),
+            ("AAPL", "1d", "2024-01-03 14:30", 184.22, 185.88, 183.43, -184.25, 0.0),
+        ],
+    ),
+    "CRSP since 2022": (
+        "wrds.csv",
+        (
+            "PERMNO,Ticker,DlyCalDt,DlyOpen,DlyHigh,DlyLow,DlyPrc,DlyClose,DlyVol\n"
+            "14593,AAPL,2024-01-02,187.15,188.44,183.89,-185.64,185.64,82488674\n"
+        ),
+        [("AAPL", "1d", "2024-01-02 14:30", 187.15, 188.44, 183.89, 185.64, 82488674.0)],
+    ),
+    "LEAN": (
+        "aapl_daily.csv",
+        "20240102 00:00,1871500,1884400,1838900,1856400,82488674\n20240103 00:00,1842200,1858800,1834300,1842500,58414460\n",
+        [
+            ("AAPL", "1d", "2024-01-02 14:30", 187.15, 188.44, 183.89, 185.64, 82488674.0),
+            ("AAPL", "1d", "2024-01-03 14:30", 184.22, 185.88, 183.43, 184.25, 58414460.0),
+        ],
+    ),
+    "IEX Cloud": (
+        "AAPL_5m.json",
+        (
+            '[{"date":"2024-01-02","minute":"09:30","label":"09:30 AM","open":187.15,"high":187.44,"low":187.03,'
+            '"close":187.32,"average":187.2,"volume":5144,"notional":962956.8,"numberOfTrades":61},'
+            '{"date":"2024-01-02","minute":"09:35","label":"09:35 AM","open":187.32,"high":187.5,"low":187.3,'
+            '"close":187.4,"average":187.4,"volume":3144,"notional":589185.6,"numberOfTrades":40}]'
+        ),
+        [
+            ("AAPL", "5m", "2024-01-02 14:30", 187.15, 187.44, 187.03, 187.32, 5144.0),
+            ("AAPL", "5m", "2024-01-02 14:35", 187.32, 187.5, 187.3, 187.4, 3144.0),
+        ],
+    ),
 }
 
 
@@ -682,6 +723,20 @@ def test_names_in_other_languages_are_read_in_the_encoding_of_their_country(
     assert found.source.layout.name == f"{language} names"
     assert name in found.source.notes
     assert found.bars["close"].to_list() == [141.9, 141.0]
+
+
+def test_the_currency_of_coinmarketcap_is_not_the_symbol(tmp_path: Path) -> None:
+    text = (
+        "timeOpen;timeClose;timeHigh;timeLow;name;open;high;low;close;volume;marketCap;timestamp\n"
+        '"2024-01-02T00:00:00.000Z";"2024-01-02T23:59:59.999Z";"2024-01-02T14:37:00.000Z";"2024-01-02T00:01:00.000Z";'
+        '"2781";44187.14;45899.71;44176.95;44957.97;39335274536.27;880650158126.63;"2024-01-02T23:59:59.999Z"\n'
+    )
+    path = written(tmp_path, text, "Bitcoin_1_1_2024-1_9_2024_historical_data_coinmarketcap.csv")
+    assert list(question(path).values()) == [{"symbol": "SYMBOL"}]
+    found = understood(path, symbol="BTC-USD")
+    assert [(row[0], row[1], f"{row[2]:%Y-%m-%d %H:%M}", *row[3:7]) for row in found.bars.rows()] == [
+        ("BTC-USD", "1d", "2024-01-02 00:00", 44187.14, 45899.71, 44176.95, 44957.97)
+    ]
 
 
 def test_prefixes_of_bid_and_ask_are_not_tickers(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ema_assets.files.times import joined, read_times
+from ema_assets.files.joined_times import joined
+from ema_assets.files.times import read_times
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 
 
@@ -45,6 +46,9 @@ def moment(text: str) -> datetime:
         ("1795618800000000", "2026-11-25 15:00"),
         ("1795618800000000000", "2026-11-25 15:00"),
         ("1795618800123456789", "2026-11-25 15:00:00.123456"),
+        ("/Date(1795618800000)/", "2026-11-25 15:00"),
+        ("/Date(1795618800000-0500)/", "2026-11-25 15:00"),
+        ("\\/Date(1795618800000)\\/", "2026-11-25 15:00"),
         ("883666800", "1998-01-01 15:00"),
         ("883666800000", "1998-01-01 15:00"),
     ],
@@ -57,6 +61,14 @@ def test_a_time_with_a_zone_is_an_instant(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("2026-11-25 Wed", "2026-11-25 00:00"),
+        ("2026-11-25, Wednesday", "2026-11-25 00:00"),
+        ("25.11.2026 (Wednesday) 09:30", "2026-11-25 09:30"),
+        ("11/25/2026 Wed 09:30", "2026-11-25 09:30"),
+        ("11/25/2026 09:30 Wed.", "2026-11-25 09:30"),
+        ("2026/11/25(水)", "2026-11-25 00:00"),
+        ("2026-11-25(수) 09:30", "2026-11-25 09:30"),
+        ("2026年11月25日(水)", "2026-11-25 00:00"),
         ("2026-11-25 15:00:00", "2026-11-25 15:00"),
         ("2026-11-25T15:00", "2026-11-25 15:00"),
         ("2026/11/25 15:00", "2026-11-25 15:00"),
