@@ -42,7 +42,7 @@ class Table:
         heads: Rows of names above the cells; none for a file that begins with its first bar.
         form: The kind of file, such as `CSV`.
         notes: Remarks for a person on how the file was read, such as the delimiter.
-        facts: Facts from outside the table: `symbol` or `timeframe`.
+        facts: Facts from outside the table: `symbol`, `timeframe`, or the `zone` of its times.
     """
 
     cells: pl.DataFrame

@@ -47,7 +47,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "volume": (
         *("volume", "v", "vol", "5 volume", "6 volume", "shares traded", "no of shares", "total volume"),
         *("tradedvolume", "total traded quantity", "quantity", "qty", "tick volume", "tickvolume", "px volume"),
-        *("trade volume", "number of shares", "volume traded"),
+        *("trade volume", "number of shares", "volume traded", "size"),
         # Of CryptoCompare: in the base currency, beside `volumeto` in the quote currency.
         "volumefrom",
     ),

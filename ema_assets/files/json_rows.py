@@ -14,6 +14,8 @@ from ema_assets.model.errors import BarFileError
 _FACTS = {
     "symbol": ("symbol", "ticker", "2 symbol", "instrument", "code", "pair"),
     "timeframe": ("interval", "timeframe", "granularity", "resolution", "data granularity", "4 interval"),
+    # Alpha Vantage numbers it differently in each kind of answer.
+    "zone": ("time zone", "timezone", *(f"{number} time zone" for number in range(4, 8))),
 }
 # Names of arrays that are not symbols, in upper or lower case.
 _WRAPPINGS = ("bars", "candles", "data", "history", "klines", "ohlc", "ohlcv", "prices", "quotes", "results", "values")
@@ -56,7 +58,7 @@ Part = tuple[Sequence[Any], dict[str, str]]
 
 
 def _parts(node: Any, facts: dict[str, str]) -> Iterator[Part]:
-    """Yield every array of records below `node`, with the symbol and timeframe found in the objects around it."""
+    """Yield every array of records below `node`, with the symbol, timeframe and zone found in the objects around it."""
     if isinstance(node, list):
         if node and all(_is_record(each) for each in node):
             yield node, facts

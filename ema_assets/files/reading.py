@@ -25,7 +25,7 @@ from ema_assets.files.numbers import is_missing, read_numbers
 from ema_assets.files.options import IGNORED, ReadOptions
 from ema_assets.files.times import read_times
 from ema_assets.files.wide import check_names_prices, unpivoted
-from ema_assets.files.zone_names import without_unclear_zones
+from ema_assets.files.zone_names import with_stated_zone, without_unclear_zones
 from ema_assets.model.counts import counted, noun
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, PRICES
@@ -99,7 +99,7 @@ def _read(
     cells, notes = _rows_of_bars(table, layout, column)
     has_hours = bool(table.heads) and "time" in found and table.names[found["time"]] == "hour"
     written = joined([cells[column[role]] for role in ("ts", "date", "time") if role in column], has_hours=has_hours)
-    written = without_unclear_zones(written, options.tz)
+    written = without_unclear_zones(with_stated_zone(written, table.facts.get("zone"), options.tz), options.tz)
     times = read_times(written, options.dates, usual_order=layout.dates)
     cells = cells.with_columns(times.wall.alias("wall"), times.ts.alias("ts"), written.cast(pl.String).alias("written"))
     cells = cells.with_columns(is_end=pl.lit(False) if times.is_end is None else times.is_end)

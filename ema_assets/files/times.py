@@ -36,7 +36,7 @@ _WEEKDAY_BEFORE = rf"^{_WEEKDAY},?\s+"
 _WEEKDAY_BEHIND = rf"([\d日일]),?(?:\s*\((?:{_WEEKDAY}|[月火水木金土日월화수목금토일])\)|\s+{_WEEKDAY})(\s|$)"
 # How .NET writes an instant in JSON: ms since 1970 in UTC. The offset after it changes nothing.
 _NET_INSTANT = r"^\\?/Date\((-?\d+)(?:[+-]\d{4})?\)\\?/$"
-_TIME = rf"^(?P<day>{_DATE})(?:(?:[Tt]|,?\s+)(?P<clock>{_CLOCK})\s*(?P<zone>{_OFFSET}))?$"
+_TIME = rf"^(?P<day>{_DATE})(?:(?:[TtD:]|,?\s+)(?P<clock>{_CLOCK})\s*(?P<zone>{_OFFSET}))?$"
 _CLOCKS = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 # Short names that mean one zone to every trader. IST, CST and others mean several zones and are refused.
 _ZONES = {
@@ -306,7 +306,7 @@ def _zoned(wall: pl.Series, zones: pl.Series, note: str) -> Times:
         offset = _offset(name)
         if offset is not None:
             here = (pl.col("wall") - offset).dt.replace_time_zone("UTC")
-        elif _is_zone(name):
+        elif is_zone(name):
             here = in_zone(pl.col("wall"), name)
         else:
             frame = frame.with_columns(pl.when(pl.col("zone") == name).then(None).otherwise("wall").alias("wall"))
@@ -333,7 +333,8 @@ def _offset(name: str) -> timedelta | None:
     )
 
 
-def _is_zone(name: str) -> bool:
+def is_zone(name: str) -> bool:
+    """Return whether `name` is a zone by region, such as America/New_York."""
     try:
         return "/" in name and ZoneInfo(name) is not None
     except (KeyError, OSError, ValueError):

@@ -1,9 +1,12 @@
-"""Short names of zones that do not mean one zone to everybody, such as CST and IST. Knows no sessions."""
+"""Zones that a file states beside its times, and short names of zones that mean several. Knows no sessions."""
 
 import polars as pl
 
+from ema_assets.files.times import is_zone
 from ema_assets.model.errors import AmbiguousBarFile, FileReading
 
+# A time of day without a zone.
+_ENDS_WITH_CLOCK = r"\d:\d{2}(?::\d{2}(?:\.\d+)?)?$"
 _CENTRAL, _CHINA = "America/Chicago", "Asia/Shanghai"
 # The zones that each name may mean, the likeliest first. Names with one meaning are read in `times`.
 _MEANT = {
@@ -44,3 +47,19 @@ def without_unclear_zones(times: pl.Series, tz: str | None) -> pl.Series:
             [FileReading(f"as {zone}", (("tz", zone),)) for zone in zones],
         )
     return times.str.strip_chars().str.replace(rf"\s+({'|'.join(_MEANT)})$", "")
+
+
+def with_stated_zone(times: pl.Series, stated: str | None, tz: str | None) -> pl.Series:
+    """Return texts of times with the zone that the file states for all of them, if it is UTC or a zone by region.
+
+    Days without a time of day stay as they are. With `tz`, nothing is added.
+    """
+    if (
+        times.dtype != pl.String
+        or stated is None
+        or tz is not None
+        or not (stated in ("UTC", "GMT") or is_zone(stated))
+    ):
+        return times
+    text = times.str.strip_chars()
+    return text.str.replace(rf"({_ENDS_WITH_CLOCK})", f"${{1}} {stated}")

@@ -739,6 +739,31 @@ def test_the_currency_of_coinmarketcap_is_not_the_symbol(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("zone", "clock", "expected"),
+    [("US/Eastern", "09:30:00", "14:30"), ("UTC", "14:30", "14:30"), ("GMT", "14:30:00", "14:30")],
+)
+def test_the_zone_that_the_file_states_is_that_of_its_times(
+    zone: str, clock: str, expected: str, tmp_path: Path
+) -> None:
+    bar = '{"1. open": "187.15", "2. high": "187.44", "3. low": "187.03", "4. close": "187.32", "5. volume": "5144"}'
+    meta = f'{{"2. Symbol": "AAPL", "4. Interval": "5min", "6. Time Zone": "{zone}"}}'
+    text = f'{{"Meta Data": {meta}, "Time Series (5min)": {{"2024-01-02 {clock}": {bar}}}}}'
+    found = understood(written(tmp_path, text, "query.json"))
+    assert [(row[0], row[1], f"{row[2]:%Y-%m-%d %H:%M}") for row in found.bars.rows()] == [
+        ("AAPL", "5m", f"2024-01-02 {expected}")
+    ]
+
+
+def test_a_stated_zone_that_may_be_several_is_not_used(tmp_path: Path) -> None:
+    bars = ",".join(
+        f'"2024-01-02 09:{minute}:00": {{"1. open": "1", "2. high": "2", "3. low": "1", "4. close": "2"}}'
+        for minute in (30, 35, 40)
+    )
+    path = written(tmp_path, f'{{"Meta Data": {{"6. Time Zone": "CST"}}, "x": {{{bars}}}}}', "AAPL_5m.json")
+    assert list(question(path).values()) == [{"tz": "America/New_York"}]
+
+
 def test_prefixes_of_bid_and_ask_are_not_tickers(tmp_path: Path) -> None:
     text = "Date,BID.Open,BID.High,BID.Low,BID.Close\n2024-03-11,59.4,60.4,59.3,60.1\n"
     path = written(tmp_path, text, "KO.csv")

@@ -61,6 +61,8 @@ def test_a_time_with_a_zone_is_an_instant(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("2026.11.25D09:30:00.000000000", "2026-11-25 09:30"),
+        ("25NOV2026:09:30:00", "2026-11-25 09:30"),
         ("2026-11-25 Wed", "2026-11-25 00:00"),
         ("2026-11-25, Wednesday", "2026-11-25 00:00"),
         ("25.11.2026 (Wednesday) 09:30", "2026-11-25 09:30"),
