@@ -1,6 +1,6 @@
 """Options of a strategy as keywords, with one value each or several to try, and the variants they make. No I/O."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -61,6 +61,11 @@ def several(rule: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) ->
     if not found and unfit is not None:
         raise unfit
     return found
+
+
+def option_column(name: str, others: Collection[str]) -> str:
+    """Return the column for the values of the option `name`: `others` are the columns that a table has besides."""
+    return f"{name}_option" if name in others else name
 
 
 def _choice(

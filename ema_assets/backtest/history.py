@@ -9,7 +9,7 @@ import polars as pl
 
 from ema_assets.arguments import Time, check_process, symbols_of, utc
 from ema_assets.backtest import walking
-from ema_assets.backtest.choices import Choice, several, single
+from ema_assets.backtest.choices import Choice, option_column, several, single
 from ema_assets.backtest.loaded import Market
 from ema_assets.backtest.outcomes import Backtest, WalkForward
 from ema_assets.config.settings import Settings
@@ -134,7 +134,8 @@ class History:
         the following window of length `test`. A trade that is open at its end is closed, because other options may
         follow. Then both windows move on by `test`. Lengths are such as "180d" or "26w". The last test window ends with
         the bars, even if that is early, and its open trade is marked to the last close. If symbols lack the figure,
-        choices that have it for more symbols come first.
+        choices that have it for more symbols come first. `start` and `end` are as in `run`.
+        An option with the name of a column of `windows`, such as `window`, is the column `window_option`.
 
         Raises:
             ConfigurationError: also when the bars are not longer than `train`.
@@ -144,7 +145,7 @@ class History:
         lengths = walking.length("train", train), walking.length("test", test)
         whole = self._window(start, end)
         closing = self._market.placed(whole.of(self.bars), self._market.timeframe).select("symbol", "ts", "ts_end")
-        windows = walking.windows(closing, self._market.timeframe.duration, *lengths)
+        windows = walking.windows(closing, whole, self._market.timeframe.duration, *lengths)
         configured = _Configured()
         walk = walking.Walk(windows, by, self._spans)
         for each in _traded(self._market, several(rule, options, configured.rules), configured):
@@ -245,7 +246,7 @@ def _reads(built: graph.Graph, name: str) -> set[str]:
 
 def _varied_columns(varied: Mapping[str, Any], others: Sequence[str]) -> list[pl.Expr]:
     """Return the values of the varied options as columns; a name that is among `others` gets the suffix `_option`."""
-    names = {name: f"{name}_option" if name in others else name for name in varied}
     return [
-        pl.lit(value, pl.Int64 if type(value) is int else None).alias(names[name]) for name, value in varied.items()
+        pl.lit(value, pl.Int64 if type(value) is int else None).alias(option_column(name, others))
+        for name, value in varied.items()
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from ema_assets.backtest.choices import option_column
 from ema_assets.backtest.outcomes import WalkForward
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
@@ -59,10 +60,13 @@ def length(name: str, given: str | timedelta) -> timedelta:
     return int(found[1]) * timedelta(days=1 if found[2] == "d" else 7)
 
 
-def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelta) -> list[tuple[Window, Window]]:
-    """Return consecutive pairs of a window to choose in and a window to trade in, over `bars` (symbol, ts, ts_end).
+def windows(
+    bars: pl.DataFrame, whole: Window, bar: timedelta, train: timedelta, test: timedelta
+) -> list[tuple[Window, Window]]:
+    """Return consecutive pairs of a window to choose in and a window to trade in.
 
-    `bar` is the length of a bar. Only bars that have closed count for a choice: exchanges close at different times.
+    `bars` (symbol, ts, ts_end) are those of the window `whole`, and no pair reaches beyond it. `bar` is the length of a
+    bar. Only bars that have closed count for a choice: exchanges close at different times.
 
     Raises:
         ConfigurationError: when there is no bar after the first window to choose in.
@@ -76,14 +80,17 @@ def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelt
         )
     found, begin = [], first
     # The end of a window is exclusive, and the last window includes the last bar.
-    stop = last + bar
+    stop = last + bar if whole.end is None else min(last + bar, whole.end)
     # A longer `test` could leave the range of datetime.
     test = min(test, stop - first)
     while begin + train <= last:
         middle = begin + train
         late = bars.filter(pl.col("ts") < middle, pl.col("ts_end") > middle).select("symbol", "ts")
+        if whole.not_closed is not None:
+            late = pl.concat([late, whole.not_closed])
         learned = Window(begin, middle, None if late.is_empty() else late)
-        found.append((learned, Window(middle, min(middle + test, stop), leaves_nothing_open=middle + test <= last)))
+        traded = Window(middle, min(middle + test, stop), whole.not_closed, leaves_nothing_open=middle + test <= last)
+        found.append((learned, traded))
         begin += test
     return found
 
@@ -137,6 +144,9 @@ class Walk:
 
     def result(self, bars: pl.DataFrame) -> WalkForward:
         """Return what the best choices did on `bars` (symbol, ts, close, …)."""
+        times = dict.fromkeys(("train_from", "test_from", "test_until"), UTC_TIME)
+        means = dict.fromkeys((f"train_{self.by}", f"test_{self.by}"), pl.Float64())
+        own = ("window", *times, *means)
         rows, traded = [], []
         for number, ((train, test), best) in enumerate(zip(self.windows, self._best, strict=True), start=1):
             chosen = dict.fromkeys(self._first) if best is None else best.varied
@@ -150,15 +160,14 @@ class Walk:
                     "train_from": train.start,
                     "test_from": test.start,
                     "test_until": test.end,
-                    **chosen,
+                    **{option_column(name, own): value for name, value in chosen.items()},
                     f"train_{self.by}": None if best is None else _bounded(best.mean),
                     f"test_{self.by}": _bounded(tested),
                 }
             )
-        times = dict.fromkeys(("train_from", "test_from", "test_until"), UTC_TIME)
-        means = dict.fromkeys((f"train_{self.by}", f"test_{self.by}"), pl.Float64())
         trades = pl.concat(traded).sort("symbol", "entry_ts") if traded else _NO_TRADES
-        whole = Window(self.windows[0][1].start, self.windows[-1][1].end)
+        last = self.windows[-1][1]
+        whole = Window(self.windows[0][1].start, last.end, last.not_closed)
         return WalkForward(
             windows=pl.DataFrame(rows, schema_overrides={**times, **means}, infer_schema_length=None),
             trades=trades,

@@ -234,6 +234,21 @@ def test_an_option_of_a_custom_rule_may_have_the_name_of_a_figure(url: str, tmp_
     assert found["trades"][0] > 1.9 * found["trades"][1]
 
 
+def test_an_option_of_a_custom_rule_may_have_the_name_of_a_column_of_windows(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    params = 'reads={"rsi": ("rsi",)}, params={"window": Param(30, "Low"), "test_from": Param(60, "High")}'
+    text = WEAK.replace('reads={"rsi": ("rsi",)}', params).replace("BySide, Rule", "BySide, Param, Rule")
+    (folder / "weak.py").write_text(text.replace("< 30", '< params["window"]').replace("> 60", '> params["test_from"]'))
+    history = backtest.load("15m", ["BTC-USD"], url=url)
+    walk = history.walk_forward("weak", train="4d", test="4d", window=[30, 45], test_from=[60, 70], entries="all")
+    assert walk.windows["window"].to_list() == [1, 2]
+    assert walk.windows["test_from"].to_list() == [utc("2026-11-13 00:00"), utc("2026-11-17 00:00")]
+    assert set(walk.windows["window_option"]) <= {30, 45}
+    assert set(walk.windows["test_from_option"]) <= {60, 70}
+    assert set(walk.trades["window"]) <= {1, 2}
+
+
 def test_a_sweep_over_higher_timeframes_uses_the_trend_of_each(url: str) -> None:
     history = backtest.load("5m", ["BTC-USD"], url=url)
     found = history.sweep("crossover", higher_timeframe=[None, "15m", "1h"], entries="all")
@@ -340,10 +355,11 @@ def test_a_training_window_may_end_where_the_last_bar_opens() -> None:
     times = pl.datetime_range(datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC), "1d", eager=True)
     bars = pl.DataFrame({"symbol": "A", "ts": times, "ts_end": times + timedelta(days=1)})
     day = timedelta(days=1)
-    ((learned, traded),) = walking.windows(bars, day, 4 * day, day)
+    whole = walking.Window(None, None)
+    ((learned, traded),) = walking.windows(bars, whole, day, 4 * day, day)
     assert (learned.of(bars).height, traded.of(bars).height) == (4, 1)
     with pytest.raises(ConfigurationError, match="`train` must be shorter than the bars"):
-        walking.windows(bars, day, 4 * day + timedelta(hours=1), day)
+        walking.windows(bars, whole, day, 4 * day + timedelta(hours=1), day)
 
 
 @pytest.mark.parametrize("given", [5, None, "", "5", "1.5d", "100000d", timedelta(0), timedelta(days=-1)])
@@ -525,10 +541,40 @@ def test_training_uses_only_bars_that_closed_by_the_end_of_its_window(url: str) 
             "ts_end": [opened + timedelta(hours=hour) for hour in (21, 45, 24, 48, 72)],
         }
     )
-    learned, _ = walking.windows(bars, timedelta(days=1), timedelta(hours=46), timedelta(days=1))[0]
+    whole, day = walking.Window(None, None), timedelta(days=1)
+    learned, _ = walking.windows(bars, whole, day, timedelta(hours=46), day)[0]
     assert learned.of(bars).rows() == bars.filter(pl.col("ts_end") <= opened + timedelta(hours=46)).rows()
-    learned, _ = walking.windows(bars, timedelta(days=1), timedelta(hours=48), timedelta(days=1))[0]
+    learned, _ = walking.windows(bars, whole, day, timedelta(hours=48), day)[0]
     assert learned.of(bars).height == 4
+
+
+@pytest.mark.parametrize("end", ["2026-11-17 18:15", "2026-11-17 18:30", "2026-11-16 15:00"])
+def test_a_walk_to_an_end_uses_the_bars_of_a_run_to_that_end(url: str, end: str) -> None:
+    """Bars of other exchanges open before the newest one closes, and close after the end."""
+    history = backtest.load("1h", url=url)
+    tried: dict[str, Any] = {"slow": 9, "side": "both", "entries": "all"}
+    walk = history.walk_forward("crossover", train="2d", test="1d", end=end, fast=[3, 5], **tried)
+    run = history.run("crossover", start=walk.windows["test_from"][0], end=end, fast=3, **tried)
+    assert walk.closes.drop("window").equals(run.closes)
+    spans = ["symbol", "first_ts", "last_ts", "bars", "buy_and_hold_pct"]
+    assert walk.performance.select(spans).equals(run.performance.select(spans))
+    assert walk.trades.join(
+        walk.closes, left_on=["symbol", "last_ts"], right_on=["symbol", "ts"], how="anti"
+    ).is_empty()
+    assert walk.windows["test_until"][-1] <= utc(end)
+
+
+def test_a_training_window_leaves_out_bars_that_have_not_closed_at_the_end_of_the_walk() -> None:
+    opened, hour = utc("2026-11-10 00:00"), timedelta(hours=1)
+    hours = {"AAPL": [(14, 21), (38, 45), (62, 69)], "BTC-USD": [(0, 24), (24, 48), (48, 72)]}
+    rows = [(symbol, opened + a * hour, opened + b * hour) for symbol, each in hours.items() for a, b in each]
+    bars = pl.DataFrame(rows, schema=["symbol", "ts", "ts_end"], orient="row")
+    end = opened + 70 * hour
+    whole = walking.Window(None, end, bars.filter(pl.col("ts_end") > end).select("symbol", "ts"))
+    ((learned, traded),) = walking.windows(whole.of(bars), whole, 24 * hour, 62 * hour, 24 * hour)
+    assert learned.of(bars).rows() == bars.filter(pl.col("ts_end") <= opened + 62 * hour).rows()
+    assert traded.of(bars).select("symbol", "ts").rows() == [("AAPL", opened + 62 * hour)]
+    assert traded.end == end
 
 
 @pytest.mark.broad
