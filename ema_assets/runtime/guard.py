@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ema_assets.runtime import processes
 from ema_assets.runtime.postgres.server_files import Files, is_leased, locked
 from ema_assets.runtime.processes import Family
@@ -79,16 +77,13 @@ class Guard:
             self._process.wait()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        search = os.pathsep.join(
-            (str(Path(__file__).resolve().parents[2]), str(Path(psutil.__file__).resolve().parents[1]))
-        )
-        # -S: no site-packages, -P: no current folder; the guard needs neither and starts in half the time and memory.
+        argv, environment = processes.lean_command("ema_assets.runtime.guard", self._supervisor_id, str(os.getpid()))
         return subprocess.Popen(  # noqa: S603 - this very module
-            [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.guard", self._supervisor_id, str(os.getpid())],
+            argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={"PATH": os.defpath, "PYTHONPATH": search, "PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment,
             cwd="/",
             start_new_session=True,
         )

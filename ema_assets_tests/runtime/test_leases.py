@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.runtime import locate, processes
-from ema_assets.runtime.postgres import postmaster
+from ema_assets.runtime.postgres import last_lease, postmaster
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.waiting import wait_until
 
 ROOT = Path(postmaster.__file__).parents[3]
@@ -173,15 +175,46 @@ def test_a_killed_process_holds_no_lease(folder: Path) -> None:
     assert not server.is_running()
 
 
+@pytest.mark.parametrize("number", mostly_broad([signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]))
+def test_a_server_whose_last_user_was_ended_by_a_signal_is_stopped(folder: Path, number: signal.Signals) -> None:
+    """A script or a `refresh` in a terminal that is closed, or one that cron or systemd ends."""
+    with process(READER, folder) as (reader, pid):
+        reader.send_signal(number)
+        assert reader.wait(timeout=60) == -number
+        wait_for_the_end(pid)
+    assert read_running(folder) is None
+
+
 @pytest.mark.broad
-def test_a_server_whose_last_user_was_killed_is_stopped_by_the_next_one(folder: Path) -> None:
-    with process(HOLDER, folder) as (killed, pid):
-        killed.kill()
-        killed.wait()
-    assert read_running(folder) is not None
+def test_a_server_whose_starter_was_killed_is_stopped_when_the_other_users_were_ended_too(folder: Path) -> None:
+    with process(HOLDER, folder) as (starter, pid), process(READER, folder) as (second, same):
+        assert same == pid
+        starter.kill()
+        starter.wait()
+        assert answer(str(read_running(folder))) == 42
+        second.terminate()
+        second.wait()
+        wait_for_the_end(pid)
+
+
+def test_what_watches_the_leases_ends_with_the_server(folder: Path) -> None:
+    def watching() -> list[int]:
+        return [
+            each.pid
+            for each in psutil.process_iter(["cmdline"])
+            if last_lease.__name__ in (each.info["cmdline"] or ()) and str(folder) in each.info["cmdline"]
+        ]
+
     with EmbeddedServer(folder) as server:
-        assert server.pid == pid
-    assert not server.is_running()
+        assert len(watching()) == 1
+        with EmbeddedServer(folder):
+            assert len(watching()) == 1
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for_the_end(pid)
+        server.start()
+    assert watching() == []
 
 
 def test_a_program_that_a_lease_holder_has_started_holds_no_lease(folder: Path) -> None:

@@ -13,6 +13,7 @@ from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres import postmaster
 from ema_assets.runtime.postgres.cluster import write_settings
 from ema_assets.runtime.postgres.identity import Identity, environment
+from ema_assets.runtime.postgres.last_lease import watch
 from ema_assets.runtime.postgres.postmaster import HOST
 from ema_assets.runtime.postgres.server_files import Files, write
 
@@ -22,6 +23,8 @@ PORTS = range(20_000, 30_000)
 
 # Servers started by this process that may still be running.
 _started: "list[subprocess.Popen[bytes]]" = []
+# What watches the leases on them, by folder.
+_watching: "dict[Path, subprocess.Popen[bytes]]" = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Launch:
             try:
                 if self.on_started is not None:
                     self.on_started(process.pid)
+                else:
+                    self._watch(process.pid)
                 ready = postmaster.log_in_and_prepare(files, port, process.pid, self.deadline)
             except BaseException:
                 postmaster.end(process.pid, fast_seconds=0)
@@ -91,10 +96,25 @@ class Launch:
         reap()
         return process
 
+    def _watch(self, pid: int) -> None:
+        dismiss(self.files)
+        # In a program with a Python of its own, or one that has become another user since it began, there may be none
+        # that can be started. Only a process that is killed leaves the server running then.
+        with suppress(OSError):
+            _watching[self.files.folder] = watch(self.files.folder, pid)
+
 
 def reap() -> None:
     """Poll servers of this process that have ended: Python warns about children that were never polled."""
     _started[:] = [each for each in _started if each.poll() is None]
+
+
+def dismiss(files: Files) -> None:
+    """End the process of this one that watches the leases on a server that has ended. Called with the folder locked."""
+    watching = _watching.pop(files.folder, None)
+    if watching is not None:
+        watching.kill()
+        watching.wait()
 
 
 def _remove_old_logs(files: Files) -> None:

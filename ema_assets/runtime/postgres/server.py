@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres import cluster, identity, postmaster
-from ema_assets.runtime.postgres.launch import Launch, is_free, reap
+from ema_assets.runtime.postgres.launch import Launch, dismiss, is_free, reap
 from ema_assets.runtime.postgres.postmaster import DATABASE, HOST, USER
 from ema_assets.runtime.postgres.server_files import (
     Files,
@@ -118,6 +118,7 @@ class EmbeddedServer:
             running = postmaster.find(self._files)
             if running is not None and (force or not is_leased(self._files)):
                 postmaster.end(running.pid)
+                dismiss(self._files)
                 reap()
 
     def _hold(self, launch: Callable[[float], int] | None) -> bool:
