@@ -147,10 +147,10 @@ def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapp
 
 
 def series_without_performance(transaction: Transaction, strategies: Sequence[str], since: datetime) -> int:
-    """Return how many series of `strategies` computed at `since` (UTC) or later have no row in performance."""
+    """Return how many series of `strategies`, computed since `since` (UTC), lack their row in performance."""
     count = transaction.query(
         """
-        SELECT count(*) AS n FROM market.series_state s
+        SELECT count(*) AS n FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         WHERE s.asset = ANY ($1::text[]) AND s.is_on AND s.computed_at >= $2 AND s.last_ts IS NOT NULL
           AND NOT EXISTS (SELECT FROM market.strategy_performance p
                           WHERE p.strategy = s.asset AND p.symbol = s.symbol AND p.timeframe = s.timeframe)

@@ -150,9 +150,8 @@ def test_the_sensor_requests_performance_of_new_series_before_the_schedule_does(
     assert silence(world, look).endswith("again after 300 s")
     refresh(60)
     assert silence(world, look) == "performance has every series that was computed"
-    # A series of a removed symbol has no performance and does not count as new forever.
+    # A series of a symbol that was removed just after its last computation has no performance and is not new.
     run("UPDATE market.instrument SET is_active = false WHERE symbol = 'AAPL'")
-    run("UPDATE market.series_state SET computed_at = now() - interval '4 minutes'")
     refresh(60)
     assert silence(world, look) == "performance has every series that was computed"
     run("UPDATE market.instrument SET is_active = true WHERE symbol = 'AAPL'")
