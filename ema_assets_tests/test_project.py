@@ -68,7 +68,7 @@ _STATEMENT = re.compile(
 # Modules outside the store that contain SQL, and why.
 _SPEAKS_SQL = {
     "ema_assets/runtime/postgres/postmaster.py": "makes the database that the store is in",
-    "ema_assets/defs/storage.py": "keeps the connections of Dagster's own tables",
+    "ema_assets/defs/kept_connections.py": "keeps the connections of Dagster's own tables",
 }
 
 

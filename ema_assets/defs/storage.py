@@ -4,7 +4,6 @@
 server, is turned into the form Dagster needs, and the schemas are created before Dagster looks for its tables.
 """
 
-import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +11,6 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import Any
 
-import psycopg2
 import sqlalchemy
 from dagster import (
     AssetCheckKey,
@@ -38,25 +36,21 @@ from dagster_postgres import (
     PostgresScheduleStorage,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs import backfill_looks, backfills, input_versions
 from ema_assets.defs.event_rows import Made, check_row, compressible, materialization_rows, tag_rows
+from ema_assets.defs.kept_connections import ForWebserver, new_engine
 from ema_assets.defs.namespace import ALONE
 from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.symbols import Series
-from ema_assets.model.urls import dagster_url, watched_url
+from ema_assets.model.urls import dagster_url
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.migrations import migrate
 from ema_assets.store.poolers import check_direct
 
-# A connection that has been idle for this long is tested before its next use.
-_TRUSTED_SECONDS = 10.0
-# Threads of the daemon often use this many at a time. A process with one thread opens one.
-_HELD_CONNECTIONS = 3
 # How long the existence of a partition is remembered, and of how many partitions.
 _SEEN_SECONDS, _PARTITIONS_KEPT = 5.0, 1000
 
@@ -83,7 +77,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
             # Looking for tables costs three connections and three catalog queries; once per process is enough.
             storage = cls(postgres_url=dagster_url(url), should_autocreate_tables=engine is None, inst_data=inst_data)
             if engine is None:
-                engine = _new_engine(storage.postgres_url)
+                engine = new_engine(storage.postgres_url)
                 for other in _engines.values():
                     other.dispose()
                 _engines.clear()
@@ -101,7 +95,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         return storage
 
 
-class MarketRuns(PostgresRunStorage):
+class MarketRuns(ForWebserver, PostgresRunStorage):
     """Dagster's run storage. Runs that a person launches are stored with their lane and their chosen partitions."""
 
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
@@ -122,7 +116,7 @@ class MarketRuns(PostgresRunStorage):
         return _stays("column runs.backfill_id", super().has_backfill_id_column)
 
 
-class MarketSchedules(PostgresScheduleStorage):
+class MarketSchedules(ForWebserver, PostgresScheduleStorage):
     """Dagster's storage of schedules and sensors.
 
     Each look at one asks two questions, a thousand times in five minutes.
@@ -140,7 +134,7 @@ class MarketSchedules(PostgresScheduleStorage):
         return _stays(f"index {migration_name}", super().has_built_index, migration_name)
 
 
-class MarketEventLog(PostgresEventLogStorage):
+class MarketEventLog(ForWebserver, PostgresEventLogStorage):
     """Dagster's event log, with cheaper statements where a run of many partitions spends its time."""
 
     def has_table(self, table_name: str) -> bool:
@@ -335,50 +329,3 @@ _engines: dict[str, sqlalchemy.Engine] = {}
 _seen: set[str] = set()
 _partitions_seen: dict[tuple[str, str], float] = {}
 _lock = Lock()
-
-
-def _new_engine(url: str) -> sqlalchemy.Engine:
-    """Return an engine that keeps its connections between statements.
-
-    Dagster opens one for every event it stores; for a refresh of 100 series that was half of the run's 6 s. The
-    webserver has the same problem. A lost connection is noticed before its next use, so that the process survives a
-    restart of Postgres.
-    """
-    engine = sqlalchemy.create_engine(
-        watched_url(url),
-        isolation_level="AUTOCOMMIT",
-        pool_size=_HELD_CONNECTIONS,
-        # The least recently used connections then rest long enough to be tested before their next use.
-        pool_use_lifo=True,
-        max_overflow=20,
-        pool_recycle=3600,
-        pool_pre_ping=False,
-    )
-
-    @sqlalchemy.event.listens_for(engine, "checkout")
-    def check(connection: Any, record: Any, _proxy: Any) -> None:
-        # A test statement would double the cost of the many small ones. A connection that the server has closed is
-        # recognised without one: there is something to read. A connection that the network has dropped is not.
-        waiting = select.poll()
-        waiting.register(connection, select.POLLIN)
-        is_silent = not waiting.poll(0)
-        if is_silent and time.monotonic() - record.info.get("used_at", 0.0) < _TRUSTED_SECONDS:
-            return
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except psycopg2.Error as error:
-            raise DisconnectionError from error
-
-    @sqlalchemy.event.listens_for(engine, "connect")
-    def relax(connection: Any, _record: Any) -> None:
-        # Dagster commits every event by itself. A crash of the server can lose the last moment's events; events of a
-        # materialization are on disk before the ledger's own commit says that they are recorded.
-        with connection.cursor() as cursor:
-            cursor.execute("SET synchronous_commit = off")
-
-    @sqlalchemy.event.listens_for(engine, "checkin")
-    def note(_connection: Any, record: Any) -> None:
-        record.info["used_at"] = time.monotonic()
-
-    return engine

@@ -153,6 +153,21 @@ def test_the_storage_works_after_a_restart_of_postgres(world: World) -> None:
     assert world.instance.get_runs(limit=1) == []
 
 
+def test_the_webserver_works_after_a_restart_of_postgres(world: World) -> None:
+    """Dagster gives the storage of its webserver connections of its own."""
+
+    def look(instance: DagsterInstance) -> None:
+        assert list(instance.get_dynamic_partitions("symbol")) == world.symbols
+        assert instance.get_runs(limit=1) == []
+        assert list(instance.all_instigator_state()) == []
+
+    with DagsterInstance.from_ref(world.instance.get_ref()) as webserver:
+        webserver.optimize_for_webserver(statement_timeout=15_000, pool_recycle=3_600, max_overflow=20)
+        look(webserver)
+        end_connections(world)
+        look(webserver)
+
+
 @pytest.mark.broad
 def test_runs_and_ticks_do_not_query_the_catalog_again(world: World) -> None:
     def make_and_look() -> None:
