@@ -8,6 +8,8 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _NUMERIC = r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4}|\d{2})$"
 _NAMES: Mapping[str, str] = {"dmy": "day/month/year", "mdy": "month/day/year", "ymd": "year/month/day"}
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WEEKDAY = rf"(?:^|[\s(])((?i:{'|'.join(WEEKDAYS)}))"
 # Fewer days may be a selection, in which days are neighbours by chance.
 _LEAST_DAYS = 4
 # Trading days are this many days apart over a long weekend.
@@ -17,14 +19,15 @@ _NEXT_DAYS = 5
 _INTRADAY_ROWS = 24
 
 
-def date_order(days: pl.Series, order: str | None, usual: str | None) -> tuple[str, str]:
+def date_order(days: pl.Series, texts: pl.Series, order: str | None, usual: str | None) -> tuple[str, str]:
     """Return the order of the numbers in the texts `days`, and a description, which is empty if no text depends on it.
 
-    Dates with points are day first everywhere. When both orders are possible, the one in which the days are neighbours
-    is chosen, if they are months apart in the other.
+    Dates with points are day first everywhere. When both orders are possible, the one that fits the weekdays is chosen,
+    or the one in which the days are neighbours, if they are months apart in the other.
 
     Args:
         days: The texts of the days.
+        texts: The texts that they were taken from, which may have weekdays, too.
         order: The requested order, or None.
         usual: The order that the vendor uses, or None.
 
@@ -52,10 +55,14 @@ def date_order(days: pl.Series, order: str | None, usual: str | None) -> tuple[s
         return possible[0], f"{_NAMES[possible[0]]}, for no month is above 12"
     if (parts["sign"] == ".").all():
         return "dmy", f"{_NAMES['dmy']}, as dates with points are written"
-    return _of_both_possible(days, usual)
+    return _of_both_possible(days, texts, usual)
 
 
-def _of_both_possible(days: pl.Series, usual: str | None) -> tuple[str, str]:
+def _of_both_possible(days: pl.Series, texts: pl.Series, usual: str | None) -> tuple[str, str]:
+    weekdays = texts.str.extract(_WEEKDAY).str.to_lowercase()
+    fitting = [name for name in ("dmy", "mdy") if _fit_weekdays(days, weekdays, name)]
+    if len(fitting) == 1:
+        return fitting[0], f"{_NAMES[fitting[0]]}, as the weekdays beside the dates say"
     of_days = _order_of_neighbours(days)
     if usual is not None and of_days in (None, usual):
         return usual, f"{_NAMES[usual]}, as this vendor writes them"
@@ -69,6 +76,13 @@ def _of_both_possible(days: pl.Series, usual: str | None) -> tuple[str, str]:
             (_reading(days, name) for name in ("dmy", "mdy")), key=lambda each: _weekend_days(days, each.answers[0][1])
         ),
     )
+
+
+def _fit_weekdays(days: pl.Series, weekdays: pl.Series, order: str) -> bool:
+    """Return whether there are days with a weekday beside them, and all have it if read in `order`."""
+    pairs = pl.DataFrame({"day": days, "beside": weekdays}).drop_nulls().unique()
+    numbers = _read(pairs["day"], order).dt.weekday()
+    return pairs.height > 0 and numbers.to_list() == [WEEKDAYS.index(each) + 1 for each in pairs["beside"]]
 
 
 def _order_of_neighbours(days: pl.Series) -> str | None:
@@ -102,12 +116,17 @@ def _reading(days: pl.Series, order: str) -> FileReading:
 
 
 def _parsed(days: pl.Series, order: str) -> pl.Series:
-    parts = days.drop_nulls().unique(maintain_order=True).str.extract_groups(_NUMERIC).struct.unnest().drop_nulls()
+    return _read(days.drop_nulls().unique(maintain_order=True), order).drop_nulls()
+
+
+def _read(days: pl.Series, order: str) -> pl.Series:
+    """Return the days (Date) of the texts, null where one is not three numbers or no day in this order."""
+    parts = days.str.extract_groups(_NUMERIC).struct.unnest()
     first, _, second, year = parts.columns
     day, month = (first, second) if order == "dmy" else (second, first)
     years = pl.when(pl.col(year).str.len_chars() == 2).then(pl.lit("20") + pl.col(year)).otherwise(pl.col(year))
     text = pl.concat_str(years, pl.col(month), pl.col(day), separator="-")
-    return parts.select(text.str.to_date("%Y-%m-%d", strict=False).alias("day")).to_series().drop_nulls()
+    return parts.select(text.str.to_date("%Y-%m-%d", strict=False).alias("day")).to_series()
 
 
 def _weekend_days(days: pl.Series, order: str) -> int:

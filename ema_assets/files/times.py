@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from ema_assets.files.date_order import date_order
+from ema_assets.files.date_order import WEEKDAYS, date_order
 from ema_assets.model.errors import BarFileError
 from ema_assets.model.schemas import UTC_TIME
 
@@ -30,7 +30,7 @@ _DATE = (
 )
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*[AaPp]\.?[Mm]\.?)?|\d{1,6}"
 _OFFSET = r"(?:[A-Z]{1,5}|[A-Z][A-Za-z]+(?:/[A-Za-z_]+)+)?\s*(?:[+-]\d{1,2}(?::?\d{2})?)?"
-_WEEKDAY = r"(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?"
+_WEEKDAY = rf"(?i:{'|'.join(WEEKDAYS)})[a-z]*\.?"
 _WEEKDAY_BEFORE = rf"^{_WEEKDAY},?\s+"
 # `01/02/2024 Tue`, `02.01.2024 (Tuesday) 09:30` and, in Japan and Korea, `2024/01/02(火)`.
 _WEEKDAY_BEHIND = rf"([\d日일]),?(?:\s*\((?:{_WEEKDAY}|[月火水木金土日월화수목금토일])\)|\s+{_WEEKDAY})(\s|$)"
@@ -230,7 +230,7 @@ def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times
     plain = spaced.str.replace(_WEEKDAY_BEFORE, "").str.replace(_WEEKDAY_BEHIND, "$1$2")
     plain = plain.str.replace(_EASTERN_DAY, "$1-$2-$3$4")
     parts = plain.str.extract_groups(_TIME).struct.unnest()
-    found_order, note = date_order(parts["day"], order, usual_order)
+    found_order, note = date_order(parts["day"], spaced, order, usual_order)
     days = _mapped(parts["day"], lambda values: _days(values, found_order), pl.Date())
     ends = parts["clock"].str.contains(_END_OF_DAY).fill_null(False)
     clocks = _mapped(parts["clock"].set(ends, "00:00"), _clock_times, pl.Time())

@@ -137,6 +137,22 @@ def test_consecutive_days_decide_the_order_of_day_and_month(form: str, tmp_path:
     assert found.zone == "UTC (as crypto is written)"
 
 
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y"])
+@pytest.mark.parametrize("weekday", ["{} %a", "%A, {}", "{} (%a)"])
+def test_weekdays_beside_the_dates_decide_the_order_of_day_and_month(form: str, weekday: str, tmp_path: Path) -> None:
+    days = [date(2024, 1, 2), date(2024, 1, 3), date(2024, 3, 8)]
+    rows = "".join(f"{day.strftime(weekday.format(form))};10;12;9;11;100\n" for day in days)
+    found = understood(written(tmp_path, f"date;open;high;low;close;volume\n{rows}", "KO_1d.csv"))
+    assert found.bars["ts"].dt.date().to_list() == days
+    assert any(note.endswith("as the weekdays beside the dates say") for note in found.source.notes)
+
+
+def test_weekdays_that_fit_no_order_of_day_and_month_decide_nothing(tmp_path: Path) -> None:
+    rows = "".join(f"{day} Sun;10;12;9;11;100\n" for day in ("01/02/2024", "01/03/2024"))
+    path = written(tmp_path, f"date;open;high;low;close;volume\n{rows}", "KO_1d.csv")
+    assert sorted(each["dates"] for each in question(path).values()) == ["dmy", "mdy"]
+
+
 def test_the_order_of_day_and_month_is_ambiguous_for_few_days_and_possible_months(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, five_minutes(JANUARY[:3], "%d/%m/%Y"), "XRP-USD_5m.txt")).startswith(
         "its dates, such as 08/01/2024, may be day/month or month/day"
