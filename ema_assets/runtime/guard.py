@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ema_assets.runtime import processes
+from ema_assets.runtime import lean_process, processes
 from ema_assets.runtime.postgres.server_files import Files, is_leased, locked
 from ema_assets.runtime.processes import Family
 
 GUARD_POLL_SECONDS = 2.0
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,8 @@ class Guard:
             self._process.wait()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        argv, environment = processes.lean_command("ema_assets.runtime.guard", self._supervisor_id, str(os.getpid()))
-        return subprocess.Popen(  # noqa: S603 - this very module
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
+        arguments = (self._supervisor_id, str(os.getpid()))
+        return lean_process.start("ema_assets.runtime.guard", *arguments, stdin=subprocess.PIPE)
 
     def _send(self, *lines: bytes) -> None:
         assert self._process.stdin is not None
@@ -114,8 +105,7 @@ def _listen(supervisor_pid: int) -> Iterator[Any]:
 
 def main(supervisor_id: str, supervisor_pid: int) -> None:
     """Wait for the end of the supervisor. Then stop its children and all that carry its mark, then its orphans."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    lean_process.ignore_stop_signals()
     families: dict[str, Family] = {}
     orphans: dict[str, Orphan] = {}
     for message in _listen(supervisor_pid):

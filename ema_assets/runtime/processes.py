@@ -7,11 +7,9 @@ environment. This includes daemons that have left the session and the family tre
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -40,18 +38,6 @@ class Process(NamedTuple):
     parent: int
     group: int
     session: int
-
-
-def lean_command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment of a small Python process that runs a `module` of ours, and psutil."""
-    search = os.pathsep.join(
-        (str(Path(__file__).resolve().parents[2]), str(Path(psutil.__file__).resolve().parents[1]))
-    )
-    # -S: no site-packages, -P: no current folder; it needs neither and starts in half the time and memory.
-    return (
-        [sys.executable, "-S", "-P", "-m", module, *arguments],
-        {"PATH": os.defpath, "PYTHONPATH": search, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
 
 
 def read(pid: int) -> Process | None:

@@ -18,7 +18,8 @@ from typing import Any, Self
 
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import processes
-from ema_assets.runtime.guard import STOP_SIGNALS, Guard, Orphan
+from ema_assets.runtime.guard import Guard, Orphan
+from ema_assets.runtime.lean_process import STOP_SIGNALS
 from ema_assets.runtime.processes import MARK, Family
 
 # When the block still runs this long after the first signal, some code has caught the exception that it raised.

@@ -18,7 +18,7 @@ import pytest
 
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import processes
-from ema_assets.runtime.guard import STOP_SIGNALS
+from ema_assets.runtime.lean_process import STOP_SIGNALS
 from ema_assets.runtime.supervisor import Child, ChildExit, Program, Supervisor
 from ema_assets_tests.waiting import wait_until
 

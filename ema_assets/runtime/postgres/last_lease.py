@@ -14,27 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from ema_assets.model.errors import EmbeddedServerError
-from ema_assets.runtime import processes
+from ema_assets.runtime import lean_process, processes
 from ema_assets.runtime.postgres.server_files import Files, is_leased, locked
 
 _LOOK_SECONDS = 2.0
 _FAST_SECONDS, _IMMEDIATE_SECONDS = 30.0, 10.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def watch(folder: Path, pid: int) -> "subprocess.Popen[bytes]":
     """Start the process for the server `pid` of `folder`. Called with the folder locked."""
     arguments = (str(folder), str(pid), str(processes.identity(pid)))
-    argv, environment = processes.lean_command("ema_assets.runtime.postgres.last_lease", *arguments)
-    return subprocess.Popen(  # noqa: S603 - this very module
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        cwd="/",
-        start_new_session=True,
-    )
+    return lean_process.start("ema_assets.runtime.postgres.last_lease", *arguments)
 
 
 def main(folder: Path, pid: int, identity: int) -> None:
@@ -43,8 +33,7 @@ def main(folder: Path, pid: int, identity: int) -> None:
     A lock on the leases that waits for the last holder would take less, but the last holder would find it and leave the
     server running.
     """
-    for number in _STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    lean_process.ignore_stop_signals()
     files = Files(folder)
     while processes.identity(pid) == identity != 0:
         # An OSError or an EmbeddedServerError, such as that of a full disk, may be over at the next look.
