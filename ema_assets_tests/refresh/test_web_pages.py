@@ -108,13 +108,13 @@ def test_a_web_page_for_every_symbol_costs_two_calls_and_opens_the_breaker_of_al
     assert breaker(database) == [(0, None, None)]
 
 
-def test_a_web_page_for_one_symbol_fails_only_that_symbol(
+def test_web_pages_for_some_symbols_fail_only_these_also_two_in_a_row(
     database: Database, served: tuple[Consent, str], consent: Consent
 ) -> None:
-    consent.behind = {SYMBOLS[7]}
+    consent.behind = {SYMBOLS[2], *SYMBOLS[7:9], *SYMBOLS[20:22]}
     outcome = fetched(database, served, NOW)
-    assert outcome.errors == {SYMBOLS[7]: SAID}
-    assert len(outcome.done) == 29
+    assert outcome.errors == dict.fromkeys(consent.behind, SAID)
+    assert (len(outcome.done), consent.calls) == (25, 30)
     assert breaker(database) == []
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -71,6 +72,14 @@ class Page:
     actions: pl.DataFrame = field(default_factory=lambda: NO_ACTIONS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """A round of calls of one fetch. `left` are the queries that were not made because the circuit opened, and why."""
+
+    breaker: CircuitBreaker
+    left: dict[SeriesQuery, ProviderError] = field(default_factory=dict)
+
+
 class SingleSymbolClient(ABC, Generic[Source]):
     """A client whose vendor answers one symbol per call. Calls run concurrently over persistent connections.
 
@@ -99,7 +108,8 @@ class SingleSymbolClient(ABC, Generic[Source]):
         """Yield the bars of `requests`, a page of one series at a time; short ranges come first.
 
         A bar belongs to a request if its `ts` is in `[start, end)`. A request for times before the vendor's history is
-        completed without bars.
+        completed without bars. When some calls were answered and others in a row failed, these may be symbols that
+        fail by themselves, so what was left out because of them is requested after them.
 
         Raises:
             ValueError: for a timeframe that is rolled up, or times without a zone; never a ProviderError.
@@ -107,12 +117,19 @@ class SingleSymbolClient(ABC, Generic[Source]):
         answered, asked = without_calls(requests, self._provider)
         if answered.completed or answered.failures:
             yield answered
-        breaker = CircuitBreaker()
-        async with aclosing(
-            side_by_side(self._plan(asked), lambda query: self._run(query, breaker), self._http.limits.max_concurrency)
-        ) as batches:
-            async for batch in batches:
-                yield batch
+        queries = self._plan(asked)
+        while queries:
+            round_ = _Round(CircuitBreaker())
+            async with aclosing(
+                side_by_side(queries, partial(self._run, round_), self._http.limits.max_concurrency)
+            ) as batches:
+                async for batch in batches:
+                    yield batch
+            queries = list(round_.left)
+            if not round_.breaker.is_opened_by_calls(self.name):
+                for query, error in round_.left.items():
+                    yield _failed(query, error)
+                return
 
     def _plan(self, requests: Sequence[BarRequest]) -> list[SeriesQuery]:
         by_series: dict[tuple[Instrument, Timeframe], list[BarRequest]] = {}
@@ -131,20 +148,25 @@ class SingleSymbolClient(ABC, Generic[Source]):
         # Short ranges first, so that bars that have just closed do not wait for a backfill.
         return sorted(queries, key=lambda query: (query.end - query.start) / query.timeframe.duration)
 
-    async def _run(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncGenerator[FetchBatch, None]:
-        page = Page(NO_BARS)
+    async def _run(self, round_: _Round, query: SeriesQuery) -> AsyncGenerator[FetchBatch, None]:
+        page: Page | None = None
         try:
-            async with aclosing(self.pages(query, breaker)) as pages:
+            async with aclosing(self.pages(query, round_.breaker)) as pages:
                 async for following in pages:
-                    if len(page.bars):
+                    if page is not None and len(page.bars):
                         yield FetchBatch(page.bars, (), ())
                     page = following
         except CircuitOpen as stop:
-            yield _failed(query, stop.error)
+            # Bars must not be received twice, so a query that has begun is not made again.
+            if page is None:
+                round_.left[query] = stop.error
+            else:
+                yield _failed(query, stop.error)
         except ProviderError as error:
-            breaker.failed(self.name, error)
+            round_.breaker.failed(self.name, error)
             yield _failed(query, _naming(query, error))
         else:
+            page = page or Page(NO_BARS)
             through = page.complete_through
             said = {} if through is None else dict.fromkeys(query.requests, through)
             yield FetchBatch(page.bars, query.requests, (), said, page.actions)

@@ -39,6 +39,17 @@ class CircuitBreaker:
         """Return whether any call to `scope` has succeeded."""
         return scope in self._answered
 
+    def is_opened_by_calls(self, scope: str) -> bool:
+        """Return whether calls that failed by themselves may have opened the circuit: others to `scope` were answered.
+
+        A pause that the vendor demands is for all calls.
+        """
+        error = self._errors.get(scope)
+        is_by_calls = isinstance(error, AccessRefused) or (
+            isinstance(error, ProviderUnavailable) and not error.retry_after_seconds
+        )
+        return is_by_calls and None not in self._errors and self.has_answered(scope)
+
     def failed(self, scope: str, error: ProviderError) -> None:
         """Record that a call to `scope` failed after all its tries."""
         if isinstance(error, Unreachable | RateLimited):
