@@ -55,6 +55,18 @@ def test_a_constant_volume_has_a_relative_volume_of_exactly_one() -> None:
     assert set(computed("relative_volume", bars)["relative_volume"][20:]) == {1.0}
 
 
+def test_bars_with_an_unknown_volume_are_not_in_the_mean_of_relative_volume() -> None:
+    bars = walks(30, symbols=1).with_columns(
+        volume=pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.int_range(pl.len()).cast(pl.Float64))
+    )
+    volumes = bars["volume"].to_list()
+    usual = [fmean(each for each in volumes[bar - 20 : bar] if each is not None) for bar in range(20, 30)]
+    expected = [None if volume is None else volume / mean for volume, mean in zip(volumes[20:], usual, strict=True)]
+    assert_close(computed("relative_volume", bars)["relative_volume"][20:].to_list(), expected)
+    unknown = bars.with_columns(volume=pl.when(pl.int_range(pl.len()) == 29).then(5.0))
+    assert computed("relative_volume", unknown)["relative_volume"][29] is None
+
+
 def test_each_session_restarts_vwap_with_the_typical_price_of_its_first_bar() -> None:
     bars = walks(60, symbols=2).with_columns(volume=pl.lit(7.0))
     found = computed("vwap", bars)
