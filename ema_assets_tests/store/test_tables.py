@@ -226,6 +226,19 @@ def test_a_start_moves_back_by_a_number_of_bars_and_not_by_time(database: Databa
     assert sorted(found.rows()) == [("AAPL", at(2)), ("MSFT", at(1)), ("NONE", at(3))]
 
 
+def test_a_column_of_a_signal_that_has_the_name_of_a_column_of_bars_is_corrected(database: Database) -> None:
+    table = Table("sourced", "ts", (Column("source_id", "int8", "A signal's own"), Column("stored_at", "int8", "Too")))
+    rows = pl.DataFrame({"symbol": ["AAPL"], "ts": [at(1)], "source_id": [1], "stored_at": [1]})
+    with database.transaction() as transaction:
+        tables.ensure(transaction, [table], ORDER)
+        for value in (1, 2):
+            changed = rows.with_columns(source_id=pl.lit(value, pl.Int64), stored_at=pl.lit(value, pl.Int64))
+            tables.write_computed(transaction, table, M5, changed, starts(AAPL=0))
+        only = rows.with_columns(source_id=pl.lit(3, pl.Int64), stored_at=pl.lit(2, pl.Int64))
+        tables.write_computed(transaction, table, M5, only, starts(AAPL=0))
+        assert transaction.query("SELECT source_id, stored_at FROM market.sourced").rows() == [(3, 2)]
+
+
 def test_thinning_out_keeps_the_newest_states_and_one_state_per_interval(database: Database) -> None:
     table = Table("thinned", "ts", (Column("bar_number", "int8", "1 for the first bar"),))
     rows = pl.DataFrame({"symbol": ["AAPL"] * 12, "ts": [at(bar) for bar in range(12)], "bar_number": range(1, 13)})

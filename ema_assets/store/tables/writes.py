@@ -338,7 +338,8 @@ def _known_source(transaction: Transaction, name: str) -> int | None:
 def _upsert(table: Table, timeframe: Timeframe, given: str) -> str:
     """Return the statement that writes the rows of `given` that differ from those of `table`; $1 is the timeframe."""
     names = ", ".join(table.values)
-    compared = [name for name in table.values if name != SOURCE_ID]
+    # A bar with another source only is not written again. A user's signal may have a column of that name.
+    compared = [name for name in table.values if table != STORED_BARS or name != SOURCE_ID]
     # Sorted, because two writers that meet rows in different orders would deadlock.
     return f"""
         INSERT INTO {table.part(timeframe)} AS t (symbol, timeframe, {table.time}, {names})
