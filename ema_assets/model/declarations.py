@@ -3,11 +3,12 @@
 import math
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ema_assets.model.errors import did_you_mean
+from ema_assets.model.errors import ConfigurationError, did_you_mean
+from ema_assets.model.own_modules import told
 from ema_assets.model.reserved_words import RESERVED_WORDS
 from ema_assets.model.schemas import KINDS
 
@@ -123,13 +124,23 @@ def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) 
             yield f"a column must not be called by a word that SQL reserves, received {column.name!r}"
         if column.name in seen:
             yield f"column {column.name!r} is declared twice"
-        if column.kind not in KINDS:
-            yield f"the kind of column {column.name!r} must be one of {', '.join(KINDS)}, received {column.kind!r}"
-        elif not isinstance(column.description, str):
-            yield f"the description of column {column.name!r} must be a text, received {column.description!r}"
-        elif column.choices and column.kind != "text":
-            yield f"column {column.name!r} must be a text to have `choices`, received the kind {column.kind!r}"
+        if problem := _problem_with_values(column):
+            yield problem
         seen.add(column.name)
+
+
+def _problem_with_values(column: Column) -> str | None:
+    """Return what is wrong with the kind, the description or the choices of a column, or None."""
+    name, kind = column.name, column.kind
+    if not isinstance(kind, str) or kind not in KINDS:
+        return f"the kind of column {name!r} must be one of {', '.join(KINDS)}, received {kind!r}"
+    if not isinstance(column.description, str):
+        return f"the description of column {name!r} must be a text, received {column.description!r}"
+    if not isinstance(column.choices, tuple | list) or not _are_texts(column.choices):
+        return f"`choices` of column {name!r} must be a tuple of texts, received {column.choices!r}"
+    if column.choices and kind != "text":
+        return f"column {name!r} must be a text to have `choices`, received the kind {kind!r}"
+    return None
 
 
 def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
@@ -150,12 +161,21 @@ def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
 
 def _problem_with_choices(name: str, param: Param) -> str | None:
     """Return what is wrong with the choices of a parameter or with a default that is a text, or None."""
-    if isinstance(param.choices, str) or not all(isinstance(choice, str) for choice in param.choices):
+    if not _are_texts(param.choices):
         return f"`choices` of `{name}` must be a tuple of texts, received {param.choices!r}"
     if not isinstance(param.default, str) or param.default in param.choices:
         return None
     allowed = ", ".join(param.choices) or "its `choices`, and it has none"
     return f"the default of `{name}` must be one of {allowed}, received {param.default!r}"
+
+
+def _are_texts(choices: object) -> bool:
+    """Return whether `choices` are several texts. A text is not: `("up")` is no tuple, and one of letters only."""
+    return (
+        isinstance(choices, Collection)
+        and not isinstance(choices, str)
+        and all(isinstance(choice, str) for choice in choices)
+    )
 
 
 def _problem_with_limits(name: str, param: Param) -> str | None:
@@ -196,6 +216,21 @@ def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str
             if column in read:
                 yield f"column {column!r} is read twice; names must differ between assets"
             read.add(column)
+
+
+def conflict_between(params: Params, check: Callable[[Params], object]) -> str | None:
+    """Return what the `check` of a declaration says is wrong with `params`; None when nothing is.
+
+    Raises:
+        ConfigurationError: when `check` fails, or says anything that is not a text.
+    """
+    try:
+        said = check(params)
+    except Exception as error:
+        raise ConfigurationError(f"`check` must take these parameters: {told(error)}") from error
+    if said and not isinstance(said, str):
+        raise ConfigurationError(f"`check` must say in a text what is wrong, or None, received {said!r}")
+    return str(said) if said else None
 
 
 def changed_params(params: Params, defaults: Params) -> list[str]:

@@ -8,7 +8,7 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import TypeVar
 
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, printable
 from ema_assets.model.file_stamps import Stamp
 from ema_assets.model.own_packages import module_of, place_beside, state_of
 from ema_assets.model.time_limits import Overdue, time_limit
@@ -139,7 +139,7 @@ def told(error: BaseException) -> str:
     # In errors of polars the failed query follows.
     message = next(iter(said.strip().splitlines()), "")
     kind = type(error).__name__
-    return (f"{kind}: {message}" if message else kind) + place_beside(error)
+    return printable(f"{kind}: {message}" if message else kind) + place_beside(error)
 
 
 def line_of(error: BaseException, path: str | Path) -> str:

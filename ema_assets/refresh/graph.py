@@ -301,8 +301,8 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
         for key, value in values.items():
             _check_param(f"{watched.where}: signals.{name}", key, value, signal.params)
         found[name] = {**signal.defaults, **values}
-        if (conflict := signal.check(found[name])) is not None:
-            raise WatchlistError(f"{watched.where}: signals.{name}: {conflict}")
+        if problem := signal.problem_with(found[name]):
+            raise WatchlistError(f"{watched.where}: signals.{name}: {problem}")
     return found
 
 

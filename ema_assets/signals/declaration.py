@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from ema_assets.model.declarations import Column, Param, Params, changed_params
+from ema_assets.model.declarations import Column, Param, Params, changed_params, conflict_between
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.own_modules import told
 
 # Everything that a signal's file needs for its declaration.
 __all__ = ["Column", "Param", "Params", "Signal"]
@@ -72,6 +74,22 @@ class Signal:
     def column_names(self) -> tuple[str, ...]:
         """The names of `columns`."""
         return tuple(column.name for column in self.columns)
+
+    def problem_with(self, params: Params) -> str | None:
+        """Return why nothing can be computed with `params`, each of which is within its limits; None when it can."""
+        try:
+            conflict = conflict_between(params, self.check)
+        except ConfigurationError as error:
+            return str(error)
+        if conflict:
+            return conflict
+        try:
+            bars = self.bars_before(params)
+        except Exception as error:  # noqa: BLE001 - whatever a user's function raises is reported, without a traceback
+            return f"`bars_before` must take these parameters: {told(error)}"
+        if not isinstance(bars, int) or bars < 0:
+            return f"`bars_before` must give a number of bars for these parameters, received {bars!r}"
+        return None
 
     def code_version(self, params: Params) -> str:
         """Return the version, followed by every parameter that is not the default."""

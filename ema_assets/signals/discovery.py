@@ -156,7 +156,12 @@ def _problems_of_bar_number(signal: Signal) -> Iterator[str]:
     kind = next((column.kind for column in signal.columns if column.name == _SHARED_COLUMN), None)
     if kind is not None and kind != "int8":
         yield f"`{_SHARED_COLUMN}` is the number of the bar in its series and must be an int8, received {kind}"
-    if kind is None and signal.converged_after is not None:
+    bars = signal.converged_after
+    if bars is None:
+        return
+    if not isinstance(bars, int) or bars < 0:
+        yield f"`converged_after` must be a number of bars or None, received {bars!r}"
+    if kind is None:
         yield f"`converged_after` needs a column `{_SHARED_COLUMN}`"
 
 

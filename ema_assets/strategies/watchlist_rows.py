@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ema_assets.model.declarations import Param
+from ema_assets.model.declarations import Param, Params, conflict_between
 from ema_assets.model.errors import (
     ConfigurationError,
     InvalidKeyError,
@@ -91,6 +91,13 @@ def _name(table: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> st
     return name
 
 
+def _conflict(rule: Rule, params: Params, where: str) -> str | None:
+    try:
+        return conflict_between(params, rule.check)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}, rule {rule.name!r}: {error}") from error
+
+
 def variant_of(table: Mapping[str, Any], name: str, rules: Mapping[str, Rule], where: str) -> Variant:
     """Return the variant `name` that one row describes. Every error message begins with `where`.
 
@@ -108,7 +115,7 @@ def variant_of(table: Mapping[str, Any], name: str, rules: Mapping[str, Rule], w
     _only(table, (*ROW_KEYS, *rule.params), f"{where}, rule {rule.name!r}")
     options = {key: _value(table, key, param, where) for key, param in OPTIONS.items()}
     params = {key: _value(table, key, param, where) for key, param in rule.params.items()}
-    if problem := rule.check(params):
+    if problem := _conflict(rule, params, where):
         raise UnfitParameters(f"{where}: {problem}")
     higher = options["higher_timeframe"]
     return Variant(

@@ -186,6 +186,10 @@ def test_an_error_in_a_function_of_an_imported_file_names_that_file(folder: Fold
     assert place_beside(ValueError("elsewhere")) == ""
 
 
+def test_what_an_error_says_can_be_stored() -> None:
+    assert told(ValueError("\ud800 and \x00")) == "ValueError: \N{REPLACEMENT CHARACTER} and \N{REPLACEMENT CHARACTER}"
+
+
 def test_an_endless_imported_file_is_named_and_loaded_again_after_it_changes(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,24 @@ def test_a_file_that_declares_no_signal_is_reported_with_its_path_and_the_cause(
         ('Column("toy", ', 'Column("ema_12", ', "column 'ema_12' has the name of an average that a strategy may read"),
         ('Column("toy", "float8"', 'Column("bar_number", "float8"', "must be an int8, received float8"),
         ("compute=compute,", "compute=compute, converged_after=20,", "`converged_after` needs a column `bar_number`"),
+        (
+            "compute=compute,",
+            "compute=compute, converged_after=lambda p: 9,",
+            "must be a number of bars or None, received <f",
+        ),
+        (
+            "compute=compute,",
+            "compute=compute, converged_after='20',",
+            "must be a number of bars or None, received '20'",
+        ),
+        ('"close · factor"', '"", choices=("up")', "`choices` of column 'toy' must be a tuple of texts, received 'up'"),
+        (
+            '"close · factor"',
+            '"", choices=(1, 2)',
+            "`choices` of column 'toy' must be a tuple of texts, received (1, 2)",
+        ),
+        ('"float8"', '["float8"]', "the kind of column 'toy' must be one of float8, int8, text"),
+        ('multiplied by")', 'multiplied by", choices=5)', "`choices` of `factor` must be a tuple of texts"),
         ('factor"),)', 'factor"), Column("toy", "int8", ""))', "column 'toy' is declared twice"),
         ('(Column("toy", "float8", "close · factor"),)', "()", "at least one Column"),
         ('(Column("toy", "float8", "close · factor"),)', '("toy",)', "at least one Column"),
@@ -214,6 +232,26 @@ def test_an_invalid_declaration_is_refused_with_its_file_and_the_reason(
 ) -> None:
     path = write(tmp_path, "mine", (old, new))
     assert_refused(tmp_path, said, str(path))
+
+
+@pytest.mark.parametrize(
+    ("functions", "factor", "said"),
+    [
+        ("check=lambda p: p['factor'] > 4 and 'too much'", 3, None),
+        ("check=lambda p: p['factor'] > 4 and 'too much'", 5, "too much"),
+        ("check=lambda p: p['factor'] > 4", 5, "`check` must say in a text what is wrong, or None, received True"),
+        ("check=lambda p: {2.0: ''}[p['factor']]", 3, "`check` must take these parameters: KeyError: 3"),
+        ("bars_before=lambda p: {2.0: 1}[p['factor']]", 3, "`bars_before` must take these parameters: KeyError: 3"),
+        ("bars_before=lambda p: 2 - int(p['factor'])", 3, "a number of bars for these parameters, received -1"),
+        ("bars_before=lambda p: 1 if p['factor'] == 2 else p['factor'] / 2", 3, "these parameters, received 1.5"),
+    ],
+)
+def test_the_functions_of_a_signal_are_called_with_configured_parameters(
+    tmp_path: Path, functions: str, factor: int, said: str | None
+) -> None:
+    write(tmp_path, "mine", ("compute=compute,", f"compute=compute, {functions},"))
+    problem = discover(tmp_path)["toy"].problem_with({"factor": factor})
+    assert problem == said if said is None or problem is None else problem.endswith(said)
 
 
 def test_two_signals_with_the_same_name_are_refused_with_both_files(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Variants as a configuration declares them, their versions, and what they read."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from ema_assets.model.declarations import Param
+from ema_assets.model.declarations import Param, Params
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.strategies.variant import Variant, code_version, reads
-from ema_assets.strategies.watchlist_rows import parse_variants
+from ema_assets.strategies.watchlist_rows import parse_variants, variants_of
 from ema_assets_tests.strategies.market import CROSSOVER, DEFAULT, PULLBACK, RULES
 from ema_assets_tests.timeframes import D1, H1, M5
 
@@ -79,6 +80,20 @@ def test_an_error_states_the_row_the_key_and_the_allowed_values(row: dict[str, o
     with pytest.raises(ConfigurationError, match=message) as raised:
         parse_variants([row], "my.toml")
     assert str(raised.value).startswith("my.toml: strategy ")
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (lambda params: {9: None}[params["fast"]], "`check` must take these parameters: KeyError: 5"),
+        (lambda params: params["fast"] < 9, "`check` must say in a text what is wrong, or None, received True"),
+    ],
+)
+def test_a_check_that_fails_with_the_parameters_of_a_row_is_named(check: Callable[[Params], str], said: str) -> None:
+    rules = RULES | {"mine": replace(CROSSOVER, name="mine", table=None, check=check)}
+    with pytest.raises(ConfigurationError) as raised:
+        variants_of([{"name": "a", "rule": "mine", "fast": 5}], "my.toml", rules)
+    assert str(raised.value) == f"my.toml: strategy 'a', rule 'mine': {said}"
 
 
 def test_a_name_may_be_used_only_once() -> None:
