@@ -24,6 +24,7 @@ from ema_assets.model.errors import ConfigurationError, EmbeddedServerError
 from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import processes
 from ema_assets.runtime.postgres import cluster, identity, postmaster, server_files
+from ema_assets.runtime.postgres.launch import is_free
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
 from ema_assets_tests.waiting import wait_until
 
@@ -281,6 +282,11 @@ def test_a_start_chooses_another_port_when_the_last_one_is_taken(server: Embedde
         server.start()
         assert f":{port}/" not in server.url
         assert ask(server.url, "select 1") == "1"
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65_536, 99_999_999])
+def test_a_number_in_a_damaged_file_that_is_no_port_is_not_free(port: int) -> None:
+    assert not is_free(port)
 
 
 def test_a_configured_port_that_is_taken_is_refused(tmp_path: Path) -> None:

@@ -137,7 +137,9 @@ def _choose_port(files: Files, configured: int | None, refused: set[int]) -> int
 
 
 def is_free(port: int) -> bool:
-    """Return whether a server could listen on `port` of 127.0.0.1."""
+    """Return whether a server could listen on `port` of 127.0.0.1; False for a number that is no port."""
+    if not 0 < port < 65_536:
+        return False
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
         # Bind as PostgreSQL does: connections of the last server in TIME_WAIT do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
