@@ -52,6 +52,9 @@ def variants_of(tables: Sequence[Mapping[str, Any]], where: str, rules: Mapping[
         if not isinstance(table, Mapping):
             raise ConfigurationError(f"{where}: strategies are written `[[strategy]]`, with two brackets on each side")
         row = f"{where}: strategy {table.get('name', number)!r}"
+        if "rule" in table:
+            # The parameters of a rule that does not exist, such as one whose file was removed, are no unknown keys.
+            _rule(table, None, rules, row)
         _only(table, dict.fromkeys((*ROW_KEYS, *(name for rule in rules.values() for name in rule.params))), row)
         name = _name(table, rules, row)
         if name in seen:

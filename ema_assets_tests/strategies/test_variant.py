@@ -110,6 +110,7 @@ def test_a_misspelt_rule_side_or_key_gets_a_hint() -> None:
     for row, hint in (
         ({"name": "a", "rule": "crosover"}, "received 'crosover'; did you mean `crossover`?"),
         ({"name": "crossover", "side": "shrt"}, "received 'shrt'; did you mean `short`?"),
+        ({"name": "a", "rule": "mine", "strength": 1}, f"`rule` must be one of {ALL_RULES}, received 'mine'"),
         ({"name": "a", "rul": "crossover"}, "unknown key `rul`, .*; did you mean `rule`?"),
     ):
         with pytest.raises(ConfigurationError, match=hint.replace("?", "[?]")):
