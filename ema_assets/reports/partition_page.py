@@ -38,7 +38,7 @@ def newest_values(node: Node, newest: pl.DataFrame, symbols: Sequence[str]) -> d
     """Return the values to show from `newest`, by symbol and name; values that are null are left out.
 
     For a signal: its `shown` columns. For a strategy: `open_trade` in words; while one is open, `open_trade_pct` before
-    costs, else `last_trade` in words. Numbers are rounded to eight significant digits.
+    costs, else `last_trade` in words. Numbers are rounded to eight significant digits, times are text in UTC.
     """
     rows = newest.iter_rows(named=True)
     if node.variant is not None:
@@ -73,6 +73,8 @@ def _said_of(trade: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, datetime):  # of a user's signal; Dagster refuses times that are no text
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     return float(f"{value:.8g}") if isinstance(value, float) else value
 
 

@@ -1,19 +1,22 @@
 """Tests of what the page of a partition in Dagster's UI shows to a trader after real runs."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
+import polars as pl
 import pytest
-from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
+from dagster import AssetKey, AssetMaterialization, AssetRecordsFilter, DagsterEventType
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
 from ema_assets.model.prices import price_text
 from ema_assets.model.timeframes import by_key
 from ema_assets.reports.partition_page import newest_rows, newest_values
 from ema_assets.reports.small_chart import MOST_CHARACTERS
+from ema_assets.signals.declaration import Column, Signal
 from ema_assets_tests.defs.conftest import GRAPH, World
 from ema_assets_tests.defs.test_refresh_runs import fault, metadata_of
-from ema_assets_tests.refresh.exchange import rows_of
+from ema_assets_tests.refresh.exchange import rows_of, utc
 
 STRATEGY = "strategy_9_30_ema"
 RANGE = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"}
@@ -39,6 +42,18 @@ def test_the_page_of_a_signal_shows_its_newest_values(world: World) -> None:
         assert trends["trend"].value == trend
         assert trends["spread_pct"].value == float(f"{spread:.8g}")
         assert trends["bars_since_cross"].value == since
+
+
+def test_the_page_of_a_signal_shows_columns_of_every_kind() -> None:
+    values = {"a": 1.5, "b": 2, "c": "up", "d": True, "e": utc("2026-11-20 15:25"), "f": None}
+    columns = tuple(map(Column, values, ["float8", "int8", "text", "boolean", "timestamptz", "float8"], "abcdef"))
+    signal = Signal("mine", "", "1", {"ohlc": ("close",)}, columns, lambda bars, *_: bars, shown=tuple(values))
+    node = replace(GRAPH.nodes["rsi"], signal=signal)
+    shown = newest_values(
+        node, pl.DataFrame({"symbol": ["AAPL"], **{name: [each] for name, each in values.items()}}), []
+    )
+    assert shown == {"AAPL": {"a": 1.5, "b": 2, "c": "up", "d": True, "e": "2026-11-20 15:25:00 UTC"}}
+    assert AssetMaterialization("mine", metadata=shown["AAPL"]).metadata.keys() == set("abcde")
 
 
 @pytest.mark.broad
