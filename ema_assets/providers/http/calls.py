@@ -102,12 +102,16 @@ class CallSource(ABC, Generic[Call, Answer]):
         await self._pace.take()
 
     def _heed(self, error: ProviderError) -> None:
-        """Stop all requests for as long as the vendor demands."""
+        """Stop all requests for as long as the vendor demands.
+
+        A pause that is too long for a retry does not close the budget: the calls that wait for it would wait in vain,
+        and the circuit breakers stop them.
+        """
         match error:
             case Banned(retry_after_seconds=seconds):
                 self._ban, self._banned_until = error, time.monotonic() + (seconds or BAN_SECONDS)
-            case RateLimited(retry_after_seconds=float(seconds)):
-                self._budget.close_for(min(seconds, self.limits.waiting_seconds))
+            case RateLimited(retry_after_seconds=float(seconds)) if seconds <= self.limits.waiting_seconds:
+                self._budget.close_for(seconds)
 
     def _check(self, scope: str, breaker: CircuitBreaker) -> None:
         ban = self._ban if time.monotonic() < self._banned_until else None
