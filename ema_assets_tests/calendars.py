@@ -58,7 +58,7 @@ class Kept:
 
 def keep_for_this_run(run: str | None) -> None:
     """Cache sessions from now on. `run` is the name of the test run whose workers share the cache, or None."""
-    kept = Kept(exchanges._sessions_between, _folder_of(run) if run else None)
+    kept = Kept(exchanges._sessions_between.__wrapped__, _folder_of(run) if run else None)
     pytest.MonkeyPatch().setattr(exchanges, "_sessions_between", kept)
 
 

@@ -6,7 +6,7 @@ requested, and runs read them from the database.
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -169,14 +169,15 @@ def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
     from exchange_calendars.errors import InvalidCalendarName
 
     is_asked = pl.col("session").is_between(start, end)
+    first, last = _decades(start - _MARGIN, end + _MARGIN)
     try:
-        return _sessions_between(calendar, start - _MARGIN, end + _MARGIN).filter(is_asked)
+        return _sessions_between(calendar, first, last).filter(is_asked)
     except (ValueError, NotImplementedError, InvalidCalendarName):
         # A day may be beyond the recorded ones. Only a calendar object tells how far they reach, or what else is wrong.
         reach = _library_calendar(calendar)
     least, most = reach.bound_min(), reach.bound_max()
-    first = max(start - _MARGIN, least.date()) if least is not None else start - _MARGIN
-    last = min(end + _MARGIN, most.date()) if most is not None else end + _MARGIN
+    first = max(first, least.date()) if least is not None else first
+    last = min(last, most.date()) if most is not None else last
     if first >= last:
         # The whole span lies beyond what the library knows, but the hours of its last sessions are needed.
         first, last = (last - timedelta(days=60), last) if most is not None and start > last else (first, first)
@@ -191,6 +192,14 @@ def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
     return known.filter(is_asked)
 
 
+def _decades(first: date, last: date) -> tuple[date, date]:
+    """Return the first and the last day of the decades of `first` and `last`."""
+    return date(first.year // 10 * 10, 1, 1), date(last.year // 10 * 10 + 9, 12, 31)
+
+
+# The library takes as long for a month as for decades, so one answer serves all requests within the same decades: the
+# files of a folder each have other days. A decade has half a megabyte.
+@lru_cache(maxsize=64)
 def _sessions_between(calendar: str, first: date, last: date) -> pl.DataFrame:
     import exchange_calendars
 

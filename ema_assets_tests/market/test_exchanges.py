@@ -1,6 +1,7 @@
 """Tests of sessions of exchanges: from the library, and our own for crypto, foreign exchange, futures, special days."""
 
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import exchange_calendars
@@ -98,6 +99,25 @@ def test_every_weekday_is_a_session_beyond_the_holidays_that_the_library_knows()
     assert {ts.astimezone(INDIA).time() for ts in beyond["close"]} == {time(15, 30)}
     far = exchange_sessions("XBOM", last + timedelta(days=50), last + timedelta(days=60))
     assert far.equals(found.filter(pl.col("session").is_between(last + timedelta(days=50), last + timedelta(days=60))))
+
+
+@pytest.mark.parametrize("calendar", ["XNYS", "XBOM"])
+def test_the_files_of_a_folder_share_one_answer_of_the_library(calendar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a fifth of a second per request. The holidays of XBOM are known until the end of a year."""
+    answer = exchanges._sessions_between
+    answered = set()
+
+    def recorded(*asked: Any) -> pl.DataFrame:
+        found = answer(*asked)
+        answered.add(asked)
+        return found
+
+    monkeypatch.setattr(exchanges, "_sessions_between", recorded)
+    for month in range(1, 13):
+        found = exchange_sessions(calendar, date(2021, month, 10), date(2026, month, 20))
+        assert date(2021, month, 10) <= found["session"][0] <= date(2021, month, 15)
+        assert date(2026, month, 15) <= found["session"][-1] <= date(2026, month, 20)
+    assert len(answered) == 1
 
 
 @pytest.mark.parametrize("calendar", ["XNYS", "XFRA"])
