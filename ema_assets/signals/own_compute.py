@@ -69,7 +69,8 @@ def _named(signal: Signal, origin: str) -> Compute:
 
     def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
         try:
-            rows = in_time(lambda: signal.compute(bars, carried, params), bars.height)
+            # Copies: it may change what it gets in place, and is called again with the same. Columns are shared.
+            rows = in_time(lambda: signal.compute(bars.clone(), carried.clone(), dict(params)), bars.height)
         except MemoryError:
             raise
         except TooLong as error:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ema_assets.model import own_modules
 from ema_assets.model.errors import SignalError, UnsoundSignal
-from ema_assets.signals.declaration import Column, Params, Signal
+from ema_assets.signals.declaration import Column, Param, Params, Signal
 from ema_assets.signals.own_compute import checked
 from ema_assets_tests.conftest import heavy, mostly_broad
 from ema_assets_tests.signals.harness import SIGNALS, advanced, histories, inputs_of, no_rows, variants, walks, whole
@@ -271,6 +271,16 @@ def test_a_column_of_nulls_gets_the_declared_kind() -> None:
 
 def test_integers_of_another_width_are_converted_to_the_declared_kind() -> None:
     assert computed(of(CLOSE.rank().over("symbol").cast(pl.UInt32) * 0, kind="int8"))["mine"].dtype == pl.Int64
+
+
+def test_a_compute_may_change_what_it_gets_in_place() -> None:
+    def compute(bars: pl.DataFrame, _: pl.DataFrame, params: dict[str, int]) -> pl.DataFrame:
+        factor = params.pop("factor")
+        bars.insert_column(0, (bars["close"] * factor).alias("mine"))
+        return bars.select("symbol", "ts", "mine")
+
+    declared = signal(compute, params={"factor": Param(2, "What the close is multiplied by")})
+    assert computed(declared)["mine"].to_list() == (inputs_of(declared, BARS)["close"] * 2).to_list()
 
 
 def test_a_computation_without_bars_is_not_refused() -> None:

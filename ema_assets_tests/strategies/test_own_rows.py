@@ -70,6 +70,17 @@ def test_a_column_that_exists_only_because_of_other_bars_is_refused(bars: pl.Dat
         evaluated(bars, evaluate)
 
 
+def test_a_rule_may_change_what_it_gets_in_place() -> None:
+    def evaluate(frame: pl.DataFrame, params: Any) -> pl.DataFrame:
+        fast = params.pop("fast")
+        frame.insert_column(0, (frame["close"] > fast).alias("enter_long"))
+        return frame.select("enter_long")
+
+    variant = Variant("x", replace(CROSSOVER, name="mine", evaluate=evaluate), params={"fast": 0})
+    assert simulate(FEW, NOTHING, variant).trades.height == 2
+    assert variant.params["fast"] == 0
+
+
 def test_the_error_states_the_rule_its_line_and_the_bar() -> None:
     with pytest.raises(RuleError) as caught:
         evaluated(FEW, lambda frame: frame.select(enter_long=CLOSE.shift(1).over("symbol") < CLOSE))

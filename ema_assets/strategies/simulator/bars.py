@@ -244,7 +244,8 @@ def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
     rule = variant.rule
     try:
         if is_own(rule.evaluate):
-            said = in_time(lambda: rule.evaluate(frame, variant.params), frame.height)
+            # Copies, as for a signal of the user's own.
+            said = in_time(lambda: rule.evaluate(frame.clone(), dict(variant.params)), frame.height)
         else:
             said = rule.evaluate(frame, variant.params)
     except MemoryError:
