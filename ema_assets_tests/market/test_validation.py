@@ -8,7 +8,15 @@ import pytest
 
 from ema_assets.market import repair
 from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.market.validation import ANOTHER_DAY, NOT_IN_CALENDAR, OFF_GRID, OUTSIDE_SESSION, Validated, validate
+from ema_assets.market.validation import (
+    ANOTHER_DAY,
+    NOT_CLOSED,
+    NOT_IN_CALENDAR,
+    OFF_GRID,
+    OUTSIDE_SESSION,
+    Validated,
+    validate,
+)
 from ema_assets.model.schemas import BAR_SCHEMA, FLAG_SCHEMA
 from ema_assets.model.timeframes import Timeframe
 from ema_assets_tests.timeframes import D1, H1, M5, ORDER
@@ -211,13 +219,38 @@ def test_a_repair_is_flagged_at_the_stored_time_of_the_bar() -> None:
 
 
 def test_two_labels_of_one_session_give_one_bar_and_the_later_label_wins() -> None:
-    found = validated(
+    labels = [
         bar("2026-11-25 14:30", timeframe="1d", close=9.7),
         bar("2026-11-25 00:00", timeframe="1d", close=9.6),
-        timeframe=D1,
-    )
+    ]
+    found = validated(*labels, timeframe=D1)
     assert found.accepted["close"].to_list() == [9.7]
     assert found.rejected.select("close", "reason").rows() == [(9.6, repair.DUPLICATE)]
+    early = validated(*labels, timeframe=D1, closed_by=utc("2026-11-25 20:59"))
+    assert (early.skipped["close"].to_list(), early.rejected["close"].to_list()) == ([9.7], [9.6])
+
+
+def test_what_is_wrong_with_one_bar_of_an_answer_does_not_affect_the_others() -> None:
+    found = validated(
+        bar("2026-11-16 15:00"),
+        bar("2026-11-25 15:00", close=8.95),
+        bar("2026-11-25 15:02"),
+        bar("2026-11-25 15:05", close=NAN),
+        bar("2026-12-03 15:00"),
+        bar("2026-12-03 15:05"),
+        closed_by=utc("2026-12-03 15:05"),
+    )
+    assert found.accepted["ts"].to_list() == [
+        utc("2026-11-16 15:00"),
+        utc("2026-11-25 15:00"),
+        utc("2026-12-03 15:00"),
+    ]
+    assert found.flags.select("ts", "reason").rows() == [(utc("2026-11-25 15:00"), repair.REPAIRED)]
+    assert found.rejected["ts"].to_list() == [utc("2026-11-25 15:05")]
+    assert found.skipped.select("ts", "reason").rows() == [
+        (utc("2026-11-25 15:02"), OFF_GRID),
+        (utc("2026-12-03 15:05"), NOT_CLOSED),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ def test_a_trade_opens_when_the_market_trades_above_the_high_of_the_pullback_bar
 
 def test_touching_the_high_does_not_fill_the_order() -> None:
     assert after_a_dip((100.0, 102.0, 99.5, 101.0)) == []
+    rows = ((99.0, 102.0, 98.0, 101.0), (100.0, 101.0, 98.0, 99.0))
+    assert trades_of(bars_at(*rows, ema_9=[100.0] * 2, wma_30=[105.0] * 2), SHORT) == [], "nor does the low fill a sale"
 
 
 def test_an_open_above_the_high_is_the_entry_price() -> None:
