@@ -488,6 +488,9 @@ def test_pending_work_reports_the_number_of_input_bars_to_read(ready: Database) 
 
         assert pending(everything=False) == [("AAPL", 3)]
         assert pending(everything=True) == [("AAPL", 101)]
+        # A strategy has several inputs; the main one counts.
+        found = ledger.pending(transaction, STRATEGY, FIVE, ["AAPL"], NOW, everything=False)
+        assert found["symbol"].to_list() == ["AAPL"]
 
 
 @pytest.mark.parametrize(
@@ -537,14 +540,15 @@ def test_completing_a_changed_series_marks_the_series_that_read_it_as_dirty(read
         assert row(transaction, STRATEGY, "AAPL", FIVE)["dirty_from"] == NOW
 
 
-def test_an_asset_that_is_switched_off_is_marked_as_dirty_from_its_earliest_change(ready: Database) -> None:
-    """When it is switched on again, it has only the difference to compute."""
+def test_a_series_is_marked_as_dirty_from_its_earliest_change(ready: Database) -> None:
+    """Also one that is switched off: when it is switched on again, it has only the difference to compute."""
     with ready.transaction() as transaction:
-        transaction.execute("UPDATE market.asset SET is_on = false WHERE asset = $1", EMA_TREND)
-        for change, expected in ((5, 5), (10, 5), (0, 0)):
-            changed = results(["AAPL"], changed_from=NOW + minutes(change))
-            ledger.complete(transaction, EMA_SIGNALS, FIVE, changed, "1")
-            assert row(transaction, EMA_TREND, "AAPL", FIVE)["dirty_from"] == NOW + minutes(expected)
+        for symbol, is_on in (("AAPL", True), ("MSFT", False)):
+            transaction.execute("UPDATE market.asset SET is_on = $2 WHERE asset = $1", EMA_TREND, is_on)
+            for change, expected in ((5, 5), (10, 5), (0, 0)):
+                changed = results([symbol], changed_from=NOW + minutes(change))
+                ledger.complete(transaction, EMA_SIGNALS, FIVE, changed, "1")
+                assert row(transaction, EMA_TREND, symbol, FIVE)["dirty_from"] == NOW + minutes(expected)
 
 
 def test_completing_an_unchanged_series_keeps_its_revision_and_marks_no_series_as_dirty(ready: Database) -> None:
@@ -868,6 +872,9 @@ def test_rollups_are_expected_while_their_source_bars_are_missing(ready: Databas
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL", "MSFT"], checked_through=NOW - minutes(5)), "1")
         ledger.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
         assert ledger.expected_rollups(transaction, closed(h1=NOW, m5=NOW), NOW).rows() == [("AAPL", "1h", NOW)]
+        transaction.execute("UPDATE market.instrument SET timeframes = array_remove(timeframes, '1h')")
+        assert ledger.expected_rollups(transaction, closed(h1=NOW, m5=NOW), NOW).is_empty(), "it is switched off"
+        transaction.execute("UPDATE market.instrument SET timeframes = timeframes || '{1h}'")
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW), "1")
         assert ledger.expected_rollups(transaction, closed(h1=NOW), NOW).is_empty()
 
@@ -1014,6 +1021,10 @@ def test_series_that_pause_are_those_that_failed_and_those_that_wait_for_them(re
         # A silent symbol is requested only once in a while, whether it failed or not.
         transaction.execute("UPDATE market.instrument SET silent_since = $1 WHERE symbol = 'MSFT'", NOW)
         assert pausing() == computed
+        for asset, left in ((EMA_TREND, computed[:1]), (EMA_SIGNALS, [])):
+            transaction.execute("UPDATE market.series_state SET is_on = asset <> $1", asset)
+            assert pausing() == left, "a series that is switched off does not pause"
+        transaction.execute("UPDATE market.series_state SET is_on = true")
         transaction.execute("UPDATE market.asset SET is_on = false WHERE asset = 'ema_trend'")
         assert pausing() == computed[:1]
         transaction.execute("UPDATE market.instrument SET is_active = false")
