@@ -285,6 +285,21 @@ def test_symbols_are_compared_independently_and_only_over_common_bars() -> None:
     assert found.select("symbol", "split", "bars").rows() == [("AAPL", "7:1", 15), ("MSFT", "1:10", 15)]
 
 
+def test_a_symbol_is_compared_alike_alone_and_among_others() -> None:
+    old_bars = {"AAPL": 30, "MSFT": 10, "TSLA": 20}
+    now = {symbol: random_walk(40, seed) for seed, symbol in enumerate(old_bars)}
+    served = bars_of(now, volume=pl.lit(35.0))
+    is_old = pl.int_range(pl.len()).over("symbol") < pl.col("symbol").replace_strict(old_bars)
+    stored = served.with_columns(
+        close=pl.when(is_old).then(pl.col("close") * 7).otherwise("close"),
+        volume=pl.when(is_old).then(5.0).otherwise("volume"),
+    )
+    found = compare(stored, served)
+    assert found.select("symbol", "older", "volume_ratio").rows() == [(*each, 7.0) for each in old_bars.items()]
+    alone = [compare(stored.filter(symbol=symbol), served.filter(symbol=symbol)) for symbol in old_bars]
+    assert found.equals(pl.concat(alone))
+
+
 def test_suspects_without_served_bars_and_empty_frames_give_no_split() -> None:
     stored = bars_of({"AAPL": random_walk(5, 1)})
     suspects = pl.DataFrame({"symbol": ["MSFT"], "ratio": [2.0], "split": ["2:1"]})
