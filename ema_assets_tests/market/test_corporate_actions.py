@@ -146,10 +146,10 @@ def test_one_changed_bar_is_a_correction_unless_a_fact_explains_its_factor() -> 
 
 
 def test_a_fact_gives_the_exact_factor_when_rounding_blurs_it() -> None:
-    fact = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.2532], "kind": ["spin-off"]})
+    facts = pl.DataFrame({"symbol": ["AAPL"] * 2, "ratio": [4.0, 1.2532], "kind": ["split", "spin-off"]})
     before = cents(random_walk(30, 3, 20.0, 0.01))
     found = compare(
-        bars_of({"AAPL": before}), bars_of({"AAPL": cents([close / 1.2532 for close in before])}), facts=fact
+        bars_of({"AAPL": before}), bars_of({"AAPL": cents([close / 1.2532 for close in before])}), facts=facts
     )
     assert confirmed(found).select("ratio", "kind").row(0) == (1.2532, "spin-off")
 
@@ -178,6 +178,8 @@ def test_a_factor_over_a_few_bars_of_a_history_is_a_correction_and_over_many_is_
         now = [close / 1.02 if place >= 200 - bars else close for place, close in enumerate(before)]
         found = compared(before, now, suspects)
         assert (confirmed(found).height, half_done(found).height) == (0, int(is_half_done))
+    # The ratio of a split is no correction of a few bars.
+    assert half_done(compared(before, [*before[:-4], *(close / 2 for close in before[-4:])])).height == 1
 
 
 STEPS = [(2.0, "2:1"), (0.5, "1:2"), (10.0, "10:1"), (1.5, "3:2")]
@@ -189,7 +191,8 @@ def test_a_step_like_a_split_is_suspected_when_no_stored_bar_is_served_again(
     ratio: float, name: str, move: float
 ) -> None:
     stored = bars_of({"AAPL": [79.0, 80.4]})
-    served = bars_of({"AAPL": [0.0, 0.0, 80.4 / ratio * move]}).filter(pl.col("close") > 0).rename({"close": "open"})
+    later = [80.4 / ratio * move, 80.4, 80.4]
+    served = bars_of({"AAPL": [0.0, 0.0, *later]}).filter(pl.col("close") > 0).rename({"close": "open"})
     assert steps_like_splits(stored, served).rows() == [("AAPL", float(Fraction(name.replace(":", "/"))), name)]
 
 
@@ -287,15 +290,19 @@ def test_symbols_are_compared_independently_and_only_over_common_bars() -> None:
 
 def test_a_symbol_is_compared_alike_alone_and_among_others() -> None:
     old_bars = {"AAPL": 30, "MSFT": 10, "TSLA": 20}
-    now = {symbol: random_walk(40, seed) for seed, symbol in enumerate(old_bars)}
+    now = {symbol: random_walk(40, seed, 4.0) for seed, symbol in enumerate(old_bars)}
     served = bars_of(now, volume=pl.lit(35.0))
     is_old = pl.int_range(pl.len()).over("symbol") < pl.col("symbol").replace_strict(old_bars)
     stored = served.with_columns(
         close=pl.when(is_old).then(pl.col("close") * 7).otherwise("close"),
         volume=pl.when(is_old).then(5.0).otherwise("volume"),
     )
+    # Only the prices of one symbol are rounded.
+    rounded = pl.when(symbol="AAPL").then(pl.col("close").round(2)).otherwise("close").alias("close")
+    stored, served = stored.with_columns(rounded), served.with_columns(rounded)
     found = compare(stored, served)
-    assert found.select("symbol", "older", "volume_ratio").rows() == [(*each, 7.0) for each in old_bars.items()]
+    counts = [(symbol, bars, bars, 0, 7.0) for symbol, bars in old_bars.items()]
+    assert found.select("symbol", "older", "agreeing", "unchanged", "volume_ratio").rows() == counts
     alone = [compare(stored.filter(symbol=symbol), served.filter(symbol=symbol)) for symbol in old_bars]
     assert found.equals(pl.concat(alone))
 

@@ -436,6 +436,8 @@ def test_the_stored_bar_after_older_new_bars_is_checked_again_for_a_jump(
     assert flagged(older, context({20: 100.0})) == expected
     # No stored bar follows the newest bars.
     assert screened(older, context({-1: 100.0})).after.is_empty()
+    two = [(bars([100.0], symbol), context({-1: 100.0}, symbol)) for symbol in ("AAPL", "MSFT")]
+    assert screened(*(pl.concat(frames) for frames in zip(*two, strict=True))).after.is_empty()
     within_a_gap = screened(bars([100.0]), context({-2: 100.0, -1: 100.0, 1: 100.0}))
     assert within_a_gap.after.rows() == [("AAPL", at(1), JUMP)]
 
