@@ -426,6 +426,11 @@ def test_stored_bars_define_the_usual_moves() -> None:
     assert flagged(bars([125.0])) == {}
 
 
+def test_the_usual_moves_are_those_of_the_symbol() -> None:
+    wild, calm = bars([100.0, 125.0] * 13), bars([*[100.0, 100.1] * 4, 115.0], "MSFT")
+    assert screened(pl.concat([wild, calm])).flags.select("symbol", "ts").rows() == [("MSFT", at(8))]
+
+
 @pytest.mark.parametrize(("level", "expected"), [(400.0, {20: JUMP}), (101.0, {})])
 def test_the_stored_bar_after_older_new_bars_is_checked_again_for_a_jump(
     level: float, expected: dict[int, str]
