@@ -269,16 +269,33 @@ def test_dividends_are_per_share_of_today_and_those_of_one_day_are_added_up() ->
     assert found.problems == ()
 
 
+def test_a_split_counts_from_its_day_on_in_the_amounts_of_dividends() -> None:
+    days = {"SAA": ("2026-07-01", "2026-07-15"), "SAB": ("2026-07-01", "2026-07-01"), "SAC": ("2026-07-16",) * 2}
+    dividends = [{"symbol": symbol, "rate": 1.0, "ex_date": day} for symbol, (day, _) in days.items()]
+    splits = [{"symbol": symbol, "new_rate": 4, "old_rate": 1, "ex_date": day} for symbol, (_, day) in days.items()]
+    with vendor(told(ACTIVE, cash_dividends=dividends, forward_splits=splits)) as (base_url, _):
+        found = ask(base_url)
+    # Shares were split today, on the day of the dividend, and will be split tomorrow, on the day of the dividend.
+    amounts = [(row[0], row[4]) for row in actions_of(found) if row[1] == "dividend"]
+    assert amounts == [("SAA", 0.25), ("SAB", 1.0), ("SAC", 4.0)]
+
+
 def test_a_reverse_and_a_forward_split_of_one_day_count_together() -> None:
     """A company pays out who has fewer than 100 shares: 1 for 100, and then 100 for 1, or 50 for 1."""
 
     def split(symbol: str, new: int, old: int) -> dict[str, Any]:
         return {"symbol": symbol, "new_rate": new, "old_rate": old, "ex_date": "2026-07-01"}
 
-    forward, reverse = [split("SAA", 100, 1), split("SAB", 50, 1)], [split("SAA", 1, 100), split("SAB", 1, 100)]
+    # Two forward splits are one that was sent twice, here the second time with the day of its processing only.
+    again = {"symbol": "SAC", "new_rate": 4, "old_rate": 1, "process_date": "2026-07-01"}
+    forward = [split("SAA", 100, 1), split("SAB", 50, 1), split("SAC", 4, 1), again]
+    reverse = [split("SAA", 1, 100), split("SAB", 1, 100)]
     with vendor(told(ACTIVE, forward_splits=forward, reverse_splits=reverse)) as (base_url, _):
         found = ask(base_url)
-    assert actions_of(found) == [("SAB", "split", on("2026-07-01"), pytest.approx(0.5), None, None)]
+    assert actions_of(found) == [
+        ("SAB", "split", on("2026-07-01"), pytest.approx(0.5), None, None),
+        ("SAC", "split", on("2026-07-01"), 4.0, None, None),
+    ]
     assert found.problems == ()
 
 
