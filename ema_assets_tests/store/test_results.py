@@ -325,17 +325,17 @@ def by_hand(
     year = bars_a_year(database, "24/7", D1)
     if is_checked:
         assert_figures(row, expected_of(bars, stored, 0.0, year))
-    # A backtest in memory gives the same figures.
-    traded = pl.DataFrame(bars, schema={"ts": UTC_TIME, "close": pl.Float64()}).select(
-        pl.lit("X").alias("symbol"), pl.all()
-    )
-    spans = figures.spans(traded, pl.DataFrame({"symbol": ["X"], "bars_per_year": [year]}))
-    every = pl.DataFrame(stored, schema=TRADE_SCHEMA).select(pl.lit("X").alias("symbol"), pl.all())
+    # A backtest in memory gives the same figures, also for a second symbol with the same bars and trades.
+    symbols = pl.DataFrame({"symbol": ["X", "Y"]})
+    traded = symbols.join(pl.DataFrame(bars, schema={"ts": UTC_TIME, "close": pl.Float64()}), how="cross")
+    spans = figures.spans(traded, symbols.with_columns(bars_per_year=pl.lit(year)))
+    every = symbols.join(pl.DataFrame(stored, schema=TRADE_SCHEMA), how="cross")
     with database.transaction() as transaction:
         view = transaction.query(
             "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'"
         )
-    assert_same_figures(figures.figures(every, spans, results.FEWEST_TRADES), view)
+    second = view.with_columns(symbol=pl.lit("Y"))
+    assert_same_figures(figures.figures(every, spans, results.FEWEST_TRADES), pl.concat([view, second]))
     return row
 
 
