@@ -120,6 +120,7 @@ def plan_requests(
         pl.col("checked_through").is_null()
         | (pl.col("checked_through") < pl.col("ts_end"))
         | (pl.col("asked_at") < pl.col("recheck_at")).fill_null(False)
+        | pl.col("last_error").is_not_null()
     ) & (pl.col("next_attempt_at").is_null() | (pl.col("next_attempt_at") <= now))
     overlapping = pl.col("checked_through") - pl.col("overlap").fill_null(timeframe.fetched.overlap)
     sessions_back = pl.col("reread_from") - pl.lit(timeframe.fetched.label_lead)

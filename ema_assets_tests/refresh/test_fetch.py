@@ -46,8 +46,9 @@ def state(
         "asked_at": UTC_TIME,
         "first_ts": UTC_TIME,
         "next_attempt_at": UTC_TIME,
+        "last_error": pl.String(),
     }
-    row = (symbol, calendar, None, 0, checked_through, asked_at, first_ts, next_attempt_at)
+    row = (symbol, calendar, None, 0, checked_through, asked_at, first_ts, next_attempt_at, None)
     return pl.DataFrame([row], schema=schema, orient="row")
 
 

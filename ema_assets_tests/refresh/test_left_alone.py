@@ -86,6 +86,26 @@ def test_a_failing_series_with_all_bars_is_not_counted_as_behind(database: Datab
     ]
 
 
+def test_a_fresh_series_that_failed_for_a_person_is_requested_again_after_its_pause(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    """Otherwise it would count as failing until its next bar closes: for days, over a weekend."""
+    refresh(database, WATCHED, exchange, NOW, symbols=["AAPL"], timeframes=(M5,))
+    exchange.failing = {"AAPL": "answered 503"}
+    refresh(database, WATCHED, exchange, NOW, symbols=["AAPL"], timeframes=(M5,), everything=True)
+    pause(database, SOON)
+    exchange.failing = {}
+    exchange.asked.clear()
+    for now, reasons in ((SOON - timedelta(seconds=1), []), (SOON, ["to be confirmed"]), (SOON, [])):
+        with database.transaction() as transaction:
+            found = plan.stale_for_sweep(transaction, now, timedelta(0)).filter(
+                symbol="AAPL", asset=OHLC, timeframe="5m"
+            )
+        assert found["reason"].to_list() == reasons
+        refresh(database, WATCHED, exchange, now, symbols=["AAPL"], timeframes=(M5,))
+    assert [(each.start, each.end) for each in exchange.asked] == [(NOW - timedelta(minutes=15), NOW)]
+
+
 @pytest.mark.broad
 def test_after_the_clock_was_set_back_only_series_without_the_bars_ahead_are_behind(
     database: Database, exchange: MemoryExchange

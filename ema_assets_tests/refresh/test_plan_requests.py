@@ -24,14 +24,14 @@ FRESH = {**BEHIND, "checked_through": END}
 
 
 def frame(rows: list[dict[str, object]], *times: str) -> pl.DataFrame:
-    texts = dict.fromkeys(("symbol", "calendar", "provider"), pl.String())
+    texts = dict.fromkeys(("symbol", "calendar", "provider", "last_error"), pl.String())
     schema = {**texts, "delay_seconds": pl.Int64(), **dict.fromkeys(times, UTC_TIME)}
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
 def closed(**times: datetime) -> pl.DataFrame:
     return frame([{**MARKET, "ts_end": END, **times}], "ts_end", "recheck_at", "reread_at", "reread_from").drop(
-        "symbol"
+        "symbol", "last_error"
     )
 
 
@@ -62,6 +62,7 @@ def planned(
         pytest.param({}, {}, [("22 00:00", "25 15:30", 1051)], id="new"),
         pytest.param(BEHIND, {}, [("25 15:10", "25 15:30", 5)], id="a bar has closed"),
         pytest.param(FRESH, {}, [], id="fresh"),
+        pytest.param({**FRESH, "last_error": "no"}, {}, [("25 15:15", "25 15:30", 4)], id="failed for a person"),
         pytest.param({**BEHIND, "next_attempt_at": NOW}, {}, [("25 15:10", "25 15:30", 5)], id="tried again now"),
         pytest.param({**BEHIND, "next_attempt_at": NOW + timedelta(seconds=1)}, {}, [], id="tried again later"),
         pytest.param(FRESH, {"recheck_at": NOW + timedelta(seconds=1)}, [("25 15:15", "25 15:30", 4)], id="to be confirmed"),

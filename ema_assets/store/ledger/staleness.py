@@ -54,10 +54,13 @@ WITH RECURSIVE closed AS (
     FROM closed c
     CROSS JOIN LATERAL (
         SELECT k.asset, k.symbol, k.timeframe, k.asked_at, k.last_ts, k.failures FROM market.series_state k
-        WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on AND k.asked_at < c.recheck_at
+        WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on
+          -- A fresh series has failed when a person has requested it again.
+          AND (k.asked_at < c.recheck_at OR k.failures > 0 AND k.checked_through = c.ts_end)
           AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
         OFFSET 0
     ) s
+    WHERE c.timeframe = ANY ($6::text[])
 ), {_waiting("$4", "$5")}
 SELECT s.asset, s.symbol, s.timeframe,
        CASE WHEN s.checked_through IS NULL THEN 'never asked' WHEN s.checked_through < s.ts_end THEN 'bar closed'
