@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ema_assets.market.adjustment import adjusted, check_adjustment, of_dividends, undoing
+from ema_assets.market.dividend_adjustment import differences
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import PRICES, UTC_TIME
 from ema_assets_tests.market.series import START, bars_of, random_walk
@@ -124,3 +125,17 @@ def test_other_symbols_and_later_bars_are_unchanged() -> None:
 def test_an_unknown_adjustment_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(ConfigurationError, match="`adjust` must be one of splits, all, none, received 'al'"):
         check_adjustment("al")
+
+
+def test_prices_with_and_without_dividends_are_told_apart_in_each_symbol_by_itself() -> None:
+    walks = [random_walk(120, seed) for seed in range(3)]
+    # Dividends of one percent, the last of them after the newest bar, and of a tenth of a percent.
+    large, small = (
+        [close * share ** (most - place // 40) for place, close in enumerate(walk)]
+        for walk, share, most in zip(walks, (0.99, 0.999), (3, 2), strict=False)
+    )
+    stored = bars_of({"AAPL": large, "KO": walks[2], "MSFT": walks[1], "TSLA": large})
+    served = bars_of({"AAPL": walks[0], "KO": walks[2], "MSFT": small, "TSLA": walks[0]})
+    of_large = (120, pytest.approx((1 - 0.99**3) * 100), 2)
+    of_small = (80, pytest.approx((1 - 0.999**2) * 100), 2)
+    assert differences(stored, served).rows() == [("AAPL", *of_large), ("MSFT", *of_small), ("TSLA", *of_large)]

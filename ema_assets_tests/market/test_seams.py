@@ -97,9 +97,11 @@ def test_each_price_of_a_bar_is_compared(name: str) -> None:
 
 
 def test_symbols_are_compared_each_by_itself() -> None:
-    short = pl.concat([SHORT, hours([each * 700 for each in WALK], "BRK-A")])
-    long = short.drop("slot").with_columns(
-        pl.when(pl.col("symbol") == "BRK-A").then(pl.col(name) * 3).otherwise(name).alias(name) for name in PRICES
-    )
-    assert misfits(long, short) == {"BRK-A": "they are on another scale, 3:1"}
+    # What is little for the others is much for a symbol that hardly moves.
+    calm = hours(random_walk(50, 2, volatility=0.0001), "SHY")
+    short = pl.concat([SHORT, hours([each * 700 for each in WALK], "BRK-A"), calm])
+    factors = {"AAPL": 1.001, "BRK-A": 3.0, "SHY": 1.001}
+    long = short.drop("slot").with_columns(pl.col(PRICES) * pl.col("symbol").replace_strict(factors))
+    told_of = {"BRK-A": "they are on another scale, 3:1", "SHY": "they are on another scale, 1001:1000"}
+    assert misfits(long, short) == told_of
     assert misfits(long.clear(), SHORT.clear()) == {}
