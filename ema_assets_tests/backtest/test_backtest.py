@@ -657,6 +657,10 @@ def test_equity_ends_at_a_trade_with_a_price_of_zero_or_less_and_a_portfolio_omi
     assert curves.filter(symbol="B")["equity"].to_list() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
     assert curves.filter(symbol="C")["equity"].to_list() == [1.0, None, None, None, None, None]
     assert found.portfolio()["equity"].to_list() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
+    # The same trades in the first of two test windows of a walk-forward.
+    placed = closes.with_columns(window=1 + (pl.col("ts") >= ts[4]).cast(pl.Int64))
+    of_first = trades.with_columns(window=pl.lit(1, pl.Int64))
+    assert backtest.WalkForward(trades.clear(), of_first, trades.clear(), placed, {1: 0.0}).equity().equals(curves)
 
 
 # --- refused arguments ------------------------------------------------------------------------------------------------
