@@ -174,6 +174,7 @@ def test_a_pgpassword_for_another_server_does_not_affect_the_embedded_one(home: 
     assert "Applied 0001 baseline." in done.stdout
 
 
+@pytest.mark.broad
 def test_concurrent_commands_share_the_embedded_server_and_the_last_one_stops_it(home: Path, tmp_path: Path) -> None:
     """Once, the command that had started the server stopped it while others still used it."""
     days = [date(2020, 1, 1) + timedelta(number) for number in range(1500)]

@@ -13,6 +13,7 @@ from click.testing import Result
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file
+from ema_assets_tests.conftest import mostly_broad
 
 BARE = "Date,Open,High,Low,Close,Volume"
 
@@ -184,7 +185,7 @@ def test_times_without_a_zone_are_refused_and_the_suggested_command_stores_them(
 
 @pytest.mark.parametrize(
     ("name", "lines", "reason", "chosen"),
-    [
+    mostly_broad([
         (
             "KO.csv",
             (BARE, "04/03/2024,10,12,9,11,100", "05/03/2024,10,12,9,11,100"),
@@ -245,7 +246,7 @@ def test_times_without_a_zone_are_refused_and_the_suggested_command_stores_them(
             "its times seem to be those at which bars close, not open",
             "--label close",
         ),
-    ],
+    ], 3),
 )  # fmt: skip
 def test_each_question_suggests_a_command_that_works(
     run: Run, home: Path, database_url: str, name: str, lines: tuple[str, ...], reason: str, chosen: str

@@ -12,6 +12,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.watchlist_edits import add_instruments, instrument_of, remove_symbols
 from ema_assets.model.errors import InvalidKeyError, WatchlistError
 from ema_assets.model.symbols import Instrument
+from ema_assets_tests.conftest import mostly_broad
 
 Edit = Callable[[Path, Iterable[str]], list[str]]
 
@@ -196,7 +197,7 @@ for number in range(5):
 """
 
 
-@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("is_there", mostly_broad([True, False]))
 def test_ten_concurrent_processes_lose_no_edit_and_readers_only_see_whole_files(path: Path, is_there: bool) -> None:
     if not is_there:
         path.unlink()

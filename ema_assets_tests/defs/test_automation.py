@@ -156,6 +156,7 @@ def test_a_tick_at_the_weekend_says_until_when_the_exchange_is_closed(world: Wor
     assert "24/7 next 5m bar closes 2026-11-22 12:05 UTC" in str(reason.skip_message)
 
 
+@pytest.mark.broad
 def test_a_tick_at_the_weekend_requests_only_crypto(world: World) -> None:
     world.now = SUNDAY
     world.settle()

@@ -46,6 +46,7 @@ from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import FRAMES, World, defs
 from ema_assets_tests.defs.staleness import stale
@@ -250,7 +251,7 @@ def test_materializations_are_stored_as_one_batch_which_returns_their_ids(
     assert named_events(world) == latest_events(world)
 
 
-@pytest.mark.parametrize("lacks", ["events", "batches", "our storage"])
+@pytest.mark.parametrize("lacks", mostly_broad(["our storage", "batches", "events"]))
 def test_events_are_stored_and_their_ids_are_looked_up_without_what_makes_them_cheap(
     world: World, monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
@@ -590,7 +591,7 @@ def test_a_run_of_a_person_fails_with_the_name_of_a_series_that_another_run_has_
 
 
 @pytest.mark.settled
-@pytest.mark.parametrize("tags", ["a person's", "the sweep's"])
+@pytest.mark.parametrize("tags", mostly_broad(["the sweep's", "a person's"]))
 def test_a_step_that_loses_the_database_is_retried(world: World, monkeypatch: pytest.MonkeyPatch, tags: str) -> None:
     world.now += timedelta(minutes=5)
     monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)

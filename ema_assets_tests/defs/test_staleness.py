@@ -88,6 +88,7 @@ def test_partitions_computed_without_dagster_are_missing_until_a_run_reports_the
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.broad
 @pytest.mark.settled
 def test_every_partition_is_fresh_after_backfills(world: World) -> None:
     world.tell()

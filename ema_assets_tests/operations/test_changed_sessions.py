@@ -41,7 +41,9 @@ def of_days(special: SpecialDays | None = None, calendar: str = "XNYS") -> Watch
 
 
 @pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX"]))
-@pytest.mark.parametrize("hours", [SHORT, (time(8), time(16))], ids=["later", "earlier"])
+@pytest.mark.parametrize(
+    "hours", mostly_broad([pytest.param(SHORT, id="later"), pytest.param((time(8), time(16)), id="earlier")])
+)
 @pytest.mark.parametrize("day", mostly_broad([DAY, date(2026, 11, 23)]), ids=["within a week", "first of a week"])
 def test_a_day_whose_open_moves_has_one_bar(
     database: Database, other: Database, hours: tuple[time, time], day: date, calendar: str
@@ -76,6 +78,7 @@ def test_days_after_a_temporary_closure_keep_one_bar_each(database: Database, ot
         assert tables_of(database)[name].equals(rows), name
 
 
+@pytest.mark.broad
 def test_the_next_change_removes_second_bars_of_a_day_at_the_open_of_extended_hours(
     database: Database, other: Database
 ) -> None:
@@ -128,7 +131,7 @@ def test_a_longer_session_gives_the_same_rows_as_if_it_had_always_been_so(
     assert rows_of(database, gaps) == rows_of(other, gaps)
 
 
-@pytest.mark.parametrize("special", [SpecialDays({DAY: SHORT}), SpecialDays({}, frozenset({DAY}))])
+@pytest.mark.parametrize("special", mostly_broad([SpecialDays({DAY: SHORT}), SpecialDays({}, frozenset({DAY}))]))
 @pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX", "XNZE", "CMES", "24/5"]))
 def test_a_shorter_or_removed_session_leaves_no_obsolete_rolled_up_bars(
     database: Database, other: Database, calendar: str, special: SpecialDays

@@ -14,6 +14,7 @@ from ema_assets.operations.export import FORMATS, Exported, export
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.runtime.postgres.archives import back_up, restore
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1, H1, M5
 
@@ -48,7 +49,7 @@ def named(done: list[Exported]) -> list[str]:
     return [f"{each.asset} {each.series}" for each in done if each.rows is not None]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", mostly_broad(sorted(FORMATS, reverse=True)))
 def test_files_of_every_format_have_all_stored_rows(
     database: Database, source: MemoryExchange, tmp_path: Path, form: str
 ) -> None:

@@ -125,6 +125,7 @@ def test_ingesting_a_file_again_stores_nothing(watched: Database) -> None:
     assert (again.stored, again.equal, again.corrected) == (0, 14, 0)
 
 
+@pytest.mark.broad
 def test_a_file_replaces_exactly_the_bars_of_an_earlier_file_that_its_own_overlap(database: Database) -> None:
     """Bars that touch, that lie in between, or that only a bar of another symbol overlaps stay."""
     symbols = {"BTC-USD": "24/7", "ETH-USD": "24/7"}
@@ -212,6 +213,7 @@ def test_a_calendar_without_the_sessions_of_a_file_removes_its_bars_and_its_span
     assert len(hours(watched)) == 7 * (3 + 3)
 
 
+@pytest.mark.broad
 def test_a_series_that_has_lost_all_its_bars_loses_its_results_and_is_up_to_date(watched: Database) -> None:
     ingest(watched, by_clock(BASE, "2026-11-18", "2026-11-19"))
     refresh(watched, WATCHED, MemoryExchange(), NOW)

@@ -124,6 +124,7 @@ def test_ingesting_a_file_again_changes_nothing_and_rejects_no_bar_twice(databas
         assert transaction.query("SELECT count(*) AS n FROM market.bar_rejected").item() == 2
 
 
+@pytest.mark.broad
 def test_a_file_of_5m_bars_gives_all_timeframes(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = pl.concat([bars_on("XNYS", "AAPL", M5, *WEEK), bars_on("24/7", "BTC-USD", M5, *WEEK, seed=1)])

@@ -23,7 +23,7 @@ from ema_assets.operations.roll_up_files import targets
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.reports import story
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import Databases, heavy
+from ema_assets_tests.conftest import Databases, heavy, mostly_broad
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -95,6 +95,7 @@ def test_what_runs_do_not_make_is_rolled_up_from_files(source: Timeframe, made: 
     assert targets(reversed(ALL), source) == made
 
 
+@pytest.mark.broad
 def test_a_file_of_1m_gives_every_timeframe(database: Database) -> None:
     sync(database, STOCK, NOW)
     minutes = bars_on("XNYS", "AAPL", M1, *WEEK, missing=0.02)
@@ -147,6 +148,7 @@ def test_daily_bars_are_those_of_the_regular_session(database: Database) -> None
     assert stored(database, D1, "missing_bars")["missing_bars"].to_list() == [0] * 4
 
 
+@pytest.mark.broad
 def test_files_of_hours_give_longer_bars(database: Database) -> None:
     sync(database, COIN, NOW)
     hours = bars_on("24/7", "BTC-USD", H1, *WEEK)
@@ -205,7 +207,7 @@ def test_a_bar_is_rolled_up_once_files_have_all_of_its_time(database: Database) 
 
 
 @given(seed=st.integers(0, 2**32 - 1), data=st.data())
-@heavy()
+@heavy(12)
 def test_files_in_any_order_and_pieces_give_what_one_file_gives(
     databases: Databases, seed: int, data: st.DataObject
 ) -> None:
@@ -234,6 +236,7 @@ def test_files_in_any_order_and_pieces_give_what_one_file_gives(
     assert all(seen[0][name].equals(rows) for name, rows in seen[1].items())
 
 
+@pytest.mark.broad
 def test_a_hole_between_files_is_a_gap_of_what_is_rolled_up_too(database: Database) -> None:
     sync(database, STOCK, NOW)
     bars = bars_on("XNYS", "AAPL", M5, date(2026, 11, 16), date(2026, 11, 27))
@@ -262,7 +265,7 @@ def test_what_quarters_lack_is_a_gap_of_quarters_alone(database: Database) -> No
     assert rows_of(database, "SELECT timeframe, bars FROM market.bar_gap") == [("15m", 16)]
 
 
-@pytest.mark.parametrize("order", [1, -1], ids=["older file first", "newer file first"])
+@pytest.mark.parametrize("order", mostly_broad([1, -1]), ids=["older file first", "newer file first"])
 def test_files_of_quarters_that_are_far_apart_give_all_of_their_days(database: Database, order: int) -> None:
     sync(database, COIN, NOW)
     parts = [
@@ -332,6 +335,7 @@ def test_a_bar_from_shorter_bars_counts_more_than_one_from_longer_bars(database:
     assert origins(database, D1) == [("rolled up from 1m", 5)]
 
 
+@pytest.mark.broad
 def test_hours_of_a_file_stay_where_a_file_of_quarters_covers_them(database: Database) -> None:
     sync(database, COIN, NOW)
     quarters = bars_on("24/7", "BTC-USD", M15, *WEEK)
@@ -342,6 +346,7 @@ def test_hours_of_a_file_stay_where_a_file_of_quarters_covers_them(database: Dat
     assert origins(database, H1) == [("hours.csv", 24), ("rolled up from 15m", 96)]
 
 
+@pytest.mark.broad
 def test_a_hole_in_a_file_of_hours_is_not_filled_from_quarters(database: Database) -> None:
     """As a run does not fill it from 5m: from its first to its last bar, the file says which bars there are."""
     sync(database, COIN, NOW)
@@ -354,6 +359,7 @@ def test_a_hole_in_a_file_of_hours_is_not_filled_from_quarters(database: Databas
     assert origins(database, H1) == [("hours.csv", 23), ("rolled up from 15m", 96)]
 
 
+@pytest.mark.broad
 def test_files_of_two_timeframes_give_days_together(database: Database) -> None:
     """The quarters that runs roll up from 5m do not count as bars of the file of quarters."""
     sync(database, COIN, NOW)
@@ -371,6 +377,7 @@ def test_files_of_two_timeframes_give_days_together(database: Database) -> None:
     assert stored(database, H4).equals(by_hand(both, [day + timedelta(hours=4 * n) for day in days for n in range(6)]))
 
 
+@pytest.mark.broad
 def test_symbols_of_one_file_have_histories_and_timeframes_of_their_own(database: Database) -> None:
     watched = watch({"AAPL": "XNYS", "KO": "XNYS", "BTC-USD": "24/7"}, provider="file", timeframes=ALL)
     few = tuple(replace(each, timeframes=(M1, D1)) if each.symbol == "KO" else each for each in watched.instruments)
@@ -455,6 +462,7 @@ def test_a_timeframe_that_is_switched_on_later_gets_its_bars(database: Database)
     assert outcomes["ohlc", H1].rows == 7 * 3 + 4
 
 
+@pytest.mark.broad
 def test_another_calendar_makes_other_days(database: Database) -> None:
     watched = watch({"BTC-USD": "XNYS"}, provider="file", timeframes=ALL)
     sync(database, watched, NOW)
@@ -474,6 +482,7 @@ def test_another_calendar_makes_other_days(database: Database) -> None:
     )
 
 
+@pytest.mark.broad
 def test_a_session_with_other_hours_makes_another_day(database: Database) -> None:
     sync(database, STOCK, NOW)
     minutes = bars_on("XNYS", "AAPL", M1, *WEEK)

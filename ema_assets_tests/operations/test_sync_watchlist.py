@@ -386,6 +386,7 @@ def test_the_number_of_statements_of_a_sync_does_not_grow_with_the_number_of_sym
     ]
 
 
+@pytest.mark.broad
 def test_the_cost_per_series_of_finding_stale_series_does_not_grow_with_the_number_of_symbols(
     database: Database,
 ) -> None:

@@ -47,6 +47,7 @@ def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.broad
 def test_a_provider_in_one_new_file_serves_bars_through_the_whole_chain(database: Database, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "ema_assets", tmp_path / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "ema_assets/providers/toy.py").write_text(TOY)

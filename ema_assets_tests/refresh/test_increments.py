@@ -119,7 +119,7 @@ def due_before(database: Database, moment: datetime) -> datetime | None:
     return due
 
 
-@heavy()
+@heavy(8)
 @given(st.data())
 def test_increments_corrections_late_bars_and_gaps_in_any_order_end_as_one_computation(
     module_database: Database, data: st.DataObject

@@ -237,14 +237,13 @@ def with_a_hole(bars: pl.DataFrame) -> pl.DataFrame:
     ("change", "said"),
     mostly_broad(
         [
-            (of_another_scale, "they are on another scale, 4:1"),
             (cut_by_the_clock, "begin at other times than sessions make them"),
+            (of_another_scale, "they are on another scale, 4:1"),
             (with_what_was_traded_before_the_open, "those that begin 0 minutes after the open differ, on most days"),
             (of_another_hour, "bars that are there in both"),
             (of_two_levels, "their price level shifts"),
             (with_a_hole, "of the 35 bars after them only 7 are there in both, too few to compare"),
-        ],
-        2,
+        ]
     ),
     ids=lambda value: getattr(value, "__name__", ""),
 )

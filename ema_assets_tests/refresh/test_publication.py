@@ -218,7 +218,7 @@ def test_a_run_that_can_request_bars_at_once_does_not_wait(
     ("set_back", "expected"),
     [
         pytest.param([0, 0, 0], [20.0, 10.0], id="the clock stands still"),
-        pytest.param([0, 0, 60], [20.0, 10.0], id="the clock is set back during the wait"),
+        pytest.param([0, 0, 60], [20.0, 10.0], id="the clock is set back during the wait", marks=pytest.mark.broad),
         pytest.param([0, 60, 60], [30.0], id="the clock is set back before the wait"),
     ],
 )

@@ -153,6 +153,7 @@ def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, e
     assert corrections["timeframe"].to_list() == ["15m", "1h", "30m", "4h", "5m"]
 
 
+@pytest.mark.broad
 def test_a_failing_symbol_does_not_affect_other_symbols(database: Database, exchange: MemoryExchange) -> None:
     exchange.failing = {"MSFT": "the exchange is on fire"}
     outcomes = refresh(database, WATCHED, exchange, NOW)

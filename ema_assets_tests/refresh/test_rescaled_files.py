@@ -38,7 +38,13 @@ def as_traded(bars: pl.DataFrame, ratio: float) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("ratio", mostly_broad([7.0, 0.1]))
-@pytest.mark.parametrize("days", [("2026-11-16", "2026-11-18"), ("2026-11-09", "2026-11-11")], ids=["among", "before"])
+@pytest.mark.parametrize(
+    "days",
+    [
+        pytest.param(("2026-11-16", "2026-11-18"), id="among"),
+        pytest.param(("2026-11-09", "2026-11-11"), id="before", marks=pytest.mark.broad),
+    ],
+)
 def test_file_bars_of_a_rolled_up_timeframe_follow_a_split_of_the_fetched_series(
     database: Database, ratio: float, days: tuple[str, str]
 ) -> None:

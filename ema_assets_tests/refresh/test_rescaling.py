@@ -16,7 +16,7 @@ from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import empty, heavy
+from ema_assets_tests.conftest import empty, heavy, mostly_broad
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -136,7 +136,7 @@ def test_an_overnight_split_after_a_quiet_last_hour_is_detected(database: Databa
     assert rows_of(database, "SELECT * FROM market.bar_flag") == []
 
 
-@pytest.mark.parametrize("ratio", [2.0, 7.0])
+@pytest.mark.parametrize("ratio", mostly_broad([7.0, 2.0]))
 def test_a_real_move_as_large_as_a_split_is_stored_at_once_after_one_complete_fetch(
     database: Database, ratio: float
 ) -> None:

@@ -12,6 +12,7 @@ from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1
 
@@ -100,7 +101,7 @@ def test_the_older_days_of_a_file_with_a_split_are_converted_to_the_stored_scale
     assert crossovers_and_trades(stored) == before
 
 
-@pytest.mark.parametrize("days", [120, 150], ids=["up to the cliff", "beyond it"])
+@pytest.mark.parametrize("days", mostly_broad([120, 150]), ids=["up to the cliff", "beyond it"])
 def test_an_adjusted_file_repairs_bars_that_were_stored_on_two_scales(database: Database, days: int) -> None:
     sync(database, FILES, NOW)
     ingest(database, pl.concat([as_traded(TODAY[:120], 4.0), TODAY[120:]]), "traded.csv")
@@ -279,15 +280,17 @@ def with_dividends(bars: pl.DataFrame, *dividends: tuple[int, float]) -> pl.Data
 
 @pytest.mark.parametrize(
     ("dividends", "first", "how"),
-    [
-        ([(150, 0.01)], 100, "50 of its closes differ from the stored ones by up to 1 %, all alike,"),
-        (
-            [(130, 0.004), (170, 0.006)],
-            100,
-            "70 of its closes differ from the stored ones by up to 0.998 %, in 2 steps",
-        ),
-        ([(199, 0.01)], 190, "9 of its closes"),
-    ],
+    mostly_broad(
+        [
+            (
+                [(130, 0.004), (170, 0.006)],
+                100,
+                "70 of its closes differ from the stored ones by up to 0.998 %, in 2 steps",
+            ),
+            ([(150, 0.01)], 100, "50 of its closes differ from the stored ones by up to 1 %, all alike,"),
+            ([(199, 0.01)], 190, "9 of its closes"),
+        ]
+    ),
 )
 def test_prices_adjusted_for_dividends_are_refused_over_unadjusted_prices(
     stored: Database, dividends: list[tuple[int, float]], first: int, how: str

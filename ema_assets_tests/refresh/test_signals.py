@@ -98,6 +98,7 @@ def test_increments_and_corrections_end_as_one_computation_of_everything(databas
     databases.drop(once)
 
 
+@pytest.mark.broad
 def test_a_correction_that_leaves_its_hour_unchanged_is_computed_with_the_trend_of_the_hour_before(
     database: Database,
 ) -> None:

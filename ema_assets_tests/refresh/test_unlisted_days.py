@@ -108,6 +108,7 @@ def test_bars_of_an_unlisted_day_alone_leave_nothing_stale(database: Database) -
     assert ready == []
 
 
+@pytest.mark.broad
 def test_a_session_that_is_taken_from_the_calendar_while_it_is_open_gets_the_rest_of_its_bars(
     database: Database,
 ) -> None:

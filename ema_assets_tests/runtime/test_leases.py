@@ -298,6 +298,7 @@ def test_the_server_of_a_killed_up_is_stopped_when_no_other_process_uses_it(fold
     assert read_running(folder) is None
 
 
+@pytest.mark.broad
 def test_a_server_that_a_killed_up_took_over_from_another_process_is_stopped(folder: Path) -> None:
     """A `refresh` starts the server, an `up` begins, the `refresh` ends, and the `up` is killed by kill -9."""
     with process(HOLDER, folder) as (starter, pid), process(SUPERVISED, folder) as (up, seen):
@@ -308,6 +309,7 @@ def test_a_server_that_a_killed_up_took_over_from_another_process_is_stopped(fol
         wait_for_the_end(pid)
 
 
+@pytest.mark.broad
 def test_a_restarted_server_keeps_its_port(folder: Path) -> None:
     with EmbeddedServer(folder) as server:
         server.keep_port()

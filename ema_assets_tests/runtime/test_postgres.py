@@ -116,6 +116,7 @@ def test_sqlalchemy_logs_in(running: EmbeddedServer) -> None:
         assert connection.execute(sqlalchemy.text("select 1")).scalar() == 1
 
 
+@pytest.mark.broad
 def test_sqlalchemy_logs_in_with_a_search_path_and_a_rendered_url(running: EmbeddedServer) -> None:
     text = running.url.replace("postgresql://", "postgresql+psycopg2://", 1) + "&options=-csearch_path%3Ddagster"
     url = sqlalchemy.make_url(sqlalchemy.make_url(text).render_as_string(hide_password=False))
@@ -274,6 +275,7 @@ def test_read_running_returns_no_url_until_the_first_start_is_complete(server: E
     assert read_running(server.folder) == url
 
 
+@pytest.mark.broad
 def test_a_start_chooses_another_port_when_the_last_one_is_taken(server: EmbeddedServer) -> None:
     server.start()
     port = int((server.folder / "port").read_text())

@@ -136,6 +136,7 @@ def test_there_is_one_row_per_bar_with_the_declared_columns_and_finite_numbers(
 
 
 @each_signal
+@heavy(2)
 @given(bars=histories(), data=st.data())
 def test_prices_below_zero_give_finite_numbers_or_nulls_and_the_same_bits_in_increments(
     signal: Signal, bars: pl.DataFrame, data: st.DataObject

@@ -8,6 +8,7 @@ import pytest
 
 from ema_assets.store import series_overview
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.refresh.exchange import utc
 
 SYMBOLS, BARS = 1000, 15
@@ -51,7 +52,7 @@ def short_histories(database: Database) -> Database:
     return database
 
 
-@pytest.mark.parametrize("is_analyzed", [False, True])
+@pytest.mark.parametrize("is_analyzed", mostly_broad([True, False]))
 def test_the_screener_reads_only_the_newest_row_of_each_series(
     short_histories: Database, database_url: str, is_analyzed: bool
 ) -> None:
