@@ -118,4 +118,4 @@ def _delete_others(
     spans = reaching.select("symbol", first_ts=pl.lit(ledger.BEGINNING, UTC_TIME), last_end="long_end")
     stored = file_spans.bars_within(transaction, timeframe, spans).filter("is_rolled_up")
     gone = stored.join(closed, on=["symbol", "ts"], how="anti")
-    return BAR_CHANGE_SCHEMA.to_frame() if gone.is_empty() else delete(transaction, timeframe, gone)
+    return delete(transaction, timeframe, gone)

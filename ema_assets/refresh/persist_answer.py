@@ -11,19 +11,23 @@ from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.answers import Extent, Storing
 from ema_assets.refresh.rescale import leftover_bars, rescale_long_history, rescaled_files, stored_bars
-from ema_assets.refresh.take_over import take_over, together
+from ema_assets.refresh.take_over import delete, take_over, together
 from ema_assets.store import ledger, quality, tables
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The bars of an answer, grouped by what becomes of them; schemas as in `Stored`, `after` as in `Screened`."""
+    """The bars of an answer, grouped by what becomes of them; schemas as in `Stored`, `after` as in `Screened`.
+
+    `outside` are the stored bars (symbol, ts) that are outside the sessions now.
+    """
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
     skipped: pl.DataFrame
     flags: pl.DataFrame
     after: pl.DataFrame
+    outside: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     are the series whose scale has changed.
     """
     transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
+    deleted = delete(transaction, timeframe, checked.outside)
     # Bars that the vendor no longer serves are converted to the new scale here: a cliff would cause a false trade.
     stored = stored_bars(storing, splits)
     leftover = leftover_bars(storing, splits, checked.accepted, stored)
@@ -48,11 +53,13 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     _rescale_files(storing, splits, stored)
     tables.reject(transaction, checked.rejected, source)
     quality.count_skipped(transaction, checked.skipped, source)
-    looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
+    looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped, checked.outside], how="diagonal")
     quality.flag(transaction, timeframe, looked_at.select("symbol", "ts"), checked.after, checked.flags)
     is_owner = storing.answer.extent is Extent.FILE and not timeframe.is_fetched
-    deleted = take_over(storing, checked.accepted) if is_owner else BAR_CHANGE_SCHEMA.to_frame()
+    if is_owner:
+        deleted = together(deleted, take_over(storing, checked.accepted))
     changes = write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked, deleted)
+    ledger.find_ends(transaction, timeframe, checked.outside["symbol"].unique().sort().to_list())
     past = changes.filter((pl.col("corrected") > 0) | (pl.col("late") > 0))
     if not past.is_empty():
         is_older = storing.answer.extent is Extent.OLDER

@@ -32,8 +32,8 @@ class StoredBars:
     context: pl.DataFrame
 
 
-def read_stored_bars(storing: Storing, accepted: pl.DataFrame) -> StoredBars:
-    """Read the stored closes in and around the spans of the `accepted` bars.
+def read_stored_bars(storing: Storing, accepted: pl.DataFrame, outside: pl.DataFrame) -> StoredBars:
+    """Read the stored closes in and around the spans of the `accepted` bars, except for those `outside` the sessions.
 
     Around a whole history nothing is read, except for suspected series: their vendor may serve less than is stored.
     """
@@ -48,7 +48,7 @@ def read_stored_bars(storing: Storing, accepted: pl.DataFrame) -> StoredBars:
         spans = spans.clear() if doubted is None else spans.join(doubted, on="symbol", how="semi")
     if not spans.is_empty():
         context = tables.closes_around(storing.transaction, storing.timeframe, spans, CONTEXT_BARS)
-    return StoredBars(within, context)
+    return StoredBars(*(each.join(outside, on=["symbol", "ts"], how="anti") for each in (within, context)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.account_for_gaps import account_for_gaps
 from ema_assets.refresh.answers import Answer, Stored, Storing, spans_of
 from ema_assets.refresh.complete_files import completed
+from ema_assets.refresh.outside_sessions import outside_sessions
 from ema_assets.refresh.persist_answer import Checked, persist
 from ema_assets.refresh.recognise_actions import recognise_actions
 from ema_assets.refresh.screen_answer import read_stored_bars, screen
@@ -44,7 +45,8 @@ def store_bars(
     action_facts.record(transaction, answer.actions, answer.source)
 
     validated = validate(answer.bars, timeframe, storing.instruments, trading, answer.closed_by)
-    stored_bars = read_stored_bars(storing, validated.accepted)
+    outside = outside_sessions(storing, validated.skipped)
+    stored_bars = read_stored_bars(storing, validated.accepted, outside)
     screening = screen(storing, validated, stored_bars.context)
     screened = screening.screened
 
@@ -54,7 +56,7 @@ def store_bars(
         context = stored_bars.context.join(actions.confirmed, on="symbol", how="anti")
         screened = screen_outliers(rescaled(screening.bars, actions.served), context, screening.news)
 
-    checked = _merge(validated, screened, ~pl.col("symbol").is_in(actions.left_out))
+    checked = _merge(validated, screened, outside, ~pl.col("symbol").is_in(actions.left_out))
     checked = replace(checked, accepted=completed(storing, checked.accepted, actions.confirmed))
     asked = _with_reach(answer.asked.filter(~pl.col("symbol").is_in(actions.left_out)), checked.accepted)
     persisted = persist(storing, checked, asked, actions.confirmed)
@@ -83,7 +85,7 @@ def _check(answer: Answer, trading: pl.DataFrame) -> None:
         check_frame("suspected splits", answer.suspects, SUSPECT_SCHEMA)
 
 
-def _merge(validated: Validated, screened: Screened, is_kept: pl.Expr) -> Checked:
+def _merge(validated: Validated, screened: Screened, outside: pl.DataFrame, is_kept: pl.Expr) -> Checked:
     """Return the bars of the series that are kept (`is_kept`), grouped by what becomes of them."""
     columns = validated.rejected.columns
     noted = validated.flags.join(screened.kept, on=["symbol", "ts"], how="semi")
@@ -93,6 +95,7 @@ def _merge(validated: Validated, screened: Screened, is_kept: pl.Expr) -> Checke
         skipped=pl.concat([validated.skipped, screened.unconfirmed.select(columns)]).filter(is_kept),
         flags=pl.concat([screened.flags, noted]).filter(is_kept),
         after=screened.after.filter(is_kept),
+        outside=outside.filter(is_kept),
     )
 
 

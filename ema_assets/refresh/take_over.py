@@ -49,6 +49,8 @@ def take_over(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
 
 def delete(transaction: Transaction, timeframe: Timeframe, gone: pl.DataFrame) -> pl.DataFrame:
     """Delete the stored bars `gone` (symbol, ts, …); return the changes (BAR_CHANGE_SCHEMA), with counts of zero."""
+    if gone.is_empty():
+        return BAR_CHANGE_SCHEMA.to_frame()
     file_spans.delete_bars(transaction, timeframe, gone)
     nothing = pl.lit(0, pl.Int64)
     return (

@@ -16,6 +16,7 @@ from ema_assets.store.ledger.row import (
     PAUSE_HOURS,
     SILENT_SESSIONS,
 )
+from ema_assets.store.tables import BARS
 
 
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
@@ -266,6 +267,28 @@ def complete(
         OHLC,
         BEGINNING,
     )
+
+
+def find_ends(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> None:
+    """Write again which bars are the first and the last of `symbols`, some of whose bars were deleted.
+
+    What reads them follows with its next row. Locking it here could deadlock with a run that computes it.
+    """
+    if symbols:
+        transaction.execute(
+            f"""
+            UPDATE market.series_state s SET first_ts = b.first_ts, last_ts = b.last_ts
+            FROM unnest($1::text[]) AS t(symbol)
+            CROSS JOIN LATERAL (
+                SELECT min(ts) AS first_ts, max(ts) AS last_ts FROM {BARS.part(timeframe)}
+                WHERE symbol = t.symbol AND timeframe = $2
+            ) b
+            WHERE s.symbol = t.symbol AND s.timeframe = $2 AND s.asset = $3
+            """,
+            list(symbols),
+            timeframe.key,
+            OHLC,
+        )
 
 
 def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
