@@ -4,6 +4,7 @@ import glob
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ from ema_assets.runtime import state
 
 if TYPE_CHECKING:
     from ema_assets.files.reading import BarsOfFile
-    from ema_assets.operations.ingest import IngestedSeries, UnderstoodFile
+    from ema_assets.operations.ingest import IngestedSeries
+    from ema_assets.operations.waiting_bars import WaitingBars
 
 _HEAD = (
     "series",
@@ -76,20 +78,23 @@ def ingest_command(files: Sequence[Path], dry_run: bool, **given: str | bool | N
     added to it as one whose bars come only from files. A file that is refused does not keep the others from being
     stored; the exit code is 1 then. docs/DATA.md lists what is read.
     """
+    from ema_assets.operations.waiting_bars import WaitingBars
+
     settings = Settings.from_env()
     options, watched = _options(given), environment.load_watchlist(settings)
     if options.symbol is not None:
         # As `symbols add` and the other commands understand it.
         options = replace(options, symbol=speller(watched.symbols)(options.symbol) or options.symbol.upper())
-    work = _Work(settings, watched, options)
     paths = _expanded(files)
-    with rendering.progress("reading", len(paths)) as advance:
-        for path in paths:
-            advance(path.name)
-            work.take(path)
-    if work.understood and not dry_run:
-        _store(work)
-    elif dry_run and work.understood:
+    with nullcontext() if dry_run else WaitingBars(settings.home) as waiting:
+        work = _Work(settings, watched, options, waiting)
+        with rendering.progress("reading", len(paths)) as advance:
+            for path in paths:
+                advance(path.name)
+                work.take(path)
+        if waiting:
+            _store(work, waiting)
+    if dry_run and work.understood:
         click.echo("Nothing was stored: this was a dry run.")
     if work.refused:
         raise click.exceptions.Exit(1)
@@ -166,12 +171,16 @@ def _in_order(paths: Iterable[Path]) -> list[Path]:
 
 @dataclass(slots=True)
 class _Work:
-    """The files of one command: which were understood, which were refused, and which symbols are new."""
+    """The files of one command: which were refused, which symbols are new, and the bars of those that were understood.
+
+    There is no `waiting` in a dry run.
+    """
 
     settings: Settings
     watched: Watchlist
     options: ReadOptions
-    understood: "list[UnderstoodFile]" = field(default_factory=list)
+    waiting: "WaitingBars | None"
+    understood: int = 0
     refused: list[Path] = field(default_factory=list)
     new: dict[str, Instrument] = field(default_factory=dict)
     renamed: dict[str, Path] = field(default_factory=dict)
@@ -196,7 +205,9 @@ class _Work:
             return
         print_understood(file, origins)
         self.new.update((name, each) for name, each in instruments.items() if name not in self.watched.symbols)
-        self.understood.append(file)
+        self.understood += 1
+        if self.waiting is not None:
+            self.waiting.put(file.source.path, file.bars)
 
     def _spelled(self, symbol: str) -> str:
         """Return how a symbol of a file is written here: as on the watchlist, or as its exchange is written."""
@@ -274,7 +285,7 @@ class _Work:
             )
 
 
-def _store(work: _Work) -> None:
+def _store(work: _Work, waiting: "WaitingBars") -> None:
     from ema_assets.config.watchlist_edits import add_instruments
     from ema_assets.operations.ingest import store_file
     from ema_assets.operations.sync_watchlist import sync
@@ -286,17 +297,17 @@ def _store(work: _Work) -> None:
         click.echo(f"Added {name} ({work.new[name].calendar}) to the watchlist, its bars from files.")
     watched = watchlist.of(settings)
     synthetic = watched.synthetic_symbols(environment.default_provider(settings, running))
-    steps, stored = len(work.understood), 0
+    steps, stored = len(waiting), 0
     with environment.open_database(settings) as database, rendering.progress("storing", steps) as advance:
         sync(database, watched, clock.now(), build(watched, settings.signals_folder, settings.strategies_folder))
-        for file in work.understood:
-            advance(file.source.path.name)
-            summaries = store_file(database, file.bars, file.source.path.name, clock.now())
-            click.echo(f"{file.source.path}: {counted(file.bars.height, 'bar')} read")
+        for path, bars in waiting.take():
+            advance(path.name)
+            summaries = store_file(database, bars, path.name, clock.now())
+            click.echo(f"{path}: {counted(bars.height, 'bar')} read")
             _print_summaries(summaries)
             stored += sum(each.stored for each in summaries)
             if any(each.refused for each in summaries):
-                work.refused.append(file.source.path)
+                work.refused.append(path)
             _print_note_on_synthetic(sorted({each.symbol for each in summaries} & synthetic))
     if stored and running is not None:
         click.echo("Dagster computes what follows from it within a minute.")
