@@ -1,5 +1,7 @@
 """The command `backtest`: a rule with any options on the stored bars. The computation is in `backtest/`."""
 
+import csv
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +200,9 @@ def _options(assignments: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for assignment in assignments:
         key, _, text = (each.strip() for each in assignment.partition("="))
-        values = [_value(each.strip()) for each in text.split(",") if each.strip()]
+        # A value with a comma is quoted, as in a CSV file.
+        texts = itertools.chain(*csv.reader(text.splitlines(), skipinitialspace=True))
+        values = [_value(each.strip()) for each in texts if each.strip()]
         if not key or not values:
             raise ConfigurationError(f"`--set` must be such as fast=12 or fast=5,9,12, received {assignment!r}")
         if key in _NOT_SET:

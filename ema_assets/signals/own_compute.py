@@ -23,7 +23,7 @@ from ema_assets.model.errors import SignalError, UnsoundSignal
 from ema_assets.model.own_modules import TooLong, in_time, line_of, told
 from ema_assets.model.schemas import KINDS
 from ema_assets.model.stretches import Rows, stretches
-from ema_assets.signals.declaration import Params, Signal
+from ema_assets.signals.declaration import Column, Params, Signal
 
 Compute = Callable[[pl.DataFrame, pl.DataFrame, Params], pl.DataFrame]
 
@@ -122,17 +122,23 @@ def _misfit_of_values(signal: Signal, bars: pl.DataFrame, rows: pl.DataFrame) ->
             if rows[key].sort().equals(bars[key].sort()):
                 return f"the bars in the order in which it received them, but their `{key}` is in another order"
             return f"the bars as it received them, but their `{key}` has other values"
-    for column in signal.columns:
-        found = rows[column.name]
-        if found.dtype.is_float() and found.is_infinite().any():
-            return f"a finite number or null in `{column.name}`, received infinity; is something divided by 0?"
-        if not column.is_nullable and (found.null_count() or (found.dtype.is_float() and found.is_nan().any())):
-            return f"a value of `{column.name}` for each bar, as its column declares; received null"
-        if column.choices and found.dtype == pl.String:
-            others = found.filter(~found.is_in(column.choices))
-            if not others.is_empty():
-                return f"{', '.join(column.choices)} or null in `{column.name}`, received {others[0]!r}"
-    return None
+    problems = (_misfit_of_column(column, rows[column.name]) for column in signal.columns)
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _misfit_of_column(column: Column, found: pl.Series) -> str | None:
+    if found.dtype.is_float() and found.is_infinite().any():
+        return f"a finite number or null in `{column.name}`, received infinity; is something divided by 0?"
+    if not column.is_nullable and (found.null_count() or (found.dtype.is_float() and found.is_nan().any())):
+        return f"a value of `{column.name}` for each bar, as its column declares; received null"
+    if found.dtype != pl.String:
+        return None
+    if found.str.contains("\0", literal=True).any():
+        return f"text without a NUL character in `{column.name}`: PostgreSQL cannot store one"
+    others = found.filter(~found.is_in(column.choices)) if column.choices else found.clear()
+    return (
+        None if others.is_empty() else f"{', '.join(column.choices)} or null in `{column.name}`, received {others[0]!r}"
+    )
 
 
 def _becomes(dtype: pl.DataType, kind: pl.DataType) -> bool:

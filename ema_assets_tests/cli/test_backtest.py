@@ -215,6 +215,7 @@ def test_a_read_only_user_can_run_a_backtest(databases: Databases, run: Run, env
             ("crossover", "--set", "start=2026-11-01"),
             "`start` is not set with `--set`; see `ema-assets backtest --help`",
         ),
+        (("crossover", "--set", 'side=long,"a, b"'), "`side` must be one of long, short, both, received 'a, b'"),
         (("crossover", "--set", "fast=9,5,9"), "`fast` has the value 9 twice; leave one of them"),
         (("crossover", "--set", "cost_bps=0,0.0"), "`cost_bps` has the value 0.0 twice; leave one of them"),
         (("crossover", "--set", "fast=1_0"), "`fast` must be a whole number from 2 to 1000, received '1_0'"),

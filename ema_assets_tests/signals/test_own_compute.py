@@ -215,6 +215,14 @@ def test_an_exception_in_compute_is_reported_with_signal_file_and_line() -> None
             "a finite number or null in `mine`, received infinity; is something divided by 0?",
             id="infinity",
         ),
+        pytest.param(
+            signal(
+                lambda bars, carried, params: bars.select("symbol", "ts", mine="close", said=pl.lit("a\0b")),
+                columns=(Column("said", "text", "What"),),
+            ),
+            "text without a NUL character in `said`: PostgreSQL cannot store one",
+            id="a NUL character",
+        ),
         pytest.param(of(pl.lit(1)), "`mine` as Float64 of polars, received Int32", id="another kind"),
         pytest.param(
             signal(lambda bars, carried, params: bars.select("symbol", ts=pl.lit(None), mine="close")),
