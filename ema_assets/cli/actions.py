@@ -40,7 +40,7 @@ def actions_import(file: Path) -> None:
 @click.argument("kind")
 @click.argument("date")
 def actions_remove(symbol: str, kind: str, date: str) -> None:
-    r"""Forget a corporate action that was recorded from a file by mistake.
+    r"""Forget a corporate action that is wrong: that of a file, or, when no file has it, that of a provider.
 
     \b
     ema-assets actions remove AAPL split 2026-10-09
@@ -55,8 +55,10 @@ def actions_remove(symbol: str, kind: str, date: str) -> None:
     with environment.open_existing(settings) as database:
         with database.transaction() as transaction:
             (symbol,) = spelt(transaction, given) or given
-        take_back(database, symbol, kind, date)
+        told_by = take_back(database, symbol, kind, date)
     click.echo(f"{symbol}: the {kind} of {date} is forgotten.")
+    if told_by:
+        click.echo(f"It came from {' and '.join(told_by)}. If it is reported again, it comes back.")
 
 
 @actions_group.command("list")

@@ -90,12 +90,15 @@ def import_actions(database: Database, actions: pl.DataFrame, source: str) -> in
         return action_facts.record(transaction, actions, source)
 
 
-def take_back(database: Database, symbol: str, kind: str, text: str) -> None:
-    """Delete the action of `symbol` on the day `text`, such as 2026-11-25, that came from files.
+def take_back(database: Database, symbol: str, kind: str, text: str) -> list[str]:
+    """Delete the action of `symbol` on the day `text`, such as 2026-11-25; return the providers that reported it.
+
+    One that came from files is deleted there only, and the list is empty. A provider may report an action again, but
+    none says that one was called off whose day has come.
 
     Raises:
-        ConfigurationError: when no file has such an action, with what is known of the symbol, or when `kind` or `text`
-            is invalid.
+        ConfigurationError: when no such action is known, with what is known of the symbol, or when `kind` or `text` is
+            invalid.
     """
     if kind not in ACTION_KINDS:
         raise not_one_of("kind", kind, ACTION_KINDS)
@@ -105,16 +108,13 @@ def take_back(database: Database, symbol: str, kind: str, text: str) -> None:
         raise ConfigurationError(str(error)) from None
     with database.transaction() as transaction:
         if action_facts.forget(transaction, symbol, kind, day, list(PROVIDERS)):
-            return
+            return []
+        if told_by := action_facts.forget(transaction, symbol, kind, day, []):
+            return told_by
         known = action_facts.known(transaction, [symbol]).select("kind", "effective_at", "source").rows()
-    missing = f"no file has a {kind} of {symbol} on {day}"
-    if not known:
-        raise ConfigurationError(f"{missing}, and no other action of it is known")
     listed = "; ".join(f"{each} of {at:%Y-%m-%d %H:%M} UTC from {source}" for each, at, source in known)
-    raise ConfigurationError(
-        f"{missing}; known of it is {listed}. An action that a provider reports cannot be removed: it would be "
-        "reported again"
-    )
+    and_known = f"; known of it is {listed}" if known else ", and no other action of it is known"
+    raise ConfigurationError(f"no {kind} of {symbol} on {day} is known{and_known}")
 
 
 def _action(symbol: str, row: Mapping[str, str], calendar: str | None) -> Sequence[object]:

@@ -163,9 +163,9 @@ def withdraw(
     )
 
 
-def forget(transaction: Transaction, symbol: str, kind: str, day: date, told_by: Sequence[str]) -> int:
-    """Delete the action of `symbol` on `day`, except rows from the sources `told_by`; return how many were deleted."""
-    return transaction.query(
+def forget(transaction: Transaction, symbol: str, kind: str, day: date, kept: Sequence[str]) -> list[str]:
+    """Delete the action of `symbol` on `day`, except rows from the sources `kept`; return the sources of the others."""
+    gone = transaction.query(
         f"""
         DELETE FROM market.corporate_action
         WHERE symbol = $1 AND kind = $2 AND {_DAY} = $3::date AND source <> ALL ($4::text[])
@@ -174,8 +174,9 @@ def forget(transaction: Transaction, symbol: str, kind: str, day: date, told_by:
         symbol,
         kind,
         day.isoformat(),
-        list(told_by),
-    ).height
+        list(kept),
+    )
+    return sorted(gone["source"])
 
 
 def endings(transaction: Transaction, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
