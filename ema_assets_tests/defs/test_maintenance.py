@@ -73,7 +73,7 @@ def tick(world: World, without: Sequence[str] = ()) -> str:
     world.now += timedelta(minutes=5)
     with world.database.transaction() as transaction:
         transaction.execute(
-            """UPDATE market.series_state SET checked_through = $1
+            """UPDATE market.series_state SET checked_through = $1, failures = 0, last_error = NULL, next_attempt_at = NULL
                WHERE asset = 'ohlc' AND timeframe = '5m' AND symbol = ANY ($2::text[])""",
             world.now,
             list(without),
