@@ -101,7 +101,7 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
     transaction.execute(
         """
         UPDATE market.series_state s
-        SET checked_through = CASE WHEN i.is_fetched THEN least(s.checked_through, $2) ELSE s.checked_through END,
+        SET checked_through = CASE WHEN i.is_fetched AND s.checked_through > $2 THEN $2 ELSE s.checked_through END,
             dirty_from = CASE WHEN s.asset = $3 AND s.timeframe = ANY ($4::text[]) THEN s.dirty_from
                               WHEN s.timeframe = ANY ($5::text[]) THEN $6::timestamptz
                               ELSE least(s.dirty_from, $2) END,
