@@ -173,7 +173,7 @@ class _Fetching:
 
         When only gaps are due, a gap is requested.
         """
-        await asyncio.to_thread(self._standing.look, provider.name)
+        await asyncio.to_thread(self._standing.look, provider.name, self._name)
         if not plan.is_empty():
             plan = await self._prove(provider, plan, self._extent)
         elif not gap_plan.is_empty():

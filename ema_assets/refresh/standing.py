@@ -18,7 +18,7 @@ from ema_assets.model.errors import (
 )
 from ema_assets.providers.http.calls import BAN_SECONDS
 from ema_assets.refresh.outages import is_own, not_asked, outage
-from ema_assets.store import provider_state
+from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Database
 
 # The smallest number of failed series that can show an outage. With fewer, the series themselves may be the cause.
@@ -28,8 +28,8 @@ _LEAST_FOR_OUTAGE = 2
 class ProviderStanding:
     """What one refresh knows about one provider. Methods that read or write the database are to be run in a thread.
 
-    A series that failed by itself earlier says nothing about the provider, unless all series did. It is requested after
-    the others, and its failure does not make the provider be left alone.
+    A series that failed by itself earlier says nothing about the provider, unless all of its series did, also those
+    that are not due. It is requested after the others, and its failure does not make the provider be left alone.
 
     Attributes:
         refusal: why the provider is not asked (any more), the error of each series that is not requested; else None.
@@ -45,19 +45,24 @@ class ProviderStanding:
         self.is_unproven = False
         self.moment = moment
         self._database = database
-        ill = {symbol for symbol, error in state.select("symbol", "last_error").iter_rows() if is_own(error)}
-        self._ill = ill if len(ill) < state.height else set()
+        self._ill = {symbol for symbol, error in state.select("symbol", "last_error").iter_rows() if is_own(error)}
+        self._are_all_ill = len(self._ill) == state.height
         self._provider = ""
         # The circuit breaker before the provider was asked.
         self._seen = provider_state.Breaker()
         self._is_probing = False
         self._unanswered: dict[str, ProviderError] = {}
 
-    def look(self, provider: str) -> None:
-        """Read the circuit breaker: whether all runs leave `provider` alone, or whether it failed last time."""
+    def look(self, provider: str, name: str | None = None) -> None:
+        """Read the circuit breaker: whether all runs leave `provider` alone, or whether it failed last time.
+
+        `name` is how the watchlist names it; None for the default one.
+        """
         self._provider = provider
         with self._database.transaction() as transaction:
             self._seen = provider_state.breaker(transaction, provider)
+            if self._are_all_ill and not ledger.is_any_well(transaction, name):
+                self._ill = set()
         if self._seen.is_open(self.moment()):
             assert self._seen.open_until is not None
             self._leave_alone(self._seen.last_error or "no answer", self._seen.open_until)
@@ -65,9 +70,15 @@ class ProviderStanding:
             self.is_unproven = self._seen.failures > 0
 
     def probe_first(self, plan: pl.DataFrame) -> pl.DataFrame:
-        """Return `plan` with a series first that can show whether the provider answers again; begin probing."""
+        """Return `plan` with a series first that can show whether the provider answers again; begin probing.
+
+        After each failure another series is the first one, because those of the attempts before may fail by themselves.
+        """
         self.is_unproven, self._is_probing = False, True
-        return plan.sort(pl.col("symbol").is_in(list(self._ill)), maintain_order=True)
+        first = (self._seen.failures - 1) % plan.height
+        return pl.concat([plan[first:], plan[:first]]).sort(
+            pl.col("symbol").is_in(list(self._ill)), maintain_order=True
+        )
 
     def judge(self, asked: Iterable[str], errors: Mapping[str, ProviderError]) -> None:
         """Decide from the `errors` of the symbols `asked` together whether the provider is to be left alone."""

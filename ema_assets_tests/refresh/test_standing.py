@@ -180,3 +180,16 @@ def test_a_pause_that_a_wrong_clock_wrote_years_ahead_is_ignored(database: Datab
         provider_state.trip(transaction, "toy", "down", utc("2083-10-24 11:51"), provider_state.Breaker())
     assert standing(database, dict.fromkeys("AB")).refusal is None
     assert standing(database, dict.fromkeys("AB"), utc("2083-10-24 11:51")).refusal is not None
+
+
+def test_each_probe_that_fails_is_followed_by_one_with_another_series(database: Database) -> None:
+    """Otherwise the same two or three symbols that fail by themselves would delay all others forever."""
+    names, last, probes = "ABCD", "", []
+    tripped(database)
+    for minutes in (0, 2, 6, 14):
+        now = NOW + minutes * 60 * SECOND
+        found = standing(database, {each: OWN if each == last else OTHERS for each in names}, now)
+        last = found.probe_first(pl.DataFrame({"symbol": list(names)}))["symbol"][0]
+        probes.append(last)
+        found.judge(last, {last: DOWN})
+    assert set(probes) == set(names)

@@ -1,6 +1,6 @@
 """A vendor answers with a web page for every symbol: from its server to the circuit breaker of all runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -72,14 +72,16 @@ def consent(served: tuple[Consent, str]) -> Consent:
     return served[0]
 
 
-def fetched(database: Database, served: tuple[Consent, str], now: datetime) -> Outcome:
+def fetched(
+    database: Database, served: tuple[Consent, str], now: datetime, symbols: Sequence[str] = SYMBOLS
+) -> Outcome:
     def opened(_name: str | None) -> ProviderClient:
         config = yahoo.YahooConfig(base_url=served[1])
         return YahooClient(yahoo.PROVIDER, config, HttpOptions(limits=LIMITS), lambda: now)
 
     sync(database, WATCHED, NOW)
     rules = FetchRules(WATCHED.history_days)
-    return refresh_fetched(database, opened, M5, SYMBOLS, rules, now)
+    return refresh_fetched(database, opened, M5, symbols, rules, now)
 
 
 def breaker(database: Database) -> list[tuple[object, ...]]:
@@ -87,19 +89,19 @@ def breaker(database: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.broad
-def test_a_web_page_for_every_symbol_costs_two_calls_and_opens_the_breaker_of_all_runs(
+def test_a_web_page_for_every_symbol_costs_four_calls_and_opens_the_breaker_of_all_runs(
     database: Database, served: tuple[Consent, str], consent: Consent
 ) -> None:
     outcome = fetched(database, served, NOW)
     assert outcome.errors == dict.fromkeys(SYMBOLS, SAID)
-    assert consent.calls == 2
+    assert consent.calls == 4  # two from each end of the list
     assert breaker(database) == [(1, NOW + timedelta(seconds=30), SAID)]
 
     # While the breaker is open, nothing is requested. After that, one symbol probes for all.
     fetched(database, served, NOW + timedelta(seconds=29))
-    assert consent.calls == 2
+    assert consent.calls == 4
     fetched(database, served, NOW + timedelta(seconds=30))
-    assert consent.calls == 3
+    assert consent.calls == 5
     assert breaker(database) == [(2, NOW + timedelta(seconds=90), SAID)]
 
     consent.behind = set()
@@ -115,6 +117,20 @@ def test_web_pages_for_some_symbols_fail_only_these_also_two_in_a_row(
     outcome = fetched(database, served, NOW)
     assert outcome.errors == dict.fromkeys(consent.behind, SAID)
     assert (len(outcome.done), consent.calls) == (25, 30)
+    assert breaker(database) == []
+
+
+@pytest.mark.parametrize("count", [2, 28])
+def test_web_pages_for_the_first_symbols_delay_no_others(
+    database: Database, served: tuple[Consent, str], consent: Consent, count: int
+) -> None:
+    consent.behind = set(SYMBOLS[:count])
+    assert sorted(fetched(database, served, NOW).done) == SYMBOLS[count:]
+    assert breaker(database) == []
+
+    # Nor do they when they alone are due.
+    again = fetched(database, served, NOW + timedelta(minutes=1), SYMBOLS[:count])
+    assert again.errors == dict.fromkeys(SYMBOLS[:count], SAID)
     assert breaker(database) == []
 
 

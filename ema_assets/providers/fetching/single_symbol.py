@@ -108,8 +108,8 @@ class SingleSymbolClient(ABC, Generic[Source]):
         """Yield the bars of `requests`, a page of one series at a time; short ranges come first.
 
         A bar belongs to a request if its `ts` is in `[start, end)`. A request for times before the vendor's history is
-        completed without bars. When some calls were answered and others in a row failed, these may be symbols that
-        fail by themselves, so what was left out because of them is requested after them.
+        completed without bars. When calls in a row failed, these may be symbols that fail by themselves, so what was
+        left out because of them is requested after them: if some calls were answered, or else once from the other end.
 
         Raises:
             ValueError: for a timeframe that is rolled up, or times without a zone; never a ProviderError.
@@ -118,6 +118,7 @@ class SingleSymbolClient(ABC, Generic[Source]):
         if answered.completed or answered.failures:
             yield answered
         queries = self._plan(asked)
+        may_turn = True
         while queries:
             round_ = _Round(CircuitBreaker())
             async with aclosing(
@@ -126,10 +127,13 @@ class SingleSymbolClient(ABC, Generic[Source]):
                 async for batch in batches:
                     yield batch
             queries = list(round_.left)
-            if not round_.breaker.is_opened_by_calls(self.name):
+            if may_turn and round_.breaker.is_refused_at_first(self.name):
+                queries.reverse()
+            elif not round_.breaker.is_opened_by_calls(self.name):
                 for query, error in round_.left.items():
                     yield _failed(query, error)
                 return
+            may_turn = False
 
     def _plan(self, requests: Sequence[BarRequest]) -> list[SeriesQuery]:
         by_series: dict[tuple[Instrument, Timeframe], list[BarRequest]] = {}

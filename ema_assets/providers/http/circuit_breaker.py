@@ -10,7 +10,7 @@ from ema_assets.model.errors import (
     RateLimited,
     Unauthorized,
 )
-from ema_assets.providers.http.refusals import AccessRefused, Unreachable
+from ema_assets.providers.http.refusals import AccessRefused, NotTheApi, Unreachable
 
 
 class CircuitBreaker:
@@ -49,6 +49,11 @@ class CircuitBreaker:
             isinstance(error, ProviderUnavailable) and not error.retry_after_seconds
         )
         return is_by_calls and None not in self._errors and self.has_answered(scope)
+
+    def is_refused_at_first(self, scope: str) -> bool:
+        """Return whether the first calls to `scope` ended in a web page or refused access, which a symbol may cause."""
+        is_refused = isinstance(self._errors.get(scope), NotTheApi | AccessRefused)
+        return is_refused and None not in self._errors and not self.has_answered(scope)
 
     def failed(self, scope: str, error: ProviderError) -> None:
         """Record that a call to `scope` failed after all its tries."""

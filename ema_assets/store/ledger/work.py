@@ -46,6 +46,21 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
     )
 
 
+def is_any_well(transaction: Transaction, provider: str | None) -> bool:
+    """Return whether bars of any symbol of `provider` (None for the default one) were received at the last attempt."""
+    found = transaction.query(
+        """
+        SELECT EXISTS (
+            SELECT FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol
+            WHERE s.asset = $1 AND s.is_on AND s.failures = 0 AND s.asked_at IS NOT NULL
+              AND i.is_active AND i.is_fetched AND i.provider IS NOT DISTINCT FROM $2)
+        """,
+        OHLC,
+        provider,
+    )
+    return bool(found.item())
+
+
 def take_back(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> None:
     """Forget requests for bars that have not closed at `now`.
 
