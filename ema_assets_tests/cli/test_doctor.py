@@ -147,6 +147,7 @@ def test_each_error_has_its_own_line_and_the_other_checks_report_as_well(run: Ru
     assert "start the server" in database
     (watched,) = [line for line in lines if line.startswith("error    watchlist ")]
     assert "group 1: unknown key `symbls`" in watched
+    assert watched.endswith("correct the file; a running `up` launches nothing until then")
     assert any(line.startswith("ok       versions ") for line in lines)
     assert lines[-1] == "2 errors, 1 warning."
 

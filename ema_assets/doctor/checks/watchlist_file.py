@@ -10,7 +10,7 @@ from ema_assets.store import sync_failures
 def _look(seen: Surroundings) -> Iterator[Finding]:
     path = seen.settings.watchlist_path
     if seen.watched is None:
-        yield error(seen.watchlist_error or str(path), "correct the file; a running `up` goes on with what it has read")
+        yield error(seen.watchlist_error or str(path), "correct the file; a running `up` launches nothing until then")
     elif not path.exists():
         yield ok(f"{path} is not there yet; the first command that needs it writes the default one")
     else:
