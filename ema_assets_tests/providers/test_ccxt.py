@@ -46,7 +46,7 @@ from ema_assets_tests.providers.conftest import (
     collect,
     fetch,
 )
-from ema_assets_tests.timeframes import D1
+from ema_assets_tests.timeframes import D1, M1, M5
 
 BTC, ETH = Instrument("BTC-USDT", ALWAYS_OPEN), Instrument("ETH/USDT", ALWAYS_OPEN)
 STEP = 300_000
@@ -531,7 +531,7 @@ def test_an_answer_that_ccxt_or_the_client_cannot_read_is_malformed(answer: Call
 
 
 @pytest.mark.usefixtures("library")
-def test_two_web_pages_in_a_row_end_the_fetch_for_all_symbols() -> None:
+def test_web_pages_from_both_ends_of_the_list_fail_all_symbols() -> None:
     def page(exchange: Any) -> None:
         inner = exchange.fetch
 
@@ -542,11 +542,10 @@ def test_two_web_pages_in_a_row_end_the_fetch_for_all_symbols() -> None:
         exchange.fetch = carry
 
     limits = HttpLimits(max_concurrency=1, requests_per_minute=1_000)
-    got = fetched(
-        ask([BTC, ETH, Instrument("X-Y", ALWAYS_OPEN), Instrument("Z-Y", ALWAYS_OPEN)], ONE_BAR), page, limits=limits
-    )
+    requests = [request for each in (M1, M5) for request in ask([BTC, ETH], ONE_BAR, timeframe=each)]
+    got = fetched(requests, page, limits=limits)
     assert [type(error) for error in got.errors.values()] == [NotTheApi] * 4
-    assert got.calls == 3
+    assert got.calls == 5, "one for the markets"
 
 
 @pytest.mark.usefixtures("library")
