@@ -76,5 +76,7 @@ class WaitingBars:
 
     def _read(self, begin: int, size: int) -> pl.DataFrame:
         assert self._disk is not None
-        self._disk.seek(begin)
-        return pl.read_ipc(BytesIO(self._disk.read(size)))
+        # A buffered reader gives all bytes. The system gives at most 2 GiB per call, and may give fewer.
+        with open(self._disk.fileno(), "rb", closefd=False) as disk:
+            disk.seek(begin)
+            return pl.read_ipc(BytesIO(disk.read(size)))

@@ -4,12 +4,15 @@ import resource
 import signal
 from collections.abc import Iterator
 from datetime import date
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.operations import waiting_bars
 from ema_assets.operations.waiting_bars import WaitingBars
 from ema_assets_tests.refresh.exchange import bars_on
 from ema_assets_tests.timeframes import M5
@@ -60,6 +63,26 @@ def test_bars_beyond_the_limit_are_not_in_memory(tmp_path: Path, rows: int, coun
             waiting.put(path, bars)
         are_in_memory = [isinstance(kept, pl.DataFrame) for _, kept in waiting._waiting]
     assert are_in_memory == [number < count for number in range(4)]
+
+
+class FewBytes(FileIO):
+    """Reads and writes at most 1,000 bytes per call, as the system does with large files."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size or 0, 1_000))
+
+    def write(self, data: Any, /) -> int:
+        return super().write(data[:1_000])
+
+
+def test_a_file_that_is_read_and_written_in_several_calls_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_bars, "TemporaryFile", lambda **_: FewBytes(tmp_path / "disk", "w+"))
+    with WaitingBars(tmp_path, 0) as waiting:
+        for path, bars in FILES:
+            waiting.put(path, bars)
+        assert all(found.equals(bars) for (_, found), (_, bars) in zip(waiting.take(), FILES, strict=True))
 
 
 @pytest.mark.usefixtures("small_files")
