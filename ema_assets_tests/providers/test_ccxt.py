@@ -28,7 +28,7 @@ from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.providers import registry
 from ema_assets.providers.ccxt import CcxtConfig
 from ema_assets.providers.http.budget import HttpLimits
-from ema_assets.providers.http.refusals import NotTheApi
+from ema_assets.providers.http.refusals import NotTheApi, TimedOut
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors import ccxt as vendors_ccxt
 from ema_assets.providers.vendors.ccxt import CcxtClient, make_exchange
@@ -105,6 +105,10 @@ class DDoSProtection(NetworkError):
 
 
 class ExchangeNotAvailable(NetworkError):
+    pass
+
+
+class RequestTimeout(NetworkError):
     pass
 
 
@@ -484,6 +488,7 @@ def test_an_unknown_symbol_fails_alone_and_without_a_request(library: type[Excha
         (BadResponse, MalformedAnswer, 1),
         (ExchangeNotAvailable, ProviderUnavailable, QUICK.attempts),
         (NetworkError, ProviderUnavailable, QUICK.attempts),
+        (RequestTimeout, TimedOut, 1),
         (ExchangeError, RequestRefused, 1),
         (BaseError, RequestRefused, 1),
     ],

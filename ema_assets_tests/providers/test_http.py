@@ -37,6 +37,7 @@ from ema_assets.providers.http.refusals import (
     Manners,
     NotTheApi,
     Refusal,
+    TimedOut,
     reason,
     shared_failure,
     web_page,
@@ -345,6 +346,13 @@ def test_a_pause_that_the_vendor_asks_for_is_kept_unless_all_pauses_together_are
     toy = Toy(RateLimited("slower", provider="toy", retry_after_seconds=asked))
     assert tried_at(toy) == pytest.approx(seconds)
     assert toy.budget.closed_for == closed_for
+
+
+@pytest.mark.parametrize(("each", "tries"), [(11, 4), (20, 3), (30, 2), (46, 1)])
+def test_tries_that_end_in_a_time_out_count_as_waiting(each: float, tries: int) -> None:
+    # Otherwise, one symbol whose call hangs would make all others of the run wait for `attempts` time-outs.
+    toy = Toy(TimedOut("no answer", provider="toy"), answer_timeout_seconds=each)
+    assert len(tried_at(toy)) == tries
 
 
 @pytest.mark.parametrize(

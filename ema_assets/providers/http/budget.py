@@ -18,7 +18,8 @@ class HttpLimits:
     `requests_per_minute` limits all tries in any 60 seconds, `requests_per_second` the tries of one process in any
     second: otherwise, a minute's calls would be sent as fast as answers are received. One try takes at most
     `connect_timeout_seconds` to connect and `answer_timeout_seconds` in total. A request is tried at most `attempts`
-    times, with waits that double from `backoff_seconds` on and stay within `waiting_seconds` in total.
+    times, with waits that double from `backoff_seconds` on. These, and the tries that ended in a time-out, stay within
+    `waiting_seconds` in total.
     """
 
     max_concurrency: int = 8

@@ -15,7 +15,7 @@ import tenacity
 from ema_assets.model.errors import Banned, ProviderError, ProviderUnavailable, RateLimited
 from ema_assets.providers.http.budget import Budget, HttpLimits, RequestBudget
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
-from ema_assets.providers.http.refusals import CutAnswer, NotTheApi
+from ema_assets.providers.http.refusals import CutAnswer, NotTheApi, TimedOut
 
 _log = logging.getLogger(__name__)
 
@@ -141,6 +141,9 @@ class _Patience:
             self.pause_seconds = error.retry_after_seconds
         self._tries += 1
         self._waited_seconds += self.pause_seconds
+        if isinstance(error, TimedOut):
+            # The bars of other symbols wait for this one.
+            self._waited_seconds += self._limits.answer_timeout_seconds
         return self._waited_seconds <= self._limits.waiting_seconds
 
     def log(self, state: tenacity.RetryCallState) -> None:

@@ -33,6 +33,10 @@ class Unreachable(ProviderUnavailable):
     """No connection could be made at all."""
 
 
+class TimedOut(ProviderUnavailable):
+    """A connection was made, but the answer was not complete in time."""
+
+
 class ServerFailed(ProviderUnavailable):
     """An answer of 5xx. The vendor may be down, or its server may have failed at something in this request."""
 

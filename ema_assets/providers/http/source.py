@@ -21,6 +21,7 @@ from ema_assets.providers.http.refusals import (
     Explain,
     Manners,
     Refusal,
+    TimedOut,
     Unreachable,
     web_page,
 )
@@ -131,7 +132,7 @@ class HttpSource(CallSource[HttpCall, bytes]):
                 f"{self.name} cannot be reached at {self.host}{by}: {self._manners.reason(error)}", provider=self.name
             ) from None
         except (httpx.TimeoutException, TimeoutError):
-            raise ProviderUnavailable(
+            raise TimedOut(
                 f"{self.name} did not answer within {self.limits.answer_timeout_seconds:g} seconds", provider=self.name
             ) from None
         except httpx.TransportError as error:

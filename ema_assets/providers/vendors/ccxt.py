@@ -34,7 +34,7 @@ from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
 from ema_assets.providers.http.calls import CallSource
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
-from ema_assets.providers.http.refusals import reason, web_page
+from ema_assets.providers.http.refusals import TimedOut, reason, web_page
 from ema_assets.providers.http.source import HttpOptions
 
 _LIBRARY = "ccxt.async_support"
@@ -194,7 +194,8 @@ class ExchangeSource(CallSource[CandlesCall, list[Any]]):
             text = f"{self.name} sent an answer for {call.symbol} that is not bars: {said}"
             return MalformedAnswer(text, provider=self.name, symbol=call.symbol)
         if isinstance(error, ccxt.OperationFailed):
-            return ProviderUnavailable(f"{self.name} did not answer: {said}", provider=self.name)
+            kind = TimedOut if isinstance(error, ccxt.RequestTimeout) else ProviderUnavailable
+            return kind(f"{self.name} did not answer: {said}", provider=self.name)
         return RequestRefused(f"{self.name} refused the request: {said}", provider=self.name)
 
 
