@@ -39,16 +39,18 @@ def sync(
     earliest = now.date() - timedelta(days=max(*watchlist.history_days.values(), LOOK_BACK.days) + 30)
     with database.transaction() as transaction:
         sessions.sync_special_days(transaction, watchlist.special_days)
-        changed = {calendar: cover(transaction, calendar, earliest, now.date()) for calendar in watchlist.calendars}
-        past = {calendar: since for calendar, since in changed.items() if since is not None and since <= now}
+        covered = {calendar: cover(transaction, calendar, earliest, now.date()) for calendar in watchlist.calendars}
+        changed = {calendar: since for calendar, since in covered.items() if since is not None}
+        past = {calendar: since for calendar, since in changed.items() if since <= now}
         outdated = tables.outdated(transaction, [table for node in graph.computed for table in node.tables])
         to_remake = [node.name for node in graph.computed if node.touches(outdated)]
-        ledger.lock_changes(transaction, watchlist.instruments, list(past), graph.code_versions, to_remake)
+        ledger.lock_changes(transaction, watchlist.instruments, list(changed), graph.code_versions, to_remake)
         remade = adopt_graph(transaction, graph)
         begun_again = _begun_again(transaction, watchlist.instruments, past)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
         for calendar, since in past.items():
             ledger.go_back(transaction, calendar, since)
+        ledger.look_again(transaction, sorted(changed.keys() - past.keys()))
         roll_up_again(transaction, begun_again, now)
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)

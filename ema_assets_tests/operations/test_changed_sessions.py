@@ -103,6 +103,25 @@ def test_a_bar_without_volume_goes_with_its_session_and_comes_back_with_it(datab
         assert rows_of(database, ends) == rows_of(other, ends) == [(first, utc("2026-12-04 14:30"))]
 
 
+@pytest.mark.parametrize(
+    ("last_known", "now"),
+    [("2026-12-03 22:00", "2026-12-03 22:00"), ("2026-11-20 22:00", "2026-12-05 12:00")],
+    ids=["announced the evening before", "noticed on the weekend"],
+)
+def test_a_week_whose_last_day_is_closed_ends_with_the_day_before(
+    database: Database, other: Database, last_known: str, now: str
+) -> None:
+    exchange = MemoryExchange(bars_on("XNYS", "ABC", D1, date(2026, 10, 12), LAST))
+    closed = of_days(SpecialDays({}, frozenset({LAST})))
+    refresh(database, of_days(), exchange, utc(last_known))
+    refresh(database, closed, exchange, utc(now))
+    refresh(other, closed, exchange, utc(last_known))
+    refresh(other, closed, exchange, utc(now))
+    assert openings(database, "1w", "2026-11-30 00:00", "2026-12-05 00:00") == [utc("2026-11-30 14:30")]
+    for name, rows in tables_of(other).items():
+        assert tables_of(database)[name].equals(rows), name
+
+
 @pytest.mark.broad
 def test_the_next_change_removes_second_bars_of_a_day_at_the_open_of_extended_hours(
     database: Database, other: Database

@@ -141,10 +141,10 @@ def test_series_whose_days_moved_have_a_new_revision_and_new_ends(transaction: T
 
 def test_only_longer_bars_that_reach_into_the_changed_sessions_are_deleted(transaction: Transaction) -> None:
     for symbol in ("AAPL", "COIN"):
-        store(transaction, symbol, W1, "17 14:29", "17 14:30", "24 14:30")
+        store(transaction, symbol, W1, "17 14:30", "17 14:31", "24 14:30")
     store(transaction, "MSFT", W1, "24 14:30", of_file=True)
     go_back(transaction, "XNYS", SINCE)
-    assert stored(transaction, "AAPL", W1) == [at("17 14:29")]
+    assert stored(transaction, "AAPL", W1) == [at("17 14:30")]
     assert stored(transaction, "MSFT", W1) == [SINCE]
     assert len(stored(transaction, "COIN", W1)) == 3
 
@@ -152,15 +152,15 @@ def test_only_longer_bars_that_reach_into_the_changed_sessions_are_deleted(trans
 @pytest.mark.parametrize(
     ("dirty", "end", "expected"),
     [
-        (None, None, (SINCE, SINCE)),
-        (SINCE, at("30 14:30"), (SINCE, SINCE)),
-        (at("23 14:30"), at("23 15:30"), (at("23 14:30"), at("23 15:30"))),
-        (at("25 14:30"), at("25 15:30"), (SINCE, SINCE)),
+        (None, None, SINCE),
+        (SINCE, at("30 14:30"), SINCE),
+        (at("23 14:30"), at("23 15:30"), at("23 14:30")),
+        (at("25 14:30"), at("25 15:30"), SINCE),
     ],
     ids=["clean", "from the same time", "from before", "from later"],
 )
 def test_series_of_changed_sessions_are_computed_again_from_there(
-    transaction: Transaction, dirty: datetime | None, end: datetime | None, expected: tuple[datetime, datetime]
+    transaction: Transaction, dirty: datetime | None, end: datetime | None, expected: datetime
 ) -> None:
     put(transaction, "first_ts = $1, updated_at = $1, checked_through = $2", LONG_AGO, at("30 21:00"))
     put(transaction, "dirty_from = $1::timestamptz, dirty_end = $2::timestamptz", dirty, end)
@@ -173,10 +173,10 @@ def test_series_of_changed_sessions_are_computed_again_from_there(
     }
     assert found == {
         (OHLC, M5): (dirty, None, SINCE, True),
-        (OHLC, H1): (*expected, SINCE, True),
-        (OHLC, W1): (ledger.BEGINNING, expected[1], SINCE, True),
-        (EMA_TREND, M5): (expected[0], None, SINCE, True),
-        (EMA_TREND, H1): (expected[0], None, SINCE, True),
+        (OHLC, H1): (expected, ledger.BEGINNING, SINCE, True),
+        (OHLC, W1): (ledger.BEGINNING, ledger.BEGINNING, SINCE, True),
+        (EMA_TREND, M5): (expected, None, SINCE, True),
+        (EMA_TREND, H1): (expected, None, SINCE, True),
         (EMA_TREND, W1): (ledger.BEGINNING, None, SINCE, True),
     }
     assert state(transaction, OHLC, "COIN", H1, *columns) == (dirty, end, at("30 21:00"), False)

@@ -3,7 +3,7 @@
 Every function takes a Transaction, so that the ledger is written together with the data it describes. SQL only.
 """
 
-from ema_assets.store.ledger.begin_again import go_back
+from ema_assets.store.ledger.begin_again import go_back, look_again
 from ema_assets.store.ledger.overview import (
     adopted_code_version,
     assets,
@@ -115,6 +115,7 @@ __all__ = [
     "lock",
     "lock_changes",
     "lock_recording",
+    "look_again",
     "mark_dirty",
     "mark_recorded",
     "newest_bars",

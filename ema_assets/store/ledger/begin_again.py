@@ -80,6 +80,9 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
     `since` is the open of a session, so that every bar that is rolled up again is complete. Rolled-up bars that do not
     fit the sessions are deleted, and bars of whole sessions are moved to the opens; sessions must be stored before.
     Weekly and longer bars may now begin on another day, so these series are computed from the beginning.
+
+    Rolled-up bars are made again at once, as far as their source is known to be complete: deleted ones lie before
+    `since`, too, and with other sessions it may never be complete up to the moment for which they waited.
     """
     longer: list[str] = []
     for timeframe in known_timeframes(transaction):
@@ -89,7 +92,7 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
                 f"""
                 DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
                 WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.missing_bars IS NOT NULL
-                      AND o.ts >= $2 - make_interval(mins => {timeframe.minutes})
+                      AND o.ts > $2 - make_interval(mins => {timeframe.minutes})
                 """,
                 calendar,
                 since,
@@ -105,8 +108,7 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
             dirty_from = CASE WHEN s.asset = $3 AND s.timeframe = ANY ($4::text[]) THEN s.dirty_from
                               WHEN s.timeframe = ANY ($5::text[]) THEN $6::timestamptz
                               ELSE least(s.dirty_from, $2) END,
-            dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[])
-                             THEN CASE WHEN s.dirty_from < $2 THEN s.dirty_end ELSE $2 END END,
+            dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[]) THEN $6::timestamptz END,
             updated_at = clock_timestamp()
         FROM market.instrument i
         WHERE i.symbol = s.symbol AND i.calendar = $1 AND s.first_ts IS NOT NULL
@@ -117,6 +119,23 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
         [timeframe.key for timeframe in FETCHED],
         longer,
         BEGINNING,
+    )
+
+
+def look_again(transaction: Transaction, calendars: Sequence[str]) -> None:
+    """Have the open rolled-up bars of `calendars`, whose coming sessions have changed, looked at again at once.
+
+    A week may have closed already when its last day is taken out of the calendar.
+    """
+    transaction.execute(
+        """
+        UPDATE market.series_state s SET dirty_end = $2
+        FROM market.instrument i
+        WHERE i.symbol = s.symbol AND i.calendar = ANY ($1::text[]) AND s.asset = $3 AND s.dirty_end > $2
+        """,
+        list(calendars),
+        BEGINNING,
+        OHLC,
     )
 
 
