@@ -71,7 +71,8 @@ def exchange_sessions(calendar: str, start: date, end: date, special: SpecialDay
     session; see `holidays_known_through`.
 
     Raises:
-        ConfigurationError: when exchange_calendars does not know `calendar` or cannot build it.
+        ConfigurationError: when exchange_calendars does not know `calendar` or cannot build it, or when the hours of a
+            special day reach into another session.
     """
     if calendar == ALWAYS_OPEN:
         sessions = _always_open(start, end)
@@ -160,9 +161,11 @@ def _extended(calendar: str, start: date, end: date, special: SpecialDays) -> pl
         raise ConfigurationError(
             f"extended hours are known for the calendars {', '.join(EXTENDED_CALENDARS)}, received {exchange!r}"
         )
-    return exchange_sessions(exchange, start, end, special).with_columns(
+    sessions = exchange_sessions(exchange, start, end, special).with_columns(
         pl.lit(calendar).alias("calendar"), pl.col("open") - _EARLY, pl.col("close") + _LATE
     )
+    _check_apart(sessions, calendar, special)
+    return sessions
 
 
 def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
@@ -307,7 +310,28 @@ def _with_special_days(
                 *(pl.when(is_day).then(pl.lit(closed, UTC_TIME)).otherwise(name).alias(name) for name in _CLOSES),
                 *(pl.when(~is_day).then(name).alias(name) for name in ("break_start", "break_end")),
             )
-    return sessions.filter(~pl.col("session").is_in(list(special.closed))).sort("session")
+    sessions = sessions.filter(~pl.col("session").is_in(list(special.closed))).sort("session")
+    _check_apart(sessions, calendar, special)
+    return sessions
+
+
+def _check_apart(sessions: pl.DataFrame, calendar: str, special: SpecialDays) -> None:
+    """Check that the hours of `special` days do not reach into other `sessions` (sorted).
+
+    Raises:
+        ConfigurationError: naming both days.
+    """
+    given = [day for day, hours in special.extra.items() if hours is not None]
+    if not given:
+        return
+    pairs = sessions.with_columns(_before=pl.col("session").shift(1), _ended=pl.col("close").shift(1))
+    is_given = pl.col("session").is_in(given) | pl.col("_before").is_in(given)
+    for row in pairs.filter(is_given & (pl.col("open") < pl.col("_ended"))).head(1).iter_rows(named=True):
+        opened, ended = (row[name].astimezone(zone_of(calendar)) for name in ("open", "_ended"))
+        raise ConfigurationError(
+            f"`[calendar.{without_hours(calendar)}]`: the session of {row['_before']} ends at {ended:%Y-%m-%d %H:%M} "
+            f"at the exchange, after that of {row['session']} begins at {opened:%Y-%m-%d %H:%M}; change `extra`"
+        )
 
 
 _OPENS, _CLOSES = ("open", "regular_open"), ("close", "regular_close")

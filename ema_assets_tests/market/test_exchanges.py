@@ -1,5 +1,6 @@
 """Tests of sessions of exchanges: from the library, and our own for crypto, foreign exchange, futures, special days."""
 
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -255,6 +256,28 @@ def test_a_special_day_has_extended_hours_around_its_own() -> None:
     (day,) = exchange_sessions("XNYS extended", date(2026, 11, 28), date(2026, 11, 28), special).rows(named=True)
     assert (day["open"], day["regular_open"]) == (utc("2026-11-28 09:00"), utc("2026-11-28 14:30"))
     assert (day["regular_close"], day["close"]) == (utc("2026-11-28 21:00"), utc("2026-11-29 01:00"))
+
+
+@pytest.mark.parametrize(
+    ("calendar", "hours", "sentence"),
+    [
+        (
+            "24/5",
+            (time(0), time(23)),
+            "of 2026-11-24 ends at 2026-11-24 23:00 at the exchange, after that of 2026-11-25",
+        ),
+        ("24/5", (time(16), time(17)), None),
+        ("XNYS extended", (time(0), time(16)), "of 2026-11-23 ends at 2026-11-23 20:00 at the exchange, after that of"),
+        ("XNYS extended", (time(5), time(23)), None),
+    ],
+)
+def test_the_hours_of_a_special_day_that_reach_into_another_session_are_refused(
+    calendar: str, hours: tuple[time, time], sentence: str | None
+) -> None:
+    special = SpecialDays({date(2026, 11, 24): hours})
+    refused = nullcontext() if sentence is None else pytest.raises(ConfigurationError, match=sentence)
+    with refused:
+        exchange_sessions(calendar, date(2026, 11, 16), date(2026, 11, 27), special)
 
 
 def test_the_fingerprint_of_sessions_changes_with_the_special_days() -> None:
