@@ -40,7 +40,7 @@ def of_days(special: SpecialDays | None = None, calendar: str = "XNYS") -> Watch
     return watched if special is None else replace(watched, special_days={without_hours(calendar): special})
 
 
-@pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX"]))
+@pytest.mark.parametrize("calendar", mostly_broad(["XNYS", "XNYS extended", "XASX", "24/5", "CMES"]))
 @pytest.mark.parametrize(
     "hours", mostly_broad([pytest.param(SHORT, id="later"), pytest.param((time(8), time(16)), id="earlier")])
 )

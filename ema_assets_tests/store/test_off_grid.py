@@ -99,13 +99,13 @@ def test_rolled_up_timeframes_keep_the_bars_of_files(transaction: Transaction) -
 def test_bars_of_days_move_to_the_opens_of_their_sessions(transaction: Transaction) -> None:
     """A second bar of a session is deleted, and one that is not near any session stays, as do those before."""
     store(transaction, "AAPL", D1, "23 05:00", "24 05:00", "25 14:30", "25 16:00", "27 13:30", "27 17:30", "28 14:30")
-    # Two of them are twelve hours from the next session.
+    # Two of them are twelve hours from the next open. One session of these closes within a day, the other one does not.
     store(transaction, "MSFT", D1, "24 14:30", "25 16:00", "26 02:30", "27 02:30")
     store(transaction, "COIN", D1, "24 05:00")
     move_to_opens(transaction, D1, "XNYS", SINCE - timedelta(hours=9, minutes=30))
     days = ["23 05:00", "24 14:30", "25 14:30", "27 14:30", "27 17:30", "28 14:30"]
     assert stored(transaction, "AAPL", D1) == [at(each) for each in days]
-    assert stored(transaction, "MSFT", D1) == [at(each) for each in ("24 14:30", "25 14:30", "26 02:30", "27 02:30")]
+    assert stored(transaction, "MSFT", D1) == [at(each) for each in ("24 14:30", "25 14:30", "26 02:30", "27 14:30")]
     assert stored(transaction, "COIN", D1) == [at("24 05:00")]
 
 

@@ -47,7 +47,9 @@ def delete_off_grid(transaction: Transaction, timeframe: Timeframe, calendar: st
     )
 
 
-# A session that opens at least this far from a bar's opening time is another session.
+# A bar belongs to the session that opens less than this far from it. Hours of a special day may begin further away from
+# those of a market that trades around the clock: then it belongs to the session that closes within a day after it, as
+# in an answer.
 _SAME_SESSION_HOURS = 12
 
 
@@ -67,8 +69,10 @@ def move_to_opens(transaction: Transaction, timeframe: Timeframe, calendar: str,
             CROSS JOIN LATERAL (
                 SELECT s.regular_open AS open, greatest(s.regular_open - o.ts, o.ts - s.regular_open) AS away
                 FROM market.session s
-                WHERE s.calendar = $1 AND s.regular_open > o.ts - make_interval(hours => {_SAME_SESSION_HOURS})
-                      AND s.regular_open < o.ts + make_interval(hours => {_SAME_SESSION_HOURS})
+                WHERE s.calendar = $1
+                  AND (s.regular_open > o.ts - make_interval(hours => {_SAME_SESSION_HOURS})
+                       AND s.regular_open < o.ts + make_interval(hours => {_SAME_SESSION_HOURS})
+                       OR s.regular_close > o.ts AND s.regular_close <= o.ts + interval '1 day')
                 ORDER BY away LIMIT 1
             ) n
             WHERE i.calendar = $1 AND o.timeframe = $3 AND o.ts >= $2 AND n.open <> o.ts
