@@ -207,7 +207,7 @@ def test_the_start_command_and_the_test_command_of_the_readme_install_in_the_sam
     start, test = [line for line in _console_lines("README.md") if line.startswith("python3 -m venv")]
     assert start.split("ema-assets up")[0] == test.replace("'.[test]'", ".").split("pytest")[0]
     scripts = _pyproject()["project"]["scripts"]
-    assert scripts == {"ema-assets": "ema_assets.cli:main"}
+    assert scripts == {"ema-assets": "ema_assets.__main__:main"}
 
 
 def _console_lines(name: str) -> list[str]:

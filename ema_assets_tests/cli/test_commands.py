@@ -143,6 +143,22 @@ def test_a_command_ends_quietly_if_its_reader_has_closed_the_pipe(home: Path) ->
     assert done.stderr == ""
 
 
+def test_ctrl_c_while_the_commands_are_imported_causes_no_traceback() -> None:
+    program = """
+import signal, sys
+class Interrupted:
+    def find_spec(name, path=None, target=None):
+        if name == "ema_assets.cli.status":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupted)
+from ema_assets.__main__ import main
+main()
+"""
+    words = [sys.executable, "-c", program, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=GIVEN_UP_AFTER_SECONDS, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.broad
 def test_a_character_that_the_terminal_does_not_have_is_printed_as_a_question_mark(home: Path) -> None:
     done = subprocess.run(
