@@ -64,7 +64,7 @@ def judged(
 
 
 def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
-    """Return the facts between the newest stored bar and a file that begins after it: COMPARED_SCHEMA.
+    """Return the facts between the newest stored bar and a file or answer that begins after it: COMPARED_SCHEMA.
 
     If the price steps by the ratio of all of them, or of one, the stored bars are on the scale before. Otherwise, they
     have already been adjusted, and the facts are left out.

@@ -76,6 +76,9 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
         half_done = corporate_actions.half_done(compared).join(answer.suspects, on="symbol", how="semi")
         refused = {row["symbol"]: _half_done_sentence(row) for row in half_done.iter_rows(named=True)}
     confirmed, off = _told_by_spin_offs(storing, corporate_actions.confirmed(compared)), compared.clear()
+    if answer.extent is Extent.WHOLE:
+        # After a long pause, a vendor may serve no bar any more that is stored.
+        confirmed = pl.concat([confirmed, file_actions.between(storing, stored, screening)])
     if answer.extent is Extent.FILE:
         confirmed, off, refused = _of_files(storing, stored, screening, confirmed, compared, facts)
     shifted = _shifted(storing, stored, screening)

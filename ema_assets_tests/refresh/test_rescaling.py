@@ -181,6 +181,26 @@ def test_a_known_spin_off_confirms_a_re_adjustment_when_at_most_one_bar_overlaps
     assert outcomes[OHLC, M5].refetched == 0
 
 
+@pytest.mark.parametrize("told", mostly_broad([fact(7.0, "split"), None]), ids=["known", "unknown"])
+def test_a_known_split_in_a_pause_that_is_longer_than_the_vendor_reaches_back_leaves_no_cliff(
+    database: Database, told: pl.DataFrame | None
+) -> None:
+    """No bar is served that was stored before, so only the fact tells the step of the price from a crash."""
+    raw, now = stepped(7.0), OPEN + timedelta(minutes=5)
+    exchange = MemoryExchange(raw)
+    only = watch({"GE": "XNYS"}, m5_days=12)
+    refresh(database, only, exchange, utc("2026-11-20 21:00"), timeframes=MINUTES)
+    before = closes(database)["close"].to_list()
+    served = scaled(raw, 7.0).filter(pl.col("ts") >= OPEN)
+    exchange.bars, exchange.actions = served, exchange.actions if told is None else told
+    refresh(database, only, exchange, now, timeframes=MINUTES)
+    ratio, first = (1.0 if told is None else 7.0), served["close"][0]
+    assert closes(database)["close"].to_list() == pytest.approx([*(each / ratio for each in before), first])
+    is_flagged = told is None
+    assert rows_of(database, "SELECT ts, reason FROM market.bar_flag") == [(OPEN, "jump")] * is_flagged
+    assert [row[2] for row in revisions(database)] == ["split"] * (not is_flagged)
+
+
 @pytest.mark.broad
 def test_a_spin_off_without_a_ratio_gets_the_ratio_that_the_bars_show(database: Database) -> None:
     """Alpaca reports spin-offs in this way: with the new company, but not with its value."""
