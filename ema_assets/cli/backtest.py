@@ -21,7 +21,7 @@ from ema_assets.cli.options import (
 )
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
-from ema_assets.market.corporate_actions import LIKE_A_SPLIT
+from ema_assets.market.split_steps import LIKE_A_SPLIT
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, first_of, not_one_of
 from ema_assets.runtime import state

@@ -14,13 +14,10 @@ from ema_assets.model.schemas import PRICES, UTC_TIME
 
 # Shares after per share before, as companies have split: forward splits, stock dividends, and the reverse of each. 100
 # is left out on purpose: a bar that looks like it has pence for pounds.
-_FORWARD = [Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50)]
+FORWARD = [Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50)]
 _SMALL = [Fraction(text) for text in ("3/2", "4/3", "5/2", "5/3", "5/4", "6/5", "7/2", "7/5", "8/5", "9/4", "11/10")]
 _REVERSE_ONLY = [Fraction(1, n) for n in (35, 60)]
-RATIOS = tuple(sorted([*_FORWARD, *_SMALL, *(1 / ratio for ratio in [*_FORWARD, *_SMALL]), *_REVERSE_ONLY]))
-
-# What the flag of a jump by such a ratio says.
-LIKE_A_SPLIT = "like a split of"
+RATIOS = tuple(sorted([*FORWARD, *_SMALL, *(1 / ratio for ratio in [*FORWARD, *_SMALL]), *_REVERSE_ONLY]))
 
 # A factor is suspected if at least this many bars show it; one bar may do for a ratio of splits or of a known fact.
 SUSPECTING_BARS = 2
@@ -42,9 +39,6 @@ _MOST_DECIMALS = 10
 _WINDOW = 0.25
 # A factor is named after a fraction within this distance. A fact may be further away, because vendors round factors.
 _NAMED_WITHIN, _FACT_WITHIN, _MOST_DENOMINATOR = 1e-4, 2e-3, 20
-# If no bar is served again, a step within this distance of a split's ratio is like a split: prices also move overnight.
-_STEP_WITHIN = math.log(1.1)
-_STEPS = (Fraction(3, 2), *_FORWARD)
 
 COMPARED_SCHEMA = pl.Schema(
     {
@@ -81,7 +75,7 @@ def compare(
         symbol, ratio (stored close over served close), split (its name: `7:1`, `1253:1000` or `factor 1.0046`), kind,
         volume_ratio (the factor for volumes), bars (how many were compared), agreeing (how many of them differ by that
         ratio, at least one), unchanged (how many up to last_ts do not differ), last_ts (the newest bar that agrees),
-        older (how many were compared up to last_ts).
+        older (how many were compared up to last_ts). Bars up to last_ts that were stored on the new scale do not count.
     """
     both = (
         stored.select("symbol", "ts", before="close", volume_before="volume")
@@ -100,14 +94,16 @@ def compare(
     traded = pl.col("volume_before") > 0, pl.col("volume_now") > 0, pl.col("agrees")
     compared = (
         both.join(ratios, on="symbol")
+        .sort("symbol", "ts")
         .with_columns(agrees=agrees, is_unchanged=pl.col("factor").abs() <= pl.col("rounding"))
-        .with_columns(newest=pl.col("ts").filter("agrees").max().over("symbol"))
+        .with_columns(newest=pl.col("ts").filter("agrees").max().over("symbol"), is_ahead=_is_ahead())
+        .filter(~pl.col("is_ahead") | (pl.col("ts") > pl.col("newest")))
         .group_by("symbol", "ratio", "split", "kind")
         .agg(
             volumes=(pl.col("volume_now") / pl.col("volume_before")).filter(*traded).median(),
             bars=pl.len(),
             agreeing=pl.col("agrees").sum(),
-            unchanged=(pl.col("is_unchanged") & ~pl.col("agrees") & (pl.col("ts") <= pl.col("newest"))).sum(),
+            unchanged=(_is_same() & (pl.col("ts") <= pl.col("newest"))).sum(),
             last_ts=pl.col("newest").first(),
             older=(pl.col("ts") <= pl.col("newest")).sum(),
         )
@@ -120,6 +116,22 @@ def compare(
         .select(list(COMPARED_SCHEMA))
         .match_to_schema(COMPARED_SCHEMA)
     )
+
+
+def _is_same() -> pl.Expr:
+    return pl.col("is_unchanged") & ~pl.col("agrees")
+
+
+def _is_ahead() -> pl.Expr:
+    """Return whether a bar that is the same in store and as served was stored on the new scale, as from a file.
+
+    Otherwise the vendor left it on the old scale, and its prices step by the ratio where such bars begin and end. This
+    is evidence only where the ratio is larger than the usual moves.
+    """
+    is_border = (_is_same() & pl.col("agrees").shift(1)) | (pl.col("agrees") & _is_same().shift(1))
+    is_small = (pl.col("now") / pl.col("now").shift(1)).log().abs() < pl.col("ratio").log().abs() / 2
+    is_smooth = is_small.filter(is_border).all() & is_border.any() & (is_small.mean() >= CONFIRMING_SHARE)
+    return _is_same() & is_smooth.over("symbol")
 
 
 def volume_ratio(ratio: float, kind: str, measured: float | None) -> float:
@@ -341,60 +353,3 @@ def half_done(compared: pl.DataFrame) -> pl.DataFrame:
     is_sure = (pl.col("kind") != RESCALED) | (pl.col("agreeing") >= _TELLING_BARS)
     is_left = pl.col("unchanged") > (1 - CONFIRMING_SHARE) * pl.col("older")
     return compared.filter((pl.col("agreeing") >= CONFIRMING_BARS) & ~_IS_CONFIRMED & is_left & is_sure)
-
-
-def steps_like_splits(stored: pl.DataFrame, served: pl.DataFrame, facts: pl.DataFrame = NO_FACTS) -> pl.DataFrame:
-    """Return symbols that step by the ratio of a split from the last stored close to the first served open.
-
-    This is the only evidence for symbols of which no stored bar was served again.
-
-    Args:
-        stored: symbol, ts, close of stored bars before the served ones.
-        served: symbol, ts, open.
-        facts: symbol, effective_at, ratio, kind. A fact that took effect in between counts without a step.
-
-    Returns:
-        symbol, ratio (approximate), split (its name).
-    """
-    first = served.group_by("symbol").agg(pl.col("ts", "open").sort_by("ts").first())
-    last = (
-        stored.join(first.select("symbol", first_ts="ts"), on="symbol")
-        .filter(pl.col("ts") < pl.col("first_ts"))
-        .group_by("symbol")
-        .agg(last_ts=pl.col("ts").max(), close=pl.col("close").sort_by("ts").last())
-    )
-    between = first.join(last, on="symbol").with_columns(step=pl.col("close") / pl.col("open"))
-    rows = [_like_a_split(symbol, step) for symbol, step in between.select("symbol", "step").iter_rows()]
-    schema = {"symbol": pl.String(), "ratio": pl.Float64(), "split": pl.String()}
-    steps = pl.DataFrame([row for row in rows if row is not None], schema=schema, orient="row")
-    if facts.is_empty() or "effective_at" not in facts.columns:
-        return steps
-    known = (
-        facts.join(between, on="symbol")
-        .filter(pl.col("effective_at") > pl.col("last_ts"), pl.col("effective_at").dt.date() <= pl.col("ts").dt.date())
-        .unique("symbol", keep="last", maintain_order=True)
-        .with_columns(split=pl.col("ratio").map_elements(name_of, pl.String))
-        .select(list(schema))
-    )
-    return pl.concat([known, steps.join(known, on="symbol", how="anti")]).sort("symbol")
-
-
-def _like_a_split(symbol: str, step: float) -> tuple[str, float, str] | None:
-    forward = max(step, 1 / step)
-    nearest = min(_STEPS, key=lambda each: abs(math.log(forward / each)))
-    if abs(math.log(forward / nearest)) > _STEP_WITHIN:
-        return None
-    ratio = nearest if step > 1 else 1 / nearest
-    return symbol, float(ratio), f"{ratio.numerator}:{ratio.denominator}"
-
-
-def describe_ratio(ratio: pl.Expr) -> pl.Expr:
-    """Return the text to append to a jump by `ratio` (close over previous close): the split it resembles, if any."""
-    text = pl.lit("")
-    # A jump by less than 3:2 is far more often news than a split.
-    for forward in (Fraction(3, 2), *_FORWARD):
-        for split in (forward, 1 / forward):
-            near = (ratio * float(split) - 1).abs() <= 0.05
-            named = pl.lit(f", {LIKE_A_SPLIT} {split.numerator}:{split.denominator} not adjusted for")
-            text = pl.when(near).then(named).otherwise(text)
-    return text

@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 import polars as pl
 
-from ema_assets.market.corporate_actions import describe_ratio
+from ema_assets.market.split_steps import describe_ratio
 from ema_assets.model.schemas import FLAG_SCHEMA, UTC_TIME
 
 # The reasons of this module: of `bar_rejected`, of a skipped bar, and of `bar_flag`.

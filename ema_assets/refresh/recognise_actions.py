@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.market import corporate_actions
+from ema_assets.market import corporate_actions, split_steps
 from ema_assets.market.corporate_actions import COMPARED_SCHEMA, LEVEL_SHIFT, RESCALED
 from ema_assets.model.schemas import SUSPECT_SCHEMA
 from ema_assets.refresh import file_actions
@@ -154,7 +154,7 @@ def _steps(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Dat
     if served.is_empty():
         return nothing
     facts = action_facts.factors(storing.transaction, served["symbol"].unique().to_list())
-    return corporate_actions.steps_like_splits(stored.context, served, facts).select(list(SUSPECT_SCHEMA))
+    return split_steps.steps_like_splits(stored.context, served, facts).select(list(SUSPECT_SCHEMA))
 
 
 def _shifted(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.market import corporate_actions
 from ema_assets.market.corporate_actions import (
     COMPARED_SCHEMA,
     RATIOS,
@@ -16,7 +15,6 @@ from ema_assets.market.corporate_actions import (
     confirmed,
     half_done,
     name_of,
-    steps_like_splits,
     suspected,
 )
 from ema_assets_tests.market.series import bars_of, random_walk
@@ -182,37 +180,6 @@ def test_a_factor_over_a_few_bars_of_a_history_is_a_correction_and_over_many_is_
     assert half_done(compared(before, [*before[:-4], *(close / 2 for close in before[-4:])])).height == 1
 
 
-STEPS = [(2.0, "2:1"), (0.5, "1:2"), (10.0, "10:1"), (1.5, "3:2")]
-
-
-@pytest.mark.parametrize(("ratio", "name"), STEPS)
-@given(move=st.floats(0.95, 1.05))
-def test_a_step_like_a_split_is_suspected_when_no_stored_bar_is_served_again(
-    ratio: float, name: str, move: float
-) -> None:
-    stored = bars_of({"AAPL": [79.0, 80.4]})
-    later = [80.4 / ratio * move, 80.4, 80.4]
-    served = bars_of({"AAPL": [0.0, 0.0, *later]}).filter(pl.col("close") > 0).rename({"close": "open"})
-    assert steps_like_splits(stored, served).rows() == [("AAPL", float(Fraction(name.replace(":", "/"))), name)]
-
-
-@given(st.floats(0.75, 1.33))
-def test_an_ordinary_overnight_move_is_not_a_step_like_a_split(move: float) -> None:
-    served = bars_of({"AAPL": [0.0, 0.0, 80.4 * move]}).filter(pl.col("close") > 0).rename({"close": "open"})
-    assert steps_like_splits(bars_of({"AAPL": [79.0, 80.4]}), served).is_empty()
-
-
-def test_a_fact_between_stored_and_served_bars_is_suspected_without_a_step_in_prices() -> None:
-    stored = bars_of({"AAPL": [79.0, 80.4]})
-    served = bars_of({"AAPL": [0.0, 0.0, 81.0]}).filter(pl.col("close") > 0).rename({"close": "open"})
-    columns = {"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"]}
-    between, before = served["ts"], stored["ts"].head(1)
-    assert steps_like_splits(stored, served, pl.DataFrame({**columns, "effective_at": between})).rows() == [
-        ("AAPL", 1.253, "1253:1000")
-    ]
-    assert steps_like_splits(stored, served, pl.DataFrame({**columns, "effective_at": before})).is_empty()
-
-
 @pytest.mark.broad
 @pytest.mark.parametrize("share", [0.3, 0.6])
 @given(seed=SEEDS)
@@ -315,29 +282,6 @@ def test_suspects_without_served_bars_and_empty_frames_give_no_split() -> None:
     assert suspected(compare(stored, stored, suspects)).is_empty()
 
 
-@pytest.mark.parametrize(
-    ("ratio", "text"),
-    [
-        (1 / 7, ", like a split of 7:1 not adjusted for"),
-        (0.5 * 1.03, ", like a split of 2:1 not adjusted for"),
-        (1.5, ", like a split of 2:3 not adjusted for"),
-        (50.0, ", like a split of 1:50 not adjusted for"),
-        (1.2, ""),
-        (1.0, ""),
-        (100.0, ""),
-    ],
-)
-def test_a_jump_is_described_by_the_split_it_resembles(ratio: float, text: str) -> None:
-    assert pl.select(corporate_actions.describe_ratio(pl.lit(ratio))).item() == text
-
-
-def test_a_fact_from_before_the_last_stored_bar_is_in_the_stored_prices_already() -> None:
-    stored = bars_of({"AAPL": [79.0, 80.4]})
-    served = bars_of({"AAPL": [0.0, 0.0, 81.0]}).filter(pl.col("close") > 0).rename({"close": "open"})
-    fact = {"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"], "effective_at": [stored["ts"][1]]}
-    assert steps_like_splits(stored, served, pl.DataFrame(fact)).is_empty()
-
-
 @pytest.mark.parametrize(("unchanged", "is_half_done"), [(1, False), (3, True)])
 def test_a_split_is_half_done_when_more_than_two_percent_of_the_older_bars_are_unchanged(
     unchanged: int, is_half_done: bool
@@ -348,3 +292,15 @@ def test_a_split_is_half_done_when_more_than_two_percent_of_the_older_bars_are_u
         close if place < unchanged else close * 1.7 if place < 20 else close / 2 for place, close in enumerate(before)
     ]
     assert half_done(compared(before, now)).height == int(is_half_done)
+
+
+@pytest.mark.parametrize("ahead", [{50}, {3, 4, 5, 30}, set(range(40, 70)), {0, 98}])
+def test_bars_among_the_old_ones_may_be_stored_on_the_new_scale_already(ahead: set[int]) -> None:
+    """A file of a few bars brought them, for example. The vendor has re-adjusted everything."""
+    before = random_walk(100, 9)
+    stored = [close / 2 if place in ahead else close for place, close in enumerate(before)]
+    found = compared(stored, [close / 2 for close in before])
+    old = 100 - len(ahead)
+    assert confirmed(found).select("split", "agreeing", "unchanged", "older").row(0) == ("2:1", old, 0, old)
+    assert half_done(found).is_empty()
+    assert suspected(found).height == 1
