@@ -68,6 +68,50 @@ class Markup(HTMLParser):
             self.inline.append(data)
 
 
+class Still(HTMLParser):
+    """Collects the text, classes and times of a page that stay as they are while it is open: those of no live part."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._live: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if self._live or "data-live" in given:
+            self._live += [tag] if not self._live or tag == self._live[0] else []
+        else:
+            self.found += [given.get("class") or "", given.get("datetime") or ""]
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._live and tag == self._live[0]:
+            self._live.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.found += [data.strip()] if data.strip() and not self._live else []
+
+
+def test_all_that_changes_with_the_data_is_updated_in_an_open_page(databases, untouched: str, tmp_path: Path) -> None:
+    url = databases.make(like=untouched)
+    with board_on(url, tmp_path) as board:
+        before = {path: Still(board.get(path, **QUERIES.get(path, {})).text).found for path in PATHS}
+    with Database(url) as database, database.transaction() as transaction:
+        changes = (
+            "UPDATE market.series_state SET failures = 3, last_error = 'no', revision = revision + 1 WHERE asset = 'ohlc'",
+            "UPDATE market.ema_trend SET trend = CASE trend WHEN 'up' THEN 'down' ELSE 'up' END",
+            "UPDATE market.instrument SET silent_since = now() WHERE symbol = 'BTC-USD'",
+            "DELETE FROM market.strategy_9_30_ema WHERE exit_ts IS NULL",
+            "UPDATE market.performance_refresh SET refreshed_at = refreshed_at - interval '1 hour'",
+        )
+        for change in changes:
+            transaction.execute(change)
+    with board_on(url, tmp_path) as board:
+        after = {path: Still(board.get(path, **QUERIES.get(path, {})).text).found for path in PATHS}
+    databases.drop(url)
+    assert after == before
+
+
 @pytest.mark.broad
 @each_page
 def test_a_page_has_no_inline_code_and_an_unchanged_page_is_304(board: ServedBoard, path: str) -> None:

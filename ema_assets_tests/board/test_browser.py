@@ -419,6 +419,10 @@ def test_a_series_with_a_long_name_is_not_cut_off_on_a_phone(page: "Page", board
     assert needed <= there
     # The name wraps into two lines. It does not break after every letter.
     assert there >= 110
+    for path in ("/chart", "/why"):
+        page.goto(f"{board.url}{path}?symbol=AAPL&timeframe=5m")
+        page.locator("h1").evaluate("(h1) => { h1.textContent = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ-12345 5m'; }")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
 
 
 @pytest.mark.broad
