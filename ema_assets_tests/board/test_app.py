@@ -465,8 +465,10 @@ def test_an_invalid_watchlist_is_reported_and_the_board_keeps_working(
         assert "Coins" in {row["group"] for row in board.get("/api/symbols").json["rows"]}
         tag = board.get("/api/trust").headers["ETag"]
         file.write_text("timeframes = [")
-        assert "not valid TOML" in board.another("/api/trust", tag).json["configuration_error"]
-        assert "not valid TOML" in board.get("/").text
+        error = board.another("/api/trust", tag).json["configuration_error"]
+        assert "not valid TOML" in error
+        assert not error.endswith(".")
+        assert f"{error}. <small>Until it is corrected" in unescape(board.get("/").text)
         assert "AAPL" in board.get("/").text
 
 
