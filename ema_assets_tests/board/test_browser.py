@@ -156,6 +156,24 @@ def test_signals_strategies_and_averages_can_be_chosen_and_equity_is_drawn(page:
     assert "drawdown" in page.locator("#values").inner_text()
 
 
+def test_back_leads_to_forms_that_say_what_the_page_shows(page: "Page", board: ServedBoard) -> None:
+    page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+    page.get_by_label("rsi").check()
+    page.wait_for_url("**signals=rsi**")
+    page.go_back()
+    assert not page.get_by_label("rsi").is_checked()
+    # A page that the browser has kept is as it was left. This browser keeps none, so the test leaves it like that.
+    page.evaluate(
+        """() => {
+            document.querySelector('[data-signal][value=rsi]').checked = true;
+            document.querySelector('select[name=strategy]').disabled = true;
+            dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }));
+        }"""
+    )
+    assert not page.get_by_label("rsi").is_checked()
+    assert page.locator("select[name=strategy]").is_enabled()
+
+
 @pytest.mark.broad
 def test_the_values_beside_a_chart_have_the_price_format_of_the_board(page: "Page", board: ServedBoard) -> None:
     price = 0.0

@@ -113,6 +113,14 @@
     form.addEventListener("change", () => submit(form));
     form.addEventListener("submit", (event) => { event.preventDefault(); submit(form); });
   }
+  // A browser that goes back keeps a page as it was left. The forms are to say what the page shows.
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    for (const form of document.querySelectorAll("form[data-auto]")) {
+      for (const each of form.elements) each.disabled = false;
+      form.reset();
+    }
+  });
 
   // --- keys -----------------------------------------------------------------------------------------------------------
   const keys = by("keys");
