@@ -333,7 +333,9 @@ def _print_summaries(summaries: "Sequence[IngestedSeries]") -> None:
 
 
 def _a_split(ratio: str) -> str:
-    """Return a ratio in a sentence: `a 4:1 split`, or `a split of about 12:1`."""
+    """Return a ratio in a sentence: `a 4:1 split`, `a split of about 12:1`, or `splits of 7:1 and 4:1`."""
+    if " and " in ratio:
+        return f"splits of {ratio}"
     return f"a {ratio} split" if ratio[0].isdigit() else f"a split of {ratio}"
 
 

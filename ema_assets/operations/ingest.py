@@ -282,13 +282,21 @@ def _summaries(symbols: list[str], timeframe: Timeframe, bars: pl.DataFrame, sto
 
 
 def _unadjusted(bars: pl.DataFrame, stored: Stored) -> dict[str, str]:
-    """Return the split by which closes of `bars` were divided, by symbol: only a change of scale alters closes."""
+    """Return the splits by which closes of `bars` were divided, by symbol: only a change of scale alters closes."""
     read = bars.select("symbol", "ts", read="close").unique(["symbol", "ts"], keep="last")
     divided = (
         stored.accepted.filter(~pl.col("symbol").is_in(list(stored.splits)))
         .join(read, on=["symbol", "ts"])
         .filter(pl.col("read") != pl.col("close"))
+        .sort("ts")
+        # One value per split, although divided numbers may differ in their last digit.
+        .with_columns(ratio=(pl.col("read") / pl.col("close")).round_sig_figs(9))
         .group_by("symbol")
-        .agg(ratio=(pl.col("read") / pl.col("close")).median())
+        .agg(pl.col("ratio").unique(maintain_order=True))
     )
-    return {symbol: name_of(ratio) for symbol, ratio in divided.iter_rows()}
+    found = {}
+    for symbol, ratios in divided.iter_rows():
+        # Bars before several splits were divided by all of them.
+        steps = (earlier / later for earlier, later in zip(ratios, [*ratios[1:], 1.0], strict=True))
+        found[symbol] = " and ".join(map(name_of, steps))
+    return found

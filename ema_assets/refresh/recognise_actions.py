@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.market import corporate_actions, split_steps
+from ema_assets.market import corporate_actions, several_scales, split_steps
 from ema_assets.market.corporate_actions import COMPARED_SCHEMA, LEVEL_SHIFT, RESCALED
 from ema_assets.model.schemas import SUSPECT_SCHEMA
 from ema_assets.refresh import file_actions
@@ -31,7 +31,8 @@ class RecognisedActions:
         suspected: SUSPECT_SCHEMA, series of which nothing is stored and whose whole history is requested.
         confirmed: COMPARED_SCHEMA, series that are stored on a new scale.
         served: COMPARED_SCHEMA, by which bars of the answer are converted to the scale of their series: series whose
-            answer has bars of both levels, and files that are not on the stored scale.
+            answer has bars of both levels, and files that are not on the stored scale. A file over several splits has
+            one row per split.
         refused: by symbol, why the series failed; nothing of it is stored.
     """
 
@@ -116,17 +117,53 @@ def _of_files(
     kept = screening.screened.kept
     confirmed, refused = file_actions.judged(confirmed, compared, facts, stored.within, kept, storing.locked)
     beyond, ahead = (find(storing, stored, screening) for find in (file_actions.between, file_actions.ahead))
+    parted, undecided = _of_several_scales(storing, stored, kept.filter(~pl.col("symbol").is_in(list(refused))))
+    confirmed = confirmed.filter(~pl.col("symbol").is_in([*parted["symbol"], *undecided]))
+    ahead, refused = pl.concat([parted, ahead]), refused | undecided
     if confirmed.is_empty():
         return beyond, ahead, refused
-    bars = pl.concat([stored.within, stored.context])
-    newest = storing.locked.select("symbol", newest_ts="last_ts")
-    told = corporate_actions.which_is_off(confirmed, bars, kept, newest, file_actions.told_by_facts(confirmed, facts))
+    told = _which_is_off(storing, stored, confirmed, kept, facts)
     of_stored, of_file, unclear = (
         told.filter(off=off).drop("off")
         for off in (corporate_actions.STORED_IS_OFF, corporate_actions.FILE_IS_OFF, corporate_actions.UNCLEAR)
     )
     refused |= {row["symbol"]: _unclear_sentence(row) for row in unclear.iter_rows(named=True)}
     return pl.concat([of_stored, beyond]), pl.concat([corporate_actions.inverted(of_file), ahead]), refused
+
+
+def _which_is_off(
+    storing: Storing, stored: StoredBars, found: pl.DataFrame, served: pl.DataFrame, facts: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the changes of scale `found` in files (COMPARED_SCHEMA) with `off`: see `which_is_off`."""
+    bars = pl.concat([stored.within, stored.context])
+    newest = storing.locked.select("symbol", newest_ts="last_ts")
+    return corporate_actions.which_is_off(found, bars, served, newest, file_actions.told_by_facts(found, facts))
+
+
+def _of_several_scales(
+    storing: Storing, stored: StoredBars, served: pl.DataFrame
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Decide about files that have prices as they traded over several splits, from the newest split to the oldest.
+
+    Returns:
+        By what the files are converted to the stored scale, one row of COMPARED_SCHEMA per split; and by symbol, why
+        nothing is stored. Files that are right about the newest split are in neither.
+    """
+    scales, refused = [COMPARED_SCHEMA.to_frame()], dict[str, str]()
+    parts = several_scales.parts(stored.within, served)
+    facts = action_facts.factors(storing.transaction, parts["symbol"].unique().to_list()) if len(parts) else parts
+    number = 0
+    while not parts.is_empty():
+        part = served.join(parts.filter(part=number), on=["symbol", "ts"], how="semi")
+        off = _which_is_off(storing, stored, corporate_actions.compare(stored.within, part, None, facts), served, facts)
+        undecided = off.filter(off=corporate_actions.UNCLEAR) if number == 0 else off
+        undecided = undecided.filter(pl.col("off") != corporate_actions.FILE_IS_OFF)
+        refused |= {row["symbol"]: _unclear_sentence(row) for row in undecided.iter_rows(named=True)}
+        scales.append(corporate_actions.inverted(off.filter(off=corporate_actions.FILE_IS_OFF).drop("off")))
+        served = several_scales.converted(served, scales[-1])
+        parts = parts.join(scales[-1], on="symbol", how="semi").filter(pl.col("part") > number)
+        number += 1
+    return pl.concat(scales).filter(~pl.col("symbol").is_in(list(refused))), refused
 
 
 def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFrame:

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.market.corporate_actions import rescaled
 from ema_assets.market.outliers import CONTEXT_BARS, Screened, screen_outliers
+from ema_assets.market.several_scales import converted
 from ema_assets.market.validation import Validated, validate
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import (
@@ -54,7 +54,7 @@ def store_bars(
     if not (actions.confirmed.is_empty() and actions.served.is_empty()):
         # The stored bars around an answer on another scale will be converted to it, so they are no context for it.
         context = stored_bars.context.join(actions.confirmed, on="symbol", how="anti")
-        screened = screen_outliers(rescaled(screening.bars, actions.served), context, screening.news)
+        screened = screen_outliers(converted(screening.bars, actions.served), context, screening.news)
 
     checked = _merge(validated, screened, outside, ~pl.col("symbol").is_in(actions.left_out))
     checked = replace(checked, accepted=completed(storing, checked.accepted, actions.confirmed))

@@ -122,10 +122,48 @@ def test_stored_bars_that_are_rescaled_to_a_file_are_not_counted_as_bars_of_it(d
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
+@pytest.mark.parametrize("begin", mostly_broad([10, 0]), ids=["goes further back", "begins with what is stored"])
+@pytest.mark.parametrize("end", mostly_broad([150, 200, 120]), ids=["ends before", "ends with", "ends with the split"])
+@pytest.mark.parametrize("old", mostly_broad([40, 80, 60]), ids=["more later bars", "more older bars", "equally many"])
+def test_a_file_over_several_splits_is_converted_to_the_stored_scale(
+    database: Database, old: int, end: int, begin: int
+) -> None:
+    sync(database, FILES, NOW)
+    ingest(database, TODAY[begin:], "today.csv")
+    before = crossovers_and_trades(database)
+    traded = pl.concat([as_traded(TODAY[:old], 28.0), as_traded(TODAY[old:120], 4.0), TODAY[120:end]])
+    # Rounded prices, a correction and a missing bar do not hide the splits.
+    traded = traded.with_columns(pl.col(PRICES).round(4))
+    corrected = pl.concat([traded[:30], moved(traded[30:31], 1.01), traded[31:33], traded[34:]])
+    summary = ingest(database, corrected, "traded.csv")
+    assert (summary.refused, summary.split, summary.unadjusted) == (None, None, "7:1 and 4:1")
+    expected = pl.concat([TODAY[:30], moved(TODAY[30:31], 1.01), TODAY[31:]])
+    assert closes(database) == pytest.approx(expected["close"].to_list(), rel=1e-4)
+    volumes = tables_of(database)[OHLC]["volume"].to_list()
+    assert volumes == pytest.approx(TODAY["volume"].to_list(), rel=1e-9)
+    assert rows_of(database, "SELECT * FROM market.bar_flag") == []
+    if not begin:
+        assert crossovers_and_trades(database) == before
+
+
 @pytest.mark.broad
-def test_a_file_with_two_scales_is_refused_when_neither_is_the_stored_one(stored: Database) -> None:
-    twice = pl.concat([as_traded(TODAY[:80], 8.0), as_traded(TODAY[80:120], 2.0)])
-    summary = ingest(stored, twice)
+def test_an_adjusted_file_over_bars_that_were_stored_over_several_splits_is_right(database: Database) -> None:
+    sync(database, FILES, NOW)
+    traded = pl.concat([as_traded(TODAY[:40], 28.0), as_traded(TODAY[40:120], 4.0), TODAY[120:]])
+    ingest(database, traded, "traded.csv")
+    summary = ingest(database, TODAY, "adjusted.csv")
+    assert (summary.refused, summary.unadjusted) == (None, None)
+    assert closes(database) == TODAY["close"].to_list()
+    assert rows_of(database, "SELECT * FROM market.bar_flag") == []
+
+
+def different(bars: pl.DataFrame) -> pl.DataFrame:
+    """`bars`, each with another factor."""
+    return bars.with_columns(pl.col(PRICES) * (1.01 + pl.int_range(pl.len()) / 200))
+
+
+def test_a_file_with_a_split_is_refused_when_its_later_bars_are_not_the_stored_ones(stored: Database) -> None:
+    summary = ingest(stored, pl.concat([as_traded(TODAY[:80], 8.0), different(TODAY[80:120])]))
     last = TODAY["ts"][79]
     assert summary.refused == (
         f"up to {last:%Y-%m-%d %H:%M} UTC the file and the stored bars are on two scales, by 8:1, and the newer bars do "
@@ -137,7 +175,7 @@ def test_a_file_with_two_scales_is_refused_when_neither_is_the_stored_one(stored
 
 
 @pytest.mark.broad
-def test_the_bars_of_a_refused_file_can_be_ingested_as_one_file_per_scale(stored: Database) -> None:
+def test_a_file_over_several_splits_can_also_be_ingested_as_one_file_per_scale(stored: Database) -> None:
     assert ingest(stored, as_traded(TODAY[:80], 8.0)).unadjusted == "8:1"
     assert ingest(stored, as_traded(TODAY[80:120], 2.0)).unadjusted == "2:1"
     assert closes(stored) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
