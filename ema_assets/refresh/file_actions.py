@@ -64,16 +64,17 @@ def judged(
 
 
 def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
-    """Return the facts between the newest stored bar and a file or answer that begins after it: COMPARED_SCHEMA.
+    """Return the facts after the newest stored bar for a file or answer that begins after it: COMPARED_SCHEMA.
 
-    If the price steps by the ratio of all of them, or of one, the stored bars are on the scale before. Otherwise, they
-    have already been adjusted, and the facts are left out.
+    If the price steps by the ratio of all that are between both, of all up to the end of the file, for which it is
+    adjusted, or of one, the stored bars are on the scale before. Otherwise, they have already been adjusted, and the
+    facts are left out.
     """
     nothing = COMPARED_SCHEMA.to_frame()
     served = _sharing_none(stored, screening)
     if served.is_empty():
         return nothing
-    first = served.group_by("symbol").agg(pl.col("ts", "open").sort_by("ts").first())
+    first = served.group_by("symbol").agg(pl.col("ts", "open").sort_by("ts").first(), end_ts=pl.col("ts").max())
     last = stored.context.join(first.select("symbol", first_ts="ts"), on="symbol")
     is_beyond = (pl.col("ts") < pl.col("first_ts")).all().over("symbol")
     last = last.filter(is_beyond).group_by("symbol").agg(pl.col("ts", "close").sort_by("ts").last())
@@ -82,21 +83,25 @@ def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Da
     facts = action_facts.factors(storing.transaction, last["symbol"].to_list())
     near = (
         facts.join(last.select("symbol", "close", last_ts="ts"), on="symbol")
-        .join(first.select("symbol", "open", first_ts="ts"), on="symbol")
+        .join(first.rename({"ts": "first_ts"}), on="symbol")
         .filter(
             pl.col("effective_at") > pl.col("last_ts"),
-            pl.col("effective_at").dt.date() <= pl.col("first_ts").dt.date(),
+            pl.col("effective_at").dt.date() <= pl.col("end_ts").dt.date(),
             (pl.col("open") > 0) & (pl.col("close") > 0),
         )
         .sort("symbol", "effective_at")
         .group_by("symbol", "first_ts", "close", "open", maintain_order=True)
-        .agg("kind", ratios="ratio")
+        .agg(
+            "kind",
+            ratios="ratio",
+            before=(pl.col("effective_at").dt.date() <= pl.col("first_ts").dt.date()).sum(),
+        )
     )
     rows = []
-    for symbol, first_ts, close, opened, kinds, ratios in near.iter_rows():
+    for symbol, first_ts, close, opened, kinds, ratios, before in near.iter_rows():
         told = list(zip(ratios, kinds, strict=True))
-        for each in (told, *([one] for one in reversed(told))):
-            if (scale := _stepped_by(close / opened, each)) is not None:
+        for each in (told[:before], told, *([one] for one in reversed(told))):
+            if each and (scale := _stepped_by(close / opened, each)) is not None:
                 rows.append(_told_by_fact(symbol, *scale, first_ts - timedelta(microseconds=1)))
                 break
     return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")

@@ -244,10 +244,11 @@ def test_a_corporate_action_before_the_overlap_does_not_explain_another_scale(da
     assert "off by 4:1" in (ingest(database, TODAY[118:], "newer.csv").refused or "")
 
 
-def test_a_split_between_the_stored_bars_and_a_newer_file_rescales_the_stored_bars(database: Database) -> None:
+@pytest.mark.parametrize("day", mostly_broad([120, 125, 199], 2), ids=["before", "within", "at the end of"])
+def test_a_split_after_the_stored_bars_rescales_them_to_a_newer_file(database: Database, day: int) -> None:
     sync(database, FILES, NOW)
     ingest(database, as_traded(TODAY[:120], 4.0), "traded.csv")
-    fact(database, "split", TODAY["ts"][120], 4.0)
+    fact(database, "split", TODAY["ts"][day], 4.0)
     assert ingest(database, TODAY[120:], "newer.csv").split == "4:1"
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
