@@ -101,7 +101,8 @@ def _condition(failures: pl.Expr, waiting_since: pl.Expr) -> pl.Expr:
         .then(pl.lit(SILENT))
         .when(pl.col("is_fetched") & pl.col("checked_through").is_null())
         .then(pl.lit(LOADING))
-        .when(pl.col("source").is_not_null() & pl.col("last_ts").is_null())
+        # Of a source without bars, there is nothing to load.
+        .when(pl.col("source").is_not_null() & pl.col("last_ts").is_null() & pl.col("base_last_ts").is_not_null())
         .then(pl.lit(LOADING))
         .when(pl.col("checked_through") < pl.col("overdue_end"))
         .then(pl.lit(LATE))

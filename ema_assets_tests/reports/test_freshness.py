@@ -167,6 +167,18 @@ def test_a_series_has_a_condition_with_a_headline_and_advice(transaction: Transa
     assert found.base == (None if timeframe is M5 else SERIES)
 
 
+def test_what_would_be_rolled_up_from_no_bars_has_none_and_does_not_load(transaction: Transaction) -> None:
+    hour = Series("AAPL", H1)
+    transaction.execute("UPDATE market.series_state SET last_ts = NULL WHERE asset = 'ohlc' AND timeframe = '1h'")
+    assert asked(transaction, hour, NOW).condition == "loading"
+    transaction.execute("UPDATE market.series_state SET last_ts = NULL WHERE asset = 'ohlc' AND timeframe = '5m'")
+    found = asked(transaction, hour, NOW)
+    assert found.headline == "AAPL|1h has no bars: its provider was asked and has none."
+    assert "`ema-assets symbols check`" in " ".join(found.advice)
+    transaction.execute("UPDATE market.series_state SET checked_through = NULL WHERE timeframe = '5m'")
+    assert asked(transaction, hour, NOW).condition == "loading"
+
+
 def test_one_missing_bar_is_spoken_of_as_one(transaction: Transaction) -> None:
     transaction.execute(
         "UPDATE market.series_state SET checked_through = '2026-11-20 15:05Z' WHERE asset = 'ohlc' AND timeframe = '5m'"

@@ -244,6 +244,19 @@ def test_a_series_is_done_once_all_its_assets_are_recorded_or_its_provider_has_n
     assert progress(transaction) == (0, 1, 1, 4, 0)
 
 
+def test_a_series_is_done_if_it_would_be_rolled_up_from_bars_that_its_provider_does_not_have(
+    transaction: Transaction,
+) -> None:
+    assert progress(transaction, "1h") == (0, 1, 0, 4, 0)
+    put(transaction, "checked_through = $1", "asset = 'ohlc' AND timeframe = '5m'", NOW)
+    assert progress(transaction, "1h") == (1, 1, 0, 0, 0)
+    put(transaction, "last_ts = $1", "asset = 'ohlc' AND timeframe = '1h'", NOW)
+    assert progress(transaction, "1h") == (0, 1, 0, 4, 0)
+    put(transaction, "last_ts = NULL", "asset = 'ohlc' AND timeframe = '1h'")
+    put(transaction, "last_ts = $1", "asset = 'ohlc' AND timeframe = '5m'", NOW)
+    assert progress(transaction, "1h") == (0, 1, 0, 4, 0)
+
+
 def test_a_series_of_files_counts_once_it_has_bars(transaction: Transaction) -> None:
     transaction.execute("UPDATE market.instrument SET is_fetched = false")
     put(transaction, "last_ts = $1", "asset <> 'ohlc'", NOW)

@@ -172,17 +172,21 @@ def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 # Each series of an active symbol, and whether it is done in all assets. A series of which the provider has no bars is
-# done, and one that is fed from files counts once it has bars.
+# done, as is one that would be rolled up from it, and one that is fed from files counts once it has bars.
 _EACH_SERIES = """
     SELECT s.symbol, s.timeframe,
            bool_and(s.recorded_at IS NOT NULL)
-           OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done,
+           OR bool_or(s.last_ts IS NULL AND base.checked_through IS NOT NULL AND base.last_ts IS NULL) AS is_done,
            bool_and(s.computed_at IS NOT NULL) AS is_computed,
            count(*) FILTER (WHERE s.recorded_at IS NULL AND s.loaded_at IS NULL AND s.failures = 0) AS rows_left,
            count(*) FILTER (WHERE s.recorded_at IS NOT NULL AND s.loaded_at > $2) AS rows_loaded
     FROM market.series_state s
     JOIN market.asset a ON a.asset = s.asset AND a.is_on
     JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+    LEFT JOIN market.timeframe t ON t.timeframe = s.timeframe
+    LEFT JOIN market.series_state base
+        ON s.asset = $1 AND base.asset = $1 AND base.symbol = s.symbol
+           AND base.timeframe = coalesce(t.source, s.timeframe)
     WHERE s.is_on
     GROUP BY 1, 2
     HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
