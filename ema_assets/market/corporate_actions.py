@@ -327,9 +327,9 @@ def suspected(compared: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of `compare` that are a reason to look at the whole history.
 
     All bars differ by the ratio, or all up to some time, if newer ones were already stored on the new scale. A single
-    bar with another value is a correction, unless it is the only one and its ratio is one of splits or of a fact.
+    bar with another value is a correction, unless it is the oldest one and its ratio is one of splits or of a fact.
     """
-    is_known = (pl.col("bars") == 1) & (pl.col("kind") != RESCALED)
+    is_known = (pl.col("older") == 1) & (pl.col("kind") != RESCALED)
     is_enough = (pl.col("agreeing") >= SUSPECTING_BARS) | is_known
     return compared.filter((pl.col("agreeing") == pl.col("older")) & is_enough)
 

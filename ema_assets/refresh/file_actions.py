@@ -50,7 +50,9 @@ def judged(
     """
     if stored.is_empty():
         return confirmed, {}
-    few = corporate_actions.suspected(compared).filter(pl.col("kind") != RESCALED)
+    # A single bar is a correction if the others that are stored, too, are equal.
+    is_all = (pl.col("agreeing") > 1) | (pl.col("bars") == 1)
+    few = corporate_actions.suspected(compared).filter(pl.col("kind") != RESCALED, is_all)
     few = few.join(confirmed, on="symbol", how="anti")
     few = few.join(_going_on(stored, served, locked), on="symbol", how="semi")
     known = few.join(told_by_facts(few, facts), on="symbol", how="semi")

@@ -104,6 +104,18 @@ def test_a_re_adjustment_after_the_first_new_bar_is_detected_by_a_refresh_of_eve
     assert [row[2] for row in revisions(database)] == ["rescaled"]
 
 
+def test_a_re_adjustment_so_late_that_one_old_bar_is_served_again_is_detected(database: Database) -> None:
+    """The other bars that are served again traded after the split, so they are the same as before."""
+    raw = scaled(days("GE", 1), 1 / 7)
+    exchange = MemoryExchange(raw)
+    only = watch({"GE": "XNYS"}, d1_days=130)
+    refresh(database, only, exchange, utc("2026-11-30 22:00"), timeframes=DAYS)
+    exchange.bars = days("GE", 1)
+    refresh(database, only, exchange, utc("2026-12-01 22:00"), timeframes=DAYS)
+    assert closes(database)["close"].to_list() == days("GE", 1)["close"].to_list()
+    assert [row[2] for row in revisions(database)] == ["split"]
+
+
 # --- no stored bar in the answer --------------------------------------------------------------------------------------
 
 
