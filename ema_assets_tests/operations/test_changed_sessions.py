@@ -211,6 +211,17 @@ def test_hours_of_a_special_day_that_are_added_later_leave_one_bar_per_hour(data
 
 
 @pytest.mark.broad
+def test_the_first_day_with_bars_is_rolled_up_when_it_becomes_a_session(database: Database, other: Database) -> None:
+    exchange, now = MemoryExchange(bars_on("XNYS", "ABC", M5, DAY, DAY)), utc("2026-11-25 14:38")
+    closed, plain = (watching("XNYS", special) for special in (SpecialDays({}, frozenset({DAY})), None))
+    refresh(database, closed, exchange, now)
+    assert set(tables_of(database)["ohlc"]["timeframe"]) == {"5m"}, "the bars of a day that the calendar lacks"
+    for each in (database, other):
+        refresh(each, plain, exchange, now)
+    for name, rows in tables_of(other).items():
+        assert tables_of(database)[name].equals(rows), name
+
+
 def test_a_rolled_up_bar_without_trading_before_the_new_close_is_deleted(database: Database) -> None:
     """With a close at 13:00 in New York, the hour from 17:30 UTC ends at 18:00 UTC, and nothing traded before that."""
     exchange = exchange_of("XNYS")

@@ -111,7 +111,12 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
             dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[]) THEN $6::timestamptz END,
             updated_at = clock_timestamp()
         FROM market.instrument i
-        WHERE i.symbol = s.symbol AND i.calendar = $1 AND s.first_ts IS NOT NULL
+        WHERE i.symbol = s.symbol AND i.calendar = $1
+          AND (s.first_ts IS NOT NULL OR
+               -- Nothing was rolled up so far, if all stored bars are of a day that is a session only now.
+               s.asset = $3 AND s.timeframe <> ALL ($4::text[]) AND EXISTS (
+                   SELECT FROM market.series_state f
+                   WHERE f.asset = $3 AND f.symbol = s.symbol AND f.first_ts IS NOT NULL))
         """,
         calendar,
         since,
