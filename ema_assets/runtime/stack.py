@@ -20,6 +20,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.urls import masked_url
+from ema_assets.operations.end_pauses import forget_clock_ahead
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Provider
@@ -35,7 +36,6 @@ from ema_assets.runtime.services import HOST, Postgres, Service, answers, enviro
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
-from ema_assets.store.future_ticks import forget_future_ticks
 from ema_assets.store.ledger import newest_checked_through
 from ema_assets.store.migrations import migrate
 from ema_assets.store.poolers import check_direct
@@ -143,9 +143,9 @@ def _prepare(start: _Start, database: Database) -> None:
     _check_time(start.settings, database)
     if start.postgres is None and (warning := few_connections(database)) is not None:
         start.say(warning)
-    with database.transaction() as transaction:
-        if forget_future_ticks(transaction, datetime.now(UTC)):
-            start.say("The clock was set back since Dagster ran last; schedules and sensors do not wait for it.")
+    provider = start.settings.provider
+    if forget_clock_ahead(database, start.watched, provider, datetime.now(UTC), clock.now()):
+        start.say("The clock was set back since Dagster ran last; schedules and sensors do not wait for it.")
     own = start.settings.signals_folder, start.settings.strategies_folder
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 

@@ -14,8 +14,13 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 
+from ema_assets.config import watchlist
+from ema_assets.model.asset_names import OHLC
+from ema_assets.operations.end_pauses import forget_clock_ahead
+from ema_assets.store import ledger, provider_state
 from ema_assets.store.future_ticks import forget_future_ticks
 from ema_assets_tests.defs.conftest import World
+from ema_assets_tests.timeframes import M5
 
 NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)
 PAST, FUTURE = ((NOW + timedelta(hours=hours)).timestamp() for hours in (-1, 2))
@@ -99,3 +104,21 @@ def test_a_tick_ahead_is_forgotten_where_nothing_else_is_and_one_within_a_minute
     later = note(world, "refresh_1d", InstigatorType.SCHEDULE, ScheduleInstigatorData("5 5 * * *"), FUTURE)
     assert forget(world)
     assert now_known(world, later) == (ScheduleInstigatorData("5 5 * * *"), [])
+
+
+def test_pauses_after_failures_end_when_the_clock_was_ahead_and_only_then(world: World) -> None:
+    """They were written by the wrong clock as well, and would last as many hours longer as it was ahead."""
+    ahead, watched = NOW + timedelta(hours=8), watchlist.load(world.watchlist_path)
+    with world.database.transaction() as transaction:
+        until = provider_state.trip(transaction, "sandbox", "no route to host", ahead, provider_state.Breaker())
+        ledger.fail(transaction, OHLC, M5, {"AAPL": "no route to host"}, ahead, until)
+
+    def go_on() -> tuple[bool, bool, int]:
+        was_ahead = forget_clock_ahead(world.database, watched, "sandbox", NOW, NOW)
+        with world.database.transaction() as transaction:
+            is_open = provider_state.breaker(transaction, "sandbox").is_open(NOW)
+            return was_ahead, is_open, ledger.pausing(transaction, NOW).filter(asset=OHLC).height
+
+    assert go_on() == (False, True, 1)
+    note(world, "refresh_5m", InstigatorType.SCHEDULE, ScheduleInstigatorData("*/5 * * * *"), FUTURE)
+    assert go_on() == (True, False, 0)
