@@ -36,6 +36,13 @@ DRAWN = """
 LIKE_THE_WIDEST = """
 () => document.querySelectorAll("aside .list tbody tr").forEach((row) => {
   row.cells[0].firstChild.textContent = "SOL-USD";
+  if (row.querySelector(".side")) {
+    row.cells[0].firstChild.textContent = "EURUSD=X";
+    row.cells[0].querySelector("u") || row.cells[0].append(Object.assign(document.createElement("u"), { innerText: "!" }));
+    const named = row.querySelector(".twin") || document.createElement("small");
+    row.querySelector(".side").after(Object.assign(named, { className: "twin", innerText: "9_30_pullback" }));
+    ["+1.34 %", "258,364.58", "+0.26 %"].forEach((text, place) => { row.cells[place + 3].innerText = text; });
+  }
   row.querySelectorAll(".num").forEach((cell) => { if (/^[\\d,.]+$/.test(cell.innerText)) cell.innerText = "258,364.58"; });
   row.querySelectorAll("time").forEach((time) => { time.innerText = "20 Nov 14:50"; });
 })
