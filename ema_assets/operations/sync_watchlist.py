@@ -14,6 +14,7 @@ from ema_assets.operations.deliver_alerts import give_up_unwanted
 from ema_assets.operations.roll_up_files import roll_up_again
 from ema_assets.operations.watch_trouble import note_wanted
 from ema_assets.refresh.graph import Graph, build, trades_table
+from ema_assets.refresh.outside_sessions import delete_newest_outside
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
 from ema_assets.store import ledger, older_history, own_views, results, sessions, sync_failures, tables
 from ema_assets.store.database import Database, Transaction
@@ -49,6 +50,7 @@ def sync(
         begun_again = _begun_again(transaction, watchlist.instruments, past)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
         for calendar, since in past.items():
+            delete_newest_outside(transaction, calendar, since, now)
             ledger.go_back(transaction, calendar, since)
         ledger.look_again(transaction, sorted(changed.keys() - past.keys()))
         roll_up_again(transaction, begun_again, now)

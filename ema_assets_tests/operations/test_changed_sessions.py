@@ -9,6 +9,7 @@ import pytest
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import without_hours
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty, mostly_broad
@@ -120,6 +121,38 @@ def test_a_week_whose_last_day_is_closed_ends_with_the_day_before(
     assert openings(database, "1w", "2026-11-30 00:00", "2026-12-05 00:00") == [utc("2026-11-30 14:30")]
     for name, rows in tables_of(other).items():
         assert tables_of(database)[name].equals(rows), name
+
+
+@pytest.mark.parametrize(
+    ("of", "special"),
+    mostly_broad(
+        [
+            (D1, SpecialDays({}, frozenset({LAST}))),
+            (M5, SpecialDays({}, frozenset({LAST}))),
+            (M5, SpecialDays({LAST: (time(9, 30), time(13))})),
+        ],
+        2,
+    ),
+    ids=["a day", "the minutes of a day", "minutes after an early close"],
+)
+def test_the_newest_bars_go_at_once_when_they_lie_outside_the_sessions(
+    database: Database, other: Database, of: Timeframe, special: SpecialDays
+) -> None:
+    """Their provider is asked for them again only after the next session. Some vendors send bars for a holiday."""
+    is_holiday = (pl.col("ts").dt.date() == LAST) & pl.lit(bool(special.closed))
+    bars = bars_on("XNYS", "ABC", of, FIRST, LAST)
+    bars = bars.with_columns(volume=pl.when(is_holiday).then(0.0).otherwise("volume"))
+    exchange, plain = MemoryExchange(bars), of_days() if of == D1 else watching("XNYS")
+    changed = replace(plain, special_days={"XNYS": special})
+    refresh(database, plain, exchange, NOW)
+    for watched in (changed, plain):
+        empty(other)
+        refresh(database, watched, exchange, NOW)
+        refresh(other, watched, exchange, NOW)
+        for name, rows in tables_of(other).items():
+            assert tables_of(database)[name].equals(rows), name
+        ends = "SELECT first_ts, last_ts FROM market.series_state WHERE asset = 'ohlc' AND timeframe = $1"
+        assert rows_of(database, ends, of.key) == rows_of(other, ends, of.key)
 
 
 @pytest.mark.broad

@@ -284,15 +284,20 @@ def complete(
     )
 
 
-def find_ends(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> None:
+def find_ends(
+    transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], *, is_revision: bool = False
+) -> None:
     """Write again which bars are the first and the last of `symbols`, some of whose bars were deleted.
 
-    What reads them follows with its next row. Locking it here could deadlock with a run that computes it.
+    What reads them follows with its next row. Locking it here could deadlock with a run that computes it. With
+    `is_revision`, the series get their next revision, because nothing else writes that they have changed.
     """
     if symbols:
         transaction.execute(
             f"""
-            UPDATE market.series_state s SET first_ts = b.first_ts, last_ts = b.last_ts
+            UPDATE market.series_state s
+            SET first_ts = b.first_ts, last_ts = b.last_ts, revision = s.revision + $4::integer,
+                computed_at = CASE WHEN $4 > 0 THEN clock_timestamp() ELSE s.computed_at END
             FROM unnest($1::text[]) AS t(symbol)
             CROSS JOIN LATERAL (
                 SELECT min(ts) AS first_ts, max(ts) AS last_ts FROM {BARS.part(timeframe)}
@@ -303,6 +308,7 @@ def find_ends(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[
             list(symbols),
             timeframe.key,
             OHLC,
+            int(is_revision),
         )
 
 
