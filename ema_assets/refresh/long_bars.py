@@ -13,7 +13,7 @@ from ema_assets.market.rollups import roll_up
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key, rolled_up_from
 from ema_assets.refresh.take_over import delete, together
-from ema_assets.store import file_spans, ledger, older_history, sessions, tables
+from ema_assets.store import file_spans, ledger, long_history, sessions, tables
 from ema_assets.store.database import Transaction
 
 # Long bars are complete: they are requested only when they have closed.
@@ -57,7 +57,7 @@ def put_before(
     if reaching.is_empty():
         return closed
     wanted = reaching.select("symbol", from_ts="asked_from")
-    long = older_history.long_bars(transaction, timeframe.source, wanted)
+    long = long_history.long_bars(transaction, timeframe.source, wanted)
     if long.is_empty():
         return closed
     calendars = reaching.select("symbol", "calendar")

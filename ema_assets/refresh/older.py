@@ -67,8 +67,9 @@ class Older:
                 everything=self._everything,
             )
             is_settled = pl.col("symbol").is_in(plan.settled["symbol"].implode())
-            older_history.reach_back(transaction, self._news(transaction, plan.reaching.filter(is_settled)))
+            # The fetched series first: all runs lock them before what is rolled up from them.
             older_history.settle(transaction, self._timeframe, self._with_beginning(plan.settled), self._now)
+            older_history.reach_back(transaction, self._news(transaction, plan.reaching.filter(is_settled)))
         self._seams, self._reaching = plan.long.select("symbol", "seam"), plan.reaching
         return plan.long.drop("seam")
 

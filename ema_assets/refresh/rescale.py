@@ -11,7 +11,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.refresh.answers import Storing
-from ema_assets.store import file_spans, ledger, older_history, tables
+from ema_assets.store import file_spans, ledger, long_history, older_history, tables
 
 _NONE_STORED = pl.Schema({"symbol": pl.String(), "ts": UTC_TIME, **dict.fromkeys(tables.BARS.values, pl.Float64())})
 
@@ -39,9 +39,9 @@ def rescale_long_history(storing: Storing, splits: pl.DataFrame) -> None:
     if splits.is_empty() or not storing.timeframe.is_fetched:
         return
     symbols = splits["symbol"].to_list()
-    long = older_history.long_bars(storing.transaction, storing.timeframe, _whole(splits))
+    long = long_history.long_bars(storing.transaction, storing.timeframe, _whole(splits))
     if not long.is_empty():
-        older_history.rescale(storing.transaction, storing.timeframe, rescaled(long, splits))
+        long_history.rescale(storing.transaction, storing.timeframe, rescaled(long, splits))
         older_history.mark_dirty(storing.transaction, storing.timeframe, symbols)
     older_history.ask_again(storing.transaction, storing.timeframe, symbols, storing.now)
 

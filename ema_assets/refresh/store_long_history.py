@@ -14,7 +14,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, STORED_CLOSE_SCHEMA, SUSPECT_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.answers import Stored
-from ema_assets.store import ledger, older_history, quality, tables
+from ema_assets.store import ledger, long_history, older_history, quality, tables
 from ema_assets.store.database import Transaction
 
 # If more than this share of the bars is off our grid, the provider's bars begin at other times than ours.
@@ -73,7 +73,7 @@ def store_long_history(
     before = screened.kept.join(answer.asked.select("symbol", "seam"), on="symbol").filter(
         is_used, pl.col("ts") < pl.col("seam")
     )
-    older_history.write_long_bars(transaction, timeframe, answer.length, before, answer.brought_by)
+    long_history.write_long_bars(transaction, timeframe, answer.length, before, answer.brought_by)
     has_bars = pl.col("symbol").is_in(before["symbol"].unique().implode())
     older_history.reach_back(transaction, answer.reaching.filter(has_bars))
     columns = validated.skipped.columns
@@ -110,7 +110,7 @@ def _reasons(
 ) -> dict[str, str]:
     """Return by symbol why its long bars are not used; symbols whose bars are used are missing."""
     overlap = answer.asked.select("symbol", "calendar", "end", start="seam")
-    short = older_history.bars_between(transaction, timeframe, overlap)
+    short = long_history.bars_between(transaction, timeframe, overlap)
     rolled, _ = roll_up(
         short.join(overlap.select("symbol", "calendar"), on="symbol", maintain_order="left"),
         answer.length,
