@@ -8,9 +8,12 @@ import math
 import polars as pl
 
 from ema_assets.market.corporate_actions import CONFIRMING_BARS, CONFIRMING_SHARE, price_rounding, rescaled
+from ema_assets.model.schemas import UTC_TIME
 
 # A smaller factor may come from dividends, or from another vendor's closes.
 _LEAST_FACTOR = math.log(1.02)
+
+PARTS_SCHEMA = pl.Schema({"symbol": pl.String(), "ts": UTC_TIME, "part": pl.Int64()})
 
 
 def parts(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
@@ -23,7 +26,7 @@ def parts(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
         served: symbol, ts, close of the file.
 
     Returns:
-        symbol, ts, part (0 for the newest one).
+        symbol, ts, part (0 for the newest one): PARTS_SCHEMA.
     """
     both = (
         stored.select("symbol", "ts", before="close")
@@ -34,6 +37,8 @@ def parts(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("symbol", "ts", descending=[False, True])
     )
+    if both.is_empty():
+        return PARTS_SCHEMA.to_frame()
     bars = both.with_columns(
         level=(pl.col("before") / pl.col("now")).log(),
         rounding=price_rounding("before", "now"),
@@ -53,6 +58,7 @@ def parts(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
         scaled.with_columns(part=pl.col("run").rank("dense").over("symbol") - 1)
         .filter((pl.col("part").max() > 0).over("symbol"))
         .select("symbol", "ts", pl.col("part").cast(pl.Int64))
+        .match_to_schema(PARTS_SCHEMA)
     )
 
 

@@ -62,7 +62,7 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
         if not facts.is_empty():
             compared = corporate_actions.compare(stored.within, kept, answer.suspects, facts)
     if answer.extent in (Extent.PART, Extent.GAP, Extent.OLDER):
-        parts = [_steps(storing, stored, screening)]
+        parts = [_oldest_scale(stored, kept, facts), _steps(storing, stored, screening)]
         if not compared.is_empty() or not screening.screened.shifts.is_empty():
             # The first part that has a symbol counts.
             parts = [
@@ -177,6 +177,17 @@ def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFram
     told = action_facts.measure_spin_offs(storing.transaction, unexplained, _FACT_NEAR)
     is_told = pl.col("symbol").is_in(told) & (pl.col("kind") == RESCALED)
     return confirmed.with_columns(kind=pl.when(is_told).then(pl.lit("spin-off")).otherwise("kind"))
+
+
+def _oldest_scale(stored: StoredBars, served: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Return the oldest scale of series that are stored over several splits: SUSPECT_SCHEMA.
+
+    Bars that are not served again are on that one.
+    """
+    parts = several_scales.parts(stored.within, served)
+    oldest = parts.filter(pl.col("part") == pl.col("part").max().over("symbol"))
+    oldest_bars = served.join(oldest, on=["symbol", "ts"], how="semi")
+    return corporate_actions.compare(stored.within, oldest_bars, None, facts).select(list(SUSPECT_SCHEMA))
 
 
 def _steps(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:

@@ -157,6 +157,19 @@ def test_an_adjusted_file_over_bars_that_were_stored_over_several_splits_is_righ
     assert rows_of(database, "SELECT * FROM market.bar_flag") == []
 
 
+@pytest.mark.parametrize("old", mostly_broad([40, 80]), ids=["more later bars", "more older bars"])
+def test_a_provider_after_a_file_over_several_splits_brings_the_older_bars_to_its_scale(
+    database: Database, old: int
+) -> None:
+    sync(database, FILES, NOW)
+    traded = pl.concat([as_traded(TODAY[:old], 28.0), as_traded(TODAY[old:120], 4.0), TODAY[120:]])
+    ingest(database, traded, "traded.csv")
+    # The provider does not reach back to the first bars of the file.
+    refresh(database, watch({"AAPL": "XNYS"}, d1_days=270, timeframes=[D1]), MemoryExchange(TODAY[15:]), NOW)
+    assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
+    assert rows_of(database, "SELECT * FROM market.bar_flag") == []
+
+
 def different(bars: pl.DataFrame) -> pl.DataFrame:
     """`bars`, each with another factor."""
     return bars.with_columns(pl.col(PRICES) * (1.01 + pl.int_range(pl.len()) / 200))
