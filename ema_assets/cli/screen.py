@@ -117,7 +117,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
             strategy=strategy,
             averages=spans,
         )
-        known, of = computed(transaction, chosen, known_averages[averages])
+        known, of, empty = computed(transaction, chosen, known_averages[averages])
     if as_json:
         rendering.print_json(rows.to_dicts())
         return
@@ -129,6 +129,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
     if known < of or not known:
         click.echo(_missing(chosen, known, of, environment.how_far(settings)), err=True)
     _print_silent(shown if symbols else rows, is_left_out=not symbols)
+    _print_empty(0 if symbols else empty)
 
 
 def _missing(timeframe: Timeframe, known: int, of: int, hint: str) -> str:
@@ -163,6 +164,13 @@ def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
         more = silent.height - _NAMED
         those = counted(more, "more symbol has", "more symbols have")
         click.echo(f"{prefix}{those} no bars; `ema-assets symbols check` names all", err=True)
+
+
+def _print_empty(symbols: int) -> None:
+    """Print how many symbols their provider has no bars of."""
+    if symbols:
+        have = counted(symbols, "symbol has", "symbols have")
+        click.echo(f"Left out: {have} no bars at all; `ema-assets symbols check` says which", err=True)
 
 
 def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple[str, ...]:

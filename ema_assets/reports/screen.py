@@ -73,11 +73,14 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     return rows if limit is None else rows.head(limit)
 
 
-def computed(transaction: Transaction, timeframe: Timeframe, trend: str = EMA_TREND) -> tuple[int, int]:
-    """Return for how many symbols the `trend` on `timeframe` has been computed, and for how many it should be."""
+def computed(transaction: Transaction, timeframe: Timeframe, trend: str = EMA_TREND) -> tuple[int, int, int]:
+    """Return for how many symbols the `trend` on `timeframe` has been computed, and for how many it should be.
+
+    The third number are the others, of which the provider has no bars.
+    """
     found = ledger.summary(transaction).filter(asset=trend, timeframe=timeframe.key)
-    series, missing = (int(found[name].sum()) for name in ("series", "never_computed"))
-    return series - missing, series
+    series, missing, empty = (int(found[name].sum()) for name in ("series", "never_computed", "without_bars"))
+    return series - missing - empty, series - empty, empty
 
 
 def trends(row: Mapping[str, object], timeframes: Sequence[Timeframe]) -> str:

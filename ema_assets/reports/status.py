@@ -25,7 +25,8 @@ _VARYING = r" of \S+ at \d{4}-\d\d-\d\d \d\d:\d\d UTC| with [0-9,]+ bars after \
 class AssetStatus:
     """Counts for one asset on one timeframe: its series, and those of them that are stale, missing or failing.
 
-    Missing series were never computed. Failing series that wait for their next attempt count as stale, too.
+    Missing series were never computed, although their provider may have bars of them. Failing series that wait for
+    their next attempt count as stale, too.
     `newest_ts` is the opening time of the newest bar that the asset has reached in any series, UTC.
     """
 

@@ -227,6 +227,13 @@ def test_a_group_can_be_planned_refreshed_and_screened_separately(
         "",
         "Nothing has been computed on 5m yet; `ema-assets status` says how far it is.\n",
     )
+    with Database(database_url) as database, database.transaction() as transaction:
+        transaction.execute(
+            "UPDATE market.series_state SET checked_through = now() WHERE asset = 'ohlc' AND symbol = 'BTC-USD'"
+        )
+    unknown = run("screen", *only, **env)
+    assert unknown.stdout == screened.stdout
+    assert unknown.stderr == "Left out: 1 symbol has no bars at all; `ema-assets symbols check` says which\n"
 
 
 @pytest.mark.broad

@@ -885,7 +885,7 @@ def test_the_summary_counts_active_series(ready: Database) -> None:
         ledger.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
         ledger.sync_instruments(transaction, [AAPL, MSFT])
         found = ledger.summary(transaction).filter(asset=OHLC, timeframe="5m")
-        assert found.rows() == [(OHLC, "5m", 2, 1, 1, NOW)]
+        assert found.rows() == [(OHLC, "5m", 2, 1, 0, 1, NOW)]
 
 
 # --- each reason for being stale ------------------------------------------------------------------------------------

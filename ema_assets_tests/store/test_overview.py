@@ -121,16 +121,32 @@ def test_the_summary_counts_series_of_files_once_they_have_bars_and_only_the_cho
     assert ledger.summary(transaction).is_empty()
     put(transaction, "last_ts = $1", "asset = 'ohlc' AND symbol = 'AAPL' AND timeframe = '5m'", NOW)
     found = ledger.summary(transaction).sort("asset").rows()
-    assert found == [(asset, "5m", 1, int(asset != OHLC), 0, NOW if asset == OHLC else None) for asset in sorted(CHAIN)]
+    assert found == [
+        (asset, "5m", 1, int(asset != OHLC), 0, 0, NOW if asset == OHLC else None) for asset in sorted(CHAIN)
+    ]
     assert ledger.summary(transaction, ["AAPL"]).height == len(CHAIN)
     assert ledger.summary(transaction, ["MSFT"]).is_empty()
+
+
+def test_the_summary_does_not_wait_for_bars_that_a_provider_does_not_have(transaction: Transaction) -> None:
+    def found() -> dict[str, tuple[int, int]]:
+        rows = ledger.summary(transaction).filter(asset=EMA_TREND).to_dicts()
+        return {row["timeframe"]: (row["never_computed"], row["without_bars"]) for row in rows}
+
+    assert found() == {"5m": (1, 0), "1h": (1, 0)}
+    put(transaction, "checked_through = $1", "asset = 'ohlc' AND timeframe = '5m'", NOW)
+    assert found() == {"5m": (0, 1), "1h": (0, 1)}
+    put(transaction, "last_ts = $1", "asset = 'ohlc' AND timeframe = '1h'", NOW)
+    assert found() == {"5m": (0, 1), "1h": (1, 0)}
+    put(transaction, "last_ts = $1", "asset = 'ohlc' AND timeframe = '5m'", NOW)
+    assert found() == {"5m": (1, 0), "1h": (1, 0)}
 
 
 def test_the_summary_has_the_newest_bar_of_all_symbols_and_how_many_fail(transaction: Transaction) -> None:
     watch(transaction, *(Instrument(name, timeframes=(M5,)) for name in ("AAPL", "MSFT")))
     put(transaction, "last_ts = $1", "asset = 'ohlc'", EARLY)
     put(transaction, "last_ts = $1, failures = 1", "asset = 'ohlc' AND symbol = 'AAPL'", NOW)
-    assert ledger.summary(transaction).filter(asset=OHLC).rows() == [(OHLC, "5m", 2, 0, 1, NOW)]
+    assert ledger.summary(transaction).filter(asset=OHLC).rows() == [(OHLC, "5m", 2, 0, 0, 1, NOW)]
 
 
 def test_a_series_is_late_once_its_last_request_was_before_the_limit_of_its_provider(transaction: Transaction) -> None:

@@ -79,21 +79,29 @@ def not_adopted(transaction: Transaction, code_versions: Mapping[str, str]) -> l
 
 
 def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
-    """Return counts of active series: asset, timeframe, series, never_computed, failing, newest_ts; unsorted.
+    """Return counts of active series: asset, timeframe, series, never_computed, without_bars, failing, newest_ts.
 
-    One row per timeframe of each asset that is on. Counts all symbols, or only `symbols`. A series that is fed from
-    files counts once it has bars.
+    One row per timeframe of each asset that is on, unsorted. Counts all symbols, or only `symbols`. A series that is
+    fed from files counts once it has bars. One of which the provider has no bars, or that would be rolled up from such
+    bars, is not among those never computed: there is nothing to compute.
     """
     return transaction.query(
         """
         SELECT s.asset, s.timeframe, count(*) AS series,
-               count(*) FILTER (WHERE s.last_ts IS NULL) AS never_computed,
+               count(*) FILTER (WHERE s.last_ts IS NULL AND NOT has_none.yes) AS never_computed,
+               count(*) FILTER (WHERE s.last_ts IS NULL AND has_none.yes) AS without_bars,
                count(*) FILTER (WHERE s.failures > 0) AS failing,
                max(s.last_ts) AS newest_ts
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
+        LEFT JOIN market.timeframe t ON t.timeframe = s.timeframe
+        LEFT JOIN market.series_state base
+            ON base.asset = $1 AND base.symbol = s.symbol AND base.timeframe = coalesce(t.source, s.timeframe)
+        CROSS JOIN LATERAL (
+            SELECT bars.last_ts IS NULL AND base.checked_through IS NOT NULL AND base.last_ts IS NULL AS yes
+        ) has_none
         WHERE s.is_on AND (i.is_fetched OR bars.last_ts IS NOT NULL)
           AND ($2::text[] IS NULL OR s.symbol = ANY ($2::text[]))
         GROUP BY 1, 2
