@@ -49,7 +49,8 @@ def parts(stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
         bars = bars.with_columns(run=_is_new_level().cum_sum().over("symbol"))
         run = ["symbol", "run"]
         bars = bars.with_columns(level=pl.col("level").median().over(run)).filter(pl.len().over(run) >= CONFIRMING_BARS)
-    is_equal, is_scaled = pl.col("level").abs() <= pl.col("rounding"), pl.col("level").abs() > _LEAST_FACTOR
+    is_equal = pl.col("level").abs() <= pl.col("rounding")
+    is_scaled = pl.col("level").abs() > pl.max_horizontal(pl.lit(_LEAST_FACTOR), 2 * pl.col("rounding"))
     scaled = bars.filter(
         (pl.len() >= CONFIRMING_SHARE * pl.col("compared").first()).over("symbol"),
         (is_equal | is_scaled).all().over("symbol"),
