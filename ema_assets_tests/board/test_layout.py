@@ -91,6 +91,12 @@ def test_long_symbols_of_the_heat_map_are_whole_at_every_width(page: "Page", boa
     for width in (360, 800, 1250, 1440, 1920):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate(CUT_OFF) == []
+    # Of ten characters, some are wider than the usual column.
+    page.goto(f"{board.url}/?q=AAPL")
+    page.evaluate("document.querySelector('.heat tbody th').textContent = 'NOSUCH-USD'")
+    for width in (360, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(CUT_OFF) == []
 
 
 @pytest.mark.broad
