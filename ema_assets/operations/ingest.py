@@ -225,7 +225,8 @@ def _store_batch(database: Database, timeframe: Timeframe, bars: pl.DataFrame, s
     starts = bars.group_by("symbol").agg(file_start=pl.col("ts").min())
     with database.transaction() as transaction:
         known = ledger.instruments(transaction, timeframe, symbols).join(starts, on="symbol")
-        calendars = known["calendar"].unique().to_list()
+        # In the order of a sync, which may write the same sessions.
+        calendars = known["calendar"].unique().sort().to_list()
         if low is not None:
             for calendar in calendars:
                 cover(transaction, calendar, (low - timedelta(days=14)).date(), now.date())

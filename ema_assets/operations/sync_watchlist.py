@@ -39,6 +39,7 @@ def sync(
     graph = graph or build(watchlist)
     earliest = now.date() - timedelta(days=max(*watchlist.history_days.values(), LOOK_BACK.days) + 30)
     with database.transaction() as transaction:
+        ledger.wait_for_syncs(transaction)
         sessions.sync_special_days(transaction, watchlist.special_days)
         covered = {calendar: cover(transaction, calendar, earliest, now.date()) for calendar in watchlist.calendars}
         changed = {calendar: since for calendar, since in covered.items() if since is not None}

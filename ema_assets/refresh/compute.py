@@ -217,7 +217,6 @@ def refresh_computed(
             if computed.states is not None:
                 tables.write_computed(transaction, node.states, timeframe, computed.states, computed.starts)
                 tables.thin_out(transaction, node.states, timeframe, claimed["symbol"], NEWEST_STATES, STATE_EVERY)
-            impact.report(transaction, timeframe, recomputed, node.table.flips, flipped)
             results = (
                 claimed.select("symbol")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
@@ -225,6 +224,7 @@ def refresh_computed(
                 .with_columns(_NOTHING_ELSE)
             )
             ledger.complete(transaction, node.name, timeframe, results, node.code_version)
+            impact.report(transaction, timeframe, recomputed, node.table.flips, flipped)
             if node.name == STRATEGY:
                 closed = _closed(transaction, timeframe, claimed, computed.seen)
                 if not closed.is_empty():
@@ -366,7 +366,6 @@ def refresh_rolled_up(
             changes = long_bars.write(transaction, timeframe, claimed, closed)
             past = impact.revised(transaction, OHLC, timeframe, claimed, everything=everything)
             recomputed = impact.recomputed(past, closed, tables.BARS.time)
-            impact.report(transaction, timeframe, recomputed)
             results = (
                 claimed.select("symbol", checked_through="complete_through")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
@@ -375,6 +374,7 @@ def refresh_rolled_up(
                 .with_columns(pl.lit(None, UTC_TIME).alias(name) for name in ("asked_at", "final_through"))
             )
             ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
+            impact.report(transaction, timeframe, recomputed)
         outcome.add_done(claimed["symbol"])
         outcome.reasons.update(why_claimed(claimed, CODE_VERSION, everything=everything))
         outcome.add_written(changes)

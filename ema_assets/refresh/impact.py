@@ -56,7 +56,8 @@ def report(
     """Add what was computed again to the blast radius of the revisions that caused it.
 
     `again` is as `recomputed` returns it; `flipped` has symbol and flipped, the number of changed crossovers or trades;
-    `flips` says which of the two.
+    `flips` says which of the two. It is called after all series are locked: runs of other assets and timeframes add to
+    the same revisions.
     """
     if flipped is None:
         flipped = again.clear().rename({"recomputed": "flipped"})

@@ -10,3 +10,4 @@ class AdvisoryLock(IntEnum):
     MIGRATION = 930_000_001
     TABLES = 930_000_002
     ALERT_DELIVERY = 930_000_003
+    SYNC = 930_000_004

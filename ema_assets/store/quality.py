@@ -267,13 +267,20 @@ def add_impact(transaction: Transaction, timeframe: Timeframe, impact: pl.DataFr
         return
     transaction.execute(
         """
+        WITH impact AS MATERIALIZED (
+            SELECT i.*, (SELECT max(n.id) FROM market.bar_revision n
+                         WHERE n.symbol = i.symbol AND n.timeframe = ANY ($5::text[])) AS id
+            FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
+                 AS i(symbol, recomputed, crossovers, trades)
+        ), locked AS MATERIALIZED (
+            -- Runs of several timeframes add to the same revisions. In different orders, they would deadlock.
+            SELECT id FROM market.bar_revision WHERE id IN (SELECT id FROM impact) ORDER BY id FOR NO KEY UPDATE
+        )
         UPDATE market.bar_revision r
         SET rows_recomputed = r.rows_recomputed + i.recomputed,
             crossovers_flipped = r.crossovers_flipped + i.crossovers,
             trades_flipped = r.trades_flipped + i.trades
-        FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS i(symbol, recomputed, crossovers, trades)
-        WHERE r.id = (SELECT max(n.id) FROM market.bar_revision n
-                      WHERE n.symbol = i.symbol AND n.timeframe = ANY ($5::text[]))
+        FROM impact i JOIN locked USING (id) WHERE r.id = i.id
         """,
         impact["symbol"],
         impact["recomputed"],

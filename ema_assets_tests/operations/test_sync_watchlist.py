@@ -562,6 +562,17 @@ def test_a_sync_of_changed_symbols_or_sessions_waits_for_a_run_without_a_deadloc
         assert ledger.failing(transaction).is_empty()
 
 
+def test_a_sync_waits_for_another_one(database: Database) -> None:
+    """What it has to lock depends on what the other one writes."""
+    with Database(database.url) as other, ThreadPoolExecutor() as pool:
+        with database.transaction() as transaction:
+            ledger.wait_for_syncs(transaction)
+            synced = pool.submit(sync_watchlist.sync, other, _SMALL, NOW)
+            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            assert not synced.done()
+        synced.result()
+
+
 @pytest.mark.broad
 def test_a_sync_of_changed_tables_waits_for_a_run_that_will_read_them_without_a_deadlock(database: Database) -> None:
     """A signal has got other columns, and the same version. A run has locked series and has not read the table yet."""

@@ -9,6 +9,7 @@ import pytest
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
+from ema_assets.store import ledger, quality
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases, empty
 from ema_assets_tests.core import rewrite
@@ -294,3 +295,24 @@ def test_bars_as_of_a_time_are_those_known_at_that_time(database: Database, exch
     for read_at, rows in stands:
         assert as_of(read_at) == rows
     assert as_of(utc("2020-01-01 00:00")) == []
+
+
+def test_the_reach_of_a_correction_is_written_after_everything_that_locks_series(
+    database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of other assets add to the same revisions. One that waits here must not hold what they still have to lock."""
+    written = []
+    for module, name in ((ledger, "complete"), (quality, "add_impact")):
+        inner = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *values, inner=inner: (written.append((inner.__name__, values[0])), inner(*values))
+        )
+    store_file(database, moved(bar_at(utc("2026-11-24 15:00")), 1.5), "a file", NOW)
+    written.clear()
+    refresh(database, WATCHED, exchange, NOW)
+    reached = [place for place, (name, _) in enumerate(written) if name == "add_impact"]
+    assert len(reached) > len(INTRADAY)
+    for place in reached:
+        (name, transaction), after = written[place - 1], written[place + 1 :]
+        assert (name, transaction) == ("complete", written[place][1])
+        assert not any(other is transaction for _, other in after)

@@ -60,6 +60,7 @@ from ema_assets.store.ledger.sync import (
     start_again,
     sync_assets,
     sync_instruments,
+    wait_for_syncs,
 )
 from ema_assets.store.ledger.timeframe_rows import known_timeframes, sync_timeframes
 from ema_assets.store.ledger.work import (
@@ -139,6 +140,7 @@ __all__ = [
     "take_back",
     "to_record",
     "unknown_symbols",
+    "wait_for_syncs",
     "waiting_since",
     "warming_up",
     "watched",

@@ -8,12 +8,18 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import GRAPH_ASSETS_SCHEMA, GRAPH_INPUTS_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED
+from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.begin_again import ask_for_all, start_on_calendar
 from ema_assets.store.ledger.row import BEGINNING, IN_ORDER
 
 # With more new symbols than this in one sync, Postgres needs new statistics of the ledger to plan its queries well.
 _MANY_SYMBOLS = 100
+
+
+def wait_for_syncs(transaction: Transaction) -> None:
+    """Wait until no other sync writes. What a sync must lock depends on what the one before it has written."""
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", int(AdvisoryLock.SYNC))
 
 
 def lock_changes(

@@ -1,4 +1,4 @@
-"""Tests of what is written about older history: it locks rows in the order of runs, or they would deadlock."""
+"""Tests of the order in which rows are locked: that of all runs, or two of them would wait for each other."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ import pytest
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
-from ema_assets.store import ledger, long_history, older_history
+from ema_assets.store import ledger, long_history, older_history, quality
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.timeframes import H1, M5
 from ema_assets_tests.waiting import wait_until
@@ -57,6 +57,13 @@ def mark_dirty(transaction: Transaction) -> None:
     older_history.mark_dirty(transaction, M5, SYMBOLS)
 
 
+def add_impact(transaction: Transaction, symbols: list[str] = SYMBOLS) -> None:
+    impact = pl.DataFrame({"symbol": symbols}).with_columns(
+        pl.lit(1, pl.Int64).alias(name) for name in ("recomputed", "crossovers", "trades")
+    )
+    quality.add_impact(transaction, M5, impact)
+
+
 def lock_bars(transaction: Transaction, symbols: list[str]) -> None:
     ledger.lock(transaction, OHLC, M5, symbols)
 
@@ -72,9 +79,10 @@ def lock_hours(transaction: Transaction, symbols: list[str]) -> None:
         (settle, lock_bars),
         (reach_back, lock_hours),
         (mark_dirty, lock_hours),
+        (add_impact, add_impact),
     ],
 )
-def test_what_is_written_about_older_history_waits_for_a_run_without_a_deadlock(
+def test_what_writes_several_rows_waits_for_a_run_without_a_deadlock(
     database: Database,
     database_url: str,
     write: Callable[[Transaction], None],
@@ -88,6 +96,9 @@ def test_what_is_written_about_older_history_waits_for_a_run_without_a_deadlock(
             begin(transaction, [symbol])
         transaction.execute("UPDATE market.older_history SET failures = 1, asked_from = $1", NOW)
         transaction.execute("UPDATE market.series_state SET asked_from = $1", NOW)
+        for symbol in sorted(SYMBOLS):
+            revision = {"symbol": [symbol], "kind": "correction", "detail": "", "changed_from": NOW}
+            quality.record_revisions(transaction, M5, pl.DataFrame({**revision, "corrected": 1, "late": 0}), "a source")
 
     def work() -> None:
         with Database(database_url) as other, other.transaction() as transaction:
