@@ -39,7 +39,11 @@ def store_bars(
         SchemaMismatch: when a frame lacks columns or has other dtypes than required.
     """
     _check(answer, trading)
-    locked = ledger.lock(transaction, OHLC, timeframe, sorted(answer.asked["symbol"]))
+    symbols = sorted(answer.asked["symbol"])
+    if not timeframe.is_fetched:
+        # A run marks what is rolled up in any order, while it holds the series that these are made of.
+        ledger.lock(transaction, OHLC, timeframe.base, symbols)
+    locked = ledger.lock(transaction, OHLC, timeframe, symbols)
     storing = Storing(transaction, timeframe, answer, trading, now, locked)
     # Actions are recorded even if nothing else of the answer is stored, because they may explain why.
     action_facts.record(transaction, answer.actions, answer.source)

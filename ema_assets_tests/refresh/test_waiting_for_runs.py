@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
 from ema_assets.model.asset_names import EMA_SIGNALS, OHLC, STRATEGY
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.operations.ingest import store_file
 from ema_assets.refresh import waiting
 from ema_assets.refresh.compute import refresh_computed, refresh_rolled_up
 from ema_assets.refresh.graph import build
@@ -130,4 +132,22 @@ def test_a_run_that_stores_bars_locks_rolled_up_bars_before_what_is_computed_fro
             waits = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
             wait_until(lambda: transaction.query(waits).item(), "the bars wait for the run", poll_seconds=0.02)
             ledger.lock(transaction, STRATEGY, M5, ["AAPL"])
+        stored.result()
+
+
+def test_a_file_of_rolled_up_bars_waits_for_a_run_that_stores_what_they_are_made_of(loaded: Database) -> None:
+    """The run marks the rolled-up series next, in any order. In another one than the file's, both would deadlock."""
+    quarters = bars_on("XNYS", "AAPL", M15, NOW.date(), NOW.date()).filter(pl.col("ts") < NOW)
+
+    def store() -> None:
+        with Database(loaded.url) as other:
+            store_file(other, quarters, "a file", NOW)
+
+    with ThreadPoolExecutor() as pool:
+        with loaded.transaction() as transaction:
+            ledger.lock(transaction, OHLC, M5, ["AAPL"])
+            stored = pool.submit(store)
+            waits = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: stored.done() or transaction.query(waits).item(), "the file waits", poll_seconds=0.02)
+            assert not stored.done()
         stored.result()
