@@ -88,20 +88,22 @@ def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> p
     return transaction.query(
         """
         SELECT s.asset, s.timeframe, count(*) AS series,
-               count(*) FILTER (WHERE s.last_ts IS NULL AND NOT has_none.yes) AS never_computed,
-               count(*) FILTER (WHERE s.last_ts IS NULL AND has_none.yes) AS without_bars,
+               count(*) FILTER (WHERE has_none = false) AS never_computed,
+               count(*) FILTER (WHERE has_none) AS without_bars,
                count(*) FILTER (WHERE s.failures > 0) AS failing,
                max(s.last_ts) AS newest_ts
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
-        LEFT JOIN market.timeframe t ON t.timeframe = s.timeframe
-        LEFT JOIN market.series_state base
-            ON base.asset = $1 AND base.symbol = s.symbol AND base.timeframe = coalesce(t.source, s.timeframe)
         CROSS JOIN LATERAL (
-            SELECT bars.last_ts IS NULL AND base.checked_through IS NOT NULL AND base.last_ts IS NULL AS yes
-        ) has_none
+            -- Looked up only for the few series without a row of their own, because every run counts all series.
+            SELECT CASE WHEN s.last_ts IS NULL THEN bars.last_ts IS NULL AND EXISTS (
+                SELECT FROM market.series_state base
+                WHERE base.asset = $1 AND base.symbol = s.symbol AND base.timeframe = coalesce(
+                          (SELECT t.source FROM market.timeframe t WHERE t.timeframe = s.timeframe), s.timeframe)
+                      AND base.checked_through IS NOT NULL AND base.last_ts IS NULL) END AS has_none
+        ) h
         WHERE s.is_on AND (i.is_fetched OR bars.last_ts IS NOT NULL)
           AND ($2::text[] IS NULL OR s.symbol = ANY ($2::text[]))
         GROUP BY 1, 2
