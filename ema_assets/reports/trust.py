@@ -80,8 +80,10 @@ def trust(
     `default_provider` is as in `status.not_answering`.
     """
     gaps = health.open_gaps(transaction)
+    # As in `status`, a series that is fed from files counts once it has bars.
+    counted = conditions.filter((pl.col("condition") != freshness.FROM_FILES) | pl.col("last_ts").is_not_null())
     return Trust(
-        counts=dict(conditions.group_by("condition").len().iter_rows()),
+        counts=dict(counted.group_by("condition").len().iter_rows()),
         last_work=series_overview.last_work(transaction),
         gaps=(gaps.height, int(gaps["bars"].sum())),
         corrections=health.revised_since(transaction, instant - LOOK_BACK),

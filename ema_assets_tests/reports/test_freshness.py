@@ -287,8 +287,9 @@ def test_timeframes_without_bars_in_files_are_not_reported_as_problems(database:
         assert set(found.series["timeframe"]) == {timeframe.key for timeframe in FEW}
         assert set(found.series["condition"]) == {"from files"}
         assert {row["not_fresh"] for row in found.breadth().values()} == {0}
-        assert trust(transaction, found.series, NOW).verdict == "fresh"
-        # `status` counts only series that have bars.
+        trusted = trust(transaction, found.series, NOW)
+        # As in `status`, only series that have bars count.
+        assert (trusted.verdict, trusted.series) == ("fresh", 1)
         assert {each.timeframe: each.series for each in status.by_asset(transaction, NOW)} == {"1d": 1}
         of = {timeframe.key: asked(transaction, Series("OLD", timeframe), NOW) for timeframe in FEW}
     no_bars = "OLD|5m has no bars: they come from files, and none with 5m bars was ingested."
