@@ -11,7 +11,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.alerts.raised import raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import WATCHLIST, sentence_of
+from ema_assets_tests.cli.shell import WATCHLIST, free_port, sentence_of
 
 SECRET = "s3cret-t0ken"
 ALERTS = (
@@ -170,7 +170,7 @@ def test_the_list_names_alerts_that_never_come_because_bars_from_files_cause_non
 
 
 def test_up_refuses_to_start_without_a_variable_that_a_channel_needs(refused: Refused, hook: Webhook) -> None:
-    assert refused("up", PORT=str(hook.port)) == (
+    assert refused("up", "--port", str(free_port()), "--no-board", PORT=str(hook.port)) == (
         "the channel phone needs the environment variable `TOKEN`, which is not set"
     )
 

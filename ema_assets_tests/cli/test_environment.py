@@ -75,7 +75,8 @@ def test_a_wrong_setting_is_reported_with_the_allowed_values(
 def test_missing_keys_of_alpaca_are_reported_with_their_variables(
     refused: Refused, command: str, keys: dict[str, str], missing: str
 ) -> None:
-    sentence = refused(command, **{"EMA_PROVIDER": "alpaca", **keys}, EMA_DATABASE_URL=DEAD)
+    ports = ("--port", str(free_port()), "--no-board") if command == "up" else ()
+    sentence = refused(command, *ports, **{"EMA_PROVIDER": "alpaca", **keys}, EMA_DATABASE_URL=DEAD)
     assert sentence == f"the provider alpaca needs keys: set {missing} to yours"
 
 
