@@ -5,7 +5,7 @@ import polars as pl
 from ema_assets.model.schemas import BAR_SCHEMA, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.older_history import IN_ORDER
+from ema_assets.store.older_history import LOCKED
 from ema_assets.store.tables import STORED_BARS, source_id
 
 _VALUES = ("open", "high", "low", "close", "volume")
@@ -56,9 +56,7 @@ def write_long_bars(
     )
     transaction.execute(
         f"""
-        WITH locked AS MATERIALIZED (
-            SELECT symbol FROM market.older_history WHERE timeframe = $1 AND symbol = ANY ($2::text[]) {IN_ORDER}
-        )
+        WITH {LOCKED}
         UPDATE market.older_history h SET bars = $4,
                last_end = CASE WHEN h.bars = $4 THEN greatest(h.last_end, e.last_end) ELSE e.last_end END
         FROM unnest($2::text[], $3::timestamptz[]) AS e(symbol, last_end) JOIN locked USING (symbol)

@@ -12,7 +12,11 @@ from ema_assets.store.ledger.row import DIRTY_SINCE, FIRST_PAUSE_SECONDS, LONGES
 
 # Every statement locks rows by timeframe and symbol, as runs do. Two writers that meet rows in different orders would
 # deadlock.
-IN_ORDER = "ORDER BY timeframe, symbol FOR NO KEY UPDATE"
+_IN_ORDER = "ORDER BY timeframe, symbol FOR NO KEY UPDATE"
+# SQL: the rows of the symbols $2 on the timeframe $1, locked.
+LOCKED = f"""locked AS MATERIALIZED (
+    SELECT symbol FROM market.older_history WHERE timeframe = $1 AND symbol = ANY ($2::text[]) {_IN_ORDER}
+)"""
 
 
 def begin(transaction: Transaction, timeframe: Timeframe, asked: pl.DataFrame, now: datetime, *, is_anew: bool) -> None:
@@ -147,7 +151,7 @@ def _ask_from(transaction: Transaction, timeframe: Timeframe, asked: pl.DataFram
         f"""
         WITH locked AS MATERIALIZED (
             SELECT symbol FROM market.series_state
-            WHERE asset = $4 AND timeframe = $1 AND symbol = ANY ($2::text[]) {IN_ORDER}
+            WHERE asset = $4 AND timeframe = $1 AND symbol = ANY ($2::text[]) {_IN_ORDER}
         )
         UPDATE market.series_state s SET asked_from = least(s.asked_from, t.asked_from)
         FROM unnest($2::text[], $3::timestamptz[]) AS t(symbol, asked_from) JOIN locked USING (symbol)
@@ -172,9 +176,7 @@ def fail(
         return
     transaction.execute(
         f"""
-        WITH locked AS MATERIALIZED (
-            SELECT symbol FROM market.older_history WHERE timeframe = $1 AND symbol = ANY ($2::text[]) {IN_ORDER}
-        )
+        WITH {LOCKED}
         UPDATE market.older_history h
         SET failures = h.failures + 1, note = e.message,
             due_at = coalesce($7::timestamptz, $4 + make_interval(secs =>
@@ -201,7 +203,7 @@ def end_pauses(
         WITH locked AS MATERIALIZED (
             SELECT symbol, timeframe FROM market.older_history
             WHERE failures > 0 AND due_at IS NOT NULL AND symbol = ANY ($1::text[]) AND timeframe = ANY ($2::text[])
-            {IN_ORDER}
+            {_IN_ORDER}
         )
         UPDATE market.older_history h SET due_at = least(h.due_at, $3)
         FROM locked l WHERE h.symbol = l.symbol AND h.timeframe = l.timeframe AND h.failures > 0
@@ -216,12 +218,9 @@ def ask_again(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[
     """Have the whole long history of `symbols`, where there is one, requested again."""
     transaction.execute(
         f"""
-        WITH locked AS MATERIALIZED (
-            SELECT symbol FROM market.older_history
-            WHERE timeframe = $1 AND symbol = ANY ($2::text[]) AND asked_from IS NOT NULL {IN_ORDER}
-        )
+        WITH {LOCKED}
         UPDATE market.older_history h SET due_at = $3, asked_from = NULL
-        FROM locked l WHERE h.timeframe = $1 AND h.symbol = l.symbol
+        FROM locked l WHERE h.timeframe = $1 AND h.symbol = l.symbol AND h.asked_from IS NOT NULL
         """,
         timeframe.key,
         list(symbols),
@@ -242,7 +241,7 @@ def reach_back(transaction: Transaction, reaching: pl.DataFrame) -> None:
             SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS r(symbol, timeframe, from_ts)
         ), locked AS MATERIALIZED (
             SELECT symbol, timeframe FROM market.series_state
-            WHERE asset = $4 AND (symbol, timeframe) IN (SELECT symbol, timeframe FROM reaching) {IN_ORDER}
+            WHERE asset = $4 AND (symbol, timeframe) IN (SELECT symbol, timeframe FROM reaching) {_IN_ORDER}
         )
         UPDATE market.series_state s
         SET asked_from = least(s.asked_from, r.from_ts),
@@ -269,7 +268,7 @@ def mark_dirty(transaction: Transaction, timeframe: Timeframe, symbols: Sequence
             SELECT symbol, timeframe FROM market.series_state
             WHERE asset = $1 AND symbol = ANY ($2::text[]) AND timeframe = ANY ($3::text[])
                   AND timeframe <> $4 AND asked_from IS NOT NULL
-            {IN_ORDER}
+            {_IN_ORDER}
         )
         UPDATE market.series_state s
         SET dirty_end = CASE WHEN s.dirty_from < s.asked_from THEN s.dirty_end ELSE s.asked_from END,
