@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.market.validation import NOT_CLOSED, validate
+from ema_assets.market.validation import NOT_CLOSED, Validated, validate
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import FLAG_SCHEMA
 from ema_assets.model.symbols import FROM_FILES
@@ -34,8 +34,11 @@ def outside_sessions(storing: Storing, skipped: pl.DataFrame) -> pl.DataFrame:
     stored = tables.bars_between(storing.transaction, storing.timeframe, spans).unique(["symbol", "ts"])
     stored = stored.with_columns(timeframe=pl.lit(storing.timeframe.key))
     answer = storing.answer
-    now = validate(stored, storing.timeframe, storing.instruments, storing.trading, answer.closed_by)
-    return now.skipped.filter(pl.col("reason") != NOT_CLOSED).select("symbol", "ts").sort("symbol", "ts")
+    return _outside(validate(stored, storing.timeframe, storing.instruments, storing.trading, answer.closed_by))
+
+
+def _outside(validated: Validated) -> pl.DataFrame:
+    return validated.skipped.filter(pl.col("reason") != NOT_CLOSED).select("symbol", "ts").sort("symbol", "ts")
 
 
 def delete_newest_outside(transaction: Transaction, calendar: str, since: datetime, now: datetime) -> None:
@@ -55,8 +58,7 @@ def delete_newest_outside(transaction: Transaction, calendar: str, since: dateti
             continue
         spans = newest.select("symbol", first=pl.lit(first), last="last_ts")
         stored = tables.bars_between(transaction, timeframe, spans).with_columns(timeframe=pl.lit(timeframe.key))
-        skipped = validate(stored, timeframe, fetched, trading, now).skipped
-        gone = skipped.filter(pl.col("reason") != NOT_CLOSED).select("symbol", "ts").sort("symbol", "ts")
+        gone = _outside(validate(stored, timeframe, fetched, trading, now))
         if not gone.is_empty():
             delete(transaction, timeframe, gone)
             none_after = gone.clear().with_columns(reason=pl.lit(None, pl.String))
