@@ -185,6 +185,9 @@ def _oldest_scale(stored: StoredBars, served: pl.DataFrame, facts: pl.DataFrame)
     Bars that are not served again are on that one.
     """
     parts = several_scales.parts(stored.within, served)
+    if parts.is_empty():
+        # As in nearly every answer: nothing has to be compared.
+        return SUSPECT_SCHEMA.to_frame()
     oldest = parts.filter(pl.col("part") == pl.col("part").max().over("symbol"))
     oldest_bars = served.join(oldest, on=["symbol", "ts"], how="semi")
     return corporate_actions.compare(stored.within, oldest_bars, None, facts).select(list(SUSPECT_SCHEMA))
