@@ -97,7 +97,7 @@ def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> p
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
         CROSS JOIN LATERAL (
-            -- Looked up only for the few series without a row of their own, because every run counts all series.
+            -- Looked up only for series without a row of their own, which are few.
             SELECT CASE WHEN s.last_ts IS NULL THEN bars.last_ts IS NULL AND EXISTS (
                 SELECT FROM market.series_state base
                 WHERE base.asset = $1 AND base.symbol = s.symbol AND base.timeframe = coalesce(
