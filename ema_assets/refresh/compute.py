@@ -310,14 +310,14 @@ def _in_batches(database: Database, wanted: _Wanted, work: Callable[[list[str]],
                 ledger.fail(transaction, asset, timeframe, errors, ended, code=code)
             outcome.errors.update(errors)
 
-    with database.transaction() as transaction:
-        pending = ledger.pending(
-            transaction, asset, timeframe, wanted.symbols, now, everything=wanted.everything, code=code
-        )
-    for batch in batches(pending, ROWS_A_BATCH):
+    def pending(symbols: Sequence[str]) -> pl.DataFrame:
+        with database.transaction() as transaction:
+            return ledger.pending(transaction, asset, timeframe, symbols, now, everything=wanted.everything, code=code)
+
+    for batch in batches(pending(wanted.symbols), ROWS_A_BATCH):
         process(batch)
         if wanted.everything:
-            retry_locked(batch, outcome, process)
+            retry_locked(batch, outcome, process, lambda symbols: pending(symbols)["symbol"].to_list())
 
 
 def _closed(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:

@@ -74,14 +74,23 @@ def wait_for_base(
         time.sleep(_POLL_SECONDS)
 
 
-def retry_locked(symbols: Sequence[str], outcome: Outcome, process: Callable[[list[str]], None]) -> None:
+def retry_locked(
+    symbols: Sequence[str],
+    outcome: Outcome,
+    process: Callable[[list[str]], None],
+    still_wanted: Callable[[list[str]], list[str]],
+) -> None:
     """Process the `symbols` again that are neither done nor failed, because another run has locked them.
 
     This is for series that a person wants computed, fresh or not: the other run computes only what is stale. A series
-    that is locked for longer than LONGEST_LOCK_SECONDS is added to the errors.
+    that is locked for longer than LONGEST_LOCK_SECONDS is added to the errors. A series that is not `still_wanted` was
+    taken out of the watchlist meanwhile.
     """
     deadline = time.monotonic() + LONGEST_LOCK_SECONDS
-    while locked := [symbol for symbol in symbols if symbol not in outcome.done and symbol not in outcome.errors]:
+    while undone := [symbol for symbol in symbols if symbol not in outcome.done and symbol not in outcome.errors]:
+        locked = still_wanted(undone)
+        if not locked:
+            return
         if time.monotonic() > deadline:
             reason = f"another run has locked it for {LONGEST_LOCK_SECONDS:g} s; materialize it again when it has ended"
             outcome.errors.update(dict.fromkeys(locked, reason))

@@ -117,6 +117,21 @@ def test_a_manual_run_reports_a_series_that_stays_locked_without_counting_a_fail
     assert state_of(loaded, "MSFT", timeframe, asset)["failures"] == 0
 
 
+def test_a_manual_run_does_not_wait_for_a_symbol_that_is_taken_off_the_list_meanwhile(
+    loaded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has locked it: it is not to be computed any more."""
+
+    def remove(_: float) -> None:
+        with loaded.transaction() as transaction:
+            transaction.execute("UPDATE market.instrument SET is_active = false WHERE symbol = 'MSFT'")
+
+    with held(loaded, EMA_SIGNALS, "MSFT", M5):
+        monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=remove, monotonic=time.monotonic))
+        outcome = refresh_computed(loaded, GRAPH.nodes[EMA_SIGNALS], M5, WATCHED.symbols, NOW, everything=True)
+    assert (sorted(outcome.done), outcome.errors) == (["AAPL", "XOM"], {})
+
+
 @pytest.mark.broad
 def test_a_run_that_stores_bars_locks_rolled_up_bars_before_what_is_computed_from_bars(loaded: Database) -> None:
     """Another run rolls up 15m bars, and then marks a strategy on 5m that reads a trend of 15m."""
