@@ -224,6 +224,7 @@ def _store_batch(database: Database, timeframe: Timeframe, bars: pl.DataFrame, s
     symbols = bars["symbol"].unique(maintain_order=True).to_list()
     starts = bars.group_by("symbol").agg(file_start=pl.col("ts").min())
     with database.transaction() as transaction:
+        ledger.keep_syncs_away(transaction)
         known = ledger.instruments(transaction, timeframe, symbols).join(starts, on="symbol")
         # In the order of a sync, which may write the same sessions.
         calendars = known["calendar"].unique().sort().to_list()

@@ -79,7 +79,12 @@ def roll_up_ingested(
     found = []
     for target, given in planned:
         with database.transaction() as transaction:
-            found += _roll_up(transaction, source, target, given, now)
+            ledger.keep_syncs_away(transaction)
+            # A sync that has moved a symbol to another calendar meanwhile has rolled up its bars again.
+            known = ledger.instruments(transaction, target, given["symbol"].to_list())
+            unmoved = given.join(known, on=["symbol", "calendar"], how="semi", maintain_order="left")
+            if not unmoved.is_empty():
+                found += _roll_up(transaction, source, target, unmoved, now)
     return found
 
 

@@ -13,9 +13,10 @@ from ema_assets.model.symbols import Instrument, without_hours
 from ema_assets.operations.deliver_alerts import give_up_unwanted
 from ema_assets.operations.roll_up_files import roll_up_again
 from ema_assets.operations.watch_trouble import note_wanted
+from ema_assets.refresh.depths import depths
 from ema_assets.refresh.graph import Graph, build, trades_table
 from ema_assets.refresh.outside_sessions import delete_newest_outside
-from ema_assets.refresh.plan_older import LOOK_BACK, depths
+from ema_assets.refresh.plan_older import LOOK_BACK
 from ema_assets.store import ledger, older_history, own_views, results, sessions, sync_failures, tables
 from ema_assets.store.database import Database, Transaction
 

@@ -1,6 +1,6 @@
 """Records of what a provider or a file answered and of what was stored. The work is done in store_answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -48,6 +48,8 @@ class Answer:
         extent: how much of the history of each series `bars` contain.
         suspects: SUSPECT_SCHEMA, the series whose whole history was requested because a split is suspected.
         actions: ACTION_SCHEMA, corporate actions that came with the bars.
+        begun_again: how often each series had begun again when it was asked about. Nothing is stored of a series that
+            has begun again since: the answer is about other sessions. Empty if no sync can come between.
     """
 
     bars: pl.DataFrame
@@ -57,6 +59,7 @@ class Answer:
     extent: Extent
     suspects: pl.DataFrame | None = None
     actions: pl.DataFrame = field(default_factory=ACTION_SCHEMA.to_frame)
+    begun_again: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Stored:
             `changes` counts them as well.
         splits: by symbol, the confirmed split, such as `7:1`.
         refused: by symbol, why nothing of the series was stored.
+        outdated: series of which nothing was stored, because they have begun again since they were asked about.
     """
 
     accepted: pl.DataFrame
@@ -88,6 +92,12 @@ class Stored:
     rescaled: pl.DataFrame
     splits: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    outdated: Sequence[str] = ()
+
+    @property
+    def left_out(self) -> list[str]:
+        """The series of which nothing was stored."""
+        return [*self.suspected["symbol"], *self.refused, *self.outdated]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +161,9 @@ class Storing:
 def spans_of(bars: pl.DataFrame) -> pl.DataFrame:
     """Return the opening times of the first and the last bar of each symbol: symbol, first, last; sorted."""
     return bars.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts").max()).sort("symbol")
+
+
+def outdated(locked: pl.DataFrame, begun_again: Mapping[str, int]) -> list[str]:
+    """Return the series that have begun again since `begun_again` was read; `locked` is what `ledger.lock` returned."""
+    now = locked.select("symbol", "begun_again").iter_rows()
+    return [symbol for symbol, times in now if begun_again.get(symbol, times) != times]

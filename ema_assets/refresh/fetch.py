@@ -82,13 +82,12 @@ def refresh_fetched(  # noqa: PLR0913 - what a refresh of fetched bars depends o
     wanting = state.filter(wants_older(now, everything=everything)) if older else state.clear()
     outcome = Outcome(reasons=why_asked(state, plan, gap_plan, wanting, everything=everything))
     extent = Extent.WHOLE if everything else Extent.PART
-    new = state.filter(pl.col("checked_through").is_null() | pl.lit(everything))["symbol"].to_list()
 
     named = pl.concat([each["provider"] for each in (plan, gap_plan, wanting)]).unique(maintain_order=True)
 
     async def ask(name: str | None) -> None:
         standing = ProviderStanding(database, own(state, name), moment)
-        talk = _Fetching(database, timeframe, now, outcome, extent, rules, new, standing)
+        talk = _Fetching(database, timeframe, now, outcome, extent, rules, state, standing)
         await talk.run(open_provider, name, whole, *(own(each, name) for each in (plan, gap_plan, wanting)))
 
     async def ask_all() -> None:
@@ -119,7 +118,7 @@ class _Fetching:
         outcome: Outcome,
         extent: Extent,
         rules: FetchRules,
-        new: Sequence[str],
+        state: pl.DataFrame,
         standing: ProviderStanding,
     ) -> None:
         self._database = database
@@ -128,8 +127,10 @@ class _Fetching:
         self._outcome = outcome
         self._extent = extent
         self._rules = rules
-        self._older = Older(database, timeframe, rules, now, everything=extent is Extent.WHOLE)
-        self._new = list(new)
+        everything = extent is Extent.WHOLE
+        self._begun_again = dict(state.select("symbol", "begun_again").iter_rows())
+        self._older = Older(database, timeframe, rules, now, self._begun_again, everything=everything)
+        self._new = state.filter(pl.col("checked_through").is_null() | pl.lit(everything))["symbol"].to_list()
         self._name: str | None = None
         self._delays = Delays(now)
         self._actions = NO_ACTIONS
@@ -304,15 +305,16 @@ class _Fetching:
                     extent=extent,
                     suspects=self._suspects if extent is Extent.WHOLE and self._fetched_whole else None,
                     actions=self._actions.filter(pl.col("symbol").is_in(asked["symbol"].implode())),
+                    begun_again=self._begun_again,
                 ),
                 trading,
                 self._now,
             )
             ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
-            left_out = [*stored.suspected["symbol"], *stored.refused]
-            self._older.begin(transaction, asked.filter(~pl.col("symbol").is_in(left_out)), bars, self._new, extent)
+            kept = asked.filter(~pl.col("symbol").is_in(stored.left_out))
+            self._older.begin(transaction, kept, bars, self._new, extent)
             # Instruments are written after series are locked, as a sync does.
-            ledger.note_delays(transaction, self._delays.learned(answered))
+            ledger.note_delays(transaction, self._name, self._delays.learned(answered))
             if self._timeframe.is_session:
                 ledger.note_silence(transaction, asked["symbol"].to_list())
             elif not bars.is_empty():
@@ -320,7 +322,7 @@ class _Fetching:
         return asked, stored
 
     def _count(self, asked: pl.DataFrame, stored: Stored) -> None:
-        left_out = {*stored.suspected["symbol"], *stored.refused}
+        left_out = set(stored.left_out)
         outcome = self._outcome
         outcome.add_done(symbol for symbol in asked["symbol"] if symbol not in left_out)
         outcome.add_written(stored.changes)

@@ -19,16 +19,25 @@ from ema_assets.store.database import Database, Transaction
 class Older:
     """The older bars of some series of one fetched timeframe and one provider.
 
+    `begun_again` is as in `Answer`.
     `growth` is requested before `long`, because it may change where a series begins.
     """
 
     def __init__(
-        self, database: Database, timeframe: Timeframe, rules: FetchRules, now: datetime, *, everything: bool
+        self,
+        database: Database,
+        timeframe: Timeframe,
+        rules: FetchRules,
+        now: datetime,
+        begun_again: Mapping[str, int],
+        *,
+        everything: bool,
     ) -> None:
         self._database = database
         self._timeframe = timeframe
         self._rules = rules
         self._now = now
+        self._begun_again = begun_again
         self._everything = everything
         self._seams = pl.DataFrame(schema={"symbol": pl.String(), "seam": UTC_TIME})
         self._reaching = pl.DataFrame()
@@ -68,7 +77,7 @@ class Older:
             )
             is_settled = pl.col("symbol").is_in(plan.settled["symbol"].implode())
             # The fetched series first: all runs lock them before what is rolled up from them.
-            older_history.settle(transaction, self._timeframe, self._with_beginning(plan.settled), self._now)
+            self._settle(transaction, plan.settled)
             older_history.reach_back(transaction, self._news(transaction, plan.reaching.filter(is_settled)))
         self._seams, self._reaching = plan.long.select("symbol", "seam"), plan.reaching
         return plan.long.drop("seam")
@@ -89,10 +98,12 @@ class Older:
             start = min(start, first - timedelta(days=1))
         return sessions.between(transaction, due["calendar"].unique().to_list(), start, self._now)
 
-    def _with_beginning(self, settled: pl.DataFrame) -> pl.DataFrame:
-        """Return `settled` with `asked_from`, to which the series have now been requested: the full depth."""
+    def _settle(self, transaction: Transaction, settled: pl.DataFrame) -> None:
+        """Write that the series of `settled` have now been requested to the full depth."""
         beginning = self._rules.beginning(self._timeframe, self._now)
-        return settled.with_columns(asked_from=pl.lit(beginning, UTC_TIME))
+        settled = settled.with_columns(asked_from=pl.lit(beginning, UTC_TIME))
+        depth = self._rules.depths.get(self._timeframe.key)
+        older_history.settle(transaction, self._timeframe, settled, depth, self._now)
 
     def begin(
         self, transaction: Transaction, stored: pl.DataFrame, bars: pl.DataFrame, new: Sequence[str], extent: Extent
@@ -119,14 +130,13 @@ class Older:
         """Store the long bars received for the series `asked` (ASKED_SCHEMA), and settle these, in one transaction."""
         series = asked.select("symbol", "calendar", "start", "end").join(self._seams, on="symbol")
         reaching = self._reaching.filter(pl.col("symbol").is_in(series["symbol"].implode()))
-        history = self._rules.long_histories[provider]
+        word = self._rules.long_histories[provider].word
+        answer = LongAnswer(
+            bars, series, reaching, self.length(provider), source, word, trading, self._now, self._begun_again
+        )
         with self._database.transaction() as transaction:
-            stored, settled = store_long_history(
-                transaction,
-                self._timeframe,
-                LongAnswer(bars, series, reaching, self.length(provider), source, history.word, trading, self._now),
-            )
-            older_history.settle(transaction, self._timeframe, self._with_beginning(settled), self._now)
+            stored, settled = store_long_history(transaction, self._timeframe, answer)
+            self._settle(transaction, settled)
         return stored
 
     def give_up(self, errors: Mapping[str, ProviderError]) -> list[str]:
@@ -144,7 +154,7 @@ class Older:
                 schema={"symbol": pl.String(), "asked_from": UTC_TIME, "long_from": UTC_TIME, "note": pl.String()},
             )
             with self._database.transaction() as transaction:
-                older_history.settle(transaction, self._timeframe, self._with_beginning(settled), self._now)
+                self._settle(transaction, settled)
         return list(refused)
 
 

@@ -1,6 +1,6 @@
 """Plans bars before the first bars of fetched series: more of their own bars, or long history. Asks no provider."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,12 +10,10 @@ from ema_assets.market.calendars import bar_grid
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.providers.declaration import LongHistory
+from ema_assets.refresh.depths import DEEP_ENOUGH_BARS
 from ema_assets.refresh.plan import MARKET
 from ema_assets.refresh.plan_requests import FetchRules, rows_of
-from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 
-# The number of bars that a rolled-up series should have: its averages have converged, and some trades can follow.
-DEEP_ENOUGH_BARS = CONVERGED_AFTER_BARS + 12
 # A depth counts as changed only if it exceeds the requested one by more than this: holidays make smaller differences.
 SLACK = timedelta(days=7)
 # Long bars are compared with the short bars of this many sessions.
@@ -39,16 +37,6 @@ class OlderPlan:
     long: pl.DataFrame
     reaching: pl.DataFrame
     settled: pl.DataFrame
-
-
-def depths(history_days: Mapping[Timeframe, int], timeframes: Iterable[Timeframe]) -> dict[str, str]:
-    """Describe how far back each fetched timeframe and its rolled-up ones should reach; another depth, other words."""
-    all_of_them = list(timeframes)
-    keys = {each: [other.key for other in all_of_them if other.base is each] for each in history_days}
-    return {
-        each.key: f"{days} days, and {DEEP_ENOUGH_BARS} bars of {', '.join(keys[each])}"
-        for each, days in history_days.items()
-    }
 
 
 def plan_growth(due: pl.DataFrame, timeframe: Timeframe, rules: FetchRules, now: datetime) -> pl.DataFrame:

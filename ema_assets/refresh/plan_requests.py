@@ -16,6 +16,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import LongHistory, Provider, Publication
 from ema_assets.refresh.clients import SLOW_SHARE
+from ema_assets.refresh.depths import depths
 from ema_assets.refresh.describe import Describer
 from ema_assets.refresh.plan import AT_ONCE, MARKET, Publications
 
@@ -46,12 +47,14 @@ class FetchRules:
         publications: per provider, when its bars can be requested, and when they are requested again.
         long_histories: per provider that has long history, with which longer bars it reaches further back.
         describers: per provider that can be asked, how to ask for the states and corporate actions of its symbols.
+        depths: per fetched timeframe, the depth in words (`depths`); empty if no sync has written another one.
     """
 
     history_days: Mapping[Timeframe, int]
     publications: Publications = field(default_factory=lambda: AT_ONCE)
     long_histories: Mapping[str | None, LongHistory] = field(default_factory=dict)
     describers: Mapping[str | None, Describer] = field(default_factory=dict)
+    depths: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
@@ -64,6 +67,7 @@ class FetchRules:
             {name: known[name] for name in used if name in known},
             {name: each.long_history for name, each in declared.items() if each.long_history is not None},
             {name: _describer(settings, each) for name, each in declared.items() if each.describe is not None},
+            depths(watched.history_days, watched.with_bars),
         )
 
     def beginning(self, timeframe: Timeframe, now: datetime) -> datetime:
@@ -126,7 +130,8 @@ def plan_requests(
     sessions_back = pl.col("reread_from") - pl.lit(timeframe.fetched.label_lead)
     start = (
         pl.when(pl.col("checked_through").is_null())
-        .then(pl.lit(beginning, UTC_TIME))
+        # A series that begins again, on another calendar, begins where it began before.
+        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), "asked_from"))
         .when(pl.lit(everything))
         .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), pl.col("first_ts") - pl.lit(timeframe.fetched.label_lead)))
         .when(is_reread)

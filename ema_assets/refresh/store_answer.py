@@ -18,7 +18,7 @@ from ema_assets.model.schemas import (
 )
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.account_for_gaps import account_for_gaps
-from ema_assets.refresh.answers import Answer, Stored, Storing, spans_of
+from ema_assets.refresh.answers import Answer, Stored, Storing, outdated, spans_of
 from ema_assets.refresh.complete_files import completed
 from ema_assets.refresh.outside_sessions import outside_sessions
 from ema_assets.refresh.persist_answer import Checked, persist
@@ -44,6 +44,10 @@ def store_bars(
         # A run marks what is rolled up in any order, while it holds the series that these are made of.
         ledger.lock(transaction, OHLC, timeframe.base, symbols)
     locked = ledger.lock(transaction, OHLC, timeframe, symbols)
+    begun_again = outdated(locked, answer.begun_again)
+    if begun_again:
+        answer = _without(answer, begun_again)
+        locked = locked.filter(~pl.col("symbol").is_in(begun_again))
     storing = Storing(transaction, timeframe, answer, trading, now, locked)
     # Actions are recorded even if nothing else of the answer is stored, because they may explain why.
     action_facts.record(transaction, answer.actions, answer.source)
@@ -78,7 +82,14 @@ def store_bars(
         rescaled=persisted.rescaled,
         splits=dict(actions.confirmed.select("symbol", "split").iter_rows()),
         refused=actions.refused,
+        outdated=begun_again,
     )
+
+
+def _without(answer: Answer, symbols: list[str]) -> Answer:
+    """Return `answer` without what it says of `symbols`, except their corporate actions: these are facts."""
+    is_kept = ~pl.col("symbol").is_in(symbols)
+    return replace(answer, bars=answer.bars.filter(is_kept), asked=answer.asked.filter(is_kept))
 
 
 def _check(answer: Answer, trading: pl.DataFrame) -> None:

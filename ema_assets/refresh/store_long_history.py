@@ -1,6 +1,7 @@
 """Stores long history: validates and screens it, compares it with the later short bars, and keeps what lies before."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
@@ -13,7 +14,7 @@ from ema_assets.market.validation import OFF_GRID, validate
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, STORED_CLOSE_SCHEMA, SUSPECT_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.answers import Stored
+from ema_assets.refresh.answers import Stored, outdated
 from ema_assets.store import ledger, long_history, older_history, quality, tables
 from ema_assets.store.database import Transaction
 
@@ -35,6 +36,7 @@ class LongAnswer:
         word: the provider's word for the timeframe.
         trading: SESSION_SCHEMA, covering the bars.
         now: UTC.
+        begun_again: as in `Answer`.
     """
 
     bars: pl.DataFrame
@@ -45,6 +47,7 @@ class LongAnswer:
     word: str
     trading: pl.DataFrame
     now: datetime
+    begun_again: Mapping[str, int]
 
     @property
     def brought_by(self) -> str:
@@ -61,6 +64,10 @@ def store_long_history(
         What became of the bars, and the settled series as `older_history.settle` takes them.
     """
     locked = ledger.lock(transaction, OHLC, timeframe, sorted(answer.asked["symbol"]))
+    begun_again = outdated(locked, answer.begun_again)
+    if begun_again:
+        is_kept = ~pl.col("symbol").is_in(begun_again)
+        answer = replace(answer, bars=answer.bars.filter(is_kept), asked=answer.asked.filter(is_kept))
     instruments = answer.asked.select("symbol", "calendar").join(
         locked.select("symbol", "allow_negative"), on="symbol", how="left"
     )
@@ -92,6 +99,7 @@ def store_long_history(
         missing=pl.DataFrame(schema={"symbol": pl.String(), "bars": pl.Int64()}),
         suspected=SUSPECT_SCHEMA.to_frame(),
         rescaled=pl.DataFrame(schema={"symbol": pl.String(), "bars": pl.Int64()}),
+        outdated=begun_again,
     )
     return stored, _settled(answer, before, reasons)
 

@@ -42,16 +42,19 @@ def begin(transaction: Transaction, timeframe: Timeframe, asked: pl.DataFrame, n
 def sync_depth(transaction: Transaction, wanted: Mapping[str, str], now: datetime) -> None:
     """Make the older bars of all series due at `now` on timeframes whose `wanted` depth (in words) has changed."""
     transaction.execute(
-        """
+        f"""
         WITH changed AS (
             INSERT INTO market.history_depth AS d (timeframe, wanted)
             SELECT timeframe, wanted FROM unnest($1::text[], $2::text[]) AS w(timeframe, wanted)
             ON CONFLICT (timeframe) DO UPDATE SET wanted = excluded.wanted WHERE d.wanted <> excluded.wanted
             RETURNING timeframe
+        ), locked AS MATERIALIZED (
+            SELECT symbol, timeframe FROM market.older_history WHERE timeframe IN (SELECT timeframe FROM changed)
+            {_IN_ORDER}
         )
         UPDATE market.older_history h
         SET due_at = least(h.due_at, $3), failures = 0, note = CASE WHEN h.failures = 0 THEN h.note END
-        FROM changed c WHERE h.timeframe = c.timeframe
+        FROM locked l WHERE h.symbol = l.symbol AND h.timeframe = l.timeframe
         """,
         list(wanted),
         list(wanted.values()),
@@ -114,22 +117,29 @@ def reaches(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
     )
 
 
-def settle(transaction: Transaction, timeframe: Timeframe, settled: pl.DataFrame, now: datetime) -> None:
-    """Write that the series in `settled` need no older bars at present.
+def settle(
+    transaction: Transaction, timeframe: Timeframe, settled: pl.DataFrame, depth: str | None, now: datetime
+) -> None:
+    """Write that the series in `settled` need no older bars at present, unless a sync has changed their `depth`.
 
     Columns: symbol; asked_from (how far back the series was requested), long_from (how far back its long history was)
-    and note, each null where it stays unchanged.
+    and note, each null where it stays unchanged. `depth` are the words for how far back they were planned, as
+    `sync_depth` takes them; None if no sync can come between.
     """
     if settled.is_empty():
         return
     _ask_from(transaction, timeframe, settled.drop_nulls("asked_from"))
+    # Before the depth is read: a sync that is changing it has locked these rows, or will wait for them.
+    transaction.execute(f"WITH {LOCKED} SELECT count(*) FROM locked", timeframe.key, settled["symbol"])
     transaction.execute(
         """
         INSERT INTO market.older_history AS h (symbol, timeframe, asked_from, asked_at, note)
         SELECT symbol, $1, long_from, CASE WHEN long_from IS NOT NULL THEN $5::timestamptz END, note
         FROM unnest($2::text[], $3::timestamptz[], $4::text[]) AS t(symbol, long_from, note) ORDER BY symbol
         ON CONFLICT (symbol, timeframe) DO UPDATE
-        SET due_at = NULL, failures = 0, asked_from = least(h.asked_from, excluded.asked_from),
+        SET due_at = CASE WHEN (SELECT d.wanted FROM market.history_depth d WHERE d.timeframe = $1) <> $6
+                          THEN h.due_at END,
+            failures = 0, asked_from = least(h.asked_from, excluded.asked_from),
             asked_at = coalesce(excluded.asked_at, h.asked_at),
             -- What went wrong the last time is over.
             note = coalesce(excluded.note, CASE WHEN h.failures = 0 THEN h.note END)
@@ -139,6 +149,7 @@ def settle(transaction: Transaction, timeframe: Timeframe, settled: pl.DataFrame
         settled["long_from"],
         settled["note"],
         now,
+        depth,
     )
 
 

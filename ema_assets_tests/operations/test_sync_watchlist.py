@@ -19,6 +19,7 @@ from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import FROM_FILES, Instrument
 from ema_assets.operations import sync_watchlist
+from ema_assets.operations.ingest import store_file
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
@@ -560,6 +561,35 @@ def test_a_sync_of_changed_symbols_or_sessions_waits_for_a_run_without_a_deadloc
     complete_while_waited_for(synced, database_url, OHLC, ["AAPL", "MSFT"], sync)
     with synced.transaction() as transaction:
         assert ledger.failing(transaction).is_empty()
+
+
+def test_a_sync_that_rolls_up_bars_of_files_again_waits_for_a_run_without_a_deadlock(database: Database) -> None:
+    """The run has stored daily bars, and then marks what reads them on a timeframe that the sync switches off."""
+    from_files = replace(_MSFT, provider=FROM_FILES, timeframes=(M5, H1, D1))
+    sync_watchlist.sync(database, replace(_SMALL, instruments=(from_files,)), NOW)
+    store_file(database, bars_on("XNYS", "MSFT", M5, date(2026, 11, 23), date(2026, 11, 24)), "a file", NOW)
+    after = replace(_SMALL, instruments=(replace(from_files, timeframes=(M5, D1)),))
+    with Database(database.url) as other, ThreadPoolExecutor() as pool:
+        with database.transaction() as transaction:
+            ledger.lock(transaction, OHLC, D1, ["MSFT"])
+            synced = pool.submit(sync_watchlist.sync, other, after, NOW)
+            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            ledger.lock(transaction, EMA_SIGNALS, H1, ["MSFT"])
+        synced.result()
+
+
+def test_a_file_is_stored_before_a_sync_or_after_it(database: Database) -> None:
+    """It is stored by the calendar of its symbol, which it reads first."""
+    bars = bars_on("XNYS extended", "MSFT", M5, date(2026, 11, 24), date(2026, 11, 24))
+    sync_watchlist.sync(database, replace(_SMALL, instruments=(replace(_MSFT, provider=FROM_FILES),)), NOW)
+    with Database(database.url) as other, ThreadPoolExecutor() as pool:
+        with database.transaction() as transaction:
+            ledger.wait_for_syncs(transaction)
+            stored = pool.submit(store_file, other, bars, "a file", NOW)
+            wait_until(lambda: stored.done() or is_waited_for(transaction), "the file waits", poll_seconds=0.02)
+            transaction.execute("UPDATE market.instrument SET calendar = 'XNYS extended'")
+            sync_watchlist.cover(transaction, "XNYS extended", date(2026, 11, 1), NOW.date())
+        assert sum(each.stored for each in stored.result() if each.timeframe == "5m") == bars.height
 
 
 def test_a_sync_waits_for_another_one(database: Database) -> None:

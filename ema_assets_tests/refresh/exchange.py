@@ -19,6 +19,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.declaration import LongHistory, Publication
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, FetchBatch, SeriesFailure
+from ema_assets.refresh.depths import depths
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.plan_requests import FetchRules
@@ -196,7 +197,12 @@ def refresh(
             database,
             watched,
             exchange,
-            FetchRules(watched.history_days, {None: Publication(delay)}, {} if long is None else {None: long}),
+            FetchRules(
+                watched.history_days,
+                {None: Publication(delay)},
+                {} if long is None else {None: long},
+                depths=depths(watched.history_days, watched.with_bars),
+            ),
             symbols if symbols is not None else watched.symbols,
             timeframes if timeframes is not None else watched.with_bars,
             graph=graph,

@@ -18,9 +18,9 @@ from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import LongHistory
 from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.refresh.depths import DEEP_ENOUGH_BARS
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.plan import stale_for_sweep
-from ema_assets.refresh.plan_older import DEEP_ENOUGH_BARS
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import Purpose, plan_runs
 from ema_assets.reports import story

@@ -10,7 +10,8 @@ from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.declaration import LongHistory, Publication
-from ema_assets.refresh.plan_older import DEEP_ENOUGH_BARS, OlderPlan, depths, plan_growth, plan_long
+from ema_assets.refresh.depths import DEEP_ENOUGH_BARS, depths
+from ema_assets.refresh.plan_older import OlderPlan, plan_growth, plan_long
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
 from ema_assets_tests.refresh.exchange import utc
 from ema_assets_tests.timeframes import D1, H1, M5, M15, M30
@@ -44,7 +45,7 @@ def planned(
     everything: bool = False,
 ) -> list[tuple[str, str, int]]:
     """The start, the end and the rows of what is requested of one series."""
-    columns = ("checked_through", "asked_at", "first_ts", "next_attempt_at")
+    columns = ("checked_through", "asked_at", "asked_from", "first_ts", "next_attempt_at")
     found = plan_requests(
         frame([{"symbol": "AAPL", **MARKET, **state}], *columns),
         timeframe,
@@ -60,6 +61,8 @@ def planned(
     ("state", "times", "expected"),
     [
         pytest.param({}, {}, [("22 00:00", "25 15:30", 1051)], id="new"),
+        pytest.param({"asked_from": utc("2026-11-20")}, {}, [("20 00:00", "25 15:30", 1627)], id="begins again"),
+        pytest.param({"asked_from": utc("2026-11-24")}, {}, [("22 00:00", "25 15:30", 1051)], id="begins again, deeper"),
         pytest.param(BEHIND, {}, [("25 15:10", "25 15:30", 5)], id="a bar has closed"),
         pytest.param(FRESH, {}, [], id="fresh"),
         pytest.param({**FRESH, "last_error": "no"}, {}, [("25 15:15", "25 15:30", 4)], id="failed for a person"),

@@ -28,7 +28,7 @@ def begin(transaction: Transaction, symbols: list[str]) -> None:
 def settle(transaction: Transaction) -> None:
     schema = {"symbol": pl.String(), "asked_from": UTC_TIME, "long_from": UTC_TIME, "note": pl.String()}
     rows = [(symbol, NOW, NOW, "a note") for symbol in SYMBOLS]
-    older_history.settle(transaction, M5, pl.DataFrame(rows, schema=schema, orient="row"), NOW)
+    older_history.settle(transaction, M5, pl.DataFrame(rows, schema=schema, orient="row"), None, NOW)
 
 
 def fail(transaction: Transaction) -> None:

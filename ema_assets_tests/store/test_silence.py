@@ -110,7 +110,17 @@ def test_a_silent_symbol_with_a_new_bar_is_not_silent_any_more_and_others_stay_a
 
 
 def test_the_delay_of_each_symbol_is_noted_up_to_a_day(transaction: Transaction) -> None:
-    ledger.note_delays(transaction, {"AAPL": 900, "FILE": 86_401})
-    ledger.note_delays(transaction, {})
+    ledger.note_delays(transaction, None, {"AAPL": 900, "COIN": 86_401})
+    ledger.note_delays(transaction, None, {})
     found = transaction.query("SELECT symbol, delay_seconds FROM market.instrument ORDER BY 1").rows()
-    assert found == [("AAPL", 900), ("COIN", 0), ("EARLY", 0), ("FILE", 86_400), ("MSFT", 0)]
+    assert found == [("AAPL", 900), ("COIN", 86_400), ("EARLY", 0), ("FILE", 0), ("MSFT", 0)]
+
+
+def test_the_delay_of_a_provider_that_is_no_longer_that_of_the_symbol_is_not_noted(transaction: Transaction) -> None:
+    """The watchlist was edited while the provider was asked."""
+    transaction.execute("UPDATE market.instrument SET provider = 'yahoo' WHERE symbol = 'AAPL'")
+    ledger.note_delays(transaction, None, {"AAPL": 900, "MSFT": 900})
+    ledger.note_delays(transaction, "yahoo", {"MSFT": 60})
+    found = transaction.query("SELECT symbol FROM market.instrument WHERE delay_seconds = 900").rows()
+    assert found == [("MSFT",)]
+    assert transaction.query("SELECT count(*) FROM market.instrument WHERE delay_seconds <> 0").item() == 1

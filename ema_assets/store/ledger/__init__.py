@@ -56,6 +56,7 @@ from ema_assets.store.ledger.staleness import (
 from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
+    keep_syncs_away,
     lock_changes,
     start_again,
     sync_assets,
@@ -109,6 +110,7 @@ __all__ = [
     "incarnation",
     "instruments",
     "is_any_well",
+    "keep_syncs_away",
     "known_symbols",
     "known_timeframes",
     "late",

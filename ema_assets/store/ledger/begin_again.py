@@ -57,6 +57,7 @@ def start_on_calendar(transaction: Transaction, symbols: Sequence[str]) -> None:
             dirty_end = CASE WHEN s.asset = $2 AND s.timeframe <> ALL ($3::text[]) THEN $4::timestamptz END,
             first_ts = CASE WHEN s.asset = $2 THEN b.first_ts ELSE s.first_ts END,
             last_ts = CASE WHEN s.asset = $2 THEN b.last_ts ELSE s.last_ts END,
+            begun_again = s.begun_again + 1,
             failures = 0, next_attempt_at = NULL, last_error = NULL, updated_at = clock_timestamp()
         FROM market.instrument i
         CROSS JOIN unnest($5::text[]) AS t(timeframe)
@@ -109,10 +110,11 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
                               WHEN s.timeframe = ANY ($5::text[]) THEN $6::timestamptz
                               ELSE least(s.dirty_from, $2) END,
             dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[]) THEN $6::timestamptz END,
+            begun_again = s.begun_again + 1,
             updated_at = clock_timestamp()
         FROM market.instrument i
         WHERE i.symbol = s.symbol AND i.calendar = $1
-          AND (s.first_ts IS NOT NULL OR
+          AND (s.first_ts IS NOT NULL OR s.asset = $3 AND s.timeframe = ANY ($4::text[]) OR
                -- Nothing was rolled up so far, if all stored bars are of a day that is a session only now.
                s.asset = $3 AND s.timeframe <> ALL ($4::text[]) AND EXISTS (
                    SELECT FROM market.series_state f
@@ -151,7 +153,8 @@ def ask_for_all(transaction: Transaction, symbols: Sequence[str]) -> None:
     """
     transaction.execute(
         """
-        UPDATE market.series_state SET checked_through = NULL, updated_at = clock_timestamp()
+        UPDATE market.series_state
+        SET checked_through = NULL, begun_again = begun_again + 1, updated_at = clock_timestamp()
         WHERE asset = $1 AND symbol = ANY ($2::text[]) AND timeframe = ANY ($3::text[])
         """,
         OHLC,

@@ -22,6 +22,14 @@ def wait_for_syncs(transaction: Transaction) -> None:
     transaction.execute("SELECT pg_advisory_xact_lock($1)", int(AdvisoryLock.SYNC))
 
 
+def keep_syncs_away(transaction: Transaction) -> None:
+    """Wait for a sync that writes, and have the next one wait until `transaction` has ended.
+
+    For what uses calendars that it has read before it locks series. Call it first: a sync waits in this order, too.
+    """
+    transaction.execute("SELECT pg_advisory_xact_lock_shared($1)", int(AdvisoryLock.SYNC))
+
+
 def lock_changes(
     transaction: Transaction,
     instruments: Sequence[Instrument],
@@ -50,6 +58,9 @@ def lock_changes(
                OR s.is_on <> (s.timeframe = ANY (n.timeframes::text[])
                               AND (s.asset = $9 OR s.timeframe <> ALL (n.bars_only::text[])))
                OR i.calendar = ANY ($8::text[])
+               -- All bars of files are rolled up again.
+               OR (NOT n.is_fetched AND (NOT i.is_active OR (i.timeframes, i.bars_only)
+                                         <> (n.timeframes::text[], n.bars_only::text[])))
                OR (s.failures > 0 AND (NOT a.is_on OR a.code_version <> v.version))
                OR s.code_version <> v.version
                OR s.asset = ANY ($10::text[])

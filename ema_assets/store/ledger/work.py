@@ -22,15 +22,16 @@ from ema_assets.store.tables import BARS
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Return the ledger of fetched bars of `symbols`; sorted by symbol.
 
-    Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
-    older_due_at (when older bars are due; null when none are, or the series has no bar), next_attempt_at (no earlier
-    than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended), last_error (null when the last
-    attempt did not fail).
+    Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, asked_from
+    (how far back the series was requested so far; null for a new one), first_ts, older_due_at (when older bars are due;
+    null when none are, or the series has no bar), begun_again (how often the series has begun again), next_attempt_at
+    (no earlier than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended), last_error (null when
+    the last attempt did not fail).
     """
     return transaction.query(
         f"""
         SELECT s.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
-               s.checked_through, s.asked_at, s.first_ts,
+               s.checked_through, s.asked_at, s.asked_from, s.first_ts, s.begun_again,
                greatest(s.next_attempt_at, s.asked_at + make_interval(hours => {PAUSE_HOURS}))
                AS next_attempt_at,
                CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at,
@@ -90,12 +91,12 @@ def take_back(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[
 def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Lock the ledger rows of `symbols` until the transaction ends, waiting for other transactions to release them.
 
-    Returns symbol, the current dirty_from, dirty_end, first_ts and last_ts, allow_negative, and feeds (the keys of the
-    timeframes that are rolled up from this one); sorted by symbol.
+    Returns symbol, the current dirty_from, dirty_end, first_ts, last_ts and begun_again, allow_negative, and feeds (the
+    keys of the timeframes that are rolled up from this one); sorted by symbol.
     """
     return transaction.query(
         """
-        SELECT s.symbol, s.dirty_from, s.dirty_end, s.first_ts, s.last_ts, i.allow_negative,
+        SELECT s.symbol, s.dirty_from, s.dirty_end, s.first_ts, s.last_ts, s.begun_again, i.allow_negative,
                array(SELECT t.timeframe FROM market.timeframe t
                      WHERE t.source = $2 AND t.timeframe = ANY (i.timeframes)) AS feeds
         FROM market.series_state s JOIN market.instrument i USING (symbol)
@@ -312,21 +313,26 @@ def find_ends(
         )
 
 
-def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
-    """Write by how many `seconds` the provider of each symbol is behind its exchange, at most a day."""
+def note_delays(transaction: Transaction, provider: str | None, seconds: Mapping[str, int]) -> None:
+    """Write by how many `seconds` `provider` is behind the exchange of each symbol, at most a day.
+
+    None is the default provider. Symbols that have another one by now are left out.
+    """
     if seconds:
         transaction.execute(
             """
             WITH delayed AS MATERIALIZED (
                 -- Sorted, because runs of several timeframes learn the delays of the same symbols.
                 SELECT i.symbol, d.seconds FROM unnest($1::text[], $2::bigint[]) AS d(symbol, seconds)
-                JOIN market.instrument i USING (symbol) ORDER BY i.symbol FOR NO KEY UPDATE OF i
+                JOIN market.instrument i USING (symbol)
+                WHERE i.provider IS NOT DISTINCT FROM $3 ORDER BY i.symbol FOR NO KEY UPDATE OF i
             )
             UPDATE market.instrument i SET delay_seconds = least(d.seconds, 86400)
             FROM delayed d WHERE i.symbol = d.symbol
             """,
             list(seconds),
             list(seconds.values()),
+            provider,
         )
 
 

@@ -1,0 +1,114 @@
+"""The watchlist may be edited while a run waits for bars: what it brings counts only if it still answers the question."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.special_days import SpecialDays
+from ema_assets.model.timeframes import by_key
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.declaration import LongHistory
+from ema_assets.refresh.fetch import refresh_fetched
+from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import mostly_broad
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, tables_of, utc, watch
+from ema_assets_tests.timeframes import D1, H1, M5, M15
+
+FIRST = date(2026, 11, 23)
+# Monday to Wednesday; Thanksgiving follows.
+MIDDAY = utc("2026-11-25 17:00")
+LATER = utc("2026-11-25 17:10")
+TIMEFRAMES = [M5, M15, H1, D1, by_key("1w")]
+
+
+def watched(calendar: str = "XNYS", **options: int | str) -> Watchlist:
+    return watch({"AAPL": calendar}, timeframes=TIMEFRAMES, **{"m5_days": 3, "d1_days": 40, **options})  # type: ignore[arg-type]
+
+
+REGULAR, EXTENDED = watched(), watched("XNYS extended")
+CLOSED_TUESDAY = replace(REGULAR, special_days={"XNYS": SpecialDays(closed=frozenset({date(2026, 11, 24)}))})
+
+
+def exchange() -> MemoryExchange:
+    return MemoryExchange(
+        bars_on("XNYS extended", "AAPL", M5, FIRST, MIDDAY.date(), 1).filter(pl.col("ts") < MIDDAY),
+        bars_on("XNYS", "AAPL", D1, FIRST - timedelta(days=60), FIRST, 2),
+        page_rows=1_000,
+    )
+
+
+def once(edit: Callable[[], object]) -> Callable[[], None]:
+    """Edit the watchlist at the first page of bars, and not again."""
+    edits = [edit]
+
+    def between_pages() -> None:
+        if edits:
+            edits.pop()()
+
+    return between_pages
+
+
+@pytest.mark.parametrize("is_loaded", mostly_broad([True, False]))
+@pytest.mark.parametrize(
+    ("before", "after"),
+    mostly_broad(
+        [
+            pytest.param(REGULAR, EXTENDED, id="longer hours"),
+            pytest.param(CLOSED_TUESDAY, REGULAR, id="one more day"),
+            pytest.param(watched(d1_days=10), REGULAR, id="more history"),
+            pytest.param(EXTENDED, REGULAR, id="shorter hours"),
+            pytest.param(REGULAR, CLOSED_TUESDAY, id="one day less"),
+        ],
+        count=3,
+    ),
+)
+def test_the_tables_end_as_if_the_last_watchlist_had_been_in_use_from_the_beginning(
+    database: Database, before: Watchlist, after: Watchlist, *, is_loaded: bool
+) -> None:
+    source = exchange()
+    if is_loaded:
+        refresh(database, before, source, MIDDAY - timedelta(hours=20))
+    source.between_pages = once(lambda: sync(database, after, MIDDAY))
+    refresh(database, before, source, MIDDAY)
+    assert source.asked
+    for _ in range(2):
+        refresh(database, after, exchange(), LATER)
+    found = tables_of(database)
+    refresh(database, after, exchange(), LATER, everything=True)
+    for asset, rows in tables_of(database).items():
+        assert_frame_equal(found[asset], rows, check_exact=True)
+    assert set(found["ohlc"]["timeframe"]) == {"5m", "15m", "1h", "1d", "1w"}
+
+
+def test_a_run_that_has_asked_about_other_hours_stores_nothing_and_says_so(database: Database) -> None:
+    """Its series is neither done nor failed: the next run asks about the hours of now."""
+    source = exchange()
+    sync(database, REGULAR, MIDDAY)
+    source.between_pages = once(lambda: sync(database, EXTENDED, MIDDAY))
+    outcome = refresh_fetched(database, source, M5, ["AAPL"], FetchRules(REGULAR.history_days), MIDDAY)
+    assert (set(outcome.done), outcome.errors, outcome.rows) == (set(), {}, 0)
+    assert rows_of(database, "SELECT count(*) FROM market.ohlc") == [(0,)]
+    assert rows_of(database, "SELECT count(*) FROM market.series_state WHERE checked_through IS NOT NULL") == [(0,)]
+
+
+def test_long_history_of_other_hours_is_not_stored(database: Database) -> None:
+    """Of a symbol that moved to another calendar while the provider was asked for it; it is requested again."""
+    hours = bars_on("XNYS extended", "AAPL", H1, FIRST - timedelta(days=30), FIRST, 3)
+    source = MemoryExchange(exchange().bars, hours, page_rows=1_000)
+    rules = FetchRules(REGULAR.history_days, long_histories={None: LongHistory("1h", "60m")})
+
+    def move() -> None:
+        if source.asked[-1].timeframe == H1:
+            sync(database, EXTENDED, MIDDAY)
+
+    sync(database, REGULAR, MIDDAY)
+    source.between_pages = move
+    refresh_fetched(database, source, M5, ["AAPL"], rules, MIDDAY)
+    assert source.asked[-1].timeframe == H1
+    assert rows_of(database, "SELECT count(*) FROM market.long_bar") == [(0,)]
