@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import adbc_driver_manager
+import polars as pl
 
 from ema_assets.model.errors import CodeDiffers, RuleError, SignalError, StoreError, UnsoundCode, first_of
 from ema_assets.store import interrupts
@@ -11,8 +12,9 @@ from ema_assets.store import interrupts
 _log = logging.getLogger(__name__)
 
 # Classes of SQLSTATE that no series causes: lost connection, wrong transaction state, deadlock, out of resources,
-# shutdown, system error. The same work can succeed later.
-_CAN_HEAL = ("08", "25", "40", "53", "57", "58")
+# shutdown or time limit, system error; and lock_not_available, where somebody has set `lock_timeout`. The same work can
+# succeed later.
+_CAN_HEAL = ("08", "25", "40", "53", "55P03", "57", "58")
 
 # The log names at most this many symbols.
 _NAMED = 5
@@ -22,6 +24,9 @@ def can_heal(error: BaseException) -> bool:
     """Return whether the database is to blame and the same work can succeed a little later."""
     if isinstance(error, StoreError):
         return True
+    if isinstance(error, pl.exceptions.ComputeError):
+        # Only rows of statements without parameters stream in while polars reads them. No series causes their errors.
+        return "[libpq]" in str(error)
     state = getattr(error, "sqlstate", None)
     return isinstance(error, adbc_driver_manager.Error) and (state is None or state.startswith(_CAN_HEAL))
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
 import adbc_driver_manager
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +107,7 @@ def test_an_error_that_no_series_caused_is_raised_at_once() -> None:
 @pytest.mark.parametrize(
     ("state", "is_raised"),
     [
-        *((state, True) for state in ("08006", "25P02", "40P01", "53200", "57P01", "58030", None)),
+        *((state, True) for state in ("08006", "25P02", "40P01", "53200", "55P03", "57P01", "58030", None)),
         *((state, False) for state in ("22003", "23514", "42P01")),
     ],
 )
@@ -123,6 +124,30 @@ def test_database_errors_about_the_server_are_raised_and_errors_about_rows_fail_
             bisect(SYMBOLS, work)
     else:
         assert bisect(SYMBOLS, work) == dict.fromkeys(SYMBOLS, "OperationalError: said")
+
+
+def test_an_error_that_streams_in_with_rows_is_of_a_statement_without_parameters_and_fails_no_series(
+    database: Database,
+) -> None:
+    def work(_part: list[str]) -> None:
+        with database.transaction() as transaction:
+            transaction.query("SELECT 1 / (3 - n) FROM generate_series(1, 5) AS n")
+
+    with pytest.raises(pl.exceptions.ComputeError):
+        bisect(SYMBOLS, work)
+
+    def mistaken(_part: list[str]) -> None:
+        raise pl.exceptions.ComputeError("a mistake in a signal")
+
+    assert bisect(["S0"], mistaken) == {"S0": "ComputeError: a mistake in a signal"}
+
+
+def test_rows_of_a_statement_with_parameters_do_not_stream_in(database: Database) -> None:
+    """So that its errors have a state, by which it is known whether the same work can succeed later."""
+    sql = "SELECT 1 / ($1 - n) FROM generate_series(1, 100000) AS n"
+    with pytest.raises(adbc_driver_manager.Error) as raised, database.transaction() as transaction:
+        transaction.query(sql, 90_000)
+    assert raised.value.sqlstate == "22012"
 
 
 def test_a_memory_error_is_raised_and_a_long_reason_is_cut() -> None:
