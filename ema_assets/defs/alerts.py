@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dagster import DefaultSensorStatus, SensorEvaluationContext, SkipReason, sensor
 
 from ema_assets.defs.namespace import known
+from ema_assets.defs.one_sentence import in_one_sentence
 from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime.locate import leased_database
@@ -31,6 +32,7 @@ PATIENCE_SECONDS = 20.0
         '"ema-assets alerts deliver" is one.'
     ),
 )
+@in_one_sentence()
 def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
     """Deliver the alerts that are due. The sensor launches no run; its skip reason says what was done."""
     from ema_assets.runtime.alert_worker import Configuration

@@ -5,15 +5,13 @@ Dagster's sensor does the same at intervals. Apprise is imported only here and i
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
 
 from ema_assets.alerts import sending
 from ema_assets.alerts.messages import NotSent
@@ -25,10 +23,13 @@ from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError, StoreError
 from ema_assets.operations.deliver_alerts import SOON, Parcel, pack, route, settle
 from ema_assets.operations.watch_trouble import looks, watch_trouble
+from ema_assets.refresh.isolate import can_heal
 from ema_assets.refresh.plan import Publications
+from ema_assets.runtime.alert_senders import Senders, Sent
 from ema_assets.store.alert_delivery import next_due
 from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database, Transaction
+from ema_assets.store.driver_errors import refusal
 
 TROUBLE_SECONDS = 15.0
 # After a night or an outage, everything is late until the first runs have finished, which is not trouble.
@@ -47,11 +48,8 @@ _SAID_AGAIN_SECONDS = 600.0
 _GLANCE_SECONDS = 0.5
 # With the pauses in between, these attempts take a minute: a restart of the database takes less.
 _ATTEMPTS_TO_MARK = 30
-_CHANNELS_AT_ONCE = 8
 
 Say = Callable[[str], None]
-# A message, and why it could not be sent, or None.
-Sent = tuple[Parcel, NotSent | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,73 +94,6 @@ def _stamp(settings: Settings) -> tuple[int, ...]:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-class Senders:
-    """Messages being sent, one at a time per channel: a channel that hangs does not delay the others."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
-        self._threads = ThreadPoolExecutor(_CHANNELS_AT_ONCE, thread_name_prefix="channel")
-        self._sending: dict[str, tuple[Parcel, Future[NotSent | None]]] = {}
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._reading, False)
-        self._turn = threading.Lock()
-        self._is_closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        with self._turn:
-            self._is_closed = True
-            os.close(self._reading)
-            os.close(self._writing)
-
-    @property
-    def wake(self) -> int:
-        """A file descriptor that becomes readable when an attempt to send a message has ended."""
-        return self._reading
-
-    @property
-    def busy(self) -> list[str]:
-        """The channels to which a message is being sent."""
-        return list(self._sending)
-
-    def send(self, parcel: Parcel) -> None:
-        """Begin to send a message to a channel that is not busy."""
-        sent = self._threads.submit(sending.send, parcel.channel, parcel.message, self._env, parcel.partly)
-        self._sending[parcel.channel.name] = parcel, sent
-        sent.add_done_callback(self._wake_up)
-
-    def _wake_up(self, _: object) -> None:
-        # The message counts as finished before this is called, and its reader may have closed the pipe by now: the
-        # number may then belong to another file.
-        with self._turn:
-            if not self._is_closed:
-                os.write(self._writing, b".")
-
-    def wait(self) -> None:
-        """Wait until sending one of the messages has ended.
-
-        There is no time limit: how long it takes depends on the channel. Apprise lets 5.5 s pass between two targets
-        unless the service allows more, and each target has 4 s to accept the connection and 4 s to answer.
-        """
-        wait_for([sent for _, sent in self._sending.values()], return_when=FIRST_COMPLETED)
-
-    def finished(self) -> list[Sent]:
-        """Return messages whose sending has ended, each with None, or with the reason why it was not sent.
-
-        Their channels stay busy until `free` is called, so that a result is not lost when it cannot be marked.
-        """
-        with suppress(BlockingIOError):
-            os.read(self._reading, 4096)
-        return [(parcel, sent.result()) for parcel, sent in self._sending.values() if sent.done()]
-
-    def free(self, channel: str) -> None:
-        """Mark a channel as free: the result of its last message is stored."""
-        del self._sending[channel]
-
-
 def _mark(database: Database, senders: Senders) -> list[Sent]:
     """Store the results of finished messages, free their channels, and return these messages."""
     finished = senders.finished()
@@ -179,7 +110,7 @@ def _mark_all(database: Database, senders: Senders) -> Iterator[Sent]:
     """Wait until no message is being sent any more. Store each result as soon as it is known, and yield it.
 
     Raises:
-        StoreError: when the database could not be reached for a minute.
+        StoreError: when the database could not be reached for a minute, or another error of it that can heal.
     """
     failures = 0
     while senders.busy:
@@ -187,9 +118,9 @@ def _mark_all(database: Database, senders: Senders) -> Iterator[Sent]:
         try:
             yield from _mark(database, senders)
             failures = 0
-        except StoreError:
+        except Exception as error:
             failures += 1
-            if failures == _ATTEMPTS_TO_MARK:
+            if failures == _ATTEMPTS_TO_MARK or not can_heal(error):
                 raise
             time.sleep(_AGAIN_SECONDS)
 
@@ -207,11 +138,20 @@ def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configur
                 with Listener(url) as listener, Database(url, SESSION) as database:
                     _Worker(listener, database, senders, configuration, say).work(is_over)
                     return
-            except StoreError as error:
-                if str(error) != said or time.monotonic() - said_at > _SAID_AGAIN_SECONDS:
-                    said, said_at = str(error), time.monotonic()
-                    say(f"{error}; trying again")
+            except Exception as error:
+                # A process that ends sends again what it could not mark, and after some new starts nobody delivers.
+                if not can_heal(error):
+                    raise
+                sentence = refusal(error) or str(error)
+                if sentence != said or time.monotonic() - said_at > _SAID_AGAIN_SECONDS:
+                    said, said_at = sentence, time.monotonic()
+                    say(f"{sentence}; trying again")
                 time.sleep(_AGAIN_SECONDS)
+        # Stopped during an outage: what was sent is marked if that is over by now, and otherwise sent again later.
+        with suppress(StoreError), Database(url, SESSION) as database:
+            while senders.busy:
+                senders.wait()
+                _mark(database, senders)
 
 
 class _Lookout:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -19,16 +20,18 @@ from ema_assets.alerts.messages import Message
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.config.settings import Settings
 from ema_assets.defs import namespace
-from ema_assets.model.errors import StoreError
-from ema_assets.operations.deliver_alerts import Parcel
+from ema_assets.defs.one_sentence import WrongConfiguration
+from ema_assets.model.errors import StoreError, StoreUnavailable
+from ema_assets.operations.deliver_alerts import Parcel, settle
 from ema_assets.runtime import alert_process, alert_worker
 from ema_assets.runtime.alert_process import AlertProcess
-from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once, deliver_until
+from ema_assets.runtime.alert_senders import Senders, Sent
+from ema_assets.runtime.alert_worker import Configuration, deliver_once, deliver_until
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store import provider_state
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.alert_listener import Listener
-from ema_assets.store.database import Database
+from ema_assets.store.database import Database, Transaction
 from ema_assets.store.roles import ALERTS
 from ema_assets_tests.alerts.raised import deliveries, raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
@@ -77,6 +80,49 @@ def test_an_unreachable_database_is_reported_once_while_the_worker_retries(
     looks = iter([False] * 5)
     deliver_until(lambda: next(looks, True), "postgresql://nobody@127.0.0.1:9/none", Configuration(), said.append)
     assert said == said[:1] * 6, "it is said again after some time"
+
+
+def test_an_error_of_the_server_that_can_heal_neither_ends_the_worker_nor_repeats_a_message(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process would be given up after some new starts, such as while the disk is full."""
+    monkeypatch.setattr(alert_worker, "_AGAIN_SECONDS", 0.05)
+    states = ["40P01", "53100"]
+
+    def settled(transaction: Transaction, *values: Any) -> None:
+        if states:
+            transaction.execute(f"DO $$ BEGIN RAISE 'refused for now' USING ERRCODE = '{states.pop()}'; END $$")
+        settle(transaction, *values)
+
+    monkeypatch.setattr(alert_worker, "settle", settled)
+    with working(database.url) as said:
+        for number in range(2):
+            raised(database, first=number)
+            sent = [("sent",)] * (number + 1)
+            wait_until(lambda: [row[2:3] for row in deliveries(database)] == sent, "it is marked")  # noqa: B023
+    assert hook.titles == ["crossover: S000 1h", "crossover: S001 1h"]
+    assert said[0] == "the database or its driver refused: refused for now; trying again"
+
+
+def test_a_worker_that_is_stopped_after_it_has_lost_the_database_marks_what_it_has_sent(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_worker, "_AGAIN_SECONDS", 0.0)
+    over = threading.Event()
+
+    def lost(_: Listener) -> None:
+        if hook.received:
+            over.set()
+            hook.gate.set()
+            raise StoreUnavailable("the session was lost")
+
+    monkeypatch.setattr(Listener, "check", lost)
+    hook.gate.clear()
+    raised(database)
+    said: list[str] = []
+    deliver_until(over.is_set, database.url, Configuration(), said.append)
+    assert said == ["the session was lost; trying again"]
+    assert deliveries(database) == [("S000", "HOOK", "sent", None)]
 
 
 def test_an_edit_of_the_watchlist_that_keeps_its_size_is_noticed(env: Path) -> None:
@@ -233,6 +279,14 @@ def test_the_first_tick_of_the_sensor_creates_the_tables(
     databases.drop(url)
 
 
+def test_the_sensor_says_in_one_sentence_that_the_database_cannot_be_reached(
+    env: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMA_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    with pytest.raises(WrongConfiguration, match=r"^cannot connect to postgresql://nobody@127.0.0.1:9/none: "):
+        evaluated()
+
+
 def test_the_sensor_of_a_component_without_a_prefix_uses_the_settings_of_the_component(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,7 +392,7 @@ def test_a_message_that_is_sent_after_its_senders_are_closed_writes_to_no_file(
     with Senders(os.environ) as senders:
         senders.send(parcel)
         wait_until(lambda: hook.received, "it is on its way")
-    monkeypatch.setattr("ema_assets.runtime.alert_worker.os.write", lambda number, _: written.append(number))
+    monkeypatch.setattr("ema_assets.runtime.alert_senders.os.write", lambda number, _: written.append(number))
     hook.gate.set()
     wait_until(lambda: all(sent.done() for _, sent in senders._sending.values()), "it was sent")
     senders._threads.shutdown(wait=True)
@@ -387,7 +441,7 @@ def test_a_result_that_cannot_be_stored_is_given_up_after_a_minute_without_any_s
     pauses: list[float] = []
     left = [30, 29, 0, 29]
 
-    def mark(*_: object) -> list[alert_worker.Sent]:
+    def mark(*_: object) -> list[Sent]:
         """Fail as often as the last number says, then store one result."""
         left[-1] -= 1
         if left[-1] >= 0:

@@ -14,8 +14,9 @@ from ema_assets.alerts.channels import Channel
 from ema_assets.alerts.messages import Message
 from ema_assets.defs import alerts as sensor
 from ema_assets.operations.deliver_alerts import Parcel
-from ema_assets.runtime import alert_worker
-from ema_assets.runtime.alert_worker import Configuration, Delivered, Senders, deliver_once, deliver_until
+from ema_assets.runtime import alert_senders, alert_worker
+from ema_assets.runtime.alert_senders import Senders
+from ema_assets.runtime.alert_worker import Configuration, Delivered, deliver_once, deliver_until
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.alert_listener import Listener
 from ema_assets.store.database import Database
@@ -121,7 +122,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> None:
         wait(futures, None if timeout is None else 0.01, return_when)
 
-    monkeypatch.setattr(alert_worker, "wait_for", waited)
+    for module in (alert_senders, alert_worker):
+        monkeypatch.setattr(module, "wait_for", waited)
 
 
 @pytest.mark.usefixtures("impatient")
