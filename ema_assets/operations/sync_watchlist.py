@@ -47,7 +47,9 @@ def sync(
         past = {calendar: since for calendar, since in changed.items() if since <= now}
         outdated = tables.outdated(transaction, [table for node in graph.computed for table in node.tables])
         to_remake = [node.name for node in graph.computed if node.touches(outdated)]
-        ledger.lock_changes(transaction, watchlist.instruments, list(changed), graph.code_versions, to_remake)
+        wanted = depths(watchlist.history_days, graph.with_bars)
+        deeper = older_history.changed_depths(transaction, wanted)
+        ledger.lock_changes(transaction, watchlist.instruments, list(changed), graph.code_versions, to_remake, deeper)
         remade = adopt_graph(transaction, graph)
         begun_again = _begun_again(transaction, watchlist.instruments, past)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
@@ -61,7 +63,7 @@ def sync(
         note_wanted(transaction, watchlist.alerts)
         # Delivery does this, too, but nobody delivers when the last `[[alert]]` was removed.
         give_up_unwanted(transaction, watchlist.alerts)
-        older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
+        older_history.sync_depth(transaction, wanted, now)
         sync_failures.forget(transaction)
     return added, removed
 

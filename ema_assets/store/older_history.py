@@ -39,8 +39,17 @@ def begin(transaction: Transaction, timeframe: Timeframe, asked: pl.DataFrame, n
     )
 
 
+def changed_depths(transaction: Transaction, wanted: Mapping[str, str]) -> list[str]:
+    """Return the timeframes whose `wanted` depth (in words) has changed."""
+    known = dict(transaction.query("SELECT timeframe, wanted FROM market.history_depth").iter_rows())
+    return [timeframe for timeframe, depth in wanted.items() if known.get(timeframe) != depth]
+
+
 def sync_depth(transaction: Transaction, wanted: Mapping[str, str], now: datetime) -> None:
-    """Make the older bars of all series due at `now` on timeframes whose `wanted` depth (in words) has changed."""
+    """Make the older bars of all series due at `now` on timeframes whose `wanted` depth (in words) has changed.
+
+    Their fetched bars must be locked: a run that holds a row of older history has locked these first.
+    """
     transaction.execute(
         f"""
         WITH changed AS (

@@ -16,8 +16,10 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import ConfigurationError, RequestRefused
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import FROM_FILES, Instrument
+from ema_assets.model.timeframes import by_key
 from ema_assets.operations import sync_watchlist
 from ema_assets.operations.ingest import store_file
 from ema_assets.providers.declaration import Publication
@@ -25,7 +27,7 @@ from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health, status
 from ema_assets.reports.progress import loading
-from ema_assets.store import ledger, sessions
+from ema_assets.store import ledger, older_history, sessions
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.ledger import staleness
 from ema_assets.store.migrations import migrate
@@ -576,6 +578,54 @@ def test_a_sync_that_rolls_up_bars_of_files_again_waits_for_a_run_without_a_dead
             wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
             ledger.lock(transaction, EMA_SIGNALS, H1, ["MSFT"])
         synced.result()
+
+
+def test_a_sync_of_another_depth_waits_for_a_run_without_a_deadlock(database: Database, database_url: str) -> None:
+    """The run has settled its older history, and then marks what reads its bars: what the sync is to write as well."""
+    asked = pl.DataFrame({"symbol": ["AAPL"], "start": [NOW]}, schema={"symbol": pl.String(), "start": UTC_TIME})
+
+    def begin(transaction: Transaction) -> None:
+        older_history.begin(transaction, M5, asked, NOW, is_anew=True)
+
+    sync_watchlist.sync(database, _SMALL, NOW)
+    with database.transaction() as transaction:
+        begin(transaction)
+    days, instruments = {**_SMALL.history_days, M5: 60}, (replace(_MSFT, timeframes=(M5,)),)
+    after = replace(_SMALL, history_days=days, instruments=instruments)
+    with Database(database_url) as other, ThreadPoolExecutor() as pool:
+        with database.transaction() as transaction:
+            ledger.lock(transaction, OHLC, M5, ["AAPL"])
+            begin(transaction)
+            synced = pool.submit(sync_watchlist.sync, other, after, NOW)
+            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            ledger.lock(transaction, EMA_SIGNALS, D1, ["MSFT"])
+        synced.result()
+
+
+def test_a_sync_of_another_timeframe_does_not_wait_for_who_reads_bars(database: Database, database_url: str) -> None:
+    """A run that has read them may wait for a series that the sync has locked."""
+    sync_watchlist.sync(database, _SMALL, NOW)
+    other_timeframe = by_key("13m")
+    after = replace(_SMALL, instruments=(replace(_MSFT, timeframes=(M5, other_timeframe)),))
+    with database.transaction() as reading, Database(database_url) as other:
+        reading.query("SELECT count(*) FROM market.ohlc")
+        sync_watchlist.sync(other, after, NOW)
+    with database.transaction() as transaction:
+        shape = """
+            SELECT array(SELECT attname::text || ' ' || atttypid::regtype || ' ' || attnotnull || coalesce(collname, '')
+                         FROM pg_attribute LEFT JOIN pg_collation c ON c.oid = attcollation
+                         WHERE attrelid = r.oid AND attnum > 0 ORDER BY attnum)::text AS columns,
+                   array(SELECT replace(pg_get_constraintdef(oid), r.relname, '') FROM pg_constraint
+                         WHERE conrelid = r.oid ORDER BY 1)::text AS constraints,
+                   array(SELECT replace(pg_get_indexdef(indexrelid), r.relname, '') FROM pg_index
+                         WHERE indrelid = r.oid ORDER BY 1)::text AS indexes
+            FROM pg_class r WHERE r.oid = $1::regclass"""
+        for table in ("ohlc", "ema_trend", "strategy_9_30_ema"):
+            transaction.execute(f"CREATE TABLE market.{table}_x PARTITION OF market.{table} FOR VALUES IN ('x')")
+            attached, created = (
+                transaction.query(shape, f"market.{table}_{part}").row(0) for part in (other_timeframe.sql_name, "x")
+            )
+            assert attached == created
 
 
 def test_a_file_is_stored_before_a_sync_or_after_it(database: Database) -> None:

@@ -9,15 +9,18 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.timeframes import by_key
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import LongHistory
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import mostly_broad
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, tables_of, utc, watch
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, tables_of, utc, watch
+from ema_assets_tests.store.test_ledger import results
 from ema_assets_tests.timeframes import D1, H1, M5, M15
 
 FIRST = date(2026, 11, 23)
@@ -112,3 +115,17 @@ def test_long_history_of_other_hours_is_not_stored(database: Database) -> None:
     refresh_fetched(database, source, M5, ["AAPL"], rules, MIDDAY)
     assert source.asked[-1].timeframe == H1
     assert rows_of(database, "SELECT count(*) FROM market.long_bar") == [(0,)]
+
+
+def test_what_a_run_computes_of_a_removed_symbol_is_known_to_its_readers_when_the_symbol_is_back(
+    database: Database,
+) -> None:
+    """With the symbol, the list lost the only use of a timeframe. A run was computing an average on it."""
+    without = watch({"MSFT": "XNYS"}, m5_days=3, d1_days=40, timeframes=[M5])
+    refresh(database, REGULAR, exchange(), MIDDAY)
+    with Database(database.url) as other, database.transaction() as run:
+        assert ledger.claim(run, EMA_SIGNALS, H1, ["AAPL"], everything=True).height == 1
+        sync(other, without, MIDDAY)
+        ledger.complete(run, EMA_SIGNALS, H1, results(["AAPL"], changed_from=MIDDAY), "1")
+    sync(database, REGULAR, MIDDAY)
+    assert state_of(database, "AAPL", H1, EMA_TREND)["dirty_from"] is not None

@@ -36,10 +36,12 @@ def lock_changes(
     calendars: Sequence[str],
     versions: Mapping[str, str],
     remade: Sequence[str],
+    deeper: Sequence[str],
 ) -> None:
     """Lock every series that a sync will write.
 
-    It is one of `instruments`, changed sessions of `calendars`, code `versions`, and assets that are to be `remade`.
+    It is one of `instruments`, changed sessions of `calendars`, code `versions`, assets that are to be `remade`, and
+    timeframes whose fetched bars are to reach back further (`deeper`) or less far.
 
     A sync writes in several statements, and changes tables before the last ones. If it did not lock all series at its
     start, a run that waits for one statement could hold what the next one waits for.
@@ -64,6 +66,7 @@ def lock_changes(
                OR (s.failures > 0 AND (NOT a.is_on OR a.code_version <> v.version))
                OR s.code_version <> v.version
                OR s.asset = ANY ($10::text[])
+               OR (s.asset = $9 AND s.timeframe = ANY ($11::text[]))
             {IN_ORDER}
         ) locked
         """,
@@ -76,6 +79,7 @@ def lock_changes(
         list(calendars),
         OHLC,
         list(remade),
+        list(deeper),
     )
 
 
@@ -205,7 +209,7 @@ def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataF
 
     In `assets` (GRAPH_ASSETS_SCHEMA) each asset comes after its inputs; assets that are not in it are switched off.
     `inputs` follows GRAPH_INPUTS_SCHEMA. An asset that is switched off is still marked dirty by its input, so that it
-    has only the difference to compute when it is switched on again.
+    has only the difference to compute when it is switched on again; so is one on a timeframe that nobody uses any more.
 
     Raises:
         SchemaMismatch: when a frame does not have the required columns.
@@ -234,6 +238,8 @@ def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataF
         WHERE i.asset = ANY ($1::text[]) AND NOT EXISTS (
             SELECT FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n(asset, timeframe, reads, frame)
             WHERE (n.asset, n.timeframe, n.reads, n.frame) = (i.asset, i.timeframe, i.reads, i.reads_timeframe))
+          -- Not on a timeframe that nobody uses any more: a run may be computing it.
+          AND i.timeframe = ANY ($3::text[])
         """,
         assets["asset"],
         *wanted,

@@ -41,11 +41,20 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
     with lock_waits.limited(transaction):
         changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
         for table, timeframe in _missing_partitions(transaction, wanted, parted):
-            transaction.execute(
-                f"CREATE TABLE {table.part(timeframe)} PARTITION OF market.{identifier(table.name)} "
-                f"FOR VALUES IN ({_literal(timeframe.key)})"
-            )
+            _add_partition(transaction, table, timeframe)
     return changed
+
+
+def _add_partition(transaction: Transaction, table: Table, timeframe: Timeframe) -> None:
+    """Create the partition of `table` for `timeframe`.
+
+    It is created by itself and then attached: `CREATE TABLE … PARTITION OF` would wait for all who read the table, and
+    a run that has read it may wait for a series that a sync has locked.
+    """
+    parent, part = f"market.{identifier(table.name)}", table.part(timeframe)
+    parts = ("DEFAULTS", "CONSTRAINTS", "GENERATED", "INDEXES", "STORAGE", "COMPRESSION")
+    transaction.execute(f"CREATE TABLE {part} (LIKE {parent} {' '.join(f'INCLUDING {each}' for each in parts)})")
+    transaction.execute(f"ALTER TABLE {parent} ATTACH PARTITION {part} FOR VALUES IN ({_literal(timeframe.key)})")
 
 
 def outdated(transaction: Transaction, tables: Iterable[Table]) -> list[str]:
