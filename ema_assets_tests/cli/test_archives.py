@@ -197,6 +197,25 @@ def test_data_is_replaced_only_with_the_option_and_a_failed_restore_changes_noth
     databases.drop(url)
 
 
+def test_a_restore_that_loses_the_database_after_the_archive_was_loaded_says_so_and_how_views_were_made(
+    databases: Databases, filled: str, archive: Path, refused: Refused, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.make(like=filled)
+    ask(url, "CREATE VIEW results.mine AS SELECT symbol FROM results.bars")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "ema_assets.store.roles.grant", lambda _: ask(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        )  # fmt: skip
+        said = refused("restore", str(archive), "--replace", EMA_DATABASE_URL=url)
+    assert said.startswith(f"{archive} was restored, but what follows a restore was not finished: the connection to ")
+    assert (
+        "; restore it once more, with `--replace`. Views of yours may be missing: CREATE VIEW results.mine AS" in said
+    )
+    assert run("restore", str(archive), "--replace", EMA_DATABASE_URL=url).exit_code == 0
+    databases.drop(url)
+
+
 def test_a_users_views_in_our_schemas_are_kept_by_a_restore_or_printed(
     databases: Databases, filled: str, archive: Path, run: Run
 ) -> None:

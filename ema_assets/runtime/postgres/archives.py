@@ -21,6 +21,7 @@ from ema_assets.model.urls import masked_url, without_password
 from ema_assets.runtime.postgres import cluster
 from ema_assets.store import archived, own_views, results, retention, roles
 from ema_assets.store.database import Database
+from ema_assets.store.driver_errors import refusal
 from ema_assets.store.migrations import all_migrations, migrate
 
 # pg_restore 17 and newer sets this first; older servers do not know it.
@@ -139,7 +140,8 @@ def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
     Raises:
         ConfigurationError: when `path` is no such archive, when there is data and `replace` is false, or when views of
             other users read what would be dropped.
-        StoreError: when a program or the database refuses. The database is then unchanged.
+        StoreError: when a program or the database refuses. The database is then unchanged, unless the message says that
+            the archive was restored.
     """
     with Database(url) as database:
         with database.transaction() as transaction:
@@ -157,18 +159,37 @@ def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
         if others:
             raise ConfigurationError(f"views of yours read what would be dropped; drop them first: {', '.join(others)}")
     _load(url, path, archive, folder, version)
-    applied = migrate(url)
-    # A new connection, which knows the types of the new tables.
-    with Database(url) as database:
-        with database.transaction() as transaction:
-            to_record = 0 if archive.has_dagster else archived.forget_dagster(transaction)
-            roles.grant(transaction)
-            tables = retention.changed_tables(transaction)
-        for table in tables:
+    with _after_the_load(path, own):
+        applied = migrate(url)
+        # A new connection, which knows the types of the new tables.
+        with Database(url) as database:
             with database.transaction() as transaction:
-                retention.analyze(transaction, table)
-        lost = tuple(_put_back(database, own))
+                to_record = 0 if archive.has_dagster else archived.forget_dagster(transaction)
+                roles.grant(transaction)
+                tables = retention.changed_tables(transaction)
+            for table in tables:
+                with database.transaction() as transaction:
+                    retention.analyze(transaction, table)
+            lost = tuple(_put_back(database, own))
     return Restored(archive, len(applied), to_record, lost)
+
+
+@contextmanager
+def _after_the_load(path: Path, own: Sequence[own_views.OwnView]) -> Iterator[None]:
+    """Say of an error in the block that the archive itself was restored, and how the views `own` were made."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if isinstance(error, StoreError) else refusal(error)
+        if reason is None:
+            raise
+        # Of a query with several lines, too, the sentence is one line.
+        made_by = "; ".join(" ".join(view.statements[0].split()) for view in own)
+        views = f". Views of yours may be missing: {made_by}" if own else ""
+        raise StoreError(
+            f"{path} was restored, but what follows a restore was not finished: {reason}; restore it once more, with "
+            f"`--replace`{views}"
+        ) from error
 
 
 def _put_back(database: Database, own: Sequence[own_views.OwnView]) -> Iterator[str]:
