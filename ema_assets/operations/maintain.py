@@ -163,10 +163,11 @@ def _tidy_dagster(
     # A run itself is a row, too.
     estimates = runs.select(symbol=pl.col("run_id"), rows=pl.col("events") + 1)
     for run_ids in batches(estimates, rows_per_batch):
+        # The files first: nobody looks for those of a run that is deleted already.
+        _remove_logs(run_ids, remove_logs, done)
         with database.transaction() as transaction:
             done.events += retention.delete_runs(transaction, run_ids)
         done.runs += len(run_ids)
-        _remove_logs(run_ids, remove_logs, done)
     done.check_records = _in_batches(database, rows_per_batch, retention.delete_check_records)
     done.backfills = _in_batches(
         database, rows_per_batch, lambda each, rows: retention.delete_backfills(each, before, rows)

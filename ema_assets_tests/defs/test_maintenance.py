@@ -348,6 +348,16 @@ def test_the_query_for_needed_runs_uses_indexes_and_does_not_scan_all_events(wor
     assert len(re.findall("Index Scan Backward using idx_events_by_asset", plan)) == 2
 
 
+def test_log_files_are_removed_before_their_runs_so_that_a_failure_leaves_none_that_nobody_removes(
+    world: World,
+) -> None:
+    ids = [empty_run(world, DagsterRunStatus.SUCCESS) for _ in range(2)]
+    left: list[set[str]] = []
+    maintain(world.database, RULES, world.now, lambda _: left.append(run_ids(world)))
+    assert left == [set(ids)] * 2
+    assert run_ids(world) == set()
+
+
 def test_log_files_that_cannot_be_removed_are_counted_and_do_not_stop_the_deletion(world: World) -> None:
     ids = [empty_run(world, DagsterRunStatus.SUCCESS) for _ in range(3)]
 
