@@ -54,7 +54,6 @@ def tell_anew(
     """
     if namespace.id in _compared:
         return None
-    _compared.add(namespace.id)
     is_another = (own_id := _id_of(instance)) is not None and ledger.adopt_storage(transaction, own_id)
     # In this order, what a run reports meanwhile does not look missing.
     told = ledger.newest_events(transaction)
@@ -69,6 +68,8 @@ def tell_anew(
             unknown.append(node.name)
             ledger.forget_asset(transaction, node.name)
     if not unknown:
+        # Not before: what this transaction has written may still be lost with its commit.
+        _compared.add(namespace.id)
         return None
     return f"Dagster lacks reports of {', '.join(reversed(unknown))}: the next runs report them again"
 

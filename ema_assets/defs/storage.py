@@ -177,11 +177,14 @@ class MarketEventLog(ForWebserver, PostgresEventLogStorage):
         _partitions_seen.clear()
 
     def wipe_asset(self, asset_key: AssetKey) -> None:
-        """Wipe an asset as Dagster does. The next runs report its series again, although these are computed already."""
+        """Wipe an asset as Dagster does. The next runs report its series again, although these are computed already.
+
+        The ledger is told before, because a failure must not leave an asset wiped that nobody reports again, and after,
+        because of runs that report meanwhile.
+        """
+        _forget_asset(asset_key)
         super().wipe_asset(asset_key)
-        if (asset := ALONE.asset_of(asset_key)) is not None:
-            with _ledger() as transaction:
-                ledger.forget_asset(transaction, asset)
+        _forget_asset(asset_key)
 
     def delete_events(self, run_id: str) -> None:
         """Delete the events of a run. The next runs report again the series that only this run had reported."""
@@ -249,6 +252,12 @@ class MarketEventLog(ForWebserver, PostgresEventLogStorage):
 def _ledger() -> Iterator[Transaction]:
     with Database(leased_database(Settings.from_env())) as database, database.transaction() as transaction:
         yield transaction
+
+
+def _forget_asset(key: AssetKey) -> None:
+    if (asset := ALONE.asset_of(key)) is not None:
+        with _ledger() as transaction:
+            ledger.forget_asset(transaction, asset)
 
 
 def _tell_again(asset: AssetKey, partition: str | None) -> None:

@@ -31,7 +31,7 @@ from ema_assets.defs.namespace import Namespace
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.asset_names import CHAIN
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, StoreUnavailable
 from ema_assets.refresh.graph import configured
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
@@ -259,6 +259,28 @@ def test_everything_is_reported_again_to_a_storage_that_replaces_another_one(
     assert said is not None
     assert said.startswith("Dagster lacks reports of ohlc, ")
     assert look(world.instance) is None
+
+
+def test_what_dagster_lacks_is_looked_for_again_until_that_is_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "_compared", set())
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            "UPDATE market.series_state SET recorded_at = now(), recorded_event = 7 WHERE asset = 'ema_trend'"
+        )
+    said = "Dagster lacks reports of ema_trend: the next runs report them again"
+
+    def loses_its_connection() -> None:
+        with world.database.transaction() as transaction:
+            assert guest.tell_anew(world.instance, transaction, GRAPH) == said
+            raise StoreUnavailable("the connection was lost")
+
+    with pytest.raises(StoreUnavailable):
+        loses_its_connection()
+    for expected in (said, None, None):
+        with world.database.transaction() as transaction:
+            assert guest.tell_anew(world.instance, transaction, GRAPH) == expected
 
 
 @pytest.mark.broad

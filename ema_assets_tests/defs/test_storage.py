@@ -36,6 +36,7 @@ from ema_assets.defs.resources import StoreResource, stand_by
 from ema_assets.defs.run_tags import TIMEFRAME_TAG
 from ema_assets.defs.storage import MarketEventLog
 from ema_assets.model.asset_names import STRATEGY
+from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.urls import dagster_url
 from ema_assets.store import worker_sessions
 from ema_assets.store.roles import METRICS
@@ -397,6 +398,26 @@ def test_the_next_runs_report_an_asset_again_that_was_wiped_in_the_ui(world: Wor
     runs = world.sweep()
     assert world.instance.get_materialized_partitions(AssetKey("ema_trend")) == partitions
     assert {asset for run in runs for asset, _ in world.materialized(run.run_id)} == {"ema_trend", STRATEGY}
+
+
+@pytest.mark.settled
+def test_a_wipe_during_which_the_database_is_lost_leaves_no_asset_that_is_not_reported_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wipe = PostgresEventLogStorage.wipe_asset
+
+    def wiped(storage: PostgresEventLogStorage, key: AssetKey) -> None:
+        wipe(storage, key)
+        raise StoreUnavailable("the connection was lost")
+
+    monkeypatch.setattr(PostgresEventLogStorage, "wipe_asset", wiped)
+    with pytest.raises(StoreUnavailable):
+        world.instance.wipe_assets([AssetKey("ema_trend")])
+    with world.database.transaction() as transaction:
+        found = transaction.query(
+            "SELECT DISTINCT asset, recorded_at IS NULL AS is_due FROM market.series_state WHERE computed_at IS NOT NULL"
+        )
+    assert found.filter("is_due")["asset"].sort().to_list() == ["ema_trend", STRATEGY]
 
 
 @pytest.mark.settled
