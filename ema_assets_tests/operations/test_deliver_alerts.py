@@ -284,6 +284,8 @@ def test_alerts_beyond_the_limit_of_messages_wait_and_are_sent_together(database
         delivered(database, alerts, now)
         now += timedelta(minutes=1)
     assert len(hook.received) == 2
+    with database.transaction() as transaction:
+        assert alert_delivery.next_due(transaction) == NOW + timedelta(hours=1), "nothing to do until then"
     raised(database, subscription="free", at=now)
     assert delivered(database, alerts, now) == [None], "the limit is another's"
     # The first message was an hour ago.

@@ -14,7 +14,7 @@ from ema_assets.refresh.depths import DEEP_ENOUGH_BARS, depths
 from ema_assets.refresh.plan_older import OlderPlan, plan_growth, plan_long
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
 from ema_assets_tests.refresh.exchange import utc
-from ema_assets_tests.timeframes import D1, H1, M5, M15, M30
+from ema_assets_tests.timeframes import D1, H1, M5, M15, M30, W1
 
 NOW = utc("2026-11-25 15:30:20")
 END = utc("2026-11-25 15:30")
@@ -189,7 +189,7 @@ def test_a_depth_is_described_by_its_days_and_the_timeframes_that_are_made_of_it
 
 SESSIONS = exchange_sessions("XNYS", date(2025, 8, 1), date(2026, 11, 27))
 HALF_HOURS = LongHistory("30m", "half-hours")
-FED = [("AAPL", each.key) for each in (M5, M15, M30, H1)]
+FED = [("AAPL", each.key) for each in (M5, M15, M30, H1, D1, W1)]
 
 
 def long_planned(
@@ -213,7 +213,7 @@ def long_planned(
 
 
 def test_long_history_is_requested_for_the_timeframes_that_consist_of_whole_bars_of_it() -> None:
-    """220 hours are 32 sessions up to yesterday, and 220 half-hours are 17."""
+    """220 hours are 32 sessions up to yesterday, and 220 half-hours are 17. Weeks are rolled up from days."""
     found = long_planned()
     assert found.reaching.rows() == [
         ("AAPL", "1h", utc("2026-10-12 13:30")),

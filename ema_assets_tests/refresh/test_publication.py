@@ -341,11 +341,13 @@ def delays_of(rules: FetchRules) -> dict[str | None, timedelta]:
     return {name: each.delay for name, each in rules.publications.items()}
 
 
-def test_the_fetch_rules_have_the_delays_of_the_providers_on_the_watchlist() -> None:
+def test_the_fetch_rules_have_the_delays_and_the_long_history_of_the_providers_on_the_watchlist() -> None:
     watched = Watchlist(
         (Instrument("AAPL", "XNYS"), Instrument("BTC-USD", "24/7", "binance"), Instrument("X", "XNYS", "file")), DAYS
     )
     found = FetchRules.of(Settings.from_env({"APCA_API_KEY_ID": "key"}), watched)
     assert delays_of(found) == {None: 3 * SECOND, "binance": 3 * SECOND}
+    lengths = {name: each.timeframe for name, each in found.long_histories.items()}
+    assert lengths == {None: "30m", "binance": "1h"}, "files have no long history"
     found = FetchRules.of(Settings.from_env({}), watched)
     assert delays_of(found) == {None: timedelta(0), "binance": 3 * SECOND}
