@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from ema_assets.backtest.walking import Walk, Window
-from ema_assets.strategies.figures import SPAN_SCHEMA
+from ema_assets.store.results import FEWEST_TRADES
+from ema_assets.strategies.figures import SPAN_SCHEMA, figures
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 
 DAY = timedelta(days=1)
@@ -85,3 +86,22 @@ def test_a_choice_that_fewer_symbols_have_a_figure_for_comes_later_even_without_
     (row,) = walk.result(NO_BARS).windows.rows(named=True)
     assert row["fast"] == 5
     assert (row["train_profit_factor"], row["test_profit_factor"]) == (2.0, 2.0)
+
+
+def test_each_window_is_measured_by_its_own_bars() -> None:
+    bars = {FIRST: 90, MIDDLE: 40, FIRST + 10 * DAY: 70, END: 20}
+
+    def spans(window: Window) -> pl.DataFrame:
+        assert window.start is not None
+        return spans_of(window).with_columns(bars=pl.lit(bars[window.start], pl.Int64))
+
+    pairs = [(TRAIN, TEST), (Window(FIRST + 10 * DAY, END), Window(END, END + 100 * DAY))]
+    trades = trades_of({"A": MIXED, "B": WON})
+    walk = Walk(pairs, "sharpe", spans)
+    walk.add({"fast": 5}, 0.0, trades)
+    found = walk.result(NO_BARS).windows.select("train_sharpe", "test_sharpe").rows()
+    expected = [
+        tuple(figures(trades(each), spans(each), FEWEST_TRADES)["sharpe"].mean() for each in pair) for pair in pairs
+    ]
+    assert found == expected
+    assert len({sharpe for row in found for sharpe in row}) == 4

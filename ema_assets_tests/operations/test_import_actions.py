@@ -52,6 +52,12 @@ def test_actions_of_every_kind_are_read_and_take_effect_at_the_open(tmp_path: Pa
         assert action_facts.known(transaction, ["GE"])["source"].to_list() == ["actions.csv"]
 
 
+def test_a_symbol_is_spelt_as_on_the_watchlist_or_else_in_capitals(tmp_path: Path) -> None:
+    path = written(tmp_path, HEAD, *(f"{each},delisting,2026-11-25,,," for each in ("aapl", "kpepe-usd", "msft")))
+    found = read_actions(path, {"AAPL": "XNYS", "kPEPE-USD": "24/7"})
+    assert found["symbol"].to_list() == ["AAPL", "kPEPE-USD", "MSFT"]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -74,6 +80,9 @@ def test_an_invalid_line_is_refused_with_its_number(tmp_path: Path, line: str, w
 def test_a_missing_or_incomplete_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ActionFileError, match=r"none\.csv: no such file"):
         read_actions(tmp_path / "none.csv", {})
+    for unreadable in (tmp_path, tmp_path / f"{'a' * 300}.csv"):
+        with pytest.raises(ActionFileError, match="cannot be read as csv: "):
+            read_actions(unreadable, {})
     with pytest.raises(ActionFileError, match="lacks the columns symbol, kind, date; needed are"):
         read_actions(written(tmp_path, "when,what", "1,2"), {})
     with pytest.raises(ActionFileError, match="line 2: a split needs `ratio`"):
