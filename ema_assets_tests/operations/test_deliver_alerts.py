@@ -78,6 +78,19 @@ def test_five_hundred_crossovers_of_one_tick_are_one_message_per_channel(databas
     assert set(logged["settled_at"]) == {NOW + timedelta(seconds=2)}
 
 
+def test_a_message_is_no_longer_than_its_channel_allows(database: Database, hook: Webhook) -> None:
+    alerts = alerts_to(hook, replace(MINE, to=("hook", "short")), short=hook.url)
+    raised(database, 20, at=NOW)
+    with database.transaction() as transaction:
+        route(transaction, alerts, NOW)
+        found = pack(
+            transaction, alerts, NOW + timedelta(seconds=2), room=lambda channel: 90 if channel.name == "short" else 900
+        )
+    lines = {each.channel.name: each.message.body.splitlines() for each in found}
+    assert len(lines["hook"]) == 20
+    assert lines["short"] == [*lines["hook"][:2], "… and 18 more; `ema-assets alerts log` has all"]
+
+
 def test_the_first_due_alert_takes_along_waiting_alerts_of_its_subscription_only(
     database: Database, hook: Webhook
 ) -> None:
