@@ -163,7 +163,10 @@ def spans_of(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts").max()).sort("symbol")
 
 
-def outdated(locked: pl.DataFrame, begun_again: Mapping[str, int]) -> list[str]:
-    """Return the series that have begun again since `begun_again` was read; `locked` is what `ledger.lock` returned."""
-    now = locked.select("symbol", "begun_again").iter_rows()
+def outdated(series: pl.DataFrame, begun_again: Mapping[str, int]) -> list[str]:
+    """Return the series that have begun again since `begun_again` was read.
+
+    `series` have symbol and begun_again, as `ledger.lock` and `ledger.fetch_state` return them.
+    """
+    now = series.select("symbol", "begun_again").iter_rows()
     return [symbol for symbol, times in now if begun_again.get(symbol, times) != times]

@@ -13,7 +13,7 @@ from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA, SUSPECT_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, ProviderClient
-from ema_assets.refresh.answers import Answer, Extent, Stored
+from ema_assets.refresh.answers import Answer, Extent, Stored, outdated
 from ema_assets.refresh.contract import answers, close, unforeseen
 from ema_assets.refresh.delays import Delays
 from ema_assets.refresh.describe import describe_due
@@ -220,18 +220,30 @@ class _Fetching:
             return
         trading = await asyncio.to_thread(self._sessions, plan)
         self._delays.know(plan)
-        for batch in batches(plan, BARS_PER_BATCH):
+        for number, batch in enumerate(batches(plan, BARS_PER_BATCH)):
             if self._standing.refusal is not None:
                 # Each batch would otherwise retry in vain for half a minute.
                 await self._fail(dict.fromkeys(batch, self._standing.refusal), extent)
                 continue
             part = plan.filter(pl.col("symbol").is_in(batch))
+            if number:
+                # The batches before may have taken minutes.
+                part = await asyncio.to_thread(self._still_wanted, part)
+            if part.is_empty():
+                continue
             timeframe = self._older.length(self._name) if extent is Extent.LONG else self._timeframe
             requests = [
                 BarRequest(Instrument(row["symbol"], row["calendar"]), timeframe, row["start"], row["end"])
                 for row in part.iter_rows(named=True)
             ]
             await self._fetch_batch(provider, requests, trading, extent)
+
+    def _still_wanted(self, plan: pl.DataFrame) -> pl.DataFrame:
+        """Return `plan` without symbols that a sync has taken off the list, or has begun again, in the meantime."""
+        with self._database.transaction() as transaction:
+            state = ledger.fetch_state(transaction, self._timeframe, plan["symbol"].to_list())
+        gone = outdated(state, self._begun_again)
+        return plan.filter(pl.col("symbol").is_in(state["symbol"].implode()) & ~pl.col("symbol").is_in(gone))
 
     def _sessions(self, plan: pl.DataFrame) -> pl.DataFrame:
         with self._database.transaction() as transaction:

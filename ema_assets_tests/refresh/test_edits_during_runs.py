@@ -100,6 +100,24 @@ def test_a_run_that_has_asked_about_other_hours_stores_nothing_and_says_so(datab
     assert rows_of(database, "SELECT count(*) FROM market.series_state WHERE checked_through IS NOT NULL") == [(0,)]
 
 
+def test_a_long_load_does_not_ask_for_symbols_that_an_edit_has_moved_or_removed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks batch by batch. The edit comes with the first answer."""
+    monkeypatch.setattr("ema_assets.refresh.fetch.BARS_PER_BATCH", 1)
+    before = watch({"AAPL": "XNYS", "KO": "XNYS", "MSFT": "XNYS", "XOM": "XNYS"}, timeframes=TIMEFRAMES)
+    after = watch({"AAPL": "XNYS", "KO": "XNYS extended", "XOM": "XNYS"}, timeframes=TIMEFRAMES)
+    source = exchange()
+    sync(database, before, MIDDAY)
+    source.between_pages = once(lambda: sync(database, after, MIDDAY))
+    outcome = refresh_fetched(
+        database, source, M5, before.symbols, FetchRules(before.history_days), MIDDAY, older=False
+    )
+    assert [each.instrument.symbol for each in source.asked] == ["AAPL", "XOM"]
+    assert source.calls == 2
+    assert (sorted(outcome.done), outcome.errors) == (["AAPL", "XOM"], {})
+
+
 def test_long_history_of_other_hours_is_not_stored(database: Database) -> None:
     """Of a symbol that moved to another calendar while the provider was asked for it; it is requested again."""
     hours = bars_on("XNYS extended", "AAPL", H1, FIRST - timedelta(days=30), FIRST, 3)
