@@ -135,16 +135,16 @@ def _roll_up(
     closed, _ = roll_up(bars, target, trading, given.select("symbol", "complete_through"), source)
     # A session may have more bars that are cut by the clock than there are on our grid.
     closed = closed.with_columns(pl.col("missing_bars").clip(lower_bound=0))
-    better = _better(transaction, source, target, closed)
-    rescaled = _on_another_scale(closed, better)
     changed = buckets_of(given.with_columns(ts="from_ts"), target, trading)
-    closed = (
-        closed.join(
-            changed.select("symbol", "calendar", start=pl.coalesce("bucket", "ts")), on="symbol", maintain_order="left"
-        )
-        .filter(pl.col("ts") >= pl.col("start"))
-        .drop("start")
+    closed = closed.join(
+        changed.select("symbol", "calendar", start=pl.coalesce("bucket", "ts")), on="symbol", maintain_order="left"
     )
+    stored = _stored(transaction, target, closed)
+    if lagging := _lagging(closed, stored, source):
+        return _roll_up(transaction, source, target, _from_the_first(given, lagging), now)
+    better = _better(stored, source)
+    rescaled = _on_another_scale(closed, better)
+    closed = closed.filter(pl.col("ts") >= pl.col("start")).drop("start")
     is_rescaled = pl.col("symbol").is_in(rescaled)
     left_out = closed.filter(is_rescaled).group_by("symbol").agg(bars=pl.len()).sort("symbol")
     closed = closed.filter(~is_rescaled).join(better, on=["symbol", "ts"], how="anti", maintain_order="left")
@@ -229,20 +229,48 @@ def _fitting(bars: pl.DataFrame, source: Timeframe, target: Timeframe, trading: 
     return placed.join(odd, on=["symbol", "session_open"], how="anti", maintain_order="left").select(bars.columns)
 
 
-def _better(transaction: Transaction, source: Timeframe, target: Timeframe, closed: pl.DataFrame) -> pl.DataFrame:
-    """Return the stored bars that `closed` must not replace: symbol, ts, close.
-
-    They are bars of files of `target` itself, and those that are rolled up from shorter bars than `source`.
-    """
+def _stored(transaction: Transaction, target: Timeframe, closed: pl.DataFrame) -> pl.DataFrame:
+    """Return the stored bars within the times of `closed`: symbol, ts, is_rolled_up, source (its name), close."""
     spans = spans_of(closed)
     stored = file_spans.bars_within(
         transaction, target, spans.select("symbol", first_ts="first", last_end=pl.col("last") + target.duration)
     )
+    return stored.join(tables.closes_between(transaction, target, spans), on=["symbol", "ts"])
+
+
+def _lagging(closed: pl.DataFrame, stored: pl.DataFrame, source: Timeframe) -> list[str]:
+    """Return the symbols whose `stored` bars before `start` were rolled up from other `source` bars than there are now.
+
+    Files are stored first and rolled up then. What lies between may be lost with the database, after a file has brought
+    all bars before it to its scale; when the file is ingested again, those bars do not change any more.
+    """
+    same = stored.filter("is_rolled_up", source=rolled_up_from(source))
+    return (
+        closed.filter(pl.col("ts") < pl.col("start"))
+        .join(same, on=["symbol", "ts"], suffix="_stored")
+        .filter(pl.col("close") != pl.col("close_stored"))["symbol"]
+        .unique()
+        .to_list()
+    )
+
+
+def _from_the_first(given: pl.DataFrame, symbols: Sequence[str]) -> pl.DataFrame:
+    """Return `given` with all bars of `symbols` to be rolled up."""
+    is_meant = pl.col("symbol").is_in(list(symbols))
+    return given.with_columns(
+        pl.when(is_meant).then("first_ts").otherwise(name).alias(name) for name in ("from_ts", "first_read")
+    )
+
+
+def _better(stored: pl.DataFrame, source: Timeframe) -> pl.DataFrame:
+    """Return the `stored` bars that bars rolled up from `source` must not replace: symbol, ts, close.
+
+    They are bars of files of their own timeframe, and those that are rolled up from shorter bars than `source`.
+    """
     origins = {name: source_named(name) for name in stored.filter("is_rolled_up")["source"].unique()}
     shorter = [name for name, origin in origins.items() if origin is not None and origin < source]
     better = stored.filter(~pl.col("is_rolled_up") | pl.col("source").is_in(shorter))
-    closes = tables.closes_between(transaction, target, spans)
-    return better.join(closes, on=["symbol", "ts"]).select("symbol", "ts", "close")
+    return better.select("symbol", "ts", "close")
 
 
 def _on_another_scale(closed: pl.DataFrame, better: pl.DataFrame) -> list[str]:

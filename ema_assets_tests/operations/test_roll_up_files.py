@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from ema_assets.market import rollups
 from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import Series
@@ -401,6 +403,27 @@ def test_symbols_of_one_file_have_histories_and_timeframes_of_their_own(database
         ("BTC-USD", "5m", 576),
         ("KO", "1d", 4),
     ]
+
+
+def test_days_are_on_the_scale_of_a_split_file_also_if_the_database_was_lost_before_they_were_rolled_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(database, watch({"AAPL": "XNYS"}, provider="file", timeframes=(M5, D1)), NOW)
+    bars = bars_on("XNYS", "AAPL", M5, date(2026, 11, 9), date(2026, 11, 27))
+    store_file(database, bars.filter(pl.col("ts") < utc("2026-11-20 00:00")), "before.csv", NOW)
+    split = moved(bars, 0.5).with_columns(pl.col("volume") * 2)
+    file = split.filter(pl.col("ts") >= utc("2026-11-16 00:00"))
+
+    def lost(*_: object) -> None:
+        raise StoreUnavailable("the connection was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ema_assets.operations.ingest.roll_up_ingested", lost)
+        with pytest.raises(StoreUnavailable):
+            store_file(database, file, "split.csv", NOW)
+    store_file(database, file, "split.csv", NOW)
+    opens = exchange_sessions("XNYS", date(2026, 11, 9), date(2026, 11, 27))["open"].to_list()
+    assert_frame_equal(stored(database, D1), by_hand(split, opens).select(stored(database, D1).columns))
 
 
 def test_bars_on_another_scale_than_files_of_the_timeframe_are_not_put_among_these(database: Database) -> None:
