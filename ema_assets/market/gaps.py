@@ -102,7 +102,8 @@ def reconcile(
     is_known = (pl.col("ts") <= pl.col("gap_end")).fill_null(False) & (
         pl.col("is_fetched") != (pl.col("status") == NOT_IN_FILE)
     )
-    is_due = is_known & (pl.col("status") == OPEN) & (pl.col("next_attempt_at") <= now)
+    # A file is no answer to a request for these bars.
+    is_due = is_known & (pl.col("status") == OPEN) & (pl.col("next_attempt_at") <= now) & pl.lit(is_answered)
     asked = pl.when(is_known).then(pl.col("asked") + is_due.cast(pl.Int64)).otherwise(0)
     found_at = pl.when(is_known).then("found_at").otherwise(pl.lit(now, UTC_TIME))
     was_settled = is_known & (pl.col("status") != OPEN)

@@ -117,9 +117,12 @@ class Account:
         *missing: str,
         fetched: bool = True,
         missed_by_all: bool = False,
-        answered: bool = False,
+        answered: bool = True,
     ) -> list[tuple[str, str, int, str, int]]:
-        """Reconcile at `now` with the bars of the grid that are `missing` (times, or `from..to`)."""
+        """Reconcile at `now` with the bars of the grid that are `missing` (times, or `from..to`).
+
+        They are missing in an answer of a provider, or in a file if it was not `answered`.
+        """
         moment = utc(now) if isinstance(now, str) else now
         ranges = [
             (utc(f"2026-{low}"), utc(f"2026-{high or low}")) for low, _, high in (m.partition("..") for m in missing)
@@ -157,7 +160,7 @@ class Account:
 def test_consecutive_missing_bars_are_one_gap() -> None:
     account = Account()
     missing = ["11-25 15:00..11-25 15:10", "11-25 16:00", "11-25 20:50..11-27 14:35"]
-    assert account.hears("2026-11-27 14:40", *missing) == [
+    assert account.hears("2026-11-27 14:40", *missing, answered=False) == [
         # A gap may span bars of two days ago and of minutes ago, until it is given up.
         ("11-25 15:00", "11-25 15:10", 3, OPEN, 0),
         ("11-25 16:00", "11-25 16:00", 1, OPEN, 0),
@@ -168,7 +171,7 @@ def test_consecutive_missing_bars_are_one_gap() -> None:
 def test_lunch_breaks_and_half_days_do_not_split_a_gap() -> None:
     account = Account("XHKG", ("2026-02-13", "2026-02-20"))
     # The half day before the holidays ends at noon. Trading continues four days later.
-    found = account.hears("2026-02-20 02:00", "02-13 03:50..02-13 05:00", "02-16 03:55..02-20 01:35")
+    found = account.hears("2026-02-20 02:00", "02-13 03:50..02-13 05:00", "02-16 03:55..02-20 01:35", answered=False)
     assert [row[:3] for row in found] == [("02-13 03:50", "02-13 05:00", 3), ("02-16 03:55", "02-20 01:35", 3)]
 
 
@@ -190,15 +193,25 @@ def test_pauses_grow_until_a_gap_is_settled_as_not_traded() -> None:
         assert account.hears(now + timedelta(hours=hours), "11-25 15:00")[0][3:] == (DID_NOT_TRADE, MOST_ATTEMPTS)
 
 
-def test_an_old_gap_is_requested_once() -> None:
+def test_an_old_gap_of_a_file_is_requested_once() -> None:
     account = Account()
-    account.hears("2026-11-27 14:40", "11-25 15:00")
+    account.hears("2026-11-27 14:40", "11-25 15:00", answered=False)
     assert account.hears(account.due, "11-25 15:00") == [("11-25 15:00", "11-25 15:00", 1, DID_NOT_TRADE, 1)]
+
+
+def test_another_file_with_a_gap_that_is_due_is_not_an_answer_of_the_provider() -> None:
+    """Two files are read one after the other, and the provider was not asked in between."""
+    account = Account()
+    account.hears("2026-11-27 14:40", "11-25 15:00", answered=False)
+    due = account.due
+    assert account.hears(due + timedelta(hours=1), "11-25 15:00", answered=False)[0][3:] == (OPEN, 0)
+    assert account.due == due
+    assert account.hears(due + timedelta(hours=2), "11-25 15:00")[0][3:] == (DID_NOT_TRADE, 1)
 
 
 def test_an_old_gap_within_an_answer_is_not_requested_again() -> None:
     account = Account()
-    assert account.hears("2026-11-27 14:40", "11-25 15:00", answered=True)[0][3:] == (DID_NOT_TRADE, 0)
+    assert account.hears("2026-11-27 14:40", "11-25 15:00")[0][3:] == (DID_NOT_TRADE, 0)
     assert account.hears("2026-11-27 16:00", "11-25 15:00")[0][3:] == (DID_NOT_TRADE, 0)
 
 
@@ -207,12 +220,12 @@ def test_a_gap_of_every_symbol_is_requested_again_over_the_next_weeks(found: str
     """The vendor has an outage and repairs it within days. It is implausible that no symbol traded."""
     account = Account()
     now, pauses = utc(found), []
-    account.hears(now, "11-25 15:00", missed_by_all=True, answered=True)
+    account.hears(now, "11-25 15:00", missed_by_all=True)
     for asked in range(1, MOST_PATIENT_ATTEMPTS + 1):
         pauses.append(account.due - now)
         now = account.due
         status = OPEN if asked < MOST_PATIENT_ATTEMPTS else DID_NOT_TRADE
-        told = account.hears(now, "11-25 15:00", missed_by_all=True, answered=True)
+        told = account.hears(now, "11-25 15:00", missed_by_all=True)
         assert told == [("11-25 15:00", "11-25 15:00", 1, status, asked)]
     days = [round(pause / timedelta(days=1), 1) for pause in pauses]
     assert days[4:] == [1, 2, 4, 8]
@@ -231,14 +244,14 @@ def test_a_day_that_is_missing_right_after_its_close_is_requested_again_within_h
 
 def test_a_settled_gap_stays_settled_when_every_symbol_comes_to_miss_it() -> None:
     account = Account()
-    account.hears("2026-11-27 14:40", "11-25 15:00")
+    account.hears("2026-11-27 14:40", "11-25 15:00", answered=False)
     account.hears(account.due, "11-25 15:00")
     assert account.hears("2026-11-27 16:00", "11-25 15:00", missed_by_all=True)[0][3:] == (DID_NOT_TRADE, 1)
 
 
 @pytest.mark.parametrize(("now", "found"), [("2026-12-16 15:00", (OPEN, 0)), ("2026-12-16 15:05", (DID_NOT_TRADE, 0))])
 def test_a_gap_of_every_symbol_is_doubted_for_three_weeks(now: str, found: tuple[str, int]) -> None:
-    assert Account().hears(now, "11-25 15:00", missed_by_all=True, answered=True)[0][3:] == found
+    assert Account().hears(now, "11-25 15:00", missed_by_all=True)[0][3:] == found
 
 
 def test_a_gap_that_other_symbols_no_longer_have_is_settled_like_any_other() -> None:
@@ -267,7 +280,7 @@ def test_bars_that_arrive_split_a_gap_into_parts_that_keep_its_number_of_request
 
 def test_a_late_bar_splits_a_settled_gap_into_parts_that_stay_settled() -> None:
     account = Account()
-    account.hears("2026-11-27 14:40", "11-25 15:00..11-25 15:10")
+    account.hears("2026-11-27 14:40", "11-25 15:00..11-25 15:10", answered=False)
     account.hears(account.due, "11-25 15:00..11-25 15:10")
     assert account.hears("2026-11-27 16:00", "11-25 15:00", "11-25 15:10") == [
         ("11-25 15:00", "11-25 15:00", 1, DID_NOT_TRADE, 1),
@@ -301,7 +314,7 @@ def test_missing_bars_of_files_are_requested_only_once_the_symbol_is_fetched() -
     account = Account()
     for moment in ("2026-11-25 18:00", "2026-11-27 18:00"):
         assert account.hears(moment, "11-25 15:00", fetched=False)[0][3:] == (NOT_IN_FILE, 0)
-    assert account.hears("2026-11-27 18:00", "11-25 15:00")[0][3:] == (OPEN, 0)
+    assert account.hears("2026-11-27 18:00", "11-25 15:00", answered=False)[0][3:] == (OPEN, 0)
     assert account.hears("2026-11-27 18:00", "11-25 15:00", fetched=False)[0][3:] == (NOT_IN_FILE, 0)
 
 
