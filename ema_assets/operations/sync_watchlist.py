@@ -49,7 +49,8 @@ def sync(
         to_remake = [node.name for node in graph.computed if node.touches(outdated)]
         wanted = depths(watchlist.history_days, graph.with_bars)
         deeper = older_history.changed_depths(transaction, wanted)
-        ledger.lock_changes(transaction, watchlist.instruments, list(changed), graph.code_versions, to_remake, deeper)
+        affected = [*to_remake, *_with_new_readers(transaction, graph)]
+        ledger.lock_changes(transaction, watchlist.instruments, list(changed), graph.code_versions, affected, deeper)
         remade = adopt_graph(transaction, graph)
         begun_again = _begun_again(transaction, watchlist.instruments, past)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
@@ -66,6 +67,15 @@ def sync(
         older_history.sync_depth(transaction, wanted, now)
         sync_failures.forget(transaction)
     return added, removed
+
+
+def _with_new_readers(transaction: Transaction, graph: Graph) -> list[str]:
+    """Return the assets that are read by one that the sync switches on.
+
+    Its rows begin dirty if these have data, also data that a run is writing at this moment.
+    """
+    known = ledger.assets(transaction)
+    return sorted({name for node in graph.on if node.name not in known for name in node.reads})
 
 
 def _begun_again(transaction: Transaction, instruments: Iterable[Instrument], changed: Collection[str]) -> list[str]:

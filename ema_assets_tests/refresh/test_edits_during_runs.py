@@ -1,6 +1,7 @@
 """The watchlist may be edited while a run waits for bars: what it brings counts only if it still answers the question."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -9,9 +10,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.special_days import SpecialDays
-from ema_assets.model.timeframes import by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import LongHistory
 from ema_assets.refresh.fetch import refresh_fetched
@@ -20,8 +21,9 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import mostly_broad
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, tables_of, utc, watch
-from ema_assets_tests.store.test_ledger import results
-from ema_assets_tests.timeframes import D1, H1, M5, M15
+from ema_assets_tests.store.test_ledger import is_waited_for, results
+from ema_assets_tests.timeframes import D1, H1, M5, M15, M30
+from ema_assets_tests.waiting import wait_until
 
 FIRST = date(2026, 11, 23)
 # Monday to Wednesday; Thanksgiving follows.
@@ -147,3 +149,28 @@ def test_what_a_run_computes_of_a_removed_symbol_is_known_to_its_readers_when_th
         ledger.complete(run, EMA_SIGNALS, H1, results(["AAPL"], changed_from=MIDDAY), "1")
     sync(database, REGULAR, MIDDAY)
     assert state_of(database, "AAPL", H1, EMA_TREND)["dirty_from"] is not None
+
+
+@pytest.mark.parametrize(
+    ("after", "asset", "timeframe"),
+    [
+        pytest.param(
+            replace(REGULAR, signals_off=tuple(set(REGULAR.signals_off) - {"rsi"})), "rsi", M5, id="signal on"
+        ),
+        pytest.param(watch({"AAPL": "XNYS"}, timeframes=[*TIMEFRAMES, M30]), OHLC, M30, id="timeframe on"),
+    ],
+)
+def test_what_is_switched_on_while_the_first_bars_are_written_is_computed(
+    database: Database, after: Watchlist, asset: str, timeframe: Timeframe
+) -> None:
+    """The sync waits for the run: its new rows would not see these bars, nor would the run mark these rows."""
+    sync(database, REGULAR, MIDDAY)
+    first = results(["AAPL"], changed_from=MIDDAY, first_ts=MIDDAY, last_ts=MIDDAY)
+    with Database(database.url) as other, ThreadPoolExecutor() as pool:
+        with database.transaction() as run:
+            ledger.lock(run, OHLC, M5, ["AAPL"])
+            ledger.complete(run, OHLC, M5, first, "1")
+            synced = pool.submit(sync, other, after, MIDDAY)
+            wait_until(lambda: synced.done() or is_waited_for(run), "the sync waits", poll_seconds=0.02)
+        synced.result()
+    assert state_of(database, "AAPL", timeframe, asset)["dirty_from"] is not None

@@ -35,13 +35,14 @@ def lock_changes(
     instruments: Sequence[Instrument],
     calendars: Sequence[str],
     versions: Mapping[str, str],
-    remade: Sequence[str],
+    affected: Sequence[str],
     deeper: Sequence[str],
 ) -> None:
     """Lock every series that a sync will write.
 
-    It is one of `instruments`, changed sessions of `calendars`, code `versions`, assets that are to be `remade`, and
-    timeframes whose fetched bars are to reach back further (`deeper`) or less far.
+    It is one of `instruments`, changed sessions of `calendars`, code `versions`, assets that are `affected`, because
+    their table is made again or they have new readers, and timeframes whose fetched bars are to reach back further
+    (`deeper`) or less far.
 
     A sync writes in several statements, and changes tables before the last ones. If it did not lock all series at its
     start, a run that waits for one statement could hold what the next one waits for.
@@ -60,9 +61,8 @@ def lock_changes(
                OR s.is_on <> (s.timeframe = ANY (n.timeframes::text[])
                               AND (s.asset = $9 OR s.timeframe <> ALL (n.bars_only::text[])))
                OR i.calendar = ANY ($8::text[])
-               -- All bars of files are rolled up again.
-               OR (NOT n.is_fetched AND (NOT i.is_active OR (i.timeframes, i.bars_only)
-                                         <> (n.timeframes::text[], n.bars_only::text[])))
+               -- Bars of files are rolled up again, and new rows depend on what their inputs have.
+               OR NOT i.is_active OR (i.timeframes, i.bars_only) <> (n.timeframes::text[], n.bars_only::text[])
                OR (s.failures > 0 AND (NOT a.is_on OR a.code_version <> v.version))
                OR s.code_version <> v.version
                OR s.asset = ANY ($10::text[])
@@ -78,7 +78,7 @@ def lock_changes(
         list(versions.values()),
         list(calendars),
         OHLC,
-        list(remade),
+        list(affected),
         list(deeper),
     )
 
