@@ -48,6 +48,8 @@ _SETTINGS = f"""
     FROM (VALUES {", ".join(f"('{name}', '{value}')" for name, value in PLANNED_BY.items())}) AS costs(name, value)
     JOIN pg_settings USING (name) WHERE source = 'default'
 """
+# How libpq begins what the system says of its socket, such as a time-out after a network was cut off.
+_OF_THE_SOCKET = ("could not receive data from server", "could not send data to server", "SSL SYSCALL error")
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -299,8 +301,9 @@ def _is_lost(error: adbc_driver_manager.Error | pl.exceptions.ComputeError) -> b
     if state:
         return state.startswith(("08", "57P"))
     text = str(error)
-    return "connection" in text and (
-        "closed" in text or "terminat" in text or "no connection" in text or "refused" in text
+    return any(each in text for each in _OF_THE_SOCKET) or (
+        "connection" in text
+        and ("closed" in text or "terminat" in text or "no connection" in text or "refused" in text)
     )
 
 

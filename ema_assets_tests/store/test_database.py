@@ -265,6 +265,22 @@ def test_a_statement_that_the_server_terminates_is_reported_as_a_lost_connection
         assert transaction.query("SELECT 1 AS one").item() == 1
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "could not receive data from server: Connection timed out",
+        "could not send data to server: No route to host",
+        "SSL SYSCALL error: EOF detected",
+    ],
+)
+def test_an_error_of_the_socket_is_reported_as_a_lost_connection(database: Database, said: str) -> None:
+    """Such as after a network was cut off. libpq gives such errors no state."""
+    with pytest.raises(StoreUnavailable, match=f"was lost: .*{said.split(': ')[1]}$"), database.transaction():
+        raise adbc_driver_manager.OperationalError(
+            f"IO: [libpq] Failed to commit: {said}\n", status_code=adbc_driver_manager.AdbcStatusCode.IO
+        )
+
+
 def test_an_error_in_sql_is_not_reported_as_a_lost_connection(database: Database) -> None:
     with pytest.raises(adbc_driver_manager.Error, match="no_such_table"), database.transaction() as transaction:
         transaction.query("SELECT 'the connection was closed' FROM no_such_table")
