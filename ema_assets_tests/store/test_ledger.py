@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.store import ledger
+from ema_assets.store import ledger, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.timeframes import H1, M5, M30, ORDER, ROLLED_UP
 from ema_assets_tests.waiting import wait_until
@@ -651,6 +651,32 @@ def test_pauses_are_ended_for_all_assets_of_the_given_series_and_no_others(ready
     assert failing.filter(pl.col("next_attempt_at").is_null()).select("asset", "symbol", "timeframe").rows() == [
         (asset, "AAPL", "5m") for asset in (EMA_TREND, OHLC)
     ]
+
+
+def test_a_provider_is_well_if_bars_of_any_of_its_symbols_were_received_last_time(ready: Database) -> None:
+    with ready.transaction() as transaction:
+
+        def is_well() -> bool:
+            return ledger.is_any_well(transaction, None)
+
+        assert not is_well(), "nothing was requested yet"
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], asked_at=NOW), "1")
+        assert is_well()
+        assert not ledger.is_any_well(transaction, "yahoo")
+        ledger.fail(transaction, OHLC, FIVE, {"AAPL": "no"}, NOW)
+        assert not is_well()
+
+
+def test_the_ends_of_the_given_series_are_found_again_and_no_others(ready: Database) -> None:
+    times = [NOW, NOW + minutes(5)]
+    bars = pl.DataFrame([("AAPL", "5m", ts, 1, 1, 1, 1, 1) for ts in times], schema=BAR_SCHEMA, orient="row")
+    ends = "SELECT asset, symbol, timeframe, first_ts, last_ts FROM market.series_state"
+    with ready.transaction() as transaction:
+        tables.write_bars(transaction, FIVE, bars.with_columns(ts_end=pl.col("ts") + minutes(5)), "a source")
+        transaction.execute("UPDATE market.series_state SET first_ts = $1, last_ts = $1", NOW - minutes(5))
+        before = set(transaction.query(ends).rows())
+        ledger.find_ends(transaction, FIVE, ["AAPL"])
+        assert set(transaction.query(ends).rows()) - before == {(OHLC, "AAPL", "5m", *times)}
 
 
 def test_failures_of_other_code_and_of_assets_that_were_off_are_forgotten(ready: Database) -> None:
