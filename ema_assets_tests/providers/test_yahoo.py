@@ -511,6 +511,7 @@ SPLITS = {
     str(EX_DATE): {"date": EX_DATE, "numerator": 1253, "denominator": 1000, "splitRatio": "1253:1000"},
     "2": {"date": at(13, 30, day=10), "numerator": 4, "denominator": 1, "splitRatio": "4:1"},
     "3": {"date": at(13, 30, day=9), "numerator": 1, "denominator": 10, "splitRatio": "1:10"},
+    "4": {"date": at(13, 30, day=7), "numerator": 60, "denominator": 1, "splitRatio": "60:1"},
 }
 
 
@@ -532,6 +533,7 @@ def test_splits_spin_offs_and_dividends_come_with_the_bars() -> None:
 
     dividends = {"1": {"date": at(13, 30, day=8), "amount": 0.25}}
     assert actions_of(with_events(splits=SPLITS, dividends=dividends)) == [
+        ("AAPL", "split", day(7), 60.0, None, None),
         ("AAPL", "dividend", day(8), None, 0.25, None),
         ("AAPL", "split", day(9), 0.1, None, None),
         ("AAPL", "split", day(10), 4.0, None, None),

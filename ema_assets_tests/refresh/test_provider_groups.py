@@ -217,6 +217,21 @@ def test_a_failure_counts_only_once_per_pause_that_a_run_has_seen(database: Data
     assert tripped(first, NOW + 800 * second) == (1, NOW + 830 * second), "it has answered since"
 
 
+def test_the_pause_of_a_provider_ends_and_those_of_others_go_on(database: Database) -> None:
+    names = ("alpaca", "binance", "yahoo")
+    with database.transaction() as transaction:
+        for name in names:
+            provider_state.trip(transaction, name, "down", NOW, provider_state.Breaker())
+        provider_state.reset(transaction, "alpaca")
+        provider_state.end_pauses(transaction, ["yahoo"], NOW)
+        found = {name: provider_state.breaker(transaction, name) for name in names}
+    assert {name: (each.failures, each.open_until) for name, each in found.items()} == {
+        "alpaca": (0, None),
+        "binance": (1, NOW + timedelta(seconds=30)),
+        "yahoo": (1, NOW),
+    }
+
+
 @pytest.mark.broad
 def test_a_series_of_a_paused_provider_reports_the_reason_and_the_end_of_the_pause(market: Market) -> None:
     fail_all(market.alpaca, ProviderUnavailable)
