@@ -14,7 +14,7 @@ import pytest
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
-from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
+from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.special_days import SpecialDays
@@ -24,6 +24,7 @@ from ema_assets.operations import sync_watchlist
 from ema_assets.operations.ingest import store_file
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh import plan, waiting
+from ema_assets.refresh.graph import build
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health, status
 from ema_assets.reports.progress import loading
@@ -563,6 +564,17 @@ def test_a_sync_of_changed_symbols_or_sessions_waits_for_a_run_without_a_deadloc
     complete_while_waited_for(synced, database_url, OHLC, ["AAPL", "MSFT"], sync)
     with synced.transaction() as transaction:
         assert ledger.failing(transaction).is_empty()
+
+
+def test_a_sync_of_changed_code_locks_series_that_were_never_computed(database: Database) -> None:
+    """A run that computes them in the old way meanwhile would make the sync write what it has not locked."""
+    sync_watchlist.sync(database, _SMALL, NOW)
+    versions = {**build(_SMALL).code_versions, EMA_SIGNALS: "another"}
+    with Database(database.url) as other, database.transaction() as transaction:
+        ledger.lock_changes(transaction, _SMALL.instruments, [], versions, [], [])
+        with other.transaction() as run:
+            assert ledger.claim(run, EMA_SIGNALS, M5, ["AAPL", "MSFT"], everything=True).is_empty()
+            assert ledger.claim(run, EMA_TREND, M5, ["AAPL", "MSFT"], everything=True).height == 2
 
 
 def test_a_sync_that_rolls_up_bars_of_files_again_waits_for_a_run_without_a_deadlock(database: Database) -> None:
