@@ -11,16 +11,30 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.special_days import SpecialDays
+from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.operations import roll_up_files
+from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import LongHistory
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store import ledger
-from ema_assets.store.database import Database
-from ema_assets_tests.conftest import mostly_broad
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, tables_of, utc, watch
+from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.conftest import Databases, mostly_broad
+from ema_assets_tests.refresh.exchange import (
+    MemoryExchange,
+    bars_on,
+    refresh,
+    rows_of,
+    state_of,
+    summed_up,
+    tables_of,
+    utc,
+    watch,
+)
 from ema_assets_tests.store.test_ledger import is_waited_for, results
 from ema_assets_tests.timeframes import D1, H1, M5, M15, M30
 from ema_assets_tests.waiting import wait_until
@@ -174,3 +188,33 @@ def test_what_is_switched_on_while_the_first_bars_are_written_is_computed(
             wait_until(lambda: synced.done() or is_waited_for(run), "the sync waits", poll_seconds=0.02)
         synced.result()
     assert state_of(database, "AAPL", timeframe, asset)["dirty_from"] is not None
+
+
+def test_bars_of_a_file_are_rolled_up_by_the_sessions_of_a_sync_that_comes_between(
+    database: Database, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is stored in one transaction, and longer bars are made of it in others. The sync has made them anew."""
+    quarters = summed_up(exchange().bars.filter(timeframe="5m"), pl.col("ts").dt.truncate("15m"))
+    bars = quarters.with_columns(timeframe=pl.lit("15m")).select(list(BAR_SCHEMA))
+    before, after = (watched(calendar, provider=FROM_FILES) for calendar in ("XNYS", "XNYS extended"))
+    plan = roll_up_files._planned
+
+    def planned(
+        transaction: Transaction, source: Timeframe, starts: pl.DataFrame
+    ) -> list[tuple[Timeframe, pl.DataFrame]]:
+        found = list(plan(transaction, source, starts))
+        monkeypatch.setattr(roll_up_files, "_planned", plan)
+        with Database(database.url) as other:
+            sync(other, after, MIDDAY)
+        return found
+
+    sync(database, before, MIDDAY)
+    monkeypatch.setattr(roll_up_files, "_planned", planned)
+    store_file(database, bars, "a file", MIDDAY)
+    found = tables_of(database)["ohlc"]
+    with Database(databases.make()) as one_by_one:
+        sync(one_by_one, before, MIDDAY)
+        store_file(one_by_one, bars, "a file", MIDDAY)
+        sync(one_by_one, after, MIDDAY)
+        assert_frame_equal(found, tables_of(one_by_one)["ohlc"])
+    assert set(found["timeframe"]) == {"15m", "1h", "1d"}

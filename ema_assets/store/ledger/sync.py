@@ -62,7 +62,8 @@ def lock_changes(
                               AND (s.asset = $9 OR s.timeframe <> ALL (n.bars_only::text[])))
                OR i.calendar = ANY ($8::text[])
                -- Bars of files are rolled up again, and new rows depend on what their inputs have.
-               OR NOT i.is_active OR (i.timeframes, i.bars_only) <> (n.timeframes::text[], n.bars_only::text[])
+               OR (n.symbol IS NOT NULL AND NOT i.is_active)
+               OR (i.timeframes, i.bars_only) <> (n.timeframes::text[], n.bars_only::text[])
                OR (s.failures > 0 AND NOT a.is_on)
                -- All of the asset: until then, a run may compute more of its series in the old way.
                OR a.code_version <> v.version OR s.code_version <> v.version
