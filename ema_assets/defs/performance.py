@@ -37,6 +37,7 @@ from ema_assets.defs.assets.catalog import OWNER
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.one_sentence import in_one_sentence
 from ema_assets.defs.requests import IN_FLIGHT, QUIET_CONFIG
 from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
@@ -214,6 +215,7 @@ def performance_schedule(graph: Graph, namespace: Namespace = ALONE) -> Schedule
         description="Adds up what the strategies did when their trades have changed, and twice a day in any case.",
     )
     @namespace.own_resources
+    @in_one_sentence()
     def performance(context: ScheduleEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
         if (reason := _why_not(context.instance, store, graph, namespace, why_not)) is not None:
             return SkipReason(reason)
@@ -233,6 +235,7 @@ def performance_sensor(graph: Graph, namespace: Namespace = ALONE) -> SensorDefi
         description="Adds up what the strategies did on series that strategy_performance does not have yet.",
     )
     @namespace.own_resources
+    @in_one_sentence()
     def performance_of_new_series(context: SensorEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
         if (reason := _why_not(context.instance, store, graph, namespace, why_not_for_new_series)) is not None:
             return SkipReason(reason)

@@ -170,6 +170,7 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         ),
     )
     @namespace.own_resources
+    @in_one_sentence()
     def sync_watchlist(
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> SensorResult | SkipReason:

@@ -28,7 +28,7 @@ from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.one_sentence import WrongConfiguration
 from ema_assets.defs.resources import MarketResource
 from ema_assets.model.asset_names import EMA_TREND
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, StoreUnavailable
 from ema_assets.model.timeframes import DEFAULT, Timeframe
 from ema_assets.providers import registry
 from ema_assets.refresh import waiting
@@ -532,6 +532,17 @@ def test_a_tick_without_a_database_says_so_in_one_sentence(world: World, monkeyp
             "cannot connect to postgresql://nobody:***@127.0.0.1:1/none: connection to server"
         )
         assert failed.value.user_code_process_error_infos[0].stack == []
+
+
+def test_a_tick_that_loses_the_database_after_its_sync_says_so_in_one_sentence(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise StoreUnavailable("the connection was lost")
+
+    monkeypatch.setattr("ema_assets.defs.sensors._requests_for_stale", lost)
+    with pytest.raises(WrongConfiguration, match="^the connection was lost$"):
+        look(world, sync_watchlist)
 
 
 def publish_after(monkeypatch: pytest.MonkeyPatch, delay: timedelta) -> None:

@@ -18,6 +18,7 @@ from dagster import (
 from ema_assets.config import watchlist
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.jobs import PERFORMANCE_JOB
+from ema_assets.defs.one_sentence import WrongConfiguration
 from ema_assets.defs.performance import SCREENER
 from ema_assets.defs.requests import QUIET_CONFIG
 from ema_assets.model.asset_names import PERFORMANCE
@@ -164,6 +165,13 @@ def test_the_sensor_waits_for_the_end_of_the_last_run(world: World) -> None:
     assert isinstance(look(world), RunRequest)
     world.instance.create_run_for_job(defs.resolve_job_def(PERFORMANCE_JOB), status=DagsterRunStatus.STARTED)
     assert silence(world, look) == "the last run is not over yet"
+
+
+def test_ticks_without_a_database_say_so_in_one_sentence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMA_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    for evaluate in (tick, look):
+        with pytest.raises(WrongConfiguration, match="^cannot connect to postgresql://nobody@127.0.0.1:1/none: "):
+            evaluate(world)
 
 
 @pytest.mark.broad
