@@ -13,7 +13,7 @@ from ema_assets.alerts.channels import Channel
 from ema_assets.alerts.messages import Message, NotSent
 from ema_assets.alerts.quiet_hours import QuietHours
 from ema_assets.alerts.subscriptions import Alerts, Subscription
-from ema_assets.operations.deliver_alerts import Parcel, pack, route, settle
+from ema_assets.operations.deliver_alerts import Parcel, give_up_unwanted, pack, route, settle
 from ema_assets.operations.maintain import Retention, maintain
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.reports.alert_states import alert_problems
@@ -307,6 +307,26 @@ def test_alerts_beyond_the_limit_of_messages_wait_and_are_sent_together(database
     assert hook.titles[-1] == "3 crossovers"
 
 
+def test_what_is_written_about_an_alert_to_a_channel_leaves_all_others_alone(database: Database, hook: Webhook) -> None:
+    alerts = alerts_to(hook, replace(MINE, to=("hook", "other"), group_seconds=600), other=hook.url)
+    raised(database, 2, at=NOW)
+    assert delivered(database, alerts, NOW) == []
+    due, until = NOW + timedelta(minutes=10), NOW + timedelta(hours=1)
+    written = """
+        SELECT a.symbol, d.channel, d.due_at, d.taken_by
+        FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id ORDER BY 1, 2
+        """
+    with database.transaction() as transaction:
+        first = transaction.query("SELECT min(id) AS id FROM market.alert")["id"].to_list()
+        alert_delivery.postpone(transaction, "hook", first, until)
+        alert_delivery.note_taken(transaction, "hook", first, ["a"], ["a", "b"], NOW)
+        found = transaction.query(written).rows()
+    assert found == [
+        ("S000", "hook", until, ["a"]),
+        *((*each, due, []) for each in (("S000", "other"), ("S001", "hook"), ("S001", "other"))),
+    ]
+
+
 def test_alerts_wait_during_quiet_hours_and_are_sent_as_one_message_afterwards(
     database: Database, hook: Webhook
 ) -> None:
@@ -362,6 +382,16 @@ def test_alerts_whose_row_or_channel_was_removed_are_given_up_with_a_reason(data
     with database.transaction() as transaction:
         first, _ = alert_problems(transaction, later)
     assert first.startswith("alerts: 1 for hook was given up in the last 24 hours")
+
+
+def test_giving_up_what_nobody_wants_keeps_alerts_that_were_not_handed_over_yet(
+    database: Database, hook: Webhook
+) -> None:
+    alerts = alerts_to(hook, replace(MINE, group_seconds=0))
+    raised(database, at=NOW)
+    with database.transaction() as transaction:
+        give_up_unwanted(transaction, alerts, NOW)
+    assert delivered(database, alerts, NOW) == [None]
 
 
 def test_no_alert_waits_for_a_later_row_of_the_same_name_after_the_last_row_is_removed(

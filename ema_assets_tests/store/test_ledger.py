@@ -653,6 +653,20 @@ def test_pauses_are_ended_for_all_assets_of_the_given_series_and_no_others(ready
     ]
 
 
+def test_a_series_pauses_until_the_last_of_its_failed_inputs_on_its_timeframe_is_tried_again(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET dirty_from = $1 WHERE symbol <> 'BTC-USD'", NOW)
+        for asset, pause in ((EMA_SIGNALS, minutes(30)), (EMA_TREND, minutes(60))):
+            ledger.fail(transaction, asset, FIVE, {"AAPL": "no"}, NOW, NOW + pause)
+        found = ledger.pausing(transaction, NOW)
+    columns = ("asset", "symbol", "timeframe", "failures", "next_attempt_at")
+    assert found.select(columns).rows() == [
+        (EMA_SIGNALS, "AAPL", "5m", 1, NOW + minutes(30)),
+        (EMA_TREND, "AAPL", "5m", 1, NOW + minutes(60)),
+        (STRATEGY, "AAPL", "5m", 0, NOW + minutes(60)),
+    ]
+
+
 def test_a_provider_is_well_if_bars_of_any_of_its_symbols_were_received_last_time(ready: Database) -> None:
     with ready.transaction() as transaction:
 
