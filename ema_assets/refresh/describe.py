@@ -85,16 +85,18 @@ async def _answer(describer: Describer, budget: Budget, question: Question) -> D
 
 
 def _store(transaction: Transaction, provider: str, asked: pl.DataFrame, described: Described, now: datetime) -> None:
+    # What one provider says of a symbol is not true of the next one's. Corporate actions are facts.
+    claimed = states.still_claimed(transaction, asked["symbol"].to_list(), now)
     if described.actions is not None:
         check_frame(f"corporate actions of {provider}", described.actions, ACTION_SCHEMA)
         actions = _at_the_open(transaction, described.actions, asked)
         action_facts.withdraw(transaction, asked["symbol"].to_list(), actions, provider, now)
         action_facts.record(transaction, actions, provider)
-        states.note_told(transaction, asked["symbol"].to_list(), now)
+        states.note_told(transaction, claimed, now)
     if described.states is not None:
         ended = described.states.filter(pl.col("state").is_in(["delisted", "unknown"]))["symbol"].to_list()
         settled = with_endings(described.states, action_facts.endings(transaction, ended, now))
-        states.note(transaction, settled, provider, now)
+        states.note(transaction, settled.filter(pl.col("symbol").is_in(claimed)), provider, now)
     # In the order of the problems, each once even if several series had it.
     said = "; ".join(dict.fromkeys(str(problem) for problem in described.problems))
     provider_state.note_description(transaction, provider, said or None)

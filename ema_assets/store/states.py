@@ -40,6 +40,16 @@ def claim(transaction: Transaction, provider: str | None, due: pl.DataFrame, now
     )
 
 
+def still_claimed(transaction: Transaction, symbols: Sequence[str], now: datetime) -> list[str]:
+    """Return those of `symbols` that were claimed at `now` and have not got another provider since; sorted."""
+    found = transaction.query(
+        "SELECT symbol FROM market.instrument WHERE symbol = ANY ($1::text[]) AND described_at = $2 ORDER BY 1",
+        list(symbols),
+        now,
+    )
+    return [str(symbol) for symbol in found["symbol"]]
+
+
 def note(transaction: Transaction, states: pl.DataFrame, source: str, now: datetime) -> None:
     """Write the `states` (STATE_SCHEMA) of symbols according to `source` at `now`.
 

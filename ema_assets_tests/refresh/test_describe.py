@@ -14,12 +14,14 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import UnknownSymbol
-from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA
+from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.import_actions import read_actions
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import Publication
+from ema_assets.providers.fetching.describing import Described, Question
+from ema_assets.providers.http.budget import Budget
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.describe import Describer, describe_due, with_endings
 from ema_assets.refresh.fetch import refresh_fetched
@@ -526,3 +528,24 @@ def test_a_run_also_queries_states_and_counts_their_calls(database: Database, sa
     assert [row[:4] for row in facts_in(database)] == [("AAPL", "split", utc("2026-11-24 14:30"), 4.0)]
     with database.transaction() as transaction:
         assert stale_for_sweep(transaction, NOW, timedelta(0)).filter(timeframe="1d", reason="never asked").is_empty()
+
+
+def test_what_a_provider_says_of_a_symbol_that_has_another_one_by_now_does_not_count(
+    database: Database, sandbox: RunningSandbox
+) -> None:
+    """The watchlist is edited while the provider answers. The next provider will be asked, whatever was known."""
+    sandbox.handle.faults.add(MissingSymbol(symbols=["GE", "OLD"]))
+    watched = watch(SYMBOLS)
+    sync(database, watched, NOW)
+    moved = [replace(each, provider="yahoo" if each.symbol == "GE" else None) for each in watched.instruments]
+    asks = describer_of(sandbox, watched)
+
+    async def ask(budget: Budget, question: Question) -> Described:
+        said = await asks.ask(budget, question)
+        sync(database, replace(watched, instruments=tuple(moved)), NOW)
+        return said
+
+    closed = pl.DataFrame(schema={"calendar": pl.String(), "provider": pl.String(), "reread_at": UTC_TIME})
+    asyncio.run(describe_due(database, None, replace(asks, ask=ask), closed, NOW))
+    known = rows_of(database, "SELECT symbol, state, described_at, actions_through FROM market.instrument ORDER BY 1")
+    assert known == [("AAPL", "active", NOW, NOW), ("GE", None, None, None), ("OLD", "unknown", NOW, NOW)]
