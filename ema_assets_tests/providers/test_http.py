@@ -38,6 +38,7 @@ from ema_assets.providers.http.refusals import (
     NotTheApi,
     Refusal,
     TimedOut,
+    Unreachable,
     reason,
     shared_failure,
     web_page,
@@ -386,6 +387,36 @@ def test_nothing_is_sent_before_a_ban_is_over(
     assert toy.budget.taken == 1
     now += 1
     assert run_virtually(run) == "bars"
+
+
+@pytest.mark.parametrize(("asked", "tries"), [(None, 4), (2, 2), (9, 4)])
+def test_a_call_is_tried_as_often_as_is_asked_for_and_the_limits_allow(asked: int | None, tries: int) -> None:
+    toy = Toy(ProviderUnavailable("down", provider="toy"))
+
+    async def run(_clock: Callable[[], float]) -> None:
+        with pytest.raises(ProviderUnavailable):
+            await toy.get(Call(), CircuitBreaker(), asked)
+
+    run_virtually(run)
+    assert toy.budget.taken == tries
+
+
+def test_a_call_that_waits_for_the_budget_is_not_sent_when_the_circuit_opens_meanwhile() -> None:
+    breaker = CircuitBreaker()
+
+    class Waiting(Counted):
+        async def take(self) -> None:
+            breaker.failed("bars", Unreachable("no host", provider="toy"))
+
+    toy = Toy("bars")
+    toy._budget = Waiting()
+
+    async def run(_clock: Callable[[], float]) -> None:
+        with pytest.raises(CircuitOpen, match="no host"):
+            await toy.get(Call(), breaker)
+
+    run_virtually(run)
+    assert toy.sent_at == []
 
 
 def test_the_keys_of_a_vendor_are_not_in_its_repr() -> None:
