@@ -416,6 +416,17 @@ def test_a_greater_depth_is_requested_once_and_its_bars_replace_long_history(dat
     assert before.height > 300
 
 
+def test_a_timeframe_that_is_switched_on_later_begins_with_the_stored_long_history(database: Database) -> None:
+    exchange = MemoryExchange(served(TRUTH, M30).filter(symbol="AAPL"))
+    for timeframes, requests in (((M5, H1), ["AAPL|30m"]), ((M5, M30, H1), [])):
+        exchange.asked.clear()
+        watched = watch({"AAPL": "XNYS"}, m5_days=11, timeframes=timeframes)
+        refresh(database, watched, exchange, NOW, timeframes=timeframes, long=HALF_HOURS)
+        assert long_asked(exchange) == requests
+    assert stored(database, M30).height >= DEEP_ENOUGH_BARS
+    assert [name for name, _ in sources(database, "AAPL", M30)] == ["memory 30Min", "rolled up from 5m"]
+
+
 @pytest.mark.broad
 def test_passing_time_leads_to_no_requests_for_older_bars(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
