@@ -892,6 +892,10 @@ def test_a_calendar_is_named_when_95_percent_of_the_times_fit_it(
 
 def test_a_file_of_which_half_can_be_stored_is_taken(tmp_path: Path) -> None:
     assert len(times_of(written(tmp_path, lines(["2025-01-14T13:00Z", "2025-01-14T15:00Z"])))) == 2
+    # Bars that cannot be true are no bars of another instrument.
+    sound = lines([f"2025-01-14T15:{minute}Z" for minute in ("00", "05", "10")])
+    wrong = "".join(f"KO,5m,2025-01-14T16:{minute}Z,0,0,0,0,5\n" for minute in ("00", "05", "10"))
+    assert len(times_of(written(tmp_path, sound + wrong))) == 6
 
 
 def test_two_times_with_several_prices_may_be_corrections(tmp_path: Path) -> None:
