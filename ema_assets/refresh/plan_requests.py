@@ -126,12 +126,14 @@ def plan_requests(
         | (pl.col("asked_at") < pl.col("recheck_at")).fill_null(False)
         | pl.col("last_error").is_not_null()
     ) & (pl.col("next_attempt_at").is_null() | (pl.col("next_attempt_at") <= now))
-    overlapping = pl.col("checked_through") - pl.col("overlap").fill_null(timeframe.fetched.overlap)
+    overlap = pl.col("overlap").fill_null(timeframe.fetched.overlap)
+    overlapping = pl.col("checked_through") - overlap
     sessions_back = pl.col("reread_from") - pl.lit(timeframe.fetched.label_lead)
     start = (
         pl.when(pl.col("checked_through").is_null())
-        # A series that begins again, on another calendar, begins where it began before.
-        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), "asked_from"))
+        # A series that begins again, on another calendar, begins where it began before. After bars of files that end
+        # earlier, the provider continues from there.
+        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), "asked_from", pl.col("last_ts") - overlap))
         .when(pl.lit(everything))
         .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), pl.col("first_ts") - pl.lit(timeframe.fetched.label_lead)))
         .when(is_reread)

@@ -8,6 +8,7 @@ import pytest
 from ema_assets.market.repair import MISSING_VALUE, OUTSIDE_RANGE
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.model.symbols import FROM_FILES
 from ema_assets.operations import ingest
 from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
@@ -221,6 +222,17 @@ def test_a_file_for_a_symbol_never_requested_leaves_its_history_to_the_provider(
     outcomes = refresh(database, fetched, exchange, NOW)
     assert outcomes[OHLC, M5].written == {"AAPL": exchange.bars.height - 10}
     assert outcomes[OHLC, H1].done == ["AAPL"]
+
+
+@pytest.mark.parametrize("provider", [None, FROM_FILES])
+def test_a_provider_continues_after_a_file_that_ends_before_its_depth(database: Database, provider: str | None) -> None:
+    """No hole is left between the file and the days that a new series has; from files only, until it has a provider."""
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, date(2026, 11, 2), WEEK[1]))
+    sync(database, watch({"AAPL": "XNYS"}, m5_days=3, timeframes=FEW, provider=provider), NOW)
+    store_file(database, exchange.bars.filter(pl.col("ts") < utc("2026-11-10 00:00")), "old.csv", NOW)
+    refresh(database, watch({"AAPL": "XNYS"}, m5_days=3, timeframes=FEW), exchange, NOW, timeframes=[M5])
+    assert tables_of(database)[OHLC].filter(timeframe="5m").height == exchange.bars.height
+    assert f"{exchange.asked[0].start:%m-%d %H:%M}" == "11-09 20:40"
 
 
 @pytest.mark.broad

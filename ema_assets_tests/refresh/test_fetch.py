@@ -46,10 +46,11 @@ def state(
         "asked_at": UTC_TIME,
         "asked_from": UTC_TIME,
         "first_ts": UTC_TIME,
+        "last_ts": UTC_TIME,
         "next_attempt_at": UTC_TIME,
         "last_error": pl.String(),
     }
-    row = (symbol, calendar, None, 0, checked_through, asked_at, None, first_ts, next_attempt_at, None)
+    row = (symbol, calendar, None, 0, checked_through, asked_at, None, first_ts, None, next_attempt_at, None)
     return pl.DataFrame([row], schema=schema, orient="row")
 
 

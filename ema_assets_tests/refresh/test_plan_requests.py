@@ -45,7 +45,7 @@ def planned(
     everything: bool = False,
 ) -> list[tuple[str, str, int]]:
     """The start, the end and the rows of what is requested of one series."""
-    columns = ("checked_through", "asked_at", "asked_from", "first_ts", "next_attempt_at")
+    columns = ("checked_through", "asked_at", "asked_from", "first_ts", "last_ts", "next_attempt_at")
     found = plan_requests(
         frame([{"symbol": "AAPL", **MARKET, **state}], *columns),
         timeframe,
@@ -62,6 +62,8 @@ def planned(
     [
         pytest.param({}, {}, [("22 00:00", "25 15:30", 1051)], id="new"),
         pytest.param({"asked_from": utc("2026-11-20")}, {}, [("20 00:00", "25 15:30", 1627)], id="begins again"),
+        pytest.param({"last_ts": utc("2026-11-20 14:45")}, {}, [("20 14:30", "25 15:30", 1453)], id="after a file"),
+        pytest.param({"last_ts": utc("2026-11-24")}, {}, [("22 00:00", "25 15:30", 1051)], id="after a newer file"),
         pytest.param({"asked_from": utc("2026-11-24")}, {}, [("22 00:00", "25 15:30", 1051)], id="begins again, deeper"),
         pytest.param(BEHIND, {}, [("25 15:10", "25 15:30", 5)], id="a bar has closed"),
         pytest.param(FRESH, {}, [], id="fresh"),

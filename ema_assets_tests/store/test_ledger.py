@@ -884,7 +884,7 @@ def test_the_state_of_fetched_bars_omits_symbols_from_files(ready: Database) -> 
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [AAPL, Instrument("MSFT", provider="file")])
         found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
-        assert found.drop("begun_again").rows() == [("AAPL", "XNYS", None, 0, *[None] * 7)]
+        assert found.drop("begun_again").rows() == [("AAPL", "XNYS", None, 0, *[None] * 8)]
         known = ledger.instruments(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
         assert known.rows() == [("AAPL", "XNYS", True, None, None), ("MSFT", "XNYS", False, None, None)]
 

@@ -23,15 +23,15 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
     """Return the ledger of fetched bars of `symbols`; sorted by symbol.
 
     Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, asked_from
-    (how far back the series was requested so far; null for a new one), first_ts, older_due_at (when older bars are due;
-    null when none are, or the series has no bar), begun_again (how often the series has begun again), next_attempt_at
-    (no earlier than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended), last_error (null when
-    the last attempt did not fail).
+    (how far back the series was requested so far; null for a new one), first_ts, last_ts, older_due_at (when older bars
+    are due; null when none are, or the series has no bar), begun_again (how often the series has begun again),
+    next_attempt_at (no earlier than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended),
+    last_error (null when the last attempt did not fail).
     """
     return transaction.query(
         f"""
         SELECT s.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
-               s.checked_through, s.asked_at, s.asked_from, s.first_ts, s.begun_again,
+               s.checked_through, s.asked_at, s.asked_from, s.first_ts, s.last_ts, s.begun_again,
                greatest(s.next_attempt_at, s.asked_at + make_interval(hours => {PAUSE_HOURS}))
                AS next_attempt_at,
                CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at,
