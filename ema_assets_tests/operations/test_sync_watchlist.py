@@ -34,9 +34,8 @@ from ema_assets.store.ledger import staleness
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
-from ema_assets_tests.store.test_ledger import complete_while_waited_for, is_waited_for
+from ema_assets_tests.store.test_ledger import begun, complete_while_waited_for
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, MO1, ORDER
-from ema_assets_tests.waiting import wait_until
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
 NOW = utc("2026-11-25 20:30")
@@ -586,8 +585,7 @@ def test_a_sync_that_rolls_up_bars_of_files_again_waits_for_a_run_without_a_dead
     with Database(database.url) as other, ThreadPoolExecutor() as pool:
         with database.transaction() as transaction:
             ledger.lock(transaction, OHLC, D1, ["MSFT"])
-            synced = pool.submit(sync_watchlist.sync, other, after, NOW)
-            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            synced = begun(pool, transaction, sync_watchlist.sync, other, after, NOW)
             ledger.lock(transaction, EMA_SIGNALS, H1, ["MSFT"])
         synced.result()
 
@@ -608,8 +606,7 @@ def test_a_sync_of_another_depth_waits_for_a_run_without_a_deadlock(database: Da
         with database.transaction() as transaction:
             ledger.lock(transaction, OHLC, M5, ["AAPL"])
             begin(transaction)
-            synced = pool.submit(sync_watchlist.sync, other, after, NOW)
-            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            synced = begun(pool, transaction, sync_watchlist.sync, other, after, NOW)
             ledger.lock(transaction, EMA_SIGNALS, D1, ["MSFT"])
         synced.result()
 
@@ -647,8 +644,7 @@ def test_a_file_is_stored_before_a_sync_or_after_it(database: Database) -> None:
     with Database(database.url) as other, ThreadPoolExecutor() as pool:
         with database.transaction() as transaction:
             ledger.wait_for_syncs(transaction)
-            stored = pool.submit(store_file, other, bars, "a file", NOW)
-            wait_until(lambda: stored.done() or is_waited_for(transaction), "the file waits", poll_seconds=0.02)
+            stored = begun(pool, transaction, store_file, other, bars, "a file", NOW)
             transaction.execute("UPDATE market.instrument SET calendar = 'XNYS extended'")
             sync_watchlist.cover(transaction, "XNYS extended", date(2026, 11, 1), NOW.date())
         assert sum(each.stored for each in stored.result() if each.timeframe == "5m") == bars.height
@@ -659,8 +655,7 @@ def test_a_sync_waits_for_another_one(database: Database) -> None:
     with Database(database.url) as other, ThreadPoolExecutor() as pool:
         with database.transaction() as transaction:
             ledger.wait_for_syncs(transaction)
-            synced = pool.submit(sync_watchlist.sync, other, _SMALL, NOW)
-            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            synced = begun(pool, transaction, sync_watchlist.sync, other, _SMALL, NOW)
             assert not synced.done()
         synced.result()
 
@@ -677,7 +672,6 @@ def test_a_sync_of_changed_tables_waits_for_a_run_that_will_read_them_without_a_
     with Database(database.url) as other, ThreadPoolExecutor() as pool:
         with database.transaction() as transaction:
             ledger.claim(transaction, EMA_SIGNALS, M5, ["AAPL", "MSFT"], everything=True)
-            synced = pool.submit(sync_watchlist.sync, other, _SMALL, NOW)
-            wait_until(lambda: synced.done() or is_waited_for(transaction), "the sync waits", poll_seconds=0.02)
+            synced = begun(pool, transaction, sync_watchlist.sync, other, _SMALL, NOW)
             transaction.query("SELECT count(*) AS n FROM market.ema_signals")
         synced.result()

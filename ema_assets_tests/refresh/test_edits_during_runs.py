@@ -35,9 +35,8 @@ from ema_assets_tests.refresh.exchange import (
     utc,
     watch,
 )
-from ema_assets_tests.store.test_ledger import is_waited_for, results
+from ema_assets_tests.store.test_ledger import begun, results
 from ema_assets_tests.timeframes import D1, H1, M5, M15, M30
-from ema_assets_tests.waiting import wait_until
 
 FIRST = date(2026, 11, 23)
 # Monday to Wednesday; Thanksgiving follows.
@@ -46,8 +45,8 @@ LATER = utc("2026-11-25 17:10")
 TIMEFRAMES = [M5, M15, H1, D1, by_key("1w")]
 
 
-def watched(calendar: str = "XNYS", **options: int | str) -> Watchlist:
-    return watch({"AAPL": calendar}, timeframes=TIMEFRAMES, **{"m5_days": 3, "d1_days": 40, **options})  # type: ignore[arg-type]
+def watched(calendar: str = "XNYS", *, d1_days: int = 40, provider: str | None = None) -> Watchlist:
+    return watch({"AAPL": calendar}, m5_days=3, d1_days=d1_days, provider=provider, timeframes=TIMEFRAMES)
 
 
 REGULAR, EXTENDED = watched(), watched("XNYS extended")
@@ -184,8 +183,7 @@ def test_what_is_switched_on_while_the_first_bars_are_written_is_computed(
         with database.transaction() as run:
             ledger.lock(run, OHLC, M5, ["AAPL"])
             ledger.complete(run, OHLC, M5, first, "1")
-            synced = pool.submit(sync, other, after, MIDDAY)
-            wait_until(lambda: synced.done() or is_waited_for(run), "the sync waits", poll_seconds=0.02)
+            synced = begun(pool, run, sync, other, after, MIDDAY)
         synced.result()
     assert state_of(database, "AAPL", timeframe, asset)["dirty_from"] is not None
 

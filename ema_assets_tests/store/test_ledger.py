@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import adbc_driver_manager
 import polars as pl
@@ -84,6 +85,13 @@ def claimed(transaction: Transaction, asset: str, timeframe: Timeframe, *, every
 
 def is_waited_for(transaction: Transaction) -> bool:
     return bool(transaction.query("SELECT count(*) AS n FROM pg_locks WHERE NOT granted").item())
+
+
+def begun(pool: Executor, transaction: Transaction, work: Callable[..., Any], *arguments: object) -> Future[Any]:
+    """Begin `work` in a thread, and return its future when it has ended or waits for what `transaction` has locked."""
+    done = pool.submit(work, *arguments)
+    wait_until(lambda: done.done() or is_waited_for(transaction), "the other waits", poll_seconds=0.02)
+    return done
 
 
 def complete_while_waited_for(
